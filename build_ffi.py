@@ -1,0 +1,68 @@
+"""Builds pygrad._pgr: the C library and, through cffi (API mode), its interface to Python.
+
+What cffi reads is cut out of the C headers, between their two markers, so nothing is declared twice.
+Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan.
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+CSRC = Path("csrc")  # setuptools wants paths relative to setup.py
+CPYTHON = platform.python_implementation() == "CPython"
+
+CPYTHON_ONLY = {"pyoperand.c", "pyties.c"}
+CALLED_FROM_C = """
+extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_id id);
+"""
+
+
+def declarations(header: str) -> str:
+    """The part of a header between its cdef markers."""
+    text = (ROOT / CSRC / header).read_text(encoding="utf-8")
+    found = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"csrc/{header} has no cdef markers")
+    return found.group(1)
+
+
+def compiler_options() -> "dict[str, list[str]]":
+    if os.name == "nt":
+        return {"extra_compile_args": ["/std:c11", "/O2"]}
+    # No contraction into fused multiply-adds: the same numbers on every machine.
+    options = ["-std=c11", "-fvisibility=hidden", "-ffp-contract=off"]
+    if os.environ.get("PYGRAD_SANITIZE"):
+        sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+        return {
+            "extra_compile_args": [*options, *sanitizers, "-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"],
+            "extra_link_args": sanitizers,
+        }
+    return {"extra_compile_args": [*options, "-O3", "-DNDEBUG"]}
+
+
+headers = ["pgr.h", *(["pyoperand.h"] if CPYTHON else [])]
+sources = sorted(
+    str(CSRC / path.name) for path in (ROOT / CSRC).glob("*.c") if CPYTHON or path.name not in CPYTHON_ONLY
+)
+
+ffibuilder = FFI()
+for header in headers:
+    ffibuilder.cdef(declarations(header))
+ffibuilder.cdef(CALLED_FROM_C)
+ffibuilder.set_source(
+    "pygrad._pgr",
+    "".join(f'#include "{header}"\n' for header in headers),
+    sources=sources,
+    include_dirs=[str(CSRC)],
+    libraries=[] if os.name == "nt" else ["m"],
+    py_limited_api=False,  # pyoperand.c reads CPython's own structures
+    define_macros=[("_CFFI_NO_LIMITED_API", None)],
+    **compiler_options(),
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

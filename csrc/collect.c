@@ -1,0 +1,174 @@
+/* collect.c: finding what lives, and sliding it down.
+ *
+ * A node lives while a handle or a live node's operand needs it. Operands have smaller ids, so one
+ * descending pass finds all of it without reference counts, and one ascending pass slides live nodes
+ * into the gaps, in order, so that ids stay topological. Collecting when the tape has doubled since
+ * the last time makes the cost a constant per recorded node. */
+#include "tape.h"
+
+#include <stdlib.h>
+
+static bool is_live(const pgr_node *node) { return (node->flags & (TAPE_HELD | TAPE_LIVE)) != 0; }
+
+static int by_from_descending(const void *p, const void *q)
+{
+    const pgr_id a = ((const pgr_tie *)p)->from, b = ((const pgr_tie *)q)->from;
+    return (a < b) - (a > b);
+}
+
+/* Sets TAPE_LIVE on all that lives and returns how many nodes do. */
+static uint32_t mark_live(pgr_tape *tape)
+{
+    pgr_node *const nodes = tape->nodes;
+    uint32_t count = 0;
+    for (pgr_id id = tape->size - 1; id > 0; id--) {
+        if (!is_live(&nodes[id]))
+            continue;
+        count++;
+        nodes[nodes[id].lhs].flags |= TAPE_LIVE;
+        nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+    }
+    return count;
+}
+
+/* The same with ties, which may lead to larger ids: then the pass is taken up again from there. Every
+ * time marks one node more, so it ends. */
+static uint32_t mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count)
+{
+    pgr_node *const nodes = tape->nodes;
+    for (pgr_id from = tape->size - 1; from > 0;) {
+        pgr_id again = 0;
+        size_t k = 0;
+        for (pgr_id id = from; id > 0; id--) {
+            if (!is_live(&nodes[id]))
+                continue;
+            nodes[nodes[id].lhs].flags |= TAPE_LIVE;
+            nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+            while (k < tie_count && ties[k].from > id)
+                k++;
+            for (; k < tie_count && ties[k].from == id; k++) {
+                const pgr_id to = ties[k].to;
+                if (!is_live(&nodes[to]) && to > id && to > again)
+                    again = to;
+                nodes[to].flags |= TAPE_LIVE;
+            }
+        }
+        from = again;
+    }
+    uint32_t count = 0;
+    for (pgr_id id = 1; id < tape->size; id++)
+        count += is_live(&nodes[id]);
+    return count;
+}
+
+static void bury(pgr_tape *tape, uint32_t slot)
+{
+    pgr_slot *const s = &tape->slots[slot];
+    s->id = 0;
+    s->is_dead = 1;
+    s->link = tape->dead;
+    tape->dead = slot;
+}
+
+/* Slides live nodes down. Nodes below `first` stay; `moved[id - first]` is scratch for new ids. */
+static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
+{
+    pgr_node *const nodes = tape->nodes;
+    pgr_id to = first;
+    for (pgr_id id = first; id < tape->size; id++) {
+        pgr_node node = nodes[id];
+        if (!is_live(&node)) {
+            if (node.slot != 0)
+                bury(tape, node.slot);
+            continue;
+        }
+        if (node.lhs >= first)
+            node.lhs = moved[node.lhs - first];
+        if (node.rhs >= first)
+            node.rhs = moved[node.rhs - first];
+        node.flags &= (uint8_t)~TAPE_LIVE;
+        if (node.slot != 0)
+            tape->slots[node.slot].id = to;
+        moved[id - first] = to;
+        nodes[to++] = node;
+    }
+    tape->size = to;
+}
+
+pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough)
+{
+    if (tape->passes != 0)
+        return PGR_OK;
+    pgr_node *const nodes = tape->nodes;
+    pgr_status status = PGR_OK;
+    uint32_t live;
+    if (tie_count == 0) {
+        live = mark_live(tape);
+    } else {
+        for (size_t k = 0; k < tie_count; k++)
+            nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
+        qsort(ties, tie_count, sizeof *ties, by_from_descending);
+        live = mark_live_tied(tape, ties, tie_count);
+        for (size_t k = 0; k < tie_count; k++)
+            ties[k].to = nodes[ties[k].to].slot;
+    }
+
+    pgr_id first = 1; /* the first dead node */
+    while (first < tape->size && is_live(&nodes[first]))
+        nodes[first++].flags &= (uint8_t)~TAPE_LIVE;
+    const uint32_t dead = tape->size - 1 - live;
+    pgr_id *moved = NULL;
+    if (dead > (thorough ? 0 : tape->size / 8)) {
+        moved = tape_resize(tape, NULL, (tape->size - first) * sizeof *moved);
+        if (moved == NULL)
+            status = PGR_ERR_NOMEM;
+    }
+    if (moved != NULL) {
+        slide(tape, first, moved);
+        tape_resize(tape, moved, 0);
+    } else {
+        for (pgr_id id = first; id < tape->size; id++)
+            nodes[id].flags &= (uint8_t)~TAPE_LIVE;
+    }
+    nodes[0].flags = 0;
+
+    for (size_t k = 0; k < tie_count; k++) {
+        const pgr_slot *const s = &tape->slots[ties[k].to];
+        if (s->id != 0 && s->holds > 0)
+            nodes[s->id].flags |= TAPE_HELD;
+    }
+    const uint64_t twice = 2 * (uint64_t)tape->size;
+    tape->collect_at = twice < tape->collect_at_least ? tape->collect_at_least : twice > UINT32_MAX ? UINT32_MAX : (uint32_t)twice;
+    tape->limit = tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    tape->collections++;
+    return status;
+}
+
+static void collect(pgr_tape *tape, bool thorough)
+{
+    if (tape->collector != NULL)
+        tape->collector(tape, thorough);
+    else
+        pgr__collect(tape, NULL, 0, thorough); /* out of memory: grows, or says so when it must */
+}
+
+pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
+{
+    /* When the tape is full, garbage is looked for before giving up. */
+    const bool due = (uint64_t)tape->size + k > tape->collect_at || (uint64_t)tape->size + k > tape->max_nodes;
+    if (due && tape->passes == 0)
+        collect(tape, false);
+    return tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
+}
+
+pgr_status pgr_tape_collect(pgr_tape *tape) { return pgr__collect(tape, NULL, 0, true); }
+
+uint32_t pgr__next_dead(pgr_tape *tape)
+{
+    const uint32_t slot = tape->dead;
+    if (slot != 0) {
+        tape->dead = tape->slots[slot].link;
+        tape->slots[slot].is_dead = 0;
+    }
+    return slot;
+}

@@ -1,0 +1,128 @@
+/* export.c: the node table of what is reachable from a root, for drawing and for copying. */
+#include "marks.h"
+
+/* Ids in descending order, as the pass meets them. */
+typedef struct {
+    pgr_id *ids;
+    uint32_t count, capacity;
+    uint64_t operands;
+} found;
+
+static bool found_add(pgr_tape *tape, found *f, pgr_id id)
+{
+    if (f->count == f->capacity) {
+        const uint32_t capacity = f->capacity == 0 ? 64 : f->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * f->capacity;
+        pgr_id *const ids = tape_resize(tape, f->ids, capacity * sizeof *ids);
+        if (ids == NULL)
+            return false;
+        f->ids = ids;
+        f->capacity = capacity;
+    }
+    f->ids[f->count++] = id;
+    return true;
+}
+
+static bool has_param(const pgr_node *node) { return pgr_op_row(node->op)->kind == PGR_KIND_PARAM; }
+
+/* Where the walk over a node's operands starts: past a parameter, which is none. */
+static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
+{
+    return (operand_walk){id, has_param(&nodes[id])};
+}
+
+static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
+{
+    const uint8_t bit = marks_begin(tape);
+    if (bit == 0)
+        return PGR_ERR_NESTED;
+    bool ok = true;
+    marks_set(tape, bit, root);
+    for (pgr_id id = root + 1; (id = marks_next(tape, bit, id)) != 0;) {
+        ok = ok && found_add(tape, f, id);
+        if (!ok)
+            continue; /* out of memory: only takes the marks off */
+        operand_walk walk = walk_from(tape->nodes, id);
+        for (pgr_id o; (o = operand_next(tape->nodes, &walk)) != 0; f->operands++)
+            if ((tape->nodes[o].marks & bit) == 0)
+                marks_set(tape, bit, o);
+    }
+    marks_end(tape, bit);
+    return ok ? PGR_OK : PGR_ERR_NOMEM;
+}
+
+/* The row of `id`, which is below row `above`: operands are mostly near, so steps double. */
+static uint32_t row_of(const pgr_row *rows, uint32_t above, pgr_id id)
+{
+    uint32_t high = above, step = 1;
+    while (step < high && rows[high - step].id > id) {
+        high -= step;
+        step *= 2;
+    }
+    uint32_t low = step < high ? high - step : 0;
+    while (low + 1 < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        *(rows[middle].id <= id ? &low : &high) = middle;
+    }
+    return low;
+}
+
+static void fill(const pgr_tape *tape, const found *f, pgr_table *table)
+{
+    const pgr_node *const nodes = tape->nodes;
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < f->count; i++) {
+        const pgr_id id = f->ids[f->count - 1 - i];
+        const pgr_node *const node = &nodes[id];
+        const uint32_t first = end;
+        operand_walk walk = walk_from(nodes, id);
+        for (pgr_id o; (o = operand_next(nodes, &walk)) != 0;)
+            table->operands[end++] = row_of(table->rows, i, o);
+        for (uint32_t p = first, q = end; p + 1 < q; p++) { /* they came last to first */
+            const uint32_t swap = table->operands[--q];
+            table->operands[q] = table->operands[p];
+            table->operands[p] = swap;
+        }
+        table->rows[i] = (pgr_row){
+            .data = node->data,
+            .grad = node->grad,
+            .param = has_param(node) ? nodes[node->rhs].data : NAN,
+            .handle = node->slot == 0 ? 0 : (pgr_handle)tape->slots[node->slot].generation << 32 | node->slot,
+            .id = id,
+            .first_operand = first,
+            .operand_count = end - first,
+            .op = node->op,
+        };
+    }
+    table->row_count = f->count;
+    table->operand_count = end;
+}
+
+pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table)
+{
+    found f = {NULL, 0, 0, 0};
+    pgr_table t = {NULL, NULL, 0, 0};
+    pgr_status status = find(tape, root, &f);
+    if (status == PGR_OK && f.operands > UINT32_MAX)
+        status = PGR_ERR_FULL;
+    if (status == PGR_OK) {
+        t.rows = tape_resize(tape, NULL, f.count * sizeof *t.rows);
+        t.operands = tape_resize(tape, NULL, (f.operands + 1) * sizeof *t.operands);
+        if (t.rows == NULL || t.operands == NULL)
+            status = PGR_ERR_NOMEM;
+    }
+    if (status == PGR_OK) {
+        fill(tape, &f, &t);
+        *table = t;
+    } else {
+        pgr_table_free(tape, &t);
+    }
+    tape_resize(tape, f.ids, 0);
+    return status;
+}
+
+void pgr_table_free(pgr_tape *tape, pgr_table *table)
+{
+    tape_resize(tape, table->rows, 0);
+    tape_resize(tape, table->operands, 0);
+    *table = (pgr_table){NULL, NULL, 0, 0};
+}

@@ -1,0 +1,401 @@
+/* handle.c: stable names for nodes, and the whole interface by handle.
+ *
+ * A handle is a slot's index and its generation. Each call takes the tape's lock, makes room (which may
+ * collect and so move nodes), and only then turns handles into ids. */
+#define _XOPEN_SOURCE 700 /* recursive mutexes */
+#include "tape.h"
+
+#include <stdlib.h>
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <pthread.h>
+#endif
+
+enum { SLOTS_AT_FIRST = 64 };
+
+pgr_status pgr__make_slot(pgr_tape *tape)
+{
+    if (tape->free_slot != 0)
+        return PGR_OK;
+    if (tape->slot_capacity == UINT32_MAX)
+        return PGR_ERR_FULL;
+    const uint64_t wanted = tape->slot_capacity == 0 ? SLOTS_AT_FIRST : 2 * (uint64_t)tape->slot_capacity;
+    const uint32_t capacity = wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted;
+    pgr_slot *const slots = tape_resize(tape, tape->slots, capacity * sizeof *slots);
+    if (slots == NULL)
+        return PGR_ERR_NOMEM;
+    tape->slots = slots;
+    const uint32_t first = tape->slot_capacity == 0 ? 1 : tape->slot_capacity; /* slot 0 is nobody's */
+    for (uint32_t i = tape->slot_capacity; i < capacity; i++)
+        slots[i] = (pgr_slot){.link = i + 1 < capacity ? i + 1 : 0};
+    tape->slot_capacity = capacity;
+    tape->free_slot = first;
+    return PGR_OK;
+}
+
+static int enter(pgr_tape *tape) { return tape->enter != NULL ? tape->enter(tape->lock_ctx) : 0; }
+
+static void leave(pgr_tape *tape, int token)
+{
+    if (tape->leave != NULL)
+        tape->leave(tape->lock_ctx, token);
+}
+
+static pgr_handle name(const pgr_tape *tape, uint32_t slot)
+{
+    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
+}
+
+/* The slot of a handle whose node is alive, else 0. */
+static uint32_t slot_of(const pgr_tape *tape, pgr_handle h)
+{
+    const uint32_t slot = (uint32_t)h;
+    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) && tape->slots[slot].id != 0 ? slot : 0;
+}
+
+/* Its node's id, else 0. */
+static pgr_id id_of(const pgr_tape *tape, pgr_handle h)
+{
+    const uint32_t slot = slot_of(tape, h);
+    return slot == 0 ? 0 : tape->slots[slot].id;
+}
+
+/* One hold more on a node; there is a free slot in case it needs one. */
+static pgr_handle hold(pgr_tape *tape, pgr_id id)
+{
+    const uint32_t slot = tape->nodes[id].slot;
+    if (slot == 0)
+        return name(tape, tape_take_slot(tape, id));
+    if (tape->slots[slot].holds++ == 0) {
+        tape->held++;
+        tape->nodes[id].flags |= TAPE_HELD;
+    }
+    return name(tape, slot);
+}
+
+/* Room for k nodes and a handle on the last one. */
+static pgr_status room(pgr_tape *tape, uint32_t k)
+{
+    const pgr_status status = pgr__make_slot(tape);
+    if (status != PGR_OK || (tape_has_room(tape, k) && !tape_collect_is_due(tape)))
+        return status;
+    return pgr__make_room_by_handle(tape, k);
+}
+
+static int64_t hold_new(pgr_tape *tape, pgr_status status, pgr_id id)
+{
+    return status == PGR_OK ? (int64_t)hold(tape, id) : -(int64_t)status;
+}
+
+int64_t pgr_h_hold(pgr_tape *tape, pgr_id id)
+{
+    const int token = enter(tape);
+    const pgr_status status = id == 0 || id >= tape->size ? PGR_ERR_HANDLE : pgr__make_slot(tape);
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
+{
+    const int token = enter(tape);
+    const pgr_id id = id_of(tape, h);
+    leave(tape, token);
+    return id;
+}
+
+void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep)
+{
+    const int token = enter(tape);
+    const uint32_t slot = (uint32_t)h;
+    /* Not slot_of: a handle may outlast its node (see pgr_tie). */
+    if (slot != 0 && slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) &&
+        tape->slots[slot].holds > 0)
+        tape_release(tape, slot, keep != 0);
+    leave(tape, token);
+}
+
+pgr_handle pgr_h_next_dead(pgr_tape *tape)
+{
+    const int token = enter(tape);
+    const uint32_t slot = pgr__next_dead(tape);
+    const pgr_handle h = slot == 0 ? 0 : name(tape, slot);
+    if (slot != 0 && tape->slots[slot].holds == 0)
+        tape_free_slot(tape, slot);
+    leave(tape, token);
+    return h;
+}
+
+int64_t pgr_h_leaf(pgr_tape *tape, int op, double value)
+{
+    const int token = enter(tape);
+    pgr_status status = op == PGR_OP_LEAF || op == PGR_OP_CONST ? room(tape, 1) : PGR_ERR_OP;
+    const pgr_id id = status == PGR_OK ? tape_append(tape, op, value, 0, 0) : 0;
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+int64_t pgr_h_record(pgr_tape *tape, int op, pgr_handle a, pgr_handle b)
+{
+    const int token = enter(tape);
+    pgr_status status = room(tape, 1);
+    pgr_id id = 0;
+    if (status == PGR_OK) {
+        const pgr_id lhs = id_of(tape, a), rhs = id_of(tape, b);
+        status = lhs == 0 || (b != 0 && rhs == 0) ? PGR_ERR_HANDLE : pgr_record(tape, op, lhs, rhs, &id);
+    }
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number, int reflected)
+{
+    const int token = enter(tape);
+    pgr_status status = room(tape, 2);
+    pgr_id id = 0;
+    if (status == PGR_OK) {
+        const pgr_id operand = id_of(tape, a);
+        status = operand == 0 ? PGR_ERR_HANDLE : PGR_OK;
+        if (status == PGR_OK) {
+            const pgr_id constant = tape_append(tape, PGR_OP_CONST, number, 0, 0);
+            status = reflected ? pgr_record(tape, op, constant, operand, &id) : pgr_record(tape, op, operand, constant, &id);
+            if (status != PGR_OK)
+                tape->size--; /* the constant's */
+        }
+    }
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+/* Ids of n handles, in memory that the caller frees with tape_resize; NULL and a status if it can't be. */
+static pgr_id *ids_of(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr_status *status)
+{
+    pgr_id *const ids = tape_resize(tape, NULL, (n + 1) * sizeof *ids);
+    if (ids == NULL) {
+        *status = PGR_ERR_NOMEM;
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = id_of(tape, handles[i]);
+        if (ids[i] == 0)
+            *status = PGR_ERR_HANDLE;
+    }
+    return ids;
+}
+
+int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handle *x, pgr_handle b)
+{
+    const int token = enter(tape);
+    pgr_status status = n >= UINT32_MAX / 2 ? PGR_ERR_FULL : room(tape, (uint32_t)(2 * n));
+    pgr_id id = 0;
+    pgr_id *ws = NULL, *xs = NULL;
+    if (status == PGR_OK)
+        ws = ids_of(tape, n, w, &status);
+    if (status == PGR_OK)
+        xs = ids_of(tape, n, x, &status);
+    if (status == PGR_OK && (id = id_of(tape, b)) == 0)
+        status = PGR_ERR_HANDLE;
+    if (status == PGR_OK)
+        status = pgr_dot(tape, n, ws, xs, id, &id);
+    tape_resize(tape, ws, 0);
+    tape_resize(tape, xs, 0);
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *operands)
+{
+    const int token = enter(tape);
+    pgr_status status = n >= UINT32_MAX ? PGR_ERR_FULL : room(tape, (uint32_t)n + 1);
+    pgr_id id = 0;
+    pgr_id *ids = NULL;
+    if (status == PGR_OK)
+        ids = ids_of(tape, n, operands, &status);
+    if (status == PGR_OK)
+        status = pgr_custom(tape, value, n, ids, &id);
+    tape_resize(tape, ids, 0);
+    const int64_t result = hold_new(tape, status, id);
+    leave(tape, token);
+    return result;
+}
+
+double pgr_h_data(pgr_tape *tape, pgr_handle h)
+{
+    const int token = enter(tape);
+    const pgr_id id = id_of(tape, h);
+    const double value = id == 0 ? NAN : tape->nodes[id].data;
+    leave(tape, token);
+    return value;
+}
+
+double pgr_h_grad(pgr_tape *tape, pgr_handle h)
+{
+    const int token = enter(tape);
+    const pgr_id id = id_of(tape, h);
+    const double value = id == 0 ? NAN : tape->nodes[id].grad;
+    leave(tape, token);
+    return value;
+}
+
+/* Runs one statement on a live node. */
+#define ON_NODE(statement) \
+    const int token = enter(tape); \
+    const pgr_id id = id_of(tape, h); \
+    if (id != 0) { \
+        pgr_node *const node = &tape->nodes[id]; \
+        statement; \
+    } \
+    leave(tape, token); \
+    return id == 0 ? PGR_ERR_HANDLE : PGR_OK
+
+pgr_status pgr_h_set_data(pgr_tape *tape, pgr_handle h, double value) { ON_NODE(node->data = value); }
+pgr_status pgr_h_set_grad(pgr_tape *tape, pgr_handle h, double value) { ON_NODE(node->grad = value); }
+pgr_status pgr_h_add_grad(pgr_tape *tape, pgr_handle h, double value) { ON_NODE(node->grad += value); }
+
+pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op)
+{
+    if (pgr_op_row(op) == NULL)
+        return PGR_ERR_OP;
+    ON_NODE(node->op = (uint8_t)op);
+}
+
+int pgr_h_op(pgr_tape *tape, pgr_handle h)
+{
+    const int token = enter(tape);
+    const pgr_id id = id_of(tape, h);
+    const int op = id == 0 ? 0 : tape->nodes[id].op;
+    leave(tape, token);
+    return op;
+}
+
+double pgr_h_param(pgr_tape *tape, pgr_handle h)
+{
+    const int token = enter(tape);
+    const pgr_node *const node = &tape->nodes[id_of(tape, h)];
+    const double param = pgr_op_row(node->op)->kind == PGR_KIND_PARAM ? tape->nodes[node->rhs].data : NAN;
+    leave(tape, token);
+    return param;
+}
+
+int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out)
+{
+    const int token = enter(tape);
+    const pgr_id id = id_of(tape, h);
+    const operand_walk start = {id, pgr_op_row(tape->nodes[id].op)->kind == PGR_KIND_PARAM};
+    size_t count = 0;
+    operand_walk walk = start;
+    while (operand_next(tape->nodes, &walk) != 0)
+        count++;
+    pgr_status status = PGR_OK;
+    size_t held = count; /* they come last to first */
+    walk = start;
+    for (pgr_id operand; status == PGR_OK && (operand = operand_next(tape->nodes, &walk)) != 0;) {
+        if (--held >= capacity)
+            continue;
+        status = pgr__make_slot(tape);
+        if (status == PGR_OK)
+            out[held] = hold(tape, operand);
+        else
+            for (size_t i = held + 1; i < count && i < capacity; i++)
+                tape_release(tape, (uint32_t)out[i], false);
+    }
+    leave(tape, token);
+    return status == PGR_OK ? (int64_t)count : -(int64_t)status;
+}
+
+/* Calls f(tape, the node's id, ...) on a live node. */
+#define CALL_ON_NODE(call) \
+    const int token = enter(tape); \
+    const pgr_id id = id_of(tape, h); \
+    const pgr_status status = id == 0 ? PGR_ERR_HANDLE : (call); \
+    leave(tape, token); \
+    return status
+
+pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_backward(tape, id)); }
+pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_push(tape, id)); }
+pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, pgr_table *table) { CALL_ON_NODE(pgr_export(tape, id, table)); }
+
+pgr_status pgr_h_collect(pgr_tape *tape)
+{
+    const int token = enter(tape);
+    pgr_status status = PGR_OK;
+    if (tape->collector != NULL)
+        tape->collector(tape, true);
+    else
+        status = pgr__collect(tape, NULL, 0, true);
+    leave(tape, token);
+    return status;
+}
+
+void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx)
+{
+    tape->on_custom = fn;
+    tape->custom_ctx = ctx;
+}
+
+void pgr_tape_on_lock(pgr_tape *tape, int (*enter_fn)(void *ctx), void (*leave_fn)(void *ctx, int token), void *ctx)
+{
+    tape->enter = enter_fn;
+    tape->leave = leave_fn;
+    tape->lock_ctx = ctx;
+}
+
+/* A recursive mutex, since a custom operation's function may call back into the tape. leave's token -1
+ * comes from pgr_tape_free. */
+#ifdef _WIN32
+typedef CRITICAL_SECTION mutex;
+static pgr_status mutex_init(mutex *m) { InitializeCriticalSection(m); return PGR_OK; }
+#define mutex_lock(m) EnterCriticalSection(m)
+#define mutex_unlock(m) LeaveCriticalSection(m)
+#define mutex_destroy(m) DeleteCriticalSection(m)
+#else
+typedef pthread_mutex_t mutex;
+static pgr_status mutex_init(mutex *m)
+{
+    pthread_mutexattr_t attributes;
+    if (pthread_mutexattr_init(&attributes) != 0)
+        return PGR_ERR_NOMEM;
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    const int failed = pthread_mutex_init(m, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return failed ? PGR_ERR_NOMEM : PGR_OK;
+}
+#define mutex_lock(m) pthread_mutex_lock(m)
+#define mutex_unlock(m) pthread_mutex_unlock(m)
+#define mutex_destroy(m) pthread_mutex_destroy(m)
+#endif
+
+static int mutex_enter(void *ctx)
+{
+    mutex_lock((mutex *)ctx);
+    return 0;
+}
+
+static void mutex_leave(void *ctx, int token)
+{
+    if (token >= 0) {
+        mutex_unlock((mutex *)ctx);
+        return;
+    }
+    mutex_destroy((mutex *)ctx);
+    free(ctx);
+}
+
+pgr_status pgr_tape_use_mutex(pgr_tape *tape)
+{
+    mutex *const m = malloc(sizeof *m);
+    if (m == NULL)
+        return PGR_ERR_NOMEM;
+    const pgr_status status = mutex_init(m);
+    if (status == PGR_OK)
+        pgr_tape_on_lock(tape, mutex_enter, mutex_leave, m);
+    else
+        free(m);
+    return status;
+}

@@ -1,0 +1,25 @@
+/* ops.c: the table of operations as data, for those who ask at run time. */
+#include "ops.h"
+
+#define KIND_UNARY(param)  PGR_KIND_UNARY, NAN
+#define KIND_BINARY(param) PGR_KIND_BINARY, NAN
+#define KIND_PARAM(param)  PGR_KIND_PARAM, (param)
+#define KIND_CUT(param)    PGR_KIND_CUT, NAN
+
+static const pgr_op_info rows[PGR_OP_COUNT] = {
+    [PGR_OP_LEAF] = {"leaf", "", "", "", PGR_KIND_LEAF, NAN},
+    [PGR_OP_CONST] = {"const", "", "", "", PGR_KIND_LEAF, NAN},
+    [PGR_OP_CUSTOM] = {"custom", "custom", "", "", PGR_KIND_LEAF, NAN},
+    [PGR_OP_PAIR] = {"pair", "", "", "", PGR_KIND_LEAF, NAN},
+/* A partial may be an expression in a, b and v; of db, only PARAM's is read here, a constant. */
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    [PGR_OP_##ID] = {name, symbol, rule, doc, KIND_##KIND(db)},
+    PGR_OPS(X)
+#undef X
+};
+
+const pgr_op_info *pgr_op_row(int op) { return op >= 0 && op < PGR_OP_COUNT ? &rows[op] : NULL; }
+
+int pgr_op_count(void) { return PGR_OP_COUNT; }
+
+pgr_status pgr_op_value(int op, double a, double b, double *out) { return ops_eval(op, a, b, out); }

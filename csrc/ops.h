@@ -1,0 +1,78 @@
+/* ops.h: the rows of pgr_ops.h as inline code: enumerators, evaluation and partial derivatives. */
+#ifndef PGR_INTERNAL_OPS_H
+#define PGR_INTERNAL_OPS_H
+
+#include <math.h>
+
+#include "pgr.h"
+#include "pgr_ops.h"
+
+enum {
+    PGR_OP_BEFORE_FIRST = PGR_OP_FIRST - 1,
+#define X(ID, ...) PGR_OP_##ID,
+    PGR_OPS(X)
+#undef X
+    PGR_OP_COUNT
+};
+
+static inline double pgr_sign(double a) { return (double)((a > 0.0) - (a < 0.0)) + (isnan(a) ? a : 0.0); }
+
+static inline double pgr_sigmoid(double a)
+{
+    const double e = exp(-fabs(a));
+    return (a >= 0.0 ? 1.0 : e) / (1.0 + e);
+}
+
+/* The share of the gradient that a gets in max(a, b), and b in min(a, b). */
+static inline double pgr_wins(double a, double b) { return a > b ? 1.0 : a < b ? 0.0 : 0.5; }
+
+/* p / (a*a + b*b), scaled against overflow. */
+static inline double pgr_unit(double p, double a, double b)
+{
+    const double r = hypot(a, b);
+    return r == 0.0 ? 0.0 : p / r / r;
+}
+
+/* Squares and reciprocals are most of all powers, and exact without pow. */
+static inline double pgr_pow(double a, double b)
+{
+    if (b == 2.0)
+        return a * a;
+    if (b == 1.0)
+        return a;
+    if (b == -1.0)
+        return 1.0 / a;
+    return pow(a, b);
+}
+
+static inline double pgr_pow_da(double a, double b) { return b == 0.0 ? 0.0 : b * pgr_pow(a, b - 1.0); }
+
+/* 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
+static inline double pgr_pow_db(double a, double b, double v) { return a == 0.0 && b >= 0.0 ? 0.0 : v * log(a); }
+
+static inline pgr_status pgr_pow_check(double a, double b, double v)
+{
+    if (isfinite(v) || !isfinite(a) || !isfinite(b))
+        return PGR_OK;
+    return isnan(v) ? PGR_ERR_DOMAIN : a == 0.0 ? PGR_ERR_DIVZERO : PGR_ERR_RANGE;
+}
+
+/* With a constant op, all of the switch but one row folds away. */
+static inline pgr_status ops_eval(int op, double a, double b, double *out)
+{
+    double v;
+    (void)b;
+    switch (op) {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    case PGR_OP_##ID: \
+        v = (value); \
+        *out = v; \
+        return (check);
+        PGR_OPS(X)
+#undef X
+    default:
+        return PGR_ERR_OP;
+    }
+}
+
+#endif

@@ -1,0 +1,242 @@
+/* pgr.h: reverse-mode automatic differentiation of scalar code on a tape of nodes.
+ *
+ * A node is a number that remembers how it was made: its value, its grad, its op and up to two
+ * operands. Nodes are recorded one after another, so an operand's id is always smaller than its
+ * result's, and descending ids are a reverse topological order: the backward pass is one descending
+ * sweep, liveness is one descending pass, and neither recurses. See Griewank & Walther, Evaluating
+ * Derivatives (2nd ed., SIAM 2008), ch. 3 and 4 for the method and its vocabulary.
+ *
+ * Two ways to name a node:
+ *   - pgr_id: its place on the tape. The fastest; valid until the next pgr_tape_collect, which slides
+ *     live nodes down. Functions on ids never collect, and take no lock.
+ *   - pgr_handle: a stable name that also keeps the node alive. Functions on handles (pgr_h_...)
+ *     collect when the tape has doubled, and hold the tape's lock for the length of the call.
+ *
+ * The library never prints, exits or aborts on a caller's mistake: a call that can fail returns a
+ * status, and then the tape is as it was before. This header is also what Python's cffi reads,
+ * between the two markers below; nothing is declared twice. */
+#ifndef PGR_H
+#define PGR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef: begin */
+
+/* ---- Vocabulary ---------------------------------------------------------------------------- */
+
+typedef uint32_t pgr_id;      /* a node's place on its tape; 0 is none */
+typedef uint64_t pgr_handle;  /* a stable name of a node, below 2^63; 0 is none */
+
+typedef enum {
+    PGR_OK = 0,
+    PGR_ERR_NOMEM,    /* the allocator returned NULL */
+    PGR_ERR_FULL,     /* the tape has as many nodes as ids allow */
+    PGR_ERR_DOMAIN,   /* an argument outside the function's domain */
+    PGR_ERR_DIVZERO,  /* division by zero, or zero to a negative power */
+    PGR_ERR_RANGE,    /* finite operands, infinite result */
+    PGR_ERR_NESTED,   /* more than eight backward passes inside each other */
+    PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
+    PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
+    PGR_ERR_OP        /* not an operation that can be recorded so */
+} pgr_status;
+
+/* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
+enum {
+    PGR_OP_LEAF = 0,  /* an input or a parameter */
+    PGR_OP_CONST,     /* a number written in an expression; a leaf in all else */
+    PGR_OP_CUSTOM,    /* the backward step is the caller's function */
+    PGR_OP_PAIR,      /* holds the operands of a custom node with more than two; never shown */
+    PGR_OP_FIRST
+};
+
+typedef enum { PGR_KIND_LEAF = 0, PGR_KIND_UNARY, PGR_KIND_BINARY, PGR_KIND_PARAM, PGR_KIND_CUT } pgr_kind;
+
+typedef struct {
+    const char *name;      /* "tanh": the method's name */
+    const char *symbol;    /* "tanh", "+": what is drawn */
+    const char *rule;      /* what an error says: "the argument must be positive" */
+    const char *doc;       /* one sentence */
+    pgr_kind kind;
+    double param_default;  /* of PGR_KIND_PARAM; NAN: none */
+} pgr_op_info;
+
+/* The table of operations by op, `pgr_op_count()` rows, the tape's own first. Never fails for a
+ * smaller op; NULL for others. Borrowed for ever. */
+const pgr_op_info *pgr_op_row(int op);
+int pgr_op_count(void);
+
+/* Evaluates one operation: `*out` = op(a, b); b is ignored by unary ones. Returns PGR_OK, or
+ * PGR_ERR_DOMAIN, _DIVZERO or _RANGE where Python's float and math raise for the same numbers, with
+ * `*out` the IEEE 754 result all the same; PGR_ERR_OP if `op` is not in the table. */
+pgr_status pgr_op_value(int op, double a, double b, double *out);
+
+/* ---- Tapes --------------------------------------------------------------------------------- */
+
+typedef struct pgr_tape pgr_tape;
+
+/* resize(ctx, p, size): as realloc, and free where size is 0. Returning NULL for size > 0 leaves
+ * p as it was. */
+typedef struct {
+    void *(*resize)(void *ctx, void *p, size_t size);
+    void *ctx;
+} pgr_allocator;
+
+/* A new tape, or NULL when out of memory. `allocator` is copied; NULL means malloc's. The caller
+ * frees it with pgr_tape_free. */
+pgr_tape *pgr_tape_new(const pgr_allocator *allocator);
+
+/* Frees the tape and all its nodes. NULL is allowed. No function may be inside the tape. */
+void pgr_tape_free(pgr_tape *tape);
+
+/* The process's default tape, made on first use and never freed; NULL when out of memory. */
+pgr_tape *pgr_default_tape(void);
+
+/* Frees what no handle needs: a node lives while a handle, or a live node's operand, needs it. Live
+ * nodes slide down, keeping their order, so every pgr_id is void afterwards; handles stay. Does
+ * nothing inside a backward pass. On failure (PGR_ERR_NOMEM) nothing has moved. O(nodes). */
+pgr_status pgr_tape_collect(pgr_tape *tape);
+
+/* Sets the least number of nodes at which handles collect (2^14 at first), and the number of nodes
+ * at which the tape is full (2^32 - 2 at first). Small numbers are for tests. */
+void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes);
+
+typedef struct {
+    uint32_t nodes;       /* recorded since the last collection, or kept by it */
+    uint32_t capacity;    /* nodes that memory is reserved for */
+    uint32_t handles;     /* held now */
+    uint32_t collect_at;  /* nodes at which the next call on handles collects */
+    uint64_t bytes;       /* reserved by the tape in all */
+    uint64_t collections; /* made so far */
+} pgr_tape_stats;
+
+pgr_tape_stats pgr_tape_stat(pgr_tape *tape);
+
+/* ---- Nodes, by id -------------------------------------------------------------------------- */
+
+/* Each records one node and writes its id to `*out`. Operand ids are on `tape`. On failure nothing is
+ * recorded and `*out` is unchanged. PGR_ERR_NOMEM, PGR_ERR_FULL; amortised O(1). */
+pgr_status pgr_leaf(pgr_tape *tape, double value, pgr_id *out);
+pgr_status pgr_constant(pgr_tape *tape, double value, pgr_id *out);
+
+/* Records op(lhs, rhs); rhs is 0 for unary ops and a constant's id for PGR_KIND_PARAM. Besides the
+ * above PGR_ERR_OP, and what pgr_op_value returns. */
+pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out);
+
+/* Records b + w[0]*x[0] + ... + w[n-1]*x[n-1], from left to right, as 2n nodes: all or none of them.
+ * `*out` is the last sum's id (b's own if n is 0). O(n). */
+pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, pgr_id b, pgr_id *out);
+
+/* Records a custom node of n operands (any n, repeats allowed). O(n). */
+pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *operands, pgr_id *out);
+
+double pgr_data(const pgr_tape *tape, pgr_id id);
+double pgr_grad(const pgr_tape *tape, pgr_id id);
+void pgr_set_data(pgr_tape *tape, pgr_id id, double value);
+void pgr_set_grad(pgr_tape *tape, pgr_id id, double value);
+
+/* The backward step of custom nodes: adds to the grads of the node's operands. May record, and may
+ * run other backward passes; nodes don't move meanwhile. Nonzero return: failure. */
+typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_id id);
+void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
+
+/* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
+ * pushes its grad to its operands. Leaves accumulate into the grad they had; interior nodes are
+ * overwritten; other nodes are not touched. No recursion, no allocation. O(reachable nodes), plus a
+ * fraction of a nanosecond for every 4096 nodes below root. PGR_ERR_NESTED with nothing changed; PGR_ERR_CUSTOM at
+ * a custom node's failure, with the grads of the nodes above it done and those below it partial.
+ * Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2. */
+pgr_status pgr_backward(pgr_tape *tape, pgr_id root);
+
+/* One step of it: adds to the grads of the node's operands what its own grad gives them. */
+pgr_status pgr_push(pgr_tape *tape, pgr_id id);
+
+/* ---- Nodes, by handle ---------------------------------------------------------------------- */
+
+/* Those that return int64_t give a new handle, or -status. The caller gives every handle back with
+ * pgr_h_release; a node has one handle however often it is held. Stale handles give PGR_ERR_HANDLE
+ * (getters: NAN or 0). */
+int64_t pgr_h_hold(pgr_tape *tape, pgr_id id);
+pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h);
+
+/* Gives one hold back. With `keep` the last release leaves the handle's name on the node, without
+ * keeping it alive: for those who store something under that name (see pgr_h_next_dead). */
+void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep);
+
+/* A handle whose node died while its name was kept, once each; 0 when there is none. */
+pgr_handle pgr_h_next_dead(pgr_tape *tape);
+
+int64_t pgr_h_leaf(pgr_tape *tape, int op, double value);
+int64_t pgr_h_record(pgr_tape *tape, int op, pgr_handle a, pgr_handle b);
+
+/* op(a, number), or op(number, a) if `reflected`; the number is recorded as a constant. */
+int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number, int reflected);
+int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handle *x, pgr_handle b);
+int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *operands);
+
+double pgr_h_data(pgr_tape *tape, pgr_handle h);
+double pgr_h_grad(pgr_tape *tape, pgr_handle h);
+pgr_status pgr_h_set_data(pgr_tape *tape, pgr_handle h, double value);
+pgr_status pgr_h_set_grad(pgr_tape *tape, pgr_handle h, double value);
+pgr_status pgr_h_add_grad(pgr_tape *tape, pgr_handle h, double value);
+int pgr_h_op(pgr_tape *tape, pgr_handle h);
+double pgr_h_param(pgr_tape *tape, pgr_handle h); /* of PGR_KIND_PARAM, else NAN */
+
+/* Makes any node a custom one, or a built-in one again (op from pgr_h_op before). */
+pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
+
+/* Writes a new handle for each operand, at most `capacity`, in order and with repeats, and returns how
+ * many there are; a parameter is none. -status when out of memory (nothing is held then). */
+int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
+
+pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);
+pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h);
+pgr_status pgr_h_collect(pgr_tape *tape);
+
+/* The lock that calls on handles take. enter's result, which is not negative, is handed to leave;
+ * pgr_tape_free calls leave once with -1. On CPython the lock is the GIL, elsewhere pgr_tape_use_mutex's recursive mutex; without either there is none. */
+void pgr_tape_on_lock(pgr_tape *tape, int (*enter)(void *ctx), void (*leave)(void *ctx, int token), void *ctx);
+pgr_status pgr_tape_use_mutex(pgr_tape *tape);
+
+/* ---- The node table ------------------------------------------------------------------------ */
+
+typedef struct {
+    double data;
+    double grad;
+    double param;            /* of PGR_KIND_PARAM, else NAN */
+    pgr_handle handle;       /* 0 if the node has no name */
+    pgr_id id;
+    uint32_t first_operand;  /* this row's operands are operands[first_operand] .. */
+    uint32_t operand_count;  /* .. and so many, in order, with repeats */
+    int op;
+} pgr_row;
+
+typedef struct {
+    pgr_row *rows;        /* ascending by id: operands first, root last */
+    uint32_t *operands;   /* indices of rows */
+    uint32_t row_count;
+    uint32_t operand_count;
+} pgr_table;
+
+/* Exports what is reachable from root in one call. Fills `*table`; the caller frees its arrays with
+ * pgr_table_free. On failure `*table` is unchanged. O(reachable nodes). */
+pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, pgr_table *table);
+pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table);
+void pgr_table_free(pgr_tape *tape, pgr_table *table);
+
+/* cdef: end */
+
+#ifdef __cplusplus
+}
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+#endif

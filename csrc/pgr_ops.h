@@ -1,0 +1,83 @@
+/* pgr_ops.h: the table of operations, one row each. Everything that knows an operation (evaluation,
+ * the reverse sweep, the methods of `Value` in both operand layers, its type stub, the drawing) is
+ * generated from its row, so adding an operation touches this file and its tests.
+ *
+ *   X(ID, name, symbol, KIND, value, da, db, check, rule, doc)
+ *
+ *   KIND    UNARY   f(a)
+ *           BINARY  f(a, b)
+ *           PARAM   f(a) with a constant parameter b: no gradient flows to b, and the db column holds
+ *                   b's default value (NAN: there is none)
+ *           CUT     f(a), recorded without its operand, so that nothing flows and nothing is kept
+ *   value   an expression in a and b, the operands' values
+ *   da, db  the partial derivatives, expressions in a, b and v, the result's value
+ *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
+ *   rule    what the error message says when the check fails
+ *
+ * Kinks follow PyTorch: abs'(0) = relu'(0) = 0, leaky_relu'(0) = slope, both partials of max(a, a)
+ * are 1/2, and atan2'(0, 0) = 0. Likewise hypot'(0, 0) = 0, where PyTorch gives nan.
+ * Source of the derivatives: Abramowitz & Stegun, Handbook of Mathematical Functions, ch. 4 and 7. */
+#ifndef PGR_OPS_H
+#define PGR_OPS_H
+
+#define PGR_ALWAYS      PGR_OK
+#define PGR_NEEDS(cond) ((cond) ? PGR_OK : PGR_ERR_DOMAIN)
+/* An infinite result of finite operands. */
+#define PGR_OVERFLOWS   (isinf(v) && isfinite(a) ? PGR_ERR_RANGE : PGR_OK)
+
+#define PGR_OPS(X) \
+X(ADD,   "add",   "+",     BINARY, a + b,  1.0,       1.0,     PGR_ALWAYS, "", "Sum, a + b.") \
+X(SUB,   "sub",   "-",     BINARY, a - b,  1.0,      -1.0,     PGR_ALWAYS, "", "Difference, a - b.") \
+X(MUL,   "mul",   "*",     BINARY, a * b,  b,         a,       PGR_ALWAYS, "", "Product, a * b.") \
+X(DIV,   "div",   "/",     BINARY, a / b,  1.0 / b,  -v / b,   (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
+  "the divisor must not be zero", "Quotient, a / b.") \
+X(POW,   "pow",   "**",    BINARY, pgr_pow(a, b), pgr_pow_da(a, b), pgr_pow_db(a, b, v), pgr_pow_check(a, b, v), \
+  "a negative base needs an integral exponent", "Power, a ** b.") \
+X(POWC,  "powc",  "**",    PARAM,  pgr_pow(a, b), pgr_pow_da(a, b), NAN, pgr_pow_check(a, b, v), \
+  "a negative base needs an integral exponent", "Power with a constant exponent: what a ** 3 records.") \
+X(NEG,   "neg",   "neg",   UNARY,  -a,     -1.0,      0.0,     PGR_ALWAYS, "", "Negation, -a.") \
+X(EXP,   "exp",   "exp",   UNARY,  exp(a),  v,        0.0,     PGR_OVERFLOWS, "", "Exponential, e ** a.") \
+X(LOG,   "log",   "log",   UNARY,  log(a),  1.0 / a,  0.0,     PGR_NEEDS(!(a <= 0.0)), \
+  "the argument must be positive", "Natural logarithm.") \
+X(LOG1P, "log1p", "log1p", UNARY,  log1p(a), 1.0 / (1.0 + a), 0.0, PGR_NEEDS(!(a <= -1.0)), \
+  "the argument must be greater than -1", "log(1 + a), accurate near 0.") \
+X(EXPM1, "expm1", "expm1", UNARY,  expm1(a), exp(a),  0.0,     PGR_OVERFLOWS, "", "exp(a) - 1, accurate near 0.") \
+X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  0.5 / v, 0.0,     PGR_NEEDS(!(a < 0.0)), \
+  "the argument must not be negative", "Square root.") \
+X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  pgr_sign(a), 0.0, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
+X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  1.0 - v * v, 0.0, PGR_ALWAYS, "", "Hyperbolic tangent.") \
+X(SIGMOID, "sigmoid", "sigmoid", UNARY, pgr_sigmoid(a), v * pgr_sigmoid(-a), 0.0, PGR_ALWAYS, "", \
+  "Logistic function, 1 / (1 + exp(-a)), without overflow.") \
+X(SOFTPLUS, "softplus", "softplus", UNARY, fmax(a, 0.0) + log1p(exp(-fabs(a))), pgr_sigmoid(a), 0.0, PGR_ALWAYS, "", \
+  "log(1 + exp(a)), without overflow.") \
+X(RELU,  "relu",  "ReLU",  UNARY,  (a < 0.0 ? 0.0 : a), (v > 0.0 ? 1.0 : 0.0), 0.0, PGR_ALWAYS, "", \
+  "max(a, 0); its derivative at 0 is 0.") \
+X(LEAKY_RELU, "leaky_relu", "LeakyReLU", PARAM, (a > 0.0 ? a : a * b), (a > 0.0 ? 1.0 : b), 0.01, PGR_ALWAYS, "", \
+  "a where a > 0, else slope * a; its derivative at 0 is the slope.") \
+X(SIN,   "sin",   "sin",   UNARY,  sin(a),   cos(a),  0.0,     PGR_NEEDS(!isinf(a)), \
+  "the argument must be finite", "Sine; a in radians.") \
+X(COS,   "cos",   "cos",   UNARY,  cos(a),  -sin(a),  0.0,     PGR_NEEDS(!isinf(a)), \
+  "the argument must be finite", "Cosine; a in radians.") \
+X(TAN,   "tan",   "tan",   UNARY,  tan(a),   1.0 + v * v, 0.0, PGR_NEEDS(!isinf(a)), \
+  "the argument must be finite", "Tangent; a in radians.") \
+X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  1.0 / sqrt((1.0 - a) * (1.0 + a)), 0.0, PGR_NEEDS(!(fabs(a) > 1.0)), \
+  "the argument must lie in [-1, 1]", "Inverse sine, in radians, in [-pi/2, pi/2].") \
+X(ACOS,  "acos",  "acos",  UNARY,  acos(a), -1.0 / sqrt((1.0 - a) * (1.0 + a)), 0.0, PGR_NEEDS(!(fabs(a) > 1.0)), \
+  "the argument must lie in [-1, 1]", "Inverse cosine, in radians, in [0, pi].") \
+X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  1.0 / (1.0 + a * a), 0.0, PGR_ALWAYS, "", \
+  "Inverse tangent, in radians, in (-pi/2, pi/2).") \
+X(SINH,  "sinh",  "sinh",  UNARY,  sinh(a),  cosh(a), 0.0,     PGR_OVERFLOWS, "", "Hyperbolic sine.") \
+X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  sinh(a), 0.0,     PGR_OVERFLOWS, "", "Hyperbolic cosine.") \
+X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), pgr_unit(b, a, b), -pgr_unit(a, a, b), PGR_ALWAYS, "", \
+  "Angle of the point (x=b, y=a), in radians, in [-pi, pi].") \
+X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), (v == 0.0 ? 0.0 : a / v), (v == 0.0 ? 0.0 : b / v), \
+  (isfinite(b) ? PGR_OVERFLOWS : PGR_OK), "", "sqrt(a*a + b*b), without overflow on the way.") \
+X(ERF,   "erf",   "erf",   UNARY,  erf(a), 1.1283791670955126 * exp(-a * a), 0.0, PGR_ALWAYS, "", "Error function.") \
+X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), pgr_wins(b, a), pgr_wins(a, b), PGR_ALWAYS, "", \
+  "The smaller of a and b, nan if either is; equal operands share the gradient.") \
+X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), pgr_wins(a, b), pgr_wins(b, a), PGR_ALWAYS, "", \
+  "The larger of a and b, nan if either is; equal operands share the gradient.") \
+X(DETACH, "detach", "detach", CUT, a, 0.0, 0.0, PGR_ALWAYS, "", \
+  "The same number as a new leaf: no gradient flows through, and the graph below is not kept.")
+
+#endif

@@ -1,0 +1,838 @@
+/* pyoperand.c: CPython's operand layer: a type whose number slots record straight onto the tape.
+ *
+ * A call through cffi costs about 100 ns and a Python-level __add__ on top of it about as much again; a
+ * number slot costs about 15. So the hot part of `Value` is this type, and everything else is Python
+ * (pygrad/engine.py), over the same tape through cffi. The type has no cyclic-GC header, which is most
+ * of what makes many small objects slow; what that would have collected, pyties.c finds.
+ *
+ * An object is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
+ * node's name (`notes`) when the object dies, and to the next object made for that node.
+ *
+ * The GIL is the tape's lock. Whatever may run Python code (making room, converting a number) comes
+ * before ids are read. */
+#include "pyoperand.h"
+
+#include <structmember.h>
+
+static struct {
+    pgr_tape *tape;
+    PyTypeObject *operand_type;
+    PyTypeObject *value_type; /* Operand's subclass in engine.py, which results are made of */
+    PyObject *notes;          /* {handle: __dict__} of nodes whose objects are gone */
+    PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
+    PyObject *reject;         /* reject(where, value) raises TypeError */
+    operand *free_objects;    /* chained through dict */
+    int free_count;
+} layer;
+
+enum { FREE_OBJECTS_AT_MOST = 1024 };
+
+PyObject *pgr__notes(void) { return layer.notes; }
+
+bool pgr__is_operand(PyObject *o)
+{
+    return Py_TYPE(o) == layer.value_type || PyObject_TypeCheck(o, layer.operand_type);
+}
+#define is_operand(o) (Py_TYPE(o) == layer.value_type || PyObject_TypeCheck((o), layer.operand_type))
+
+static inline pgr_id id_of(PyObject *o) { return layer.tape->slots[((operand *)o)->slot].id; }
+static inline pgr_node *node_of(PyObject *o) { return &layer.tape->nodes[id_of(o)]; }
+
+static uint64_t handle_of(uint32_t slot) { return (uint64_t)layer.tape->slots[slot].generation << 32 | slot; }
+
+/* ---- Errors -------------------------------------------------------------------------------- */
+
+static PyObject *fail(pgr_status status, int op, double a, double b)
+{
+    Py_XDECREF(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
+    return NULL;
+}
+
+static PyObject *reject(const char *where, PyObject *value)
+{
+    Py_XDECREF(PyObject_CallFunction(layer.reject, "sO", where, value));
+    return NULL;
+}
+
+/* ---- Objects ------------------------------------------------------------------------------- */
+
+/* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
+static PyObject *make_object(uint32_t slot)
+{
+    operand *o = layer.free_objects;
+    if (o != NULL) {
+        layer.free_objects = (operand *)o->dict;
+        layer.free_count--;
+        (void)PyObject_Init((PyObject *)o, layer.value_type);
+    } else {
+        o = PyObject_New(operand, layer.value_type);
+        if (o == NULL)
+            return NULL;
+    }
+    o->slot = slot;
+    o->weakrefs = NULL;
+    o->dict = NULL;
+    layer.tape->slots[slot].owner = o;
+    return (PyObject *)o;
+}
+
+/* Hands an object's __dict__ to its node's name. False if there is nothing to hand over. */
+static bool keep_notes(operand *o)
+{
+    PyObject *const dict = o->dict;
+    if (dict == NULL)
+        return false;
+    o->dict = NULL;
+    bool kept = false;
+    if (PyDict_GET_SIZE(dict) > 0 && layer.tape->slots[o->slot].id != 0) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *const key = PyLong_FromUnsignedLongLong(handle_of(o->slot));
+        kept = key != NULL && PyDict_SetItem(layer.notes, key, dict) == 0;
+        Py_XDECREF(key);
+        PyErr_Restore(type, value, traceback);
+    }
+    if (kept)
+        Py_DECREF(dict);
+    else
+        o->dict = dict; /* dropped by the caller, once the slot is given back */
+    return kept;
+}
+
+static void operand_dealloc(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    PyTypeObject *const type = Py_TYPE(self);
+    /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
+    const bool kept = o->dict != NULL && keep_notes(o);
+    if (o->slot != 0) {
+        layer.tape->slots[o->slot].owner = NULL;
+        tape_release(layer.tape, o->slot, kept);
+    }
+    if (o->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    Py_CLEAR(o->dict);
+    if (type == layer.value_type && layer.free_count < FREE_OBJECTS_AT_MOST) {
+        o->dict = (PyObject *)layer.free_objects;
+        layer.free_objects = o;
+        layer.free_count++;
+    } else {
+        type->tp_free(self);
+    }
+    Py_DECREF(type);
+}
+
+/* The object of a slot on which the caller has one hold, which it takes over. */
+static PyObject *object_of(uint32_t slot)
+{
+    pgr_slot *const s = &layer.tape->slots[slot];
+    if (s->owner != NULL) {
+        tape_release(layer.tape, slot, false); /* its owner has another */
+        return Py_NewRef((PyObject *)s->owner);
+    }
+    PyObject *const key = PyLong_FromUnsignedLongLong(handle_of(slot));
+    if (key == NULL)
+        return NULL;
+    PyObject *const dict = Py_XNewRef(PyDict_GetItemWithError(layer.notes, key));
+    PyObject *const o = make_object(slot);
+    if (o != NULL && dict != NULL) {
+        ((operand *)o)->dict = dict;
+        if (PyDict_DelItem(layer.notes, key) < 0)
+            PyErr_Clear();
+    } else {
+        Py_XDECREF(dict);
+    }
+    Py_DECREF(key);
+    return o;
+}
+
+/* ---- Room ---------------------------------------------------------------------------------- */
+
+/* What belonged to nodes that have died goes now, with the tape in order: it may run any code. */
+static void drop_dead(void)
+{
+    pgr_tape *const tape = layer.tape;
+    for (uint32_t slot; (slot = pgr__next_dead(tape)) != 0;) {
+        pgr_slot *const s = &tape->slots[slot];
+        if (s->holds > 0) { /* kept by its own notes only: a tie */
+            operand *const o = s->owner;
+            Py_INCREF(o);
+            Py_CLEAR(o->dict);
+            Py_DECREF(o);
+            continue;
+        }
+        PyObject *const key = PyLong_FromUnsignedLongLong(handle_of(slot));
+        tape_free_slot(tape, slot);
+        if (key == NULL)
+            continue;
+        PyObject *const dict = Py_XNewRef(PyDict_GetItemWithError(layer.notes, key));
+        if (dict != NULL)
+            PyDict_DelItem(layer.notes, key);
+        Py_DECREF(key);
+        Py_XDECREF(dict);
+    }
+}
+
+static void collect(pgr_tape *tape, bool thorough)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    size_t count = 0;
+    pgr_tie *const ties = pgr__find_ties(tape, &count);
+    pgr__collect(tape, ties, count, thorough);
+    PyMem_Free(ties);
+    drop_dead();
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Room for k nodes and one handle. */
+static pgr_status make_ready(size_t k)
+{
+    if (k >= UINT32_MAX)
+        return PGR_ERR_FULL;
+    pgr_status status;
+    do { /* collecting runs code that may use up what it made */
+        status = pgr__make_room_by_handle(layer.tape, (uint32_t)k);
+        if (status == PGR_OK)
+            status = pgr__make_slot(layer.tape);
+    } while (status == PGR_OK && !tape_has_room(layer.tape, (uint32_t)k));
+    return status;
+}
+
+static inline pgr_status ready(uint32_t k)
+{
+    return tape_has_room(layer.tape, k) && layer.tape->free_slot != 0 ? PGR_OK : make_ready(k);
+}
+
+/* ---- Recording ----------------------------------------------------------------------------- */
+
+/* The object of the node just recorded; takes it (and `more` nodes before it) back when out of memory. */
+static inline PyObject *wrap_new(pgr_id id, uint32_t more)
+{
+    const uint32_t slot = tape_take_slot(layer.tape, id);
+    PyObject *const o = make_object(slot);
+    if (o == NULL) {
+        tape_release(layer.tape, slot, false);
+        layer.tape->size -= 1 + more;
+    }
+    return o;
+}
+
+static PyObject *new_leaf(int op, double value)
+{
+    const pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return fail(status, op, value, 0.0);
+    return wrap_new(tape_append(layer.tape, op, value, 0, 0), 0);
+}
+
+/* `op` is a constant wherever these are called, so their switches fold away. */
+static inline PyObject *record_unary(int op, PyObject *self)
+{
+    pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return fail(status, op, 0.0, 0.0);
+    const pgr_id lhs = id_of(self);
+    const double a = layer.tape->nodes[lhs].data;
+    double v;
+    status = ops_eval(op, a, 0.0, &v);
+    if (status != PGR_OK)
+        return fail(status, op, a, 0.0);
+    return wrap_new(tape_append(layer.tape, op, v, op == PGR_OP_DETACH ? 0 : lhs, 0), 0);
+}
+
+static inline PyObject *record_binary(int op, PyObject *left, PyObject *right)
+{
+    pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return fail(status, op, 0.0, 0.0);
+    const pgr_id lhs = id_of(left), rhs = id_of(right);
+    const double a = layer.tape->nodes[lhs].data, b = layer.tape->nodes[rhs].data;
+    double v;
+    status = ops_eval(op, a, b, &v);
+    if (status != PGR_OK)
+        return fail(status, op, a, b);
+    return wrap_new(tape_append(layer.tape, op, v, lhs, rhs), 0);
+}
+
+/* self op number, or number op self. */
+static inline PyObject *record_number(int op, PyObject *self, double number, bool reflected)
+{
+    pgr_status status = ready(2);
+    if (status != PGR_OK)
+        return fail(status, op, 0.0, 0.0);
+    const pgr_id operand = id_of(self);
+    const double data = layer.tape->nodes[operand].data;
+    const double a = reflected ? number : data, b = reflected ? data : number;
+    double v;
+    status = ops_eval(op, a, b, &v);
+    if (status != PGR_OK)
+        return fail(status, op, a, b);
+    const pgr_id constant = tape_append(layer.tape, PGR_OP_CONST, number, 0, 0);
+    return wrap_new(tape_append(layer.tape, op, v, reflected ? constant : operand, reflected ? operand : constant), 1);
+}
+
+/* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
+ * -1: an exception is set. Things with a length are arrays, whose own operators go elementwise. */
+static int as_number(PyObject *o, double *out)
+{
+    if (PyFloat_Check(o)) {
+        *out = PyFloat_AS_DOUBLE(o);
+        return 1;
+    }
+    if (PyLong_Check(o)) {
+        *out = PyLong_AsDouble(o);
+        return *out == -1.0 && PyErr_Occurred() ? -1 : 1;
+    }
+    const PyTypeObject *const type = Py_TYPE(o);
+    if (type->tp_as_number == NULL || (type->tp_as_number->nb_float == NULL && type->tp_as_number->nb_index == NULL) ||
+        (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_length != NULL) ||
+        (type->tp_as_mapping != NULL && type->tp_as_mapping->mp_length != NULL) || PyComplex_Check(o))
+        return 0;
+    *out = PyFloat_AsDouble(o);
+    return *out == -1.0 && PyErr_Occurred() ? -1 : 1;
+}
+
+/* Operands of Python's own types that will never know a Value get our message, others their chance. */
+static PyObject *unknown_operand(const char *symbol, PyObject *o)
+{
+    if (o == Py_None || PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o))
+        return reject(symbol, o);
+    Py_RETURN_NOTIMPLEMENTED;
+}
+
+/* `with_number` is the op for a constant right operand: PGR_OP_POWC for **. */
+static inline PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+{
+    double number;
+    if (is_operand(left)) {
+        if (is_operand(right))
+            return record_binary(op, left, right);
+        const int known = as_number(right, &number);
+        return known > 0 ? record_number(with_number, left, number, false) : known == 0 ? unknown_operand(symbol, right) : NULL;
+    }
+    const int known = as_number(left, &number);
+    return known > 0 ? record_number(op, right, number, true) : known == 0 ? unknown_operand(symbol, left) : NULL;
+}
+
+static PyObject *slot_add(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_ADD, PGR_OP_ADD, "+", l, r); }
+static PyObject *slot_sub(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_SUB, PGR_OP_SUB, "-", l, r); }
+static PyObject *slot_mul(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MUL, PGR_OP_MUL, "*", l, r); }
+static PyObject *slot_div(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_DIV, PGR_OP_DIV, "/", l, r); }
+static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
+{
+    if (modulus != Py_None)
+        Py_RETURN_NOTIMPLEMENTED;
+    return operator_slot(PGR_OP_POW, PGR_OP_POWC, "**", l, r);
+}
+static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
+static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
+static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
+static PyObject *slot_float(PyObject *self) { return PyFloat_FromDouble(node_of(self)->data); }
+static PyObject *slot_int(PyObject *self) { return PyLong_FromDouble(node_of(self)->data); }
+
+/* Order is by value; equality is identity, object's own, since a node has one object. */
+static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
+{
+    if (how == Py_EQ || how == Py_NE)
+        Py_RETURN_NOTIMPLEMENTED;
+    const double a = node_of(left)->data;
+    double b;
+    if (is_operand(right)) {
+        b = node_of(right)->data;
+    } else {
+        const int known = as_number(right, &b);
+        if (known <= 0)
+            return known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
+    }
+    Py_RETURN_RICHCOMPARE(a, b, how);
+}
+
+static Py_hash_t slot_hash(PyObject *self) { return PyBaseObject_Type.tp_hash(self); }
+
+/* ---- Methods, from the table --------------------------------------------------------------- */
+
+static inline PyObject *method_binary(int op, const char *name, PyObject *self, PyObject *other)
+{
+    double number;
+    if (is_operand(other))
+        return record_binary(op, self, other);
+    const int known = as_number(other, &number);
+    return known > 0 ? record_number(op, self, number, false) : known == 0 ? reject(name, other) : NULL;
+}
+
+static inline PyObject *method_param(int op, const char *name, double param, PyObject *self, PyObject *args)
+{
+    PyObject *given = NULL;
+    if (!PyArg_UnpackTuple(args, name, isnan(param) ? 1 : 0, 1, &given))
+        return NULL;
+    const int known = given == NULL ? 1 : is_operand(given) ? 0 : as_number(given, &param);
+    return known > 0 ? record_number(op, self, param, false) : known == 0 ? reject(name, given) : NULL;
+}
+
+#define METHOD_UNARY(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *unused) { (void)unused; return record_unary(PGR_OP_##ID, self); }
+#define METHOD_BINARY(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *other) { return method_binary(PGR_OP_##ID, name, self, other); }
+#define METHOD_PARAM(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *args) { return method_param(PGR_OP_##ID, name, param, self, args); }
+#define METHOD_CUT METHOD_UNARY
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) METHOD_##KIND(ID, name, db)
+/* Of db only PARAM's default is used. */
+PGR_OPS(X)
+#undef X
+
+#define FLAGS_UNARY  METH_NOARGS
+#define FLAGS_BINARY METH_O
+#define FLAGS_PARAM  METH_VARARGS
+#define FLAGS_CUT    METH_NOARGS
+
+/* _of(handle): the object of that node, taking over one hold. */
+static PyObject *operand_of(PyObject *unused, PyObject *arg)
+{
+    (void)unused;
+    const unsigned long long h = PyLong_AsUnsignedLongLong(arg);
+    if (h == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+    const uint32_t slot = (uint32_t)h;
+    if (slot == 0 || slot >= layer.tape->slot_capacity || handle_of(slot) != h || layer.tape->slots[slot].holds == 0)
+        return fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
+    return object_of(slot);
+}
+
+static PyMethodDef methods[] = {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
+    PGR_OPS(X)
+#undef X
+    {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- Attributes ---------------------------------------------------------------------------- */
+
+static PyObject *get_data(PyObject *self, void *unused) { (void)unused; return PyFloat_FromDouble(node_of(self)->data); }
+static PyObject *get_grad(PyObject *self, void *unused) { (void)unused; return PyFloat_FromDouble(node_of(self)->grad); }
+static PyObject *get_handle(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(handle_of(((operand *)self)->slot));
+}
+
+/* False with an exception set if `value` is no number. */
+static bool to_number(const char *where, PyObject *value, double *out)
+{
+    if (value == NULL) {
+        PyErr_Format(PyExc_AttributeError, "a Value's %s can't be deleted", where);
+        return false;
+    }
+    const int known = as_number(value, out);
+    if (known == 0)
+        reject(where, value);
+    return known > 0;
+}
+
+static int set_data(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    double number;
+    if (!to_number("data", value, &number))
+        return -1;
+    node_of(self)->data = number;
+    return 0;
+}
+
+static int set_grad(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    double number;
+    if (!to_number("grad", value, &number))
+        return -1;
+    node_of(self)->grad = number;
+    return 0;
+}
+
+static PyGetSetDef attributes[] = {
+    {"data", get_data, set_data, "The number, a float64. Settable on any node.", NULL},
+    {"grad", get_grad, set_grad, "d(root)/d(self) after root.backward(). Settable on any node.", NULL},
+    {"_handle", get_handle, NULL, "The node's handle in the C library.", NULL},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(operand, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(operand, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+/* ---- Construction -------------------------------------------------------------------------- */
+
+/* A leaf of 0 until __init__ comes, so that subclasses may have an __init__ of their own. */
+static PyObject *operand_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args, (void)keywords;
+    if (type == layer.value_type)
+        return new_leaf(PGR_OP_LEAF, 0.0);
+    const pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return fail(status, PGR_OP_LEAF, 0.0, 0.0);
+    operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code, but nothing is read yet */
+    if (o == NULL)
+        return NULL;
+    const pgr_status again = ready(1);
+    if (again != PGR_OK) {
+        Py_DECREF(o);
+        return fail(again, PGR_OP_LEAF, 0.0, 0.0);
+    }
+    o->slot = tape_take_slot(layer.tape, tape_append(layer.tape, PGR_OP_LEAF, 0.0, 0, 0));
+    layer.tape->slots[o->slot].owner = o;
+    return (PyObject *)o;
+}
+
+/* What __init__ and Value() take, converted. */
+typedef struct {
+    double data;
+    PyObject *children; /* owned, a list or tuple; NULL: no custom node is asked for */
+    PyObject *op, *label; /* borrowed; NULL: not given */
+} arguments;
+
+/* False with an exception set, and nothing to free, if an argument is none. */
+static bool parse(PyObject *args, PyObject *keywords, arguments *out)
+{
+    static char *names[] = {"data", "_children", "_op", "label", NULL};
+    PyObject *data, *children = NULL;
+    *out = (arguments){0.0, NULL, NULL, NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OUU:Value", names, &data, &children, &out->op, &out->label) ||
+        !to_number("Value", data, &out->data))
+        return false;
+    const bool has_op = out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0;
+    PyObject *const list = children == NULL ? PyTuple_New(0) : PySequence_Fast(children, "_children must be Values");
+    if (list == NULL)
+        return false;
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++)
+        if (!is_operand(PySequence_Fast_GET_ITEM(list, i))) {
+            reject("_children", PySequence_Fast_GET_ITEM(list, i));
+            Py_DECREF(list);
+            return false;
+        }
+    if (has_op || PySequence_Fast_GET_SIZE(list) > 0)
+        out->children = list;
+    else
+        Py_DECREF(list);
+    return true;
+}
+
+/* Records the custom node that was asked for; 0 with an exception set on failure. */
+static pgr_id record_custom(const arguments *a)
+{
+    const size_t n = (size_t)PySequence_Fast_GET_SIZE(a->children);
+    pgr_id *const ids = PyMem_Malloc((n + 1) * sizeof *ids);
+    pgr_id id = 0;
+    pgr_status status = ids == NULL ? PGR_ERR_NOMEM : make_ready(n + 1);
+    /* Making room may have run code that shortened a list. */
+    const size_t left = (size_t)PySequence_Fast_GET_SIZE(a->children) < n ? (size_t)PySequence_Fast_GET_SIZE(a->children) : n;
+    for (size_t i = 0; status == PGR_OK && i < left; i++)
+        ids[i] = id_of(PySequence_Fast_GET_ITEM(a->children, (Py_ssize_t)i));
+    if (status == PGR_OK)
+        status = pgr_custom(layer.tape, a->data, left, ids, &id);
+    PyMem_Free(ids);
+    if (status != PGR_OK)
+        fail(status, PGR_OP_CUSTOM, a->data, 0.0);
+    return id;
+}
+
+static bool set_names(PyObject *self, const arguments *a)
+{
+    if (a->children != NULL) {
+        PyObject *const op = a->op != NULL ? Py_NewRef(a->op) : PyUnicode_FromString("");
+        const int failed = op == NULL ? -1 : PyObject_SetAttrString(self, "_op", op);
+        Py_XDECREF(op);
+        if (failed)
+            return false;
+    }
+    return a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0 || PyObject_SetAttrString(self, "label", a->label) == 0;
+}
+
+/* For subclasses and explicit calls; Value() itself goes through value_vectorcall. */
+static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    arguments a;
+    if (!parse(args, keywords, &a))
+        return -1;
+    pgr_tape *const tape = layer.tape;
+    if (a.children == NULL) {
+        node_of(self)->data = a.data;
+    } else {
+        const pgr_id id = record_custom(&a);
+        if (id == 0) {
+            Py_DECREF(a.children);
+            return -1;
+        }
+        const uint32_t slot = ((operand *)self)->slot;
+        pgr_node *const before = node_of(self);
+        before->slot = 0;
+        before->flags &= (uint8_t)~TAPE_HELD;
+        tape->slots[slot].id = id;
+        tape->nodes[id].slot = slot;
+        tape->nodes[id].flags |= TAPE_HELD;
+    }
+    const bool named = set_names(self, &a);
+    Py_XDECREF(a.children);
+    return named ? 0 : -1;
+}
+
+static PyObject *new_value(PyObject *args, PyObject *keywords)
+{
+    arguments a;
+    if (!parse(args, keywords, &a))
+        return NULL;
+    PyObject *value = NULL;
+    if (a.children == NULL) {
+        value = new_leaf(PGR_OP_LEAF, a.data);
+    } else {
+        const pgr_id id = record_custom(&a);
+        if (id != 0)
+            value = wrap_new(id, 0);
+    }
+    if (value != NULL && !set_names(value, &a))
+        Py_CLEAR(value);
+    Py_XDECREF(a.children);
+    return value;
+}
+
+/* Value(...) short of type.__call__. */
+static PyObject *value_vectorcall(PyObject *type, PyObject *const *args, size_t flags, PyObject *names)
+{
+    (void)type;
+    const Py_ssize_t n = PyVectorcall_NARGS(flags);
+    if (n == 1 && names == NULL) {
+        double number;
+        return to_number("Value", args[0], &number) ? new_leaf(PGR_OP_LEAF, number) : NULL;
+    }
+    PyObject *const tuple = PyTuple_New(n);
+    PyObject *const keywords = names == NULL ? NULL : PyDict_New();
+    PyObject *result = NULL;
+    if (tuple == NULL || (names != NULL && keywords == NULL))
+        goto done;
+    for (Py_ssize_t i = 0; i < n; i++)
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++)
+        if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
+            goto done;
+    result = new_value(tuple, keywords);
+done:
+    Py_XDECREF(tuple);
+    Py_XDECREF(keywords);
+    return result;
+}
+
+/* ---- dot ----------------------------------------------------------------------------------- */
+
+/* One factor of a dot product: a Value, or the number to record as a constant. */
+typedef struct {
+    PyObject *value; /* owned; NULL: a number */
+    double number;
+} factor;
+
+static int as_factor(PyObject *o, factor *out)
+{
+    if (is_operand(o)) {
+        *out = (factor){Py_NewRef(o), 0.0};
+        return 0;
+    }
+    *out = (factor){NULL, 0.0};
+    const int known = as_number(o, &out->number);
+    if (known == 0)
+        reject("dot", o);
+    return known > 0 ? 0 : -1;
+}
+
+static inline pgr_id factor_id(const factor *f)
+{
+    return f->value != NULL ? id_of(f->value) : tape_append(layer.tape, PGR_OP_CONST, f->number, 0, 0);
+}
+
+static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)unused;
+    enum { ON_STACK = 64 };
+    factor few[2 * ON_STACK + 1], *factors = few;
+    size_t made = 0;
+    PyObject *result = NULL;
+    if (nargs < 2 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "dot takes (ws, xs) or (ws, xs, b), not %zd arguments", nargs);
+        return NULL;
+    }
+    PyObject *const ws = PySequence_Fast(args[0], "dot: ws must be a sequence");
+    PyObject *const xs = ws == NULL ? NULL : PySequence_Fast(args[1], "dot: xs must be a sequence");
+    if (xs == NULL) {
+        Py_XDECREF(ws);
+        return NULL;
+    }
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
+    if (PySequence_Fast_GET_SIZE(xs) != n) {
+        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", n,
+                     PySequence_Fast_GET_SIZE(xs));
+        goto done;
+    }
+    if (n > ON_STACK && (factors = PyMem_Malloc((2 * (size_t)n + 1) * sizeof *factors)) == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    /* Sizes are read again each time: converting a number may run code that shortens a list. */
+    for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(ws) && i < PySequence_Fast_GET_SIZE(xs); i++) {
+        if (as_factor(PySequence_Fast_GET_ITEM(ws, i), &factors[made]) < 0)
+            goto done;
+        made++;
+        if (i >= PySequence_Fast_GET_SIZE(xs) || as_factor(PySequence_Fast_GET_ITEM(xs, i), &factors[made]) < 0)
+            goto done;
+        made++;
+    }
+    if (nargs == 3) {
+        if (as_factor(args[2], &factors[made]) < 0)
+            goto done;
+    } else {
+        factors[made] = (factor){NULL, 0.0};
+    }
+    made++;
+    if (made == 1 && factors[0].value != NULL) {
+        result = Py_NewRef(factors[0].value);
+        goto done;
+    }
+    const pgr_status status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
+    if (status != PGR_OK) {
+        fail(status, PGR_OP_ADD, 0.0, 0.0);
+        goto done;
+    }
+    pgr_tape *const tape = layer.tape;
+    const uint32_t before = tape->size;
+    pgr_id sum = factor_id(&factors[made - 1]);
+    double v = tape->nodes[sum].data;
+    for (size_t i = 0; i + 1 < made; i += 2) {
+        const pgr_id w = factor_id(&factors[i]), x = factor_id(&factors[i + 1]);
+        const double p = tape->nodes[w].data * tape->nodes[x].data;
+        const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
+        v += p;
+        sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
+    }
+    result = wrap_new(sum, tape->size - before - 1);
+done:
+    while (made > 0)
+        Py_XDECREF(factors[--made].value);
+    if (factors != few)
+        PyMem_Free(factors);
+    Py_DECREF(ws);
+    Py_DECREF(xs);
+    return result;
+}
+
+/* ---- Installation -------------------------------------------------------------------------- */
+
+/* _adopt(Value, notes, fail, reject): results are made of `Value` from now on. */
+static PyObject *adopt(PyObject *unused, PyObject *args)
+{
+    (void)unused;
+    PyTypeObject *type;
+    PyObject *notes, *fail_fn, *reject_fn;
+    if (!PyArg_ParseTuple(args, "O!O!OO:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn))
+        return NULL;
+    if (!PyType_IsSubtype(type, layer.operand_type) || type->tp_basicsize != layer.operand_type->tp_basicsize) {
+        PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
+        return NULL;
+    }
+    /* A class statement gives its type a cyclic-GC header and a dealloc, free and traverse that go with
+     * it, whether it adds fields or not. This one adds none and has no instances yet, so it becomes what
+     * Operand is. */
+    type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
+    type->tp_traverse = NULL;
+    type->tp_clear = NULL;
+    type->tp_free = PyObject_Free;
+    type->tp_dealloc = operand_dealloc;
+    type->tp_vectorcall = value_vectorcall;
+    PyType_Modified(type);
+    layer.value_type = (PyTypeObject *)Py_NewRef(type);
+    layer.notes = Py_NewRef(notes);
+    layer.fail = Py_NewRef(fail_fn);
+    layer.reject = Py_NewRef(reject_fn);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef adopt_method = {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."};
+static PyMethodDef dot_method = {
+    "dot", (PyCFunction)(void (*)(void))dot, METH_FASTCALL,
+    "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
+    "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"
+    "Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded."};
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, operand_dealloc}, {Py_tp_new, operand_new},      {Py_tp_init, operand_init},
+    {Py_tp_methods, methods},         {Py_tp_getset, attributes},    {Py_tp_members, members},
+    {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
+    {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
+    {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
+    {Py_nb_positive, slot_pos},       {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pygrad._pgr.Operand",
+    .basicsize = sizeof(operand),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = slots,
+};
+
+static int gil_enter(void *ctx)
+{
+    (void)ctx;
+    return (int)PyGILState_Ensure();
+}
+
+static void gil_leave(void *ctx, int token)
+{
+    (void)ctx;
+    if (token >= 0)
+        PyGILState_Release((PyGILState_STATE)token);
+}
+
+pgr_status pgr_tape_use_gil(pgr_tape *tape)
+{
+    pgr_tape_on_lock(tape, gil_enter, gil_leave, NULL);
+    return PGR_OK;
+}
+
+static int install(void)
+{
+    layer.tape = pgr_default_tape();
+    if (layer.tape == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    pgr_tape_use_gil(layer.tape);
+    layer.tape->collector = collect;
+    PyObject *const module = PyImport_ImportModule("pygrad._pgr");
+    if (module == NULL)
+        return -1;
+    int result = -1;
+    layer.operand_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    layer.value_type = layer.operand_type;
+    PyObject *const adopt_fn = PyCFunction_New(&adopt_method, NULL);
+    PyObject *const dot_fn = PyCFunction_New(&dot_method, NULL);
+    if (layer.operand_type != NULL && adopt_fn != NULL && dot_fn != NULL &&
+        PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
+        PyObject_SetAttrString(module, "_adopt", adopt_fn) == 0 && PyObject_SetAttrString(module, "dot", dot_fn) == 0)
+        result = 0;
+    Py_XDECREF(adopt_fn);
+    Py_XDECREF(dot_fn);
+    Py_DECREF(module);
+    return result;
+}
+
+int pgr_install_operand_type(void)
+{
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int result = layer.operand_type != NULL ? 0 : install();
+    if (result < 0)
+        PyErr_WriteUnraisable(NULL);
+    PyGILState_Release(state);
+    return result;
+}

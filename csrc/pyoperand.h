@@ -1,0 +1,41 @@
+/* pyoperand.h: what pyoperand.c and pyties.c, the two files that know CPython, share; and, between
+ * the markers, what they add to the interface that cffi reads. */
+#ifndef PGR_PYOPERAND_H
+#define PGR_PYOPERAND_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "tape.h"
+
+/* cdef: begin */
+
+/* Puts the type Operand, its _adopt and dot into the module pygrad._pgr. Takes the GIL. Once done,
+ * does nothing. -1 on failure, which is reported through sys.unraisablehook. */
+int pgr_install_operand_type(void);
+
+/* Makes the GIL the tape's lock. */
+pgr_status pgr_tape_use_gil(pgr_tape *tape);
+
+/* cdef: end */
+
+#if PY_VERSION_HEX < 0x030a0000
+static inline PyObject *Py_NewRef(PyObject *o) { Py_INCREF(o); return o; }
+static inline PyObject *Py_XNewRef(PyObject *o) { Py_XINCREF(o); return o; }
+#endif
+
+typedef struct {
+    PyObject_HEAD
+    uint32_t slot; /* 0 only while being made */
+    PyObject *weakrefs;
+    PyObject *dict;
+} operand;
+
+bool pgr__is_operand(PyObject *o);
+PyObject *pgr__notes(void);
+
+/* The ties of a tape whose owners are operands (see pyties.c), in memory that the caller frees with
+ * PyMem_Free; NULL and a count of 0 if there are none. Runs no Python code. */
+pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count);
+
+#endif

@@ -1,0 +1,304 @@
+/* pyties.c: Values that are kept only by what hangs on a node.
+ *
+ * micrograd's way to write an operation is a closure that captures its own output:
+ *
+ *     out = Value(math.sinh(x.data), (x,), 'sinh')
+ *     def _backward(): x.grad += math.cosh(x.data) * out.grad
+ *     out._backward = _backward
+ *
+ * The closure belongs to the node, the closure's cell holds the Value, and the Value would hold the
+ * node for ever. Values have no cyclic-GC header, so this file does for them what the cyclic collector
+ * does: over the objects that hang on nodes, it takes the references among them off their reference
+ * counts. A Value with none left is held from inside only. It stops being a root: it lives while the
+ * node whose attributes hold it lives (a tie, see tape.h), and when both die, the attributes are cleared
+ * and Python's own counts free the rest.
+ *
+ * Everything doubtful counts as held from outside: what lies more than a few references deep, large
+ * containers, types and modules. Too careful costs memory, never a live node. */
+#include "pyoperand.h"
+
+#include <stdlib.h>
+
+enum { DEPTH_AT_MOST = 8, LENGTH_AT_MOST = 256, OBJECTS_PER_ROOT = 64 };
+
+/* One object met. Values are met but not entered: what hangs on them hangs on their nodes. */
+typedef struct {
+    PyObject *object;
+    Py_ssize_t refs;  /* references not accounted for */
+    uint32_t depth;
+    uint32_t seen_by; /* last root that came here, plus one */
+    bool outside;
+} thing;
+
+typedef struct {
+    thing *things;
+    size_t count, capacity;
+    uint32_t *table; /* open addressing: index + 1 into things */
+    size_t mask;
+    size_t budget;
+    pgr_tie *ties;
+    size_t tie_count, tie_capacity;
+    uint32_t *stack;
+    size_t stack_count;
+    /* what the visitor is doing */
+    PyObject *parent;
+    uint32_t depth;
+    uint32_t root;
+    bool failed;
+} search;
+
+static size_t place_of(const search *s, const PyObject *o)
+{
+    size_t at = (size_t)(((uintptr_t)o >> 4) * 0x9E3779B97F4A7C15ull) & s->mask;
+    while (s->table[at] != 0 && s->things[s->table[at] - 1].object != o)
+        at = (at + 1) & s->mask;
+    return at;
+}
+
+static bool grow(search *s)
+{
+    const size_t capacity = s->capacity == 0 ? 256 : 2 * s->capacity;
+    thing *const things = PyMem_Realloc(s->things, capacity * sizeof *things);
+    if (things == NULL)
+        return false;
+    s->things = things;
+    uint32_t *const table = PyMem_Calloc(2 * capacity, sizeof *table);
+    uint32_t *const stack = PyMem_Realloc(s->stack, capacity * sizeof *stack);
+    if (stack != NULL)
+        s->stack = stack;
+    if (table == NULL || stack == NULL) {
+        PyMem_Free(table);
+        return false;
+    }
+    PyMem_Free(s->table);
+    s->table = table;
+    s->mask = 2 * capacity - 1;
+    s->capacity = capacity;
+    for (size_t i = 0; i < s->count; i++)
+        s->table[place_of(s, s->things[i].object)] = (uint32_t)i + 1;
+    return true;
+}
+
+/* Whether an object may lead to a Value, and is worth entering. */
+static bool may_enter(PyObject *o)
+{
+    PyTypeObject *const type = Py_TYPE(o);
+    if (type == &PyDict_Type)
+        return PyDict_GET_SIZE(o) <= LENGTH_AT_MOST;
+    if (type == &PyTuple_Type || type == &PyList_Type)
+        return Py_SIZE(o) <= LENGTH_AT_MOST;
+    if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type)
+        return true;
+    /* Instances of Python classes, and functools.partial. */
+    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && PyType_IS_GC(type) && type->tp_traverse != NULL &&
+           !PyType_Check(o);
+}
+
+/* A function's globals are the world; its closure and defaults are its own. */
+static bool is_passed_over(const search *s, PyObject *child)
+{
+    return PyFunction_Check(s->parent) && !PyTuple_CheckExact(child);
+}
+
+/* The thing of an object, met now if it is new; NULL if it is none of ours or memory is out. */
+static thing *meet(search *s, PyObject *o)
+{
+    if (s->mask != 0) {
+        const size_t at = place_of(s, o);
+        if (s->table[at] != 0)
+            return &s->things[s->table[at] - 1];
+    }
+    if (s->depth > DEPTH_AT_MOST || !(pgr__is_operand(o) || may_enter(o)) || s->budget == 0)
+        return NULL;
+    if (s->count == s->capacity && !grow(s)) {
+        s->failed = true;
+        return NULL;
+    }
+    s->budget--;
+    s->things[s->count] = (thing){.object = o, .refs = Py_REFCNT(o), .depth = s->depth};
+    s->table[place_of(s, o)] = (uint32_t)++s->count;
+    return &s->things[s->count - 1];
+}
+
+static void traverse(search *s, PyObject *o, visitproc visit)
+{
+    s->parent = o;
+    Py_TYPE(o)->tp_traverse(o, visit, s);
+}
+
+/* First pass: meets children, and takes off the reference that the parent has. */
+static int visit_meet(PyObject *child, void *arg)
+{
+    search *const s = arg;
+    thing *const t = is_passed_over(s, child) ? NULL : meet(s, child);
+    if (t != NULL)
+        t->refs--;
+    return 0;
+}
+
+/* Second pass: children of what is held from outside are held from outside. */
+static int visit_outside(PyObject *child, void *arg)
+{
+    search *const s = arg;
+    if (is_passed_over(s, child))
+        return 0;
+    const size_t at = place_of(s, child);
+    thing *const t = s->table[at] != 0 ? &s->things[s->table[at] - 1] : NULL;
+    if (t != NULL && !t->outside) {
+        t->outside = true;
+        s->stack[s->stack_count++] = (uint32_t)(t - s->things);
+    }
+    return 0;
+}
+
+/* Third pass, from each root by itself: the Values that it keeps are tied to it. */
+static int visit_tie(PyObject *child, void *arg)
+{
+    search *const s = arg;
+    if (is_passed_over(s, child))
+        return 0;
+    const size_t at = place_of(s, child);
+    thing *const t = s->table[at] != 0 ? &s->things[s->table[at] - 1] : NULL;
+    if (t != NULL && t->seen_by != s->root) {
+        t->seen_by = s->root;
+        s->stack[s->stack_count++] = (uint32_t)(t - s->things);
+    }
+    return 0;
+}
+
+static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
+
+static bool add_tie(search *s, pgr_id from, pgr_id to)
+{
+    if (s->tie_count == s->tie_capacity) {
+        const size_t capacity = s->tie_capacity == 0 ? 64 : 2 * s->tie_capacity;
+        pgr_tie *const ties = PyMem_Realloc(s->ties, capacity * sizeof *ties);
+        if (ties == NULL)
+            return false;
+        s->ties = ties;
+        s->tie_capacity = capacity;
+    }
+    s->ties[s->tie_count++] = (pgr_tie){from, to};
+    return true;
+}
+
+/* The attributes of the node of a slot in use, if any value among them may lead to a Value. */
+static PyObject *attributes_of(const pgr_tape *tape, uint32_t slot)
+{
+    const pgr_slot *const s = &tape->slots[slot];
+    if (s->id == 0 || s->owner == NULL)
+        return NULL;
+    PyObject *const dict = ((const operand *)s->owner)->dict;
+    return dict;
+}
+
+static bool is_of_interest(PyObject *dict)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(dict, &at, &key, &value))
+        if (pgr__is_operand(value) || may_enter(value))
+            return true;
+    return false;
+}
+
+/* Roots are the attribute dicts; each starts the things' list, in the order of `ids`. */
+typedef struct {
+    pgr_id *ids;
+    size_t count, capacity;
+} roots;
+
+static bool add_root(search *s, roots *r, PyObject *dict, pgr_id id)
+{
+    if (!is_of_interest(dict))
+        return true;
+    if (r->count == r->capacity) {
+        const size_t capacity = r->capacity == 0 ? 64 : 2 * r->capacity;
+        pgr_id *const ids = PyMem_Realloc(r->ids, capacity * sizeof *ids);
+        if (ids == NULL)
+            return false;
+        r->ids = ids;
+        r->capacity = capacity;
+    }
+    s->budget += OBJECTS_PER_ROOT;
+    s->depth = 0;
+    thing *const t = meet(s, dict);
+    if (t == NULL)
+        return !s->failed; /* a large one: left out */
+    if (t != &s->things[r->count])
+        return true; /* two nodes with one dict: left out */
+    t->refs--; /* the node's own reference */
+    r->ids[r->count++] = id;
+    return true;
+}
+
+static bool find_roots(search *s, roots *r, pgr_tape *tape)
+{
+    for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
+        PyObject *const dict = attributes_of(tape, slot);
+        if (dict != NULL && !add_root(s, r, dict, tape->slots[slot].id))
+            return false;
+    }
+    PyObject *key, *dict;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(pgr__notes(), &at, &key, &dict)) {
+        const uint32_t slot = (uint32_t)PyLong_AsUnsignedLongLong(key);
+        if (tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
+            return false;
+    }
+    return true;
+}
+
+static bool find_ties(search *s, const roots *r, const pgr_tape *tape)
+{
+    for (size_t i = 0; i < s->count; i++) { /* grows while it goes */
+        const thing t = s->things[i];
+        s->depth = t.depth + 1;
+        if (enters(&t))
+            traverse(s, t.object, visit_meet);
+        if (s->failed)
+            return false;
+    }
+    for (size_t i = 0; i < s->count; i++)
+        if (s->things[i].refs > 0 && !s->things[i].outside) {
+            s->things[i].outside = true;
+            s->stack[s->stack_count++] = (uint32_t)i;
+            while (s->stack_count > 0) {
+                const thing *const t = &s->things[s->stack[--s->stack_count]];
+                if (enters(t))
+                    traverse(s, t->object, visit_outside);
+            }
+        }
+    for (size_t i = 0; i < r->count; i++) {
+        s->root = (uint32_t)i + 1;
+        s->things[i].seen_by = s->root;
+        s->stack[s->stack_count++] = (uint32_t)i;
+        while (s->stack_count > 0) {
+            const thing *const t = &s->things[s->stack[--s->stack_count]];
+            if (enters(t))
+                traverse(s, t->object, visit_tie);
+            else if (!t->outside && !add_tie(s, r->ids[i], tape->slots[((operand *)t->object)->slot].id))
+                return false;
+        }
+    }
+    return true;
+}
+
+pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
+{
+    search s = {0};
+    roots r = {0};
+    *count = 0;
+    if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r, tape))
+        s.tie_count = 0; /* out of memory: nothing is tied this time */
+    PyMem_Free(s.things);
+    PyMem_Free(s.table);
+    PyMem_Free(s.stack);
+    PyMem_Free(r.ids);
+    if (s.tie_count == 0) {
+        PyMem_Free(s.ties);
+        return NULL;
+    }
+    *count = s.tie_count;
+    return s.ties;
+}

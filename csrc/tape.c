@@ -1,0 +1,192 @@
+/* tape.c: the node array: its memory, and recording by id.
+ *
+ * One growing array, kept and reused: touching a fresh page costs more than recording a node does, so
+ * nothing is given back while the tape lives. */
+#include "tape.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COLLECT_AT_LEAST = 1 << 14 };
+#define MAX_NODES (UINT32_MAX - 1)
+
+static void *malloc_resize(void *ctx, void *p, size_t size)
+{
+    (void)ctx;
+    if (size == 0) {
+        free(p);
+        return NULL;
+    }
+    return realloc(p, size);
+}
+
+pgr_tape *pgr_tape_new(const pgr_allocator *allocator)
+{
+    const pgr_allocator a = allocator != NULL ? *allocator : (pgr_allocator){malloc_resize, NULL};
+    pgr_tape *const tape = a.resize(a.ctx, NULL, sizeof *tape);
+    if (tape == NULL)
+        return NULL;
+    *tape = (pgr_tape){
+        .allocator = a,
+        .collect_at = COLLECT_AT_LEAST,
+        .collect_at_least = COLLECT_AT_LEAST,
+        .max_nodes = MAX_NODES,
+    };
+    if (pgr__make_room(tape, 1) != PGR_OK || pgr__make_slot(tape) != PGR_OK) {
+        pgr_tape_free(tape);
+        return NULL;
+    }
+    tape_append(tape, PGR_OP_LEAF, NAN, 0, 0);
+    return tape;
+}
+
+void pgr_tape_free(pgr_tape *tape)
+{
+    if (tape == NULL)
+        return;
+    const pgr_allocator a = tape->allocator;
+    a.resize(a.ctx, tape->nodes, 0);
+    a.resize(a.ctx, tape->slots, 0);
+    a.resize(a.ctx, tape->blocks, 0);
+    a.resize(a.ctx, tape->supers, 0);
+    if (tape->leave != NULL)
+        tape->leave(tape->lock_ctx, -1);
+    a.resize(a.ctx, tape, 0);
+}
+
+pgr_tape *pgr_default_tape(void)
+{
+    static pgr_tape *tape;
+    if (tape == NULL)
+        tape = pgr_tape_new(NULL);
+    return tape;
+}
+
+void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes)
+{
+    tape->collect_at_least = collect_at_least;
+    tape->max_nodes = max_nodes < MAX_NODES ? max_nodes : MAX_NODES;
+    tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
+    tape->limit = tape->size; /* the next record looks again */
+}
+
+/* Grows one summary array to `count` bytes, the new ones zero. */
+static bool grow_summary(pgr_tape *tape, uint8_t **array, size_t old_count, size_t count)
+{
+    uint8_t *const p = tape_resize(tape, *array, count);
+    if (p == NULL)
+        return false;
+    memset(p + old_count, 0, count - old_count);
+    *array = p;
+    return true;
+}
+
+static size_t summary_count(uint32_t capacity, int shift) { return capacity == 0 ? 0 : ((size_t)capacity >> shift) + 1; }
+
+pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
+{
+    const uint64_t need = (uint64_t)tape->size + k;
+    const uint64_t most = (uint64_t)tape->max_nodes + 1; /* with nodes[0] */
+    if (need > most)
+        return PGR_ERR_FULL;
+    if (need > tape->capacity) {
+        uint64_t wanted = tape->collect_at > need ? tape->collect_at : 2 * (uint64_t)tape->capacity;
+        wanted = wanted < need ? need : wanted > most ? most : wanted;
+        const uint32_t capacity = (uint32_t)wanted;
+        /* Summaries first: one that is larger than the nodes need does no harm if the next call fails. */
+        if (!grow_summary(tape, &tape->blocks, summary_count(tape->capacity, TAPE_BLOCK), summary_count(capacity, TAPE_BLOCK)) ||
+            !grow_summary(tape, &tape->supers, summary_count(tape->capacity, TAPE_SUPER), summary_count(capacity, TAPE_SUPER)))
+            return PGR_ERR_NOMEM;
+        pgr_node *const nodes = tape_resize(tape, tape->nodes, capacity * sizeof *nodes);
+        if (nodes == NULL)
+            return PGR_ERR_NOMEM;
+        tape->nodes = nodes;
+        tape->capacity = capacity;
+    }
+    tape->limit = need <= tape->collect_at && tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    return PGR_OK;
+}
+
+static pgr_status room(pgr_tape *tape, size_t k)
+{
+    if (k > MAX_NODES)
+        return PGR_ERR_FULL;
+    return tape_has_room(tape, (uint32_t)k) ? PGR_OK : pgr__make_room(tape, (uint32_t)k);
+}
+
+pgr_status pgr_leaf(pgr_tape *tape, double value, pgr_id *out)
+{
+    const pgr_status status = room(tape, 1);
+    if (status == PGR_OK)
+        *out = tape_append(tape, PGR_OP_LEAF, value, 0, 0);
+    return status;
+}
+
+pgr_status pgr_constant(pgr_tape *tape, double value, pgr_id *out)
+{
+    const pgr_status status = room(tape, 1);
+    if (status == PGR_OK)
+        *out = tape_append(tape, PGR_OP_CONST, value, 0, 0);
+    return status;
+}
+
+pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
+{
+    pgr_status status = room(tape, 1);
+    if (status != PGR_OK)
+        return status;
+    double v;
+    status = ops_eval(op, tape->nodes[lhs].data, tape->nodes[rhs].data, &v);
+    if (status == PGR_OK)
+        *out = tape_append(tape, op, v, op == PGR_OP_DETACH ? 0 : lhs, rhs);
+    return status;
+}
+
+pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, pgr_id b, pgr_id *out)
+{
+    const pgr_status status = n > MAX_NODES / 2 ? PGR_ERR_FULL : room(tape, 2 * n);
+    if (status != PGR_OK)
+        return status;
+    pgr_id sum = b;
+    double v = tape->nodes[b].data;
+    for (size_t i = 0; i < n; i++) {
+        const double p = tape->nodes[w[i]].data * tape->nodes[x[i]].data;
+        const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w[i], x[i]);
+        v += p;
+        sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
+    }
+    *out = sum;
+    return PGR_OK;
+}
+
+/* Operands 1 to n-1 of a custom node of n > 2 hang on its lhs as pairs of (those before, this one). */
+pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *operands, pgr_id *out)
+{
+    const pgr_status status = room(tape, n <= 2 ? 1 : n - 1);
+    if (status != PGR_OK)
+        return status;
+    pgr_id before = n > 0 ? operands[0] : 0;
+    for (size_t i = 1; i + 1 < n; i++)
+        before = tape_append(tape, PGR_OP_PAIR, 0.0, before, operands[i]);
+    *out = tape_append(tape, PGR_OP_CUSTOM, value, before, n > 1 ? operands[n - 1] : 0);
+    return PGR_OK;
+}
+
+double pgr_data(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].data; }
+double pgr_grad(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].grad; }
+void pgr_set_data(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].data = value; }
+void pgr_set_grad(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].grad = value; }
+
+pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
+{
+    return (pgr_tape_stats){
+        .nodes = tape->size - 1,
+        .capacity = tape->capacity,
+        .handles = tape->held,
+        .collect_at = tape->collect_at,
+        .bytes = sizeof *tape + (uint64_t)tape->capacity * sizeof *tape->nodes +
+                 (uint64_t)tape->slot_capacity * sizeof *tape->slots +
+                 summary_count(tape->capacity, TAPE_BLOCK) + summary_count(tape->capacity, TAPE_SUPER),
+        .collections = tape->collections,
+    };
+}

@@ -1,0 +1,198 @@
+/* tape.h: the tape's insides, for the files of the library and for pyoperand.c, whose number slots
+ * record inline. Everything here assumes that the caller has the tape to itself. */
+#ifndef PGR_INTERNAL_TAPE_H
+#define PGR_INTERNAL_TAPE_H
+
+#include <assert.h>
+#include <stdbool.h>
+
+#include "ops.h"
+#include "pgr.h"
+
+/* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
+ * that stands as rhs, which keeps the record small and every rule about operands true for it too. */
+typedef struct {
+    double data;
+    double grad;
+    pgr_id lhs, rhs; /* both smaller than the node's own id; 0: none. lhs == 0 makes a leaf */
+    uint8_t op;
+    uint8_t flags;
+    uint8_t marks;   /* one bit for each backward pass under way: reached, not yet swept */
+    uint8_t spare;
+    uint32_t slot;   /* its handle's slot; 0: none */
+} pgr_node;
+
+_Static_assert(sizeof(pgr_node) == 32, "a node is half a cache line");
+
+enum {
+    TAPE_HELD = 1, /* a handle holds it: a root of liveness */
+    TAPE_LIVE = 2, /* found live; set only within a collection */
+    TAPE_SEEN = 4  /* found reachable; set only within an export */
+};
+
+/* A handle's slot. Free ones are chained through link; so are dead ones (see tape->dead). */
+typedef struct {
+    void *owner;       /* the binding's object, if it has just one for the node */
+    pgr_id id;         /* 0 when free, or when the node died before its last holder */
+    uint32_t holds : 31;
+    uint32_t is_dead : 1; /* on the dead chain */
+    uint32_t generation;  /* 31 bits; a handle of an older generation is stale */
+    uint32_t link;
+} pgr_slot;
+
+/* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
+ * so that a sweep skips what it does not reach. Bits are those of pgr_node.marks. */
+enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
+
+struct pgr_tape {
+    pgr_node *nodes; /* nodes[0] is nobody's: the operand "none", where stray reads are harmless */
+    uint32_t size;   /* the next node's id */
+    uint32_t limit;  /* size at which to call tape_make_room; at most capacity */
+    uint32_t capacity;
+    uint32_t collect_at;
+
+    pgr_slot *slots;
+    uint32_t slot_count, slot_capacity;
+    uint32_t free_slot; /* first of the chain; 0: none */
+    uint32_t dead;      /* first of the slots whose node died while they were named */
+    uint32_t held;
+
+    uint8_t *blocks, *supers;
+    uint8_t passes;        /* backward passes under way, a bit each */
+    uint8_t pass_count;
+    uint32_t collect_at_least, max_nodes;
+    uint64_t collections;
+
+    pgr_allocator allocator;
+    void (*collector)(pgr_tape *tape, bool thorough); /* NULL: pgr__collect without ties */
+    pgr_custom_fn on_custom;
+    void *custom_ctx;
+    int (*enter)(void *ctx);
+    void (*leave)(void *ctx, int token);
+    void *lock_ctx;
+};
+
+/* A tie says that `to`'s handles are kept only by what belongs to node `from`: they do not count as
+ * roots, and `to` lives if `from` does. */
+typedef struct {
+    pgr_id from, to;
+} pgr_tie;
+
+/* Room for k more nodes. Never collects, so ids stay. PGR_ERR_NOMEM or _FULL, the tape as before. */
+pgr_status pgr__make_room(pgr_tape *tape, uint32_t k);
+
+/* The same for callers who hold handles: collects first if that is due, through the tape's collector,
+ * which may run any code. Ids are to be read afterwards. */
+pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k);
+
+/* See pgr_tape_collect. Unless `thorough`, leaves things in place where little would be gained. Sorts
+ * and overwrites `ties`. */
+pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough);
+
+/* Sees to it that there is a free slot. */
+pgr_status pgr__make_slot(pgr_tape *tape);
+
+/* Takes the next dead slot off its chain, 0 if there is none. A slot without holds is the caller's to
+ * free; one with holds is freed by its last release. */
+uint32_t pgr__next_dead(pgr_tape *tape);
+
+static inline bool tape_has_room(const pgr_tape *tape, uint32_t k) { return k <= tape->limit - tape->size; }
+
+/* Whether a call on handles should collect before it records. */
+static inline bool tape_collect_is_due(const pgr_tape *tape)
+{
+    return tape->size >= tape->collect_at && tape->passes == 0;
+}
+
+/* Appends a node. There is room. */
+static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
+{
+    const pgr_id id = tape->size++;
+    pgr_node *const node = &tape->nodes[id];
+    assert(lhs < id && rhs < id);
+    node->data = data;
+    node->grad = 0.0;
+    node->lhs = lhs;
+    node->rhs = rhs;
+    node->op = (uint8_t)op;
+    node->flags = 0;
+    node->marks = 0;
+    node->spare = 0;
+    node->slot = 0;
+    return id;
+}
+
+/* Goes through a node's operands, last to first: start with {id, false}, stop at 0. Opens the pairs of a
+ * custom node; counts a parameter as an operand. */
+typedef struct {
+    pgr_id open;
+    bool rhs_done;
+} operand_walk;
+
+static inline pgr_id operand_next(const pgr_node *nodes, operand_walk *walk)
+{
+    if (walk->open == 0)
+        return 0;
+    const pgr_node *const node = &nodes[walk->open];
+    if (!walk->rhs_done && node->rhs != 0) {
+        walk->rhs_done = true;
+        return node->rhs;
+    }
+    walk->rhs_done = false;
+    walk->open = nodes[node->lhs].op == PGR_OP_PAIR ? node->lhs : 0;
+    return walk->open != 0 ? operand_next(nodes, walk) : node->lhs;
+}
+
+/* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
+static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
+{
+    const uint32_t slot = tape->free_slot;
+    pgr_slot *const s = &tape->slots[slot];
+    tape->free_slot = s->link;
+    s->owner = NULL;
+    s->id = id;
+    s->holds = 1;
+    tape->held++;
+    tape->nodes[id].slot = slot;
+    tape->nodes[id].flags |= TAPE_HELD;
+    return slot;
+}
+
+static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
+{
+    pgr_slot *const s = &tape->slots[slot];
+    s->id = 0;
+    s->owner = NULL;
+    s->generation = (s->generation + 1) & 0x7fffffffu;
+    s->link = tape->free_slot;
+    tape->free_slot = slot;
+}
+
+/* Gives a hold back; with `keep` the name stays on the node (see pgr_h_release). */
+static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
+{
+    pgr_slot *const s = &tape->slots[slot];
+    assert(s->holds > 0);
+    if (--s->holds > 0)
+        return;
+    s->owner = NULL;
+    tape->held--;
+    if (s->id == 0) { /* the node went first */
+        if (!s->is_dead)
+            tape_free_slot(tape, slot);
+        return;
+    }
+    pgr_node *const node = &tape->nodes[s->id];
+    node->flags &= (uint8_t)~TAPE_HELD;
+    if (!keep) {
+        node->slot = 0;
+        tape_free_slot(tape, slot);
+    }
+}
+
+static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
+{
+    return tape->allocator.resize(tape->allocator.ctx, p, size);
+}
+
+#endif

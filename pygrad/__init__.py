@@ -1,0 +1,13 @@
+"""pygrad: reverse-mode automatic differentiation of scalar Python code.
+
+micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn import MLP`.
+"""
+
+from importlib.metadata import version
+
+from pygrad.custom import custom_op
+from pygrad.draw import draw_dot, trace
+from pygrad.engine import Value, collect, dot, tape_stats
+
+__all__ = ["Value", "collect", "custom_op", "dot", "draw_dot", "tape_stats", "trace"]
+__version__ = version("pygrad")

@@ -1,0 +1,62 @@
+"""From a status of the C library to an exception that names the value and the way out."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any, NoReturn
+
+from pygrad._pgr import ffi, lib
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60
+
+_EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
+    lib.PGR_ERR_NOMEM: (MemoryError, "out of memory: the tape is as it was before"),
+    lib.PGR_ERR_FULL: (MemoryError, "the tape is full: drop graphs that are no longer needed"),
+    lib.PGR_ERR_DOMAIN: (ValueError, ""),
+    lib.PGR_ERR_DIVZERO: (ZeroDivisionError, ""),
+    lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
+    lib.PGR_ERR_NESTED: (RecursionError, "more than eight backward passes inside each other's custom operations"),
+    lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
+    lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
+}
+
+
+def _expression(op: int, a: float, b: float) -> str:
+    row = lib.pgr_op_row(op)
+    name, symbol = ffi.string(row.name).decode(), ffi.string(row.symbol).decode()
+    if row.kind in (lib.PGR_KIND_UNARY, lib.PGR_KIND_CUT):
+        return f"{name}({a!r})"
+    if symbol.isalpha():
+        return f"{name}({a!r}, {b!r})"
+    return f"{a!r} {symbol} {b!r}"
+
+
+def fail(status: int, op: int, a: float, b: float) -> NoReturn:
+    """Raise what `status` stands for, after op(a, b) was not recorded."""
+    exception, text = _EXCEPTIONS[status]
+    if status == lib.PGR_ERR_DIVZERO and a == 0.0 and ffi.string(lib.pgr_op_row(op).symbol) == b"**":
+        text = "zero can't be raised to a negative power"
+    if status in (lib.PGR_ERR_DOMAIN, lib.PGR_ERR_DIVZERO, lib.PGR_ERR_RANGE):
+        raise exception(f"{_expression(op, a, b)}: {text or ffi.string(lib.pgr_op_row(op).rule).decode()}")
+    raise exception(text)
+
+
+def check(status: int) -> None:
+    """Raise what `status` stands for, if it is not PGR_OK."""
+    if status != lib.PGR_OK:
+        fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
+
+
+def reject(where: str, value: Any) -> NoReturn:
+    """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
+    shown, kind = _repr.repr(value), type(value).__name__
+    if where == "_children":
+        raise TypeError(f"_children: {shown} is of type {kind}; every operand must be a Value")
+    if where == "Value":
+        raise TypeError(f"Value({shown}): data must be a real number, not {kind}")
+    if where in ("data", "grad"):
+        raise TypeError(f"{where} = {shown}: must be a real number, not {kind}")
+    if where.isidentifier():
+        raise TypeError(f"{where}: {shown} is of type {kind}; use a Value or a real number")
+    raise TypeError(f"unsupported operand for {where}: {shown} is of type {kind}; use a Value or a real number")

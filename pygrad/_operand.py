@@ -1,0 +1,337 @@
+"""The portable operand layer: csrc/pyoperand.c's twin in Python, through cffi.
+
+For interpreters that have no C number slots (PyPy), and to compare with: PYGRAD_OPERANDS=cffi. An
+Operand is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
+node's name (`_notes`) when the object dies, and to the next object made for that node. A closure that
+captures its own output is a cycle of Python objects here, which Python's collector finds by itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import platform
+import weakref
+from collections.abc import Iterable
+from typing import Any, Callable, ClassVar
+
+from pygrad._errors import check, fail, reject
+from pygrad._pgr import ffi, lib
+
+tape = lib.pgr_tape_new(ffi.NULL)
+if tape == ffi.NULL:
+    raise MemoryError("no memory for a tape")
+check(lib.pgr_tape_use_gil(tape) if hasattr(lib, "pgr_tape_use_gil") else lib.pgr_tape_use_mutex(tape))
+
+# Whether a __del__ that runs now may be the cyclic collector's doing.
+_collecting = platform.python_implementation() != "CPython"
+
+
+def _watch_collector(phase: str, _info: dict[str, int]) -> None:
+    global _collecting
+    _collecting = phase == "start"
+
+
+if not _collecting:
+    gc.callbacks.append(_watch_collector)
+
+_objects: dict[int, weakref.ref[Operand]] = {}
+_notes: dict[int, dict[str, Any]] = {}
+_value_type: type[Any]
+
+_ROWS = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_op_count())}
+_HOPELESS = (str, bytes, complex, type(None))  # will never know a Value, so they get our message
+
+
+def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], _fail: Any, _reject: Any) -> None:
+    """Make results of `value_type`, Operand's subclass, from now on."""
+    global _value_type, _notes
+    _value_type, _notes = value_type, notes
+
+
+def _as_number(value: Any) -> float | None:
+    """The number that `value` is, or None. Things with a length are arrays, whose own operators go elementwise."""
+    if isinstance(value, (float, int)):
+        return float(value)
+    kind = type(value)
+    if hasattr(kind, "__len__") or isinstance(value, complex):
+        return None
+    if hasattr(kind, "__float__"):
+        return float(value)
+    return float(value.__index__()) if hasattr(kind, "__index__") else None
+
+
+def _drop_dead() -> None:
+    """Let go of what belonged to nodes that have died."""
+    while handle := lib.pgr_h_next_dead(tape):
+        _notes.pop(handle, None)
+
+
+def _wrap(handle: int) -> Any:
+    """A new object for a handle that has none, taking over one hold."""
+    value = object.__new__(_value_type)
+    value._handle = handle
+    _objects[handle] = weakref.ref(value)
+    return value
+
+
+class Operand:
+    """A node's object, with the operators. See `pygrad.Value`."""
+
+    __slots__ = ("__dict__", "__weakref__", "_handle")
+    _handle: int
+    __array_priority__: ClassVar[float]
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        # Subclasses may have an __init__ of their own: theirs is a leaf until Operand.__init__ comes.
+        value = object.__new__(cls)
+        value._handle = 0
+        if cls is _value_type and (args or keywords):
+            value._make(*args, **keywords)
+        else:
+            value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, 0.0))
+        return value
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        if type(self) is not _value_type or self._handle == 0:
+            self._make(*args, **keywords)
+
+    def _make(self, data: Any, _children: Iterable[Any] = (), _op: str = "", label: str = "") -> None:
+        number = data if type(data) is float else _as_number(data)
+        if number is None:
+            reject("Value", data)
+        if not (_children or _op):
+            self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
+        else:
+            children = tuple(_children)
+            for child in children:
+                if not isinstance(child, Operand):
+                    reject("_children", child)
+            if not isinstance(_op, str):
+                raise TypeError(f"_op must be a str, not {type(_op).__name__}")
+            self._bind(lib.pgr_h_custom(tape, number, len(children), [child._handle for child in children]))
+            self._op = _op
+        if label:
+            if not isinstance(label, str):
+                raise TypeError(f"label must be a str, not {type(label).__name__}")
+            self.label = label
+
+    def _bind(self, handle: int) -> None:
+        """Take over the hold on a new node, and give back the one on the node before."""
+        if handle < 0:
+            check(-handle)
+        old, self._handle = self._handle, handle
+        _objects[handle] = weakref.ref(self)
+        if old:
+            _objects.pop(old, None)
+            lib.pgr_h_release(tape, old, 0)
+
+    def __del__(self) -> None:
+        handle = self._handle
+        reference = _objects.get(handle)
+        other = None if reference is None else reference()
+        notes = self.__dict__
+        if other is None or other is self:
+            _objects.pop(handle, None)
+            if notes:
+                _drop_dead()
+                _notes[handle] = notes
+        else:  # an interpreter that finalises late: the node has a new object already
+            for name, value in notes.items():
+                other.__dict__.setdefault(name, value)
+        # Called by the cyclic collector, this object may live on, in a closure that has just gone to
+        # `_notes`; then its handle must stay good for as long as its node lives.
+        lib.pgr_h_release(tape, handle, bool(notes) or _collecting)
+
+    @staticmethod
+    def _of(handle: int) -> Any:
+        """Return the Value of a handle, taking over one hold."""
+        reference = _objects.get(handle)
+        value = None if reference is None else reference()
+        if value is not None:
+            lib.pgr_h_release(tape, handle, 0)  # it has one already
+            return value
+        if lib.pgr_h_id(tape, handle) == 0:
+            check(lib.PGR_ERR_HANDLE)
+        value = _wrap(handle)
+        notes = _notes.pop(handle, None)
+        if notes is not None:
+            value.__dict__ = notes
+        return value
+
+    @property
+    def data(self) -> float:
+        """The number, a float64. Settable on any node."""
+        return lib.pgr_h_data(tape, self._handle)  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        number = _as_number(value)
+        if number is None:
+            reject("data", value)
+        check(lib.pgr_h_set_data(tape, self._handle, number))
+
+    @property
+    def grad(self) -> float:
+        """d(root)/d(self) after root.backward(). Settable on any node."""
+        return lib.pgr_h_grad(tape, self._handle)  # type: ignore[no-any-return]
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        number = _as_number(value)
+        if number is None:
+            reject("grad", value)
+        check(lib.pgr_h_set_grad(tape, self._handle, number))
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __neg__(self) -> Any:
+        return self.neg()
+
+    def __abs__(self) -> Any:
+        return self.abs()
+
+    def __float__(self) -> float:
+        return self.data
+
+    def __int__(self) -> int:
+        return int(self.data)
+
+    # A node may have a second object while a closure keeps an old one (see the module's text).
+    def __eq__(self, other: object) -> bool:
+        return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._handle)
+
+
+def _record(op: int, a: Operand, b: Operand | None = None) -> Any:
+    handle = lib.pgr_h_record(tape, op, a._handle, 0 if b is None else b._handle)
+    if handle < 0:
+        fail(-handle, op, a.data, 0.0 if b is None else b.data)
+    return _wrap(handle)
+
+
+def _record_number(op: int, a: Operand, number: float, reflected: bool = False) -> Any:
+    handle = lib.pgr_h_record_number(tape, op, a._handle, number, reflected)
+    if handle < 0:
+        fail(-handle, op, *((number, a.data) if reflected else (a.data, number)))
+    return _wrap(handle)
+
+
+def _unknown(symbol: str, value: Any) -> Any:
+    if type(value) in _HOPELESS:
+        reject(symbol, value)
+    return NotImplemented
+
+
+def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The method and the reflected method of a binary operator."""
+
+    def forward(self: Operand, other: Any, modulus: None = None) -> Any:
+        if modulus is not None:
+            return NotImplemented
+        if isinstance(other, Operand):
+            return _record(op, self, other)
+        number = _as_number(other)
+        return _unknown(symbol, other) if number is None else _record_number(with_number, self, number)
+
+    def reflected(self: Operand, other: Any, modulus: None = None) -> Any:
+        if modulus is not None:
+            return NotImplemented
+        number = _as_number(other)
+        return _unknown(symbol, other) if number is None else _record_number(op, self, number, True)
+
+    return forward, reflected
+
+
+def _comparison(name: str) -> Callable[[Operand, Any], Any]:
+    by_value = getattr(float, name)
+
+    def compare(self: Operand, other: Any) -> Any:
+        number = other.data if isinstance(other, Operand) else _as_number(other)
+        return NotImplemented if number is None else by_value(self.data, number)
+
+    return compare
+
+
+def _method(name: str, op: int) -> Callable[..., Any]:
+    row = lib.pgr_op_row(op)
+    if row.kind == lib.PGR_KIND_BINARY:
+
+        def method(self: Operand, other: Any, /) -> Any:
+            if isinstance(other, Operand):
+                return _record(op, self, other)
+            number = _as_number(other)
+            return reject(name, other) if number is None else _record_number(op, self, number)
+
+    elif row.kind == lib.PGR_KIND_PARAM:
+        default = None if math.isnan(row.param_default) else row.param_default
+
+        def method(self: Operand, param: Any = default, /) -> Any:
+            if param is None:
+                raise TypeError(f"{name} takes one argument")
+            number = None if isinstance(param, Operand) else _as_number(param)
+            return reject(name, param) if number is None else _record_number(op, self, number)
+
+    else:
+
+        def method(self: Operand) -> Any:  # type: ignore[misc]
+            return _record(op, self)
+
+    method.__name__ = name
+    method.__doc__ = ffi.string(row.doc).decode()
+    return method
+
+
+for _name, _op in _ROWS.items():
+    if _op >= lib.PGR_OP_FIRST:
+        setattr(Operand, _name, _method(_name, _op))
+for _name, _symbol, _with_number in (
+    ("add", "+", "add"),
+    ("sub", "-", "sub"),
+    ("mul", "*", "mul"),
+    ("truediv", "/", "div"),
+    ("pow", "**", "powc"),
+):
+    _plain = "div" if _name == "truediv" else _name
+    _forward, _reflected = _operator(_symbol, _ROWS[_plain], _ROWS[_with_number])
+    setattr(Operand, f"__{_name}__", _forward)
+    setattr(Operand, f"__r{_name}__", _reflected)
+for _name in ("__lt__", "__le__", "__gt__", "__ge__"):
+    setattr(Operand, _name, _comparison(_name))
+
+
+def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
+    """b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.
+
+    ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.
+    Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded.
+    """
+    ws, xs = list(ws), list(xs)
+    if len(ws) != len(xs):
+        raise ValueError(f"dot: {len(ws)} weights and {len(xs)} inputs; there must be as many of each")
+    if not ws and isinstance(b, Operand):
+        return b
+    numbers = [None if isinstance(x, Operand) else _as_number(x) for x in (*ws, *xs, b)]
+    constants = []
+    handles = []
+    try:
+        for x, number in zip((*ws, *xs, b), numbers):
+            if number is not None:
+                handle = lib.pgr_h_leaf(tape, lib.PGR_OP_CONST, number)
+                check(-handle if handle < 0 else 0)
+                constants.append(handle)
+            elif isinstance(x, Operand):
+                handle = x._handle
+            else:
+                reject("dot", x)
+            handles.append(handle)
+        n = len(ws)
+        result = lib.pgr_h_dot(tape, n, handles[:n], handles[n : 2 * n], handles[-1])
+        check(-result if result < 0 else 0)
+    finally:
+        for handle in constants:
+            lib.pgr_h_release(tape, handle, 0)
+    return Operand._of(result)

@@ -1,0 +1,360 @@
+"""Value: a number that remembers how it was made, as in karpathy/micrograd, on a tape in C.
+
+This is the facade: what is not hot, over the C library through cffi. The hot part, operators and
+methods that record a node, is the operand layer below it: the compiled type of csrc/pyoperand.c on
+CPython, its twin in _operand.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+from pygrad._errors import check, fail, reject
+from pygrad._pgr import ffi, lib
+
+if TYPE_CHECKING:
+    from pygrad._pgr import Operand, _adopt, dot
+    from pygrad.custom import CustomOp
+
+    OPERANDS = "compiled"
+elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
+    if lib.pgr_install_operand_type() != 0:
+        raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
+    from pygrad._pgr import Operand, _adopt, dot
+
+    OPERANDS = "compiled"
+else:
+    from pygrad._operand import Operand, _adopt, dot
+
+    OPERANDS = "cffi"
+
+__all__ = ["OPERANDS", "TAPE", "Row", "Value", "collect", "dot", "node_table", "tape_stats"]
+
+if OPERANDS == "compiled":
+    TAPE = lib.pgr_default_tape()
+else:
+    from pygrad._operand import tape as TAPE  # noqa: N812
+
+_NAMES: list[str] = [ffi.string(lib.pgr_op_row(i).name).decode() for i in range(lib.pgr_op_count())]
+_SYMBOLS: list[str] = [ffi.string(lib.pgr_op_row(i).symbol).decode() for i in range(lib.pgr_op_count())]
+_KINDS: list[int] = [lib.pgr_op_row(i).kind for i in range(lib.pgr_op_count())]
+_OPS = {name: op for op, name in enumerate(_NAMES)}
+
+# {handle: __dict__} of nodes whose Values are gone: what belongs to a node outlives them.
+_notes: dict[int, dict[str, Any]] = {}
+
+
+def _symbol(op: int, param: float, notes: dict[str, Any] | None) -> str:
+    """What `_op` says: the user's own word, else the table's, with a constant exponent after **."""
+    if notes is not None and "_op" in notes:
+        return str(notes["_op"])
+    if op in (lib.PGR_OP_LEAF, lib.PGR_OP_CONST, lib.PGR_OP_CUSTOM):
+        return ""
+    if _SYMBOLS[op] == "**" and _KINDS[op] == lib.PGR_KIND_PARAM:
+        return f"**{int(param) if param.is_integer() else param}"
+    return _SYMBOLS[op]
+
+
+class Value(Operand):
+    """A scalar, float64, that remembers how it was made.
+
+    Value(data, _children=(), _op='', label='')
+
+    data: anything with __float__ or __index__; else TypeError. Operators + - * / ** (with Values and
+    numbers, reflected too), unary -, abs, and a method for each row of csrc/pgr_ops.h (exp, log, tanh,
+    relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
+    (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
+    == and hash go by the identity of the node. Attributes that you set belong to the node.
+
+    Source: Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3.
+    """
+
+    __slots__ = ()
+
+    label: str = ""
+    __array_priority__ = -1.0  # NumPy's scalars leave operators to Value, its arrays go elementwise
+
+    # NumPy finds functions of object arrays by its own names.
+    arcsin = Operand.asin
+    arccos = Operand.acos
+    arctan = Operand.atan
+    arctan2 = Operand.atan2
+
+    def backward(self) -> None:
+        """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.
+
+        This Value's own grad becomes 1. Scalars, float64. Twice on one graph gives twice the gradient
+        at the leaves; set their grads to 0 before the next step. Raises what a custom operation's
+        function raises, and RecursionError when nine run inside each other.
+        Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+        """
+        _checked(lib.pgr_h_backward(TAPE, self._handle))
+
+    def _push(self) -> None:
+        _checked(lib.pgr_h_push(TAPE, self._handle))
+
+    @property
+    def _backward(self) -> Callable[[], None]:
+        """One step of backward: called, adds what this node's grad gives its operands to their grads.
+
+        Assign a function of no arguments to make the node a custom operation, as in micrograd.
+        """
+        own: Callable[[], None] | None = self.__dict__.get("_backward")
+        return self._push if own is None else own
+
+    @_backward.setter
+    def _backward(self, function: Callable[[], None]) -> None:
+        if not callable(function):
+            raise TypeError(f"_backward = {function!r}: must be a function of no arguments")
+        self.__dict__.setdefault("_op", self._op)
+        self.__dict__["_backward"] = function
+        check(lib.pgr_h_set_op(TAPE, self._handle, lib.PGR_OP_CUSTOM))
+
+    @property
+    def _op(self) -> str:
+        """The operation that made this node: '+', 'tanh', '**2'; '' for a leaf."""
+        handle = self._handle
+        return _symbol(lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle), self.__dict__)
+
+    @_op.setter
+    def _op(self, symbol: str) -> None:
+        self.__dict__["_op"] = symbol
+
+    def _operands(self) -> list[Value]:
+        """The operands in order, with repeats."""
+        handle = self._handle
+        handles = ffi.new("pgr_handle[2]")
+        count = lib.pgr_h_operands(TAPE, handle, 2, handles)
+        if count > 2:
+            for extra in handles:
+                lib.pgr_h_release(TAPE, extra, 0)
+            handles = ffi.new("pgr_handle[]", count)
+            count = lib.pgr_h_operands(TAPE, handle, count, handles)
+        check(-count if count < 0 else 0)
+        return [Operand._of(handles[i]) for i in range(count)]
+
+    @property
+    def _prev(self) -> set[Value]:
+        """The operands. An exponent written as a number is none."""
+        return set(self._operands())
+
+    def __repr__(self) -> str:
+        return f"Value(data={self.data}, grad={self.grad})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data, spec) if spec else repr(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What Jupyter shows: the graph, as long as it can be read (see draw.SHOWN_AT_MOST)."""
+        from pygrad.draw import mimebundle
+
+        return mimebundle(self)
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        """For copy and pickle: this node, after everything below it (see _Below)."""
+        handle = self._handle
+        op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
+        operands = tuple(self._operands())
+        below = _Below(self) if operands and handle not in _flat() else None
+        notes = dict(self.__dict__) or None
+        return _restore, (type(self), below, _NAMES[op], self.data, self.grad, operands, param), notes
+
+
+# ---- Custom operations' functions, called from the sweep -----------------------------------------
+
+_raised = threading.local()
+
+
+def _run_custom(tape: Any, node: int) -> int:
+    """Run a custom node's function; remember what it raises for _checked, since C can't carry it."""
+    try:
+        handle = lib.pgr_h_hold(tape, node)
+        check(-handle if handle < 0 else 0)
+        value = Operand._of(handle)
+        notes = value.__dict__
+        if "_backward" in notes:
+            notes["_backward"]()
+        elif "_custom" in notes:
+            custom: CustomOp = notes["_custom"]
+            custom.push(value)
+    except BaseException as error:
+        _raised.error = error
+        return 1
+    return 0
+
+
+@ffi.def_extern(name="pgr_py_custom", error=1)  # type: ignore[untyped-decorator, unused-ignore]
+def _on_custom(context: Any, tape: Any, node: int) -> int:
+    return int(ffi.from_handle(context)(tape, node))
+
+
+_context = ffi.new_handle(_run_custom)
+lib.pgr_tape_on_custom(TAPE, lib.pgr_py_custom, _context)
+
+
+def _checked(status: int) -> None:
+    if status == lib.PGR_ERR_CUSTOM:
+        error: BaseException = _raised.error
+        del _raised.error
+        raise error
+    check(status)
+
+
+# ---- Copying and pickling ------------------------------------------------------------------------
+
+_flattening = threading.local()
+
+
+def _flat() -> set[int]:
+    """Handles of nodes whose operands some _Below under way saves before them."""
+    try:
+        handles: set[int] = _flattening.handles
+    except AttributeError:
+        handles = _flattening.handles = set()
+    return handles
+
+
+class _Below:
+    """Everything below a root, in order, so that copy and pickle meet operands first and never recurse.
+
+    They see a list that is extended item by item; what they make of it is not needed. While it lives
+    (they keep it until they are done), the nodes in it bring no _Below of their own.
+    """
+
+    def __init__(self, root: Value | None = None) -> None:
+        self._values = [] if root is None else [value for value, _ in node_values(root)[:-1]]
+        self._handles = {value._handle for value in self._values} - _flat()
+        _flat().update(self._handles)
+
+    def __del__(self) -> None:
+        _flat().difference_update(self._handles)
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return _Below, (), None, iter(self._values)
+
+    def append(self, value: Value) -> None: ...
+
+    def extend(self, values: list[Value]) -> None: ...
+
+
+def _restore(
+    kind: type[Value], _below: Any, name: str, data: float, grad: float, operands: tuple[Value, ...], param: float
+) -> Value:
+    """Make the node that __reduce_ex__ describes."""
+    op = _OPS.get(name)
+    if not (isinstance(kind, type) and issubclass(kind, Value)) or op is None or op == lib.PGR_OP_PAIR:
+        raise ValueError(f"not a node of this version of pygrad: {kind!r}, {name!r}")
+    expected = {lib.PGR_KIND_UNARY: 1, lib.PGR_KIND_PARAM: 1, lib.PGR_KIND_BINARY: 2, lib.PGR_KIND_CUT: 0}
+    if op != lib.PGR_OP_CUSTOM and len(operands) != expected.get(_KINDS[op], 0):
+        raise ValueError(f"a node of {name!r} can't have {len(operands)} operands")
+    if _KINDS[op] == lib.PGR_KIND_PARAM:
+        operands = (*operands, Value(param))
+    value = Value(data, operands) if kind is Value else kind.__new__(kind)
+    if kind is not Value:
+        Value.__init__(value, data, operands)
+    value.__dict__.pop("_op", None)
+    check(lib.pgr_h_set_op(TAPE, value._handle, op))
+    value.grad = grad
+    return value
+
+
+copyreg.constructor(_restore)
+
+
+# ---- The tape as a whole -------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One node of a node table."""
+
+    id: int  # its place on the tape: ascending ids are a topological order
+    data: float
+    grad: float
+    op: str  # as Value._op
+    label: str
+    operands: tuple[int, ...]  # indices of rows, in order, with repeats
+
+
+def _export(root: Value) -> Any:
+    table = ffi.new("pgr_table *")
+    check(lib.pgr_h_export(TAPE, root._handle, table))
+    return ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+
+
+def node_table(root: Value) -> list[Row]:
+    """The nodes that `root` was made from, itself last, exported by C in one call. O(nodes)."""
+    return list(_rows(_export(root)))
+
+
+def _rows(table: Any) -> Iterator[Row]:
+    # Attributes of nodes that have a Value are its __dict__, of the others _notes'.
+    for i in range(table.row_count):
+        row = table.rows[i]
+        notes = _attributes(row.handle) if row.handle else None
+        first = row.first_operand
+        yield Row(
+            row.id,
+            row.data,
+            row.grad,
+            _symbol(row.op, row.param, notes),
+            "" if notes is None else str(notes.get("label", "")),
+            tuple(table.operands[first : first + row.operand_count]),
+        )
+
+
+def _attributes(handle: int) -> dict[str, Any] | None:
+    if handle in _notes:
+        return _notes[handle]
+    value = _of_id(lib.pgr_h_id(TAPE, handle))
+    return value.__dict__ or None
+
+
+def _of_id(node: int) -> Value:
+    handle = lib.pgr_h_hold(TAPE, node)
+    check(-handle if handle < 0 else 0)
+    value: Value = Operand._of(handle)
+    return value
+
+
+def node_values(root: Value) -> list[tuple[Value, tuple[int, ...]]]:
+    """The same as Values, each with its operands' indices in this list."""
+    table = _export(root)
+    ids = [table.rows[i].id for i in range(table.row_count)]
+    spans = [(table.rows[i].first_operand, table.rows[i].operand_count) for i in range(table.row_count)]
+    # Nothing is recorded between the export and the last hold, so ids stay.
+    values = [_of_id(node) for node in ids]
+    return [(value, tuple(table.operands[first : first + n])) for value, (first, n) in zip(values, spans)]
+
+
+def collect() -> None:
+    """Free now what no Value needs. The tape does so by itself each time it has doubled."""
+    check(lib.pgr_h_collect(TAPE))
+    if OPERANDS == "cffi":
+        from pygrad._operand import _drop_dead
+
+        _drop_dead()
+
+
+class TapeStats(NamedTuple):
+    """The tape's size: nodes, reserved nodes, Values alive, nodes at which it collects, bytes, collections."""
+
+    nodes: int
+    capacity: int
+    handles: int
+    collect_at: int
+    bytes: int
+    collections: int
+
+
+def tape_stats() -> TapeStats:
+    """How large the tape is, garbage that is yet to be collected included."""
+    stats = lib.pgr_tape_stat(TAPE)
+    return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
+
+
+_adopt(Value, _notes, fail, reject)
