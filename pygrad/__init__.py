@@ -4,6 +4,13 @@ micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn
 """
 
 from importlib.metadata import version
+from importlib.util import find_spec
+
+if find_spec("pygrad._pgr") is None:
+    raise ImportError(
+        f"pygrad's C extension is not built in {__path__[0]}: leave this folder if pygrad is installed, "
+        "or build it here with pip install -e ."
+    )
 
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace

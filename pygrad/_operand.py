@@ -80,6 +80,8 @@ class Operand:
 
     __slots__ = ("__dict__", "__weakref__", "_handle")
     _handle: int
+    neg: ClassVar[Callable[[Any], Any]]  # these and the other rows of the table are set below
+    abs: ClassVar[Callable[[Any], Any]]
     __array_priority__: ClassVar[float]
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
@@ -93,7 +95,7 @@ class Operand:
         return value
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
-        if type(self) is not _value_type or self._handle == 0:
+        if type(self) is not _value_type or not (args or keywords):
             self._make(*args, **keywords)
 
     def _make(self, data: Any, _children: Iterable[Any] = (), _op: str = "", label: str = "") -> None:
@@ -258,28 +260,32 @@ def _comparison(name: str) -> Callable[[Operand, Any], Any]:
 
 def _method(name: str, op: int) -> Callable[..., Any]:
     row = lib.pgr_op_row(op)
+    method: Callable[..., Any]
     if row.kind == lib.PGR_KIND_BINARY:
 
-        def method(self: Operand, other: Any, /) -> Any:
+        def binary(self: Operand, other: Any, /) -> Any:
             if isinstance(other, Operand):
                 return _record(op, self, other)
             number = _as_number(other)
             return reject(name, other) if number is None else _record_number(op, self, number)
 
+        method = binary
     elif row.kind == lib.PGR_KIND_PARAM:
         default = None if math.isnan(row.param_default) else row.param_default
 
-        def method(self: Operand, param: Any = default, /) -> Any:
+        def with_param(self: Operand, param: Any = default, /) -> Any:
             if param is None:
                 raise TypeError(f"{name} takes one argument")
             number = None if isinstance(param, Operand) else _as_number(param)
             return reject(name, param) if number is None else _record_number(op, self, number)
 
+        method = with_param
     else:
 
-        def method(self: Operand) -> Any:  # type: ignore[misc]
+        def unary(self: Operand) -> Any:
             return _record(op, self)
 
+        method = unary
     method.__name__ = name
     method.__doc__ = ffi.string(row.doc).decode()
     return method
@@ -304,7 +310,7 @@ for _name in ("__lt__", "__le__", "__gt__", "__ge__"):
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
-    """b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.
+    """B + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.
 
     ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.
     Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded.

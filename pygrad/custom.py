@@ -66,4 +66,4 @@ def custom_op(forward: Callable[..., float], vjp: Callable[..., Adjoints], name:
     for argument, function in (("forward", forward), ("vjp", vjp)):
         if not callable(function):
             raise TypeError(f"custom_op: {argument} must be a function, not {type(function).__name__}")
-    return CustomOp(forward, vjp, name or getattr(forward, "__name__", "custom"))
+    return CustomOp(forward, vjp, name or str(getattr(forward, "__name__", "custom")))

@@ -64,9 +64,9 @@ class Drawing(graphviz.Digraph):
         return cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
 
 
-def _record_text(text: str) -> str:
-    """Text inside a record's field, where braces, bars, angles, spaces and backslashes mean something."""
-    return "".join(f"\\{c}" if c in '\\{}|<>"' else " " if c in "\r\n\t" else c for c in text)
+def _text(text: str, special: str = "\\") -> str:
+    """Text as DOT shows it, where backslashes and entities mean something, and `special` too."""
+    return "".join(f"\\{c}" if c in special else " " if c in "\r\n\t" else "&amp;" if c == "&" else c for c in text)
 
 
 def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> graphviz.Digraph:  # noqa: A002
@@ -77,14 +77,15 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> graphviz.
     """
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
-    drawing = Drawing(format=format, graph_attr={"rankdir": rankdir})
+    # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
+    drawing = Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier,monospace"})
     for i, row in enumerate(node_table(root)):
-        label = f"{_record_text(row.label)} | " if row.label else ""
+        label = _text(row.label, special='\\{}|<>"') + " | " if row.label else ""
         drawing.node(f"n{i}", f"{{ {label}data {row.data:.4f} | grad {row.grad:.4f} }}", shape="record")
         target = f"n{i}"
         if row.op:
             target = f"op{i}"
-            drawing.node(target, graphviz.escape(row.op))
+            drawing.node(target, graphviz.nohtml(_text(row.op)))
             drawing.edge(target, f"n{i}")
         for operand in row.operands:
             drawing.edge(f"n{operand}", target)

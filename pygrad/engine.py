@@ -7,9 +7,9 @@ CPython, its twin in _operand.py elsewhere and with PYGRAD_OPERANDS=cffi. Both b
 
 from __future__ import annotations
 
-import copyreg
 import os
 import platform
+import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
@@ -35,10 +35,7 @@ else:
 
 __all__ = ["OPERANDS", "TAPE", "Row", "Value", "collect", "dot", "node_table", "tape_stats"]
 
-if OPERANDS == "compiled":
-    TAPE = lib.pgr_default_tape()
-else:
-    from pygrad._operand import tape as TAPE  # noqa: N812
+TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
 _NAMES: list[str] = [ffi.string(lib.pgr_op_row(i).name).decode() for i in range(lib.pgr_op_count())]
 _SYMBOLS: list[str] = [ffi.string(lib.pgr_op_row(i).symbol).decode() for i in range(lib.pgr_op_count())]
@@ -149,7 +146,7 @@ class Value(Operand):
     def __format__(self, spec: str) -> str:
         return format(self.data, spec) if spec else repr(self)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What Jupyter shows: the graph, as long as it can be read (see draw.SHOWN_AT_MOST)."""
         from pygrad.draw import mimebundle
 
@@ -261,9 +258,6 @@ def _restore(
     check(lib.pgr_h_set_op(TAPE, value._handle, op))
     value.grad = grad
     return value
-
-
-copyreg.constructor(_restore)
 
 
 # ---- The tape as a whole -------------------------------------------------------------------------

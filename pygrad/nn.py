@@ -42,8 +42,8 @@ class Neuron(Module):
     """
 
     def __init__(self, nin: int, nonlin: Nonlin = True) -> None:
-        name = {True: "relu", False: "linear"}.get(nonlin, nonlin) if isinstance(nonlin, (bool, str)) else None
-        if name not in _ACTIVATIONS:
+        name = {True: "relu", False: "linear"}[nonlin] if isinstance(nonlin, bool) else nonlin
+        if not isinstance(name, str) or name not in _ACTIVATIONS:
             raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {', '.join(map(repr, _ACTIVATIONS))}")
         self.w = [Value(random.uniform(-1, 1)) for _ in range(nin)]
         self.b = Value(0)

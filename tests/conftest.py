@@ -1,0 +1,63 @@
+"""Both operand layers, one behaviour: the fixtures that run every test of Value over both.
+
+The package is loaded twice, once for each layer, over the one extension module; the fixture puts the
+layer's copy in sys.modules for the length of a test, so that pickle and imports see it too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import platform
+import random
+import sys
+
+import pytest
+
+LAYERS = ["compiled", "cffi"] if platform.python_implementation() == "CPython" else ["cffi"]
+
+
+def _ours():
+    return [name for name in sys.modules if name == "pygrad" or (name.startswith("pygrad.") and name != "pygrad._pgr")]
+
+
+def _load(layer):
+    for name in _ours():
+        del sys.modules[name]
+    os.environ["PYGRAD_OPERANDS"] = layer
+    package = importlib.import_module("pygrad")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"pygrad.{module.name}")
+    assert package.engine.OPERANDS == layer
+    return {name: sys.modules[name] for name in _ours()}
+
+
+_before = os.environ.get("PYGRAD_OPERANDS")
+_copies = {layer: _load(layer) for layer in reversed(LAYERS)}  # the first layer stays imported
+os.environ.pop("PYGRAD_OPERANDS")
+if _before is not None:
+    os.environ["PYGRAD_OPERANDS"] = _before
+
+
+@pytest.fixture(params=LAYERS)
+def pg(request, monkeypatch):
+    """The package `pygrad`, over one operand layer."""
+    for name, module in _copies[request.param].items():
+        monkeypatch.setitem(sys.modules, name, module)
+    yield sys.modules["pygrad"]
+    sys.modules["pygrad"].collect()
+
+
+@pytest.fixture
+def Value(pg):
+    return pg.Value
+
+
+@pytest.fixture
+def rng(request):
+    """A random.Random; its seed is printed, and SEED=... runs it again."""
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
+    print(f"SEED={seed}")
+    return random.Random(seed)

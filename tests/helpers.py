@@ -1,0 +1,27 @@
+"""What several tests compare with."""
+
+from __future__ import annotations
+
+import math
+
+
+def close(a: float, b: float, tolerance: float) -> bool:
+    """Equal within `tolerance`, relative above 1 and absolute below; nan equals nan."""
+    return (math.isnan(a) and math.isnan(b)) or a == b or abs(a - b) <= tolerance * max(1.0, abs(a), abs(b))
+
+
+def gradcheck(fn, args, step=1e-6, tolerance=1e-7):
+    """Compare fn's grads with central differences of `step` (relative above 1); fn takes and gives Values.
+
+    The error of a central difference is about step**2 of truncation and 1e-16 / step of rounding, so
+    `tolerance` must be larger than some 1e-9.
+    """
+    from pygrad import Value
+
+    values = [Value(a) for a in args]
+    fn(*values).backward()
+    for i, value in enumerate(values):
+        h = step * max(1.0, abs(args[i]))
+        up, down = ([*args[:i], args[i] + sign * h, *args[i + 1 :]] for sign in (1, -1))
+        numeric = (fn(*map(Value, up)).data - fn(*map(Value, down)).data) / (2 * h)
+        assert close(value.grad, numeric, tolerance), f"d/d args[{i}] at {args}: {value.grad}, numerically {numeric}"

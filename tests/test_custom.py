@@ -1,0 +1,287 @@
+"""A user's own operations: micrograd's way, and custom_op."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+from helpers import gradcheck
+
+
+def sinh(Value, x):
+    """The way of micrograd: a closure that captures its own output."""
+    out = Value(math.sinh(x.data), (x,), "sinh")
+
+    def _backward():
+        x.grad += math.cosh(x.data) * out.grad
+
+    out._backward = _backward
+    return out
+
+
+def test_micrograds_way_gives_the_gradient(Value):
+    gradcheck(lambda x: sinh(Value, x * 2) * x, [0.7])
+    gradcheck(lambda x: sinh(Value, sinh(Value, x)), [0.3])
+    x = Value(0.7)
+    y = sinh(Value, x)
+    assert (y._op, y._prev) == ("sinh", {x})
+
+
+def test_it_works_after_its_values_are_gone(pg):
+    x = pg.Value(0.7)
+    y = sinh(pg.Value, sinh(pg.Value, x) * 2) + 1
+    pg.collect()
+    [pg.Value(0.0) for _ in range(1000)]
+    pg.collect()
+    y.backward()
+    assert x.grad == pytest.approx(math.cosh(2 * math.sinh(0.7)) * 2 * math.cosh(0.7), rel=1e-15)
+
+
+def test_operands_between_are_made_ready_before_the_function_runs(Value):
+    x = Value(2.0)
+    h = x * 3
+    h.grad = 1000.0
+    y = sinh(Value, h)
+    y.backward()
+    assert h.grad == math.cosh(6.0)
+    y.backward()
+    assert h.grad == math.cosh(6.0)
+    assert x.grad == 6 * math.cosh(6.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 100])
+def test_many_operands_with_repeats(Value, n):
+    xs = [Value(float(i)) for i in range(n)]
+    operands = (*xs, xs[0])
+    out = Value(sum(x.data for x in operands), operands, "total")
+
+    def _backward():
+        for x in operands:
+            x.grad += out.grad
+
+    out._backward = _backward
+    (out * 2).backward()
+    assert [x.grad for x in xs] == [4.0] + [2.0] * (n - 1)
+    assert (out._prev, out._operands()) == (set(xs), list(operands))
+
+
+def test_assigning_backward_turns_any_node_into_a_custom_one(Value):
+    x, y = Value(2.0), Value(3.0)
+    z = x * y
+    seen = []
+    z._backward = lambda: seen.append(z.grad)
+    assert z._op == "*"
+    (z * 10).backward()
+    assert (seen, x.grad) == ([10.0], 0.0)
+    leaf = Value(1.0)
+    leaf._backward = lambda: seen.append("leaf")
+    (leaf * 2).backward()
+    assert (seen, leaf.grad) == ([10.0, "leaf"], 2.0)
+    with pytest.raises(TypeError, match="_backward"):
+        z._backward = 3
+
+
+def test_a_node_with_operands_and_no_function_stops_the_gradient(Value):
+    x = Value(2.0)
+    Value(4.0, (x,), "opaque").backward()
+    assert x.grad == 0.0
+
+
+def test_exceptions_pass_through_and_leave_no_marks(Value):
+    x = Value(2.0)
+    h = x * 5
+    bad = Value(1.0, (h,), "bad")
+
+    def _backward():
+        raise KeyError("mine")
+
+    bad._backward = _backward
+    with pytest.raises(KeyError, match="mine"):
+        (bad * 2).backward()
+    with pytest.raises(KeyError, match="mine"):
+        bad._backward()
+    x.grad = 0.0
+    (h + x).backward()
+    assert x.grad == 6.0
+
+
+def test_the_function_may_record_collect_and_run_backward_itself(pg):
+    x = pg.Value(2.0)
+    out = pg.Value(8.0, (x,), "cube")
+
+    def _backward():
+        inner = pg.Value(x.data)
+        (inner**3).backward()
+        [inner * 2 for _ in range(50_000)]
+        pg.collect()
+        x.grad += inner.grad * out.grad
+
+    out._backward = _backward
+    (out * 2 + x).backward()
+    assert x.grad == 25.0
+
+
+def test_nine_passes_inside_each_other_raise_recursionerror(Value):
+    def nested(depth):
+        x = Value(1.0)
+        out = Value(1.0, (x,), "nested")
+        if depth:
+            out._backward = lambda: nested(depth - 1)
+        out.backward()
+
+    nested(7)
+    with pytest.raises(RecursionError):
+        nested(8)
+    nested(7)
+
+
+def step(pg, w, op):
+    y = op(op(w * 0.5) + w) * w
+    y.backward()
+    w.grad = 0.0
+
+
+def sincos(Value, x):
+    """Two outputs whose closures capture each other: a tie to a larger id."""
+    s, c = Value(math.sin(x.data), (x,), "sin"), Value(math.cos(x.data), (x,), "cos")
+
+    def back_s():
+        x.grad += c.data * s.grad
+
+    def back_c():
+        x.grad -= s.data * c.grad
+
+    s._backward, c._backward = back_s, back_c
+    return s + c
+
+
+class Method:
+    """An operation as an object that keeps its own output."""
+
+    def __init__(self, Value, x):
+        self.x = x
+        self.out = Value(x.data**2, (x,), "square")
+        self.out._backward = self.backward
+
+    def backward(self):
+        self.x.grad += 2 * self.x.data * self.out.grad
+
+
+@pytest.mark.parametrize("kind", ["closure", "pair", "method", "attribute", "custom_op"])
+def test_a_hundred_thousand_training_steps_hold_a_constant_memory(pg, kind):
+    square = pg.custom_op(lambda x: x * x, lambda g, y, x: 2 * x * g)
+
+    def attribute(x):
+        y = x * x
+        y.me = y
+        return y
+
+    op = {
+        "closure": lambda x: sinh(pg.Value, x),
+        "pair": lambda x: sincos(pg.Value, x),
+        "method": lambda x: Method(pg.Value, x).out,
+        "attribute": attribute,
+        "custom_op": square,
+    }[kind]
+    w = pg.Value(0.3)
+    pg.collect()
+    capacity = None
+    for i in range(100_000 if kind == "closure" else 20_000):
+        step(pg, w, op)
+        if i == 10_000:
+            capacity = pg.tape_stats().bytes
+    stats = pg.tape_stats()
+    assert stats.bytes <= 1.2 * capacity
+    assert len(pg.engine._notes) < 20_000
+    assert stats.handles < 20_000
+
+
+def test_a_closure_kept_by_the_user_keeps_its_values(pg):
+    def build():
+        x = pg.Value(0.5)
+        y = sinh(pg.Value, x)
+        return y._backward
+
+    backward = build()
+    pg.collect()
+    [pg.Value(1.0) for _ in range(100)]
+    pg.collect()
+    out = next(c.cell_contents for c in backward.__closure__ if c.cell_contents._op == "sinh")
+    (x,) = out._prev
+    assert (out.data, x.data) == (math.sinh(0.5), 0.5)
+    out.backward()
+    assert x.grad == math.cosh(0.5)
+
+
+def test_custom_op(pg):
+    calls = []
+
+    def vjp(g, y, a, b):
+        calls.append((g, y, a, b))
+        return 2 * a * b * g, a * a * g
+
+    op = pg.custom_op(lambda a, b: a * a * b, vjp, name="a2b")
+    x, y = pg.Value(3.0), pg.Value(2.0)
+    z = op(x, y) * 10
+    z.backward()
+    assert (z.data, x.grad, y.grad, calls) == (180.0, 120.0, 90.0, [(10.0, 18.0, 3.0, 2.0)])
+    assert {v._op for v in z._prev} == {"a2b", ""}
+    gradcheck(lambda a: op(a, a) + op(a, 2.0), [1.3])
+    assert repr(op) == "<custom_op a2b>"
+
+
+def test_custom_op_steps_by_hand_and_with_one_input(pg):
+    op = pg.custom_op(math.sinh, lambda g, y, x: g * math.cosh(x))
+    x = pg.Value(0.5)
+    y = op(x)
+    y.grad = 2.0
+    y._backward()
+    assert (y._op, y.data, x.grad) == ("sinh", math.sinh(0.5), 2 * math.cosh(0.5))
+
+
+def test_custom_op_gives_none_for_no_gradient(pg):
+    op = pg.custom_op(lambda a, b: a + b, lambda g, y, a, b: (g, None))
+    a, b = pg.Value(1.0), pg.Value(2.0)
+    op(a, b).backward()
+    assert (a.grad, b.grad) == (1.0, 0.0)
+
+
+def test_custom_op_refuses_what_is_wrong(pg):
+    with pytest.raises(TypeError, match="vjp"):
+        pg.custom_op(math.sin, 3)
+    before = pg.tape_stats().handles
+    op = pg.custom_op(math.log, lambda g, y, x: g / x)
+    with pytest.raises(ValueError, match="math domain error|expected a positive"):
+        op(-1.0)
+    with pytest.raises(TypeError, match="'a' is of type str"):
+        op("a")
+    assert pg.tape_stats().handles == before
+    wrong = pg.custom_op(lambda a, b: a + b, lambda g, y, a, b: (g,), "wrong")
+    with pytest.raises(ValueError, match="vjp of wrong gave 1 adjoints for 2"):
+        wrong(1.0, 2.0).backward()
+
+
+def test_custom_functions_in_threads_raise_where_they_run(pg):
+    errors = {}
+
+    def work(name):
+        for _ in range(50):
+            x = pg.Value(1.0)
+            out = pg.Value(1.0, (x,), "bad")
+
+            def _backward():
+                raise ValueError(name)
+
+            out._backward = _backward
+            try:
+                (out * 2).backward()
+            except ValueError as error:
+                errors.setdefault(name, set()).add(str(error))
+
+    threads = [threading.Thread(target=work, args=(str(i),)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert errors == {str(i): {str(i)} for i in range(4)}

@@ -1,0 +1,163 @@
+"""Drawing: the graph's structure in DOT and in SVG, text that means something to DOT, what renders."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import xml.etree.ElementTree as ET
+
+import graphviz
+import pytest
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def draw(pg):
+    del pg
+    return sys.modules["pygrad.draw"]
+
+
+def neuron(pg):
+    x, w, b = pg.Value(2.0, label="x"), pg.Value(-3.0, label="w"), pg.Value(6.5, label="b")
+    o = (x * w + b).tanh()
+    o.label = "o"
+    o.backward()
+    return o
+
+
+def structure(svg):
+    """Of an SVG: its boxes' texts, its ovals' texts, its edges as pairs of titles."""
+    root = ET.fromstring(svg)
+    boxes, ovals, edges = [], [], []
+    for group in root.iter(f"{SVG}g"):
+        texts = ["".join(t.itertext()) for t in group.findall(f"{SVG}text")]
+        if group.get("class") == "node":
+            (ovals if group.find(f"{SVG}ellipse") is not None else boxes).append(texts)
+        elif group.get("class") == "edge":
+            edges.append(tuple(group.find(f"{SVG}title").text.split("->")))
+    return boxes, ovals, edges
+
+
+def test_trace_gives_operands_first_and_every_edge(pg):
+    x = pg.Value(2.0)
+    y = x + x
+    z = y * x
+    nodes, edges = pg.trace(z)
+    assert nodes == [x, y, z]
+    assert edges == [(x, y), (x, y), (y, z), (x, z)]
+
+
+def test_a_box_for_each_value_and_an_oval_for_each_operation(pg):
+    svg = pg.draw_dot(neuron(pg)).pipe(encoding="utf-8")
+    boxes, ovals, edges = structure(svg)
+    flat = [[" ".join(t.split()) for t in box] for box in boxes]
+    assert ["x", "data 2.0000", "grad -2.3593"] in flat
+    assert ["o", "data 0.4621", "grad 1.0000"] in flat
+    assert sorted(oval[0] for oval in ovals) == ["*", "+", "tanh"]
+    assert len(boxes) == 6
+    assert len(edges) == 3 + 5  # from each operation to its value, and from each operand
+
+
+def test_same_operand_twice_draws_two_edges(pg):
+    x = pg.Value(1.0)
+    _, ovals, edges = structure(pg.draw_dot(x + x).pipe(encoding="utf-8"))
+    assert ovals == [["+"]]
+    assert len(edges) == 3 and len(set(edges)) == 2
+
+
+def test_dot_shows_every_product_and_sum(pg):
+    source = pg.draw_dot(pg.dot([pg.Value(1.0), pg.Value(2.0)], [3.0, 4.0], 1.0)).source
+    assert (source.count('label="*"'), source.count('label="+"')) == (2, 2)
+
+
+def test_constant_exponents_custom_operations_and_leaves(pg):
+    x = pg.Value(2.0)
+    source = pg.draw_dot(pg.Value(1.0, (x**2, x**-0.5, x), "mine")).source
+    assert all(f"[label={op}]" in source for op in ('"**2"', '"**-0.5"', "mine"))
+    assert source.count("shape=record") == 4
+    assert pg.draw_dot(x).source.count("shape=record") == 1
+
+
+def test_collected_handles_keep_their_labels_in_the_drawing(pg):
+    x = pg.Value(2.0)
+    h = x * 3
+    h.label = "hidden"
+    y = h + 1
+    del h
+    pg.collect()
+    assert "hidden" in pg.draw_dot(y).source
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        '"><script>alert(1)</script>',
+        "{a|b}",
+        "a\\nb",
+        "\\",
+        'quo"te',
+        "<b>bold</b>",
+        "<",
+        "two\nlines",
+        "π≈3 🙂",
+        "a b",
+        "&amp;",
+        "\\N",
+    ],
+)
+def test_labels_and_ops_are_shown_as_text(pg, label):
+    v = pg.Value(1.0, label=label)
+    boxes, ovals, _ = structure(pg.draw_dot(pg.Value(2.0, (v,), label)).pipe(encoding="utf-8"))
+    shown = " ".join(label.split())
+    assert shown in [" ".join(" ".join(oval).split()) for oval in ovals]
+    assert shown in [" ".join(box[0].split()) for box in boxes]
+
+
+def test_format_and_direction(pg):
+    o = neuron(pg)
+    assert pg.draw_dot(o, format="png").pipe()[:4] == b"\x89PNG"
+    assert "rankdir=TB" in pg.draw_dot(o, rankdir="TB").source
+    assert isinstance(pg.draw_dot(o), graphviz.Digraph)
+    with pytest.raises(ValueError, match="rankdir='XX'"):
+        pg.draw_dot(o, rankdir="XX")
+
+
+def test_render_writes_the_picture(pg, tmp_path):
+    path = pg.draw_dot(neuron(pg)).render(tmp_path / "graph", cleanup=True)
+    assert re.search("<svg", (tmp_path / "graph.svg").read_text(encoding="utf-8")) and path.endswith("graph.svg")
+
+
+def test_jupyter_shows_small_graphs_and_the_repr_of_large_ones(pg, draw):
+    bundle = neuron(pg)._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("Value(data=") and "<svg" in bundle["image/svg+xml"]
+    x = pg.Value(1.0)
+    for _ in range(draw.SHOWN_AT_MOST):
+        x = x.sin()
+    assert set(x._repr_mimebundle_()) == {"text/plain"}
+    assert "image/svg+xml" in pg.draw_dot(neuron(pg))._repr_mimebundle_()
+
+
+def test_dot_on_the_path_is_preferred(pg, draw, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert draw.find_renderer() == "/bin/dot"
+
+
+def test_without_a_renderer_the_error_says_what_to_install(pg, draw, monkeypatch):
+    monkeypatch.setattr(draw, "find_renderer", lambda: None)
+    drawing = pg.draw_dot(neuron(pg))
+    for use in (drawing.pipe, drawing.render, drawing._repr_mimebundle_):
+        with pytest.raises(RuntimeError, match=r"pip install 'pygrad\[draw\]'"):
+            use()
+    assert "digraph" in drawing.source
+    assert set(neuron(pg)._repr_mimebundle_()) == {"text/plain"}
+
+
+def test_a_hundred_thousand_nodes_are_tabled_without_recursion(pg):
+    y = pg.Value(1.0)
+    for _ in range(100_000):
+        y = y.sin()
+    table = pg.engine.node_table(y)
+    assert len(table) == 100_001
+    assert all(row.operands == (i - 1,) for i, row in enumerate(table) if i)

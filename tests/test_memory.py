@@ -1,0 +1,103 @@
+"""The tape's memory: what lives, what goes, and that training holds still."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+LOOP = """
+import random, resource
+from pygrad import Value
+
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+random.seed(1)
+w, b = Value(0.5), Value(-0.1)
+for step in range({steps}):
+    x, y = random.uniform(-1, 1), random.uniform(-1, 1)
+    loss = ((w * x + b).tanh() - y) ** 2
+    loss.backward()
+    for p in (w, b):
+        p.data -= 0.05 * p.grad
+        p.grad = 0
+    if step == 999:
+        early = resident()
+print(resident() / early)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_constant_over_twenty_thousand_training_steps(pg):
+    ratio = float(
+        subprocess.run(
+            [sys.executable, "-c", LOOP.format(steps=20_000)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PYGRAD_OPERANDS": pg.engine.OPERANDS},
+        ).stdout
+    )
+    print(f"resident memory at the end: {ratio:.3f} of that after 1,000 steps")
+    assert ratio <= 1.2
+
+
+def test_collect_frees_what_no_value_needs(pg):
+    pg.collect()
+    before = pg.tape_stats().nodes
+    x = pg.Value(1.0)
+    y = x
+    for _ in range(100):
+        y = y * 2  # a product and a constant
+    kept = y
+    z = y + 1
+    assert pg.tape_stats().nodes == before + 203
+    del z
+    pg.collect()
+    assert pg.tape_stats().nodes == before + 201
+    del y, kept
+    pg.collect()
+    assert pg.tape_stats().nodes == before + 1
+    assert x.data == 1.0
+
+
+def test_values_keep_their_numbers_and_order_through_collections(pg, rng):
+    values = [pg.Value(float(i)) for i in range(50)]
+    expected = [float(i) for i in range(50)]
+    for _ in range(5000):
+        i, j = rng.randrange(len(values)), rng.randrange(len(values))
+        values.append(values[i] + values[j])
+        expected.append(expected[i] + expected[j])
+        k = rng.randrange(len(values))
+        del values[k], expected[k]
+        if rng.random() < 0.01:
+            pg.collect()
+        if max(expected) > 1e300:
+            break
+    assert [v.data for v in values] == expected
+    assert pg.tape_stats().handles >= len(values)
+
+
+def test_many_values_alive_at_once(pg):
+    values = [pg.Value(float(i)) for i in range(100_000)]
+    total = sum(values)
+    total.backward()
+    assert total.data == sum(range(100_000))
+    assert all(v.grad == 1.0 for v in values)
+
+
+def test_dropping_a_graph_frees_its_values(pg):
+    gc.collect()
+    pg.collect()
+    before = pg.tape_stats()
+    graph = [pg.Value(1.0)]
+    for _ in range(10_000):
+        graph.append(graph[-1].tanh())
+    assert pg.tape_stats().handles == before.handles + 10_001
+    del graph
+    pg.collect()
+    assert pg.tape_stats()[:3:2] == before[:3:2]

@@ -1,0 +1,245 @@
+"""Every row of the table of operations: values, partials, domain, kinks."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import pytest
+from helpers import close, gradcheck
+
+mp = mpmath.mp.clone()
+mp.dps = 80
+
+PLAIN = [-2.5, -1.0, -0.3, 1e-8, 0.4, 1.0, 3.7]
+POSITIVE = [1e-8, 0.3, 1.0, 2.5, 700.0]
+UNIT = [-0.99, -0.5, 1e-9, 0.3, 0.95]
+PAIRS = [(-1.5, 2.0), (0.3, -0.7), (2.5, 0.5), (1e-3, 3.0)]
+POSITIVE_BASE = [(0.3, 2.5), (2.0, -1.5), (1.7, 0.0), (3.0, 2.0), (0.5, 1.0)]
+
+# Name: (the function in mpmath, arguments away from kinks).
+ROWS = {
+    "add": (lambda a, b: a + b, PAIRS),
+    "sub": (lambda a, b: a - b, PAIRS),
+    "mul": (lambda a, b: a * b, PAIRS),
+    "div": (lambda a, b: a / b, PAIRS),
+    "pow": (mp.power, POSITIVE_BASE),
+    "powc": (mp.power, [*POSITIVE_BASE, (-1.5, 3.0), (-2.0, -2.0), (-0.5, 2.0)]),
+    "neg": (lambda a: -a, PLAIN),
+    "exp": (mp.exp, [*PLAIN, -700.0, 700.0]),
+    "log": (mp.log, POSITIVE),
+    "log1p": (mp.log1p, [-0.9, *POSITIVE, 1e-15]),
+    "expm1": (mp.expm1, [*PLAIN, 1e-15, -40.0]),
+    "sqrt": (mp.sqrt, POSITIVE),
+    "abs": (abs, [-2.5, -1e-8, 0.3]),
+    "tanh": (mp.tanh, PLAIN),
+    "sigmoid": (lambda a: 1 / (1 + mp.exp(-a)), [*PLAIN, -30.0, 30.0]),
+    "softplus": (lambda a: mp.log1p(mp.exp(a)), [*PLAIN, -30.0, 30.0]),
+    "relu": (lambda a: a if a > 0 else a * 0, [-2.5, -1e-8, 0.3]),
+    "leaky_relu": (lambda a, b: a if a > 0 else a * b, [(-2.5, 0.01), (0.3, 0.01), (-1.0, 0.3)]),
+    "sin": (mp.sin, PLAIN),
+    "cos": (mp.cos, PLAIN),
+    "tan": (mp.tan, PLAIN),
+    "asin": (mp.asin, UNIT),
+    "acos": (mp.acos, UNIT),
+    "atan": (mp.atan, PLAIN),
+    "sinh": (mp.sinh, PLAIN),
+    "cosh": (mp.cosh, PLAIN),
+    "atan2": (mp.atan2, [*PAIRS, (-1.0, -2.0), (1e-200, 1e-200), (1e200, -1e200)]),
+    "hypot": (mp.hypot, [*PAIRS, (1e200, -1e200), (3e-200, 4e-200)]),
+    "erf": (mp.erf, PLAIN),
+    "min": (lambda a, b: min(a, b), PAIRS),
+    "max": (lambda a, b: max(a, b), PAIRS),
+    "detach": (lambda a: a, PLAIN),
+}
+CASES = [
+    (name, args if isinstance(args, tuple) else (args,)) for name, (_, all_args) in ROWS.items() for args in all_args
+]
+
+
+def ops(pg):
+    """The names of the table's rows, and whether their second argument is a constant."""
+    lib, ffi = pg.engine.lib, pg.engine.ffi
+    rows = [lib.pgr_op_row(op) for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count())]
+    return {ffi.string(row.name).decode(): row.kind == lib.PGR_KIND_PARAM for row in rows}
+
+
+def call(pg, name, args):
+    """values, result: the operation on Values (a parameter stays a number)."""
+    values = [pg.Value(a) for a in args]
+    given = [values[0], *args[1:]] if ops(pg)[name] else values
+    return values, getattr(pg.Value, name)(*given)
+
+
+def test_every_row_is_tested(pg):
+    assert ops(pg).keys() == ROWS.keys()
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_value_equals_mpmath(pg, name, args):
+    _, result = call(pg, name, args)
+    exact = ROWS[name][0](*map(mp.mpf, args))
+    assert abs(result.data - exact) <= 5e-16 * abs(exact) + 5e-324
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_partials_equal_mpmath(pg, name, args):
+    values, result = call(pg, name, args)
+    result.backward()
+    for i, value in enumerate(values):
+        if name == "detach" or (i == 1 and ops(pg)[name]):
+            assert value.grad == 0.0
+            continue
+        x = [mp.mpf(a) for a in args]
+        h = mp.mpf(10) ** -30 * (abs(x[i]) or 1)
+        x[i] += h
+        above = ROWS[name][0](*x)
+        x[i] -= 2 * h
+        exact = (above - ROWS[name][0](*x)) / (2 * h)
+        assert abs(value.grad - exact) <= 1e-13 * abs(exact) + 1e-300, f"partial {i}: {value.grad}, exactly {exact}"
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [case for case in CASES if max(map(abs, case[1])) < 30 and case[0] != "detach"]
+)
+def test_gradcheck(pg, name, args):
+    if min(map(abs, args)) < 1e-3:
+        return  # within a step of a kink or of the domain's edge
+    if ops(pg)[name]:
+        gradcheck(lambda a: getattr(a, name)(*args[1:]), args[:1], tolerance=1e-6)
+    else:
+        gradcheck(lambda *values: getattr(pg.Value, name)(*values), args, tolerance=1e-6)
+
+
+# Arguments outside the domain, and what Python itself raises for the same numbers.
+ERRORS = [
+    ("div", (1.0, 0.0), lambda a, b: a / b),
+    ("div", (0.0, 0.0), lambda a, b: a / b),
+    ("div", (math.inf, -0.0), lambda a, b: a / b),
+    ("pow", (0.0, -1.0), lambda a, b: a**b),
+    ("pow", (-8.0, 0.5), math.pow),
+    ("pow", (10.0, 400.0), lambda a, b: a**b),
+    ("powc", (0.0, -1.0), lambda a, b: a**b),
+    ("powc", (0.0, -2.5), lambda a, b: a**b),
+    ("powc", (-8.0, 0.5), math.pow),
+    ("powc", (-10.0, 401.0), lambda a, b: a**b),
+    ("powc", (1e200, 2.0), lambda a, b: a**b),
+    ("exp", (1000.0,), math.exp),
+    ("log", (0.0,), math.log),
+    ("log", (-1.0,), math.log),
+    ("log", (-math.inf,), math.log),
+    ("log1p", (-1.0,), math.log1p),
+    ("log1p", (-2.0,), math.log1p),
+    ("expm1", (1000.0,), math.expm1),
+    ("sqrt", (-1e-300,), math.sqrt),
+    ("sin", (math.inf,), math.sin),
+    ("cos", (-math.inf,), math.cos),
+    ("tan", (math.inf,), math.tan),
+    ("asin", (1.0000001,), math.asin),
+    ("acos", (-2.0,), math.acos),
+    ("sinh", (-1000.0,), math.sinh),
+    ("cosh", (1000.0,), math.cosh),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "python"), ERRORS)
+def test_outside_the_domain_raises_what_python_does_and_records_nothing(pg, name, args, python):
+    with pytest.raises((ValueError, ZeroDivisionError, OverflowError)) as theirs:
+        python(*args)
+    values = [pg.Value(a) for a in args]
+    before = pg.tape_stats()
+    with pytest.raises(theirs.type) as ours:
+        getattr(pg.Value, name)(values[0], *(args[1:] if ops(pg)[name] else values[1:]))
+    assert type(ours.value) is theirs.type
+    assert all(repr(a) in str(ours.value) for a in args)
+    assert pg.tape_stats()[:2] == before[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "python"),
+    [
+        ("exp", (math.inf,), math.exp),
+        ("exp", (-math.inf,), math.exp),
+        ("exp", (-1000.0,), math.exp),
+        ("log", (math.inf,), math.log),
+        ("log", (math.nan,), math.log),
+        ("sqrt", (math.inf,), math.sqrt),
+        ("sqrt", (-0.0,), math.sqrt),
+        ("sin", (math.nan,), math.sin),
+        ("asin", (math.nan,), math.asin),
+        ("tanh", (math.inf,), math.tanh),
+        ("atan", (-math.inf,), math.atan),
+        ("erf", (math.inf,), math.erf),
+        ("sinh", (math.inf,), math.sinh),
+        ("atan2", (0.0, -0.0), math.atan2),
+        ("hypot", (math.inf, math.nan), math.hypot),
+        ("pow", (0.0, 0.0), math.pow),
+        ("pow", (math.nan, 0.0), math.pow),
+        ("pow", (1.0, math.inf), math.pow),
+        ("powc", (math.inf, -1.0), math.pow),
+        ("mul", (1e308, 10.0), lambda a, b: a * b),
+        ("add", (math.inf, -math.inf), lambda a, b: a + b),
+        ("div", (1e308, 1e-308), lambda a, b: a / b),
+        ("max", (math.nan, 1.0), lambda a, b: math.nan),
+        ("min", (1.0, math.nan), lambda a, b: math.nan),
+    ],
+)
+def test_infinities_and_nans_pass_as_in_python(pg, name, args, python):
+    _, result = call(pg, name, args)
+    assert close(result.data, python(*args), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "grads"),
+    [
+        ("relu", (0.0,), [0.0]),
+        ("abs", (0.0,), [0.0]),
+        ("leaky_relu", (0.0, 0.2), [0.2]),
+        ("max", (2.0, 2.0), [0.5, 0.5]),
+        ("min", (2.0, 2.0), [0.5, 0.5]),
+        ("hypot", (0.0, 0.0), [0.0, 0.0]),
+        ("atan2", (0.0, 0.0), [0.0, 0.0]),
+        ("pow", (0.0, 0.0), [0.0, 0.0]),
+        ("pow", (0.0, 2.0), [0.0, 0.0]),
+        ("pow", (0.0, 1.0), [1.0, 0.0]),
+        ("powc", (0.0, 0.0), [0.0]),
+        ("powc", (0.0, 1.0), [1.0]),
+        ("powc", (0.0, 0.5), [math.inf]),
+        ("sqrt", (0.0,), [math.inf]),
+        ("asin", (1.0,), [math.inf]),
+    ],
+)
+def test_kinks_follow_the_documented_convention(pg, name, args, grads):
+    values, result = call(pg, name, args)
+    result.backward()
+    assert [v.grad for v in values[: len(grads)]] == grads
+
+
+def test_a_zero_grad_times_an_infinite_partial_is_nan(Value):
+    x = Value(0.0)
+    (x.sqrt() * 0.0).backward()
+    assert math.isnan(x.grad)
+
+
+def test_detach_stops_the_gradient_and_keeps_nothing_below(pg):
+    x = pg.Value(2.0)
+    y = (x * x).detach()
+    assert (y.data, y._prev, y._op) == (4.0, set(), "detach")
+    (x * y).backward()
+    assert (x.grad, y.grad) == (4.0, 2.0)
+
+
+def test_methods_take_numbers_on_the_right(Value):
+    x = Value(3.0)
+    assert (x.max(5).data, x.min(5).data, x.atan2(1).data, x.hypot(4.0).data) == (5.0, 3.0, math.atan2(3, 1), 5.0)
+    assert (Value(-2.0).leaky_relu().data, Value(-2.0).leaky_relu(0.5).data) == (-0.02, -1.0)
+
+
+def test_methods_have_docstrings_and_refuse_what_is_no_number(Value):
+    assert Value.tanh.__doc__ == "Hyperbolic tangent."
+    with pytest.raises(TypeError, match=r"max: 'a' is of type str; use a Value or a real number"):
+        Value(1.0).max("a")
+    with pytest.raises(TypeError, match="leaky_relu"):
+        Value(1.0).leaky_relu(Value(0.1))
+    with pytest.raises(TypeError):
+        Value(1.0).powc()
