@@ -109,7 +109,7 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
 {
     const pgr_id id = tape->size++;
     pgr_node *const node = &tape->nodes[id];
-    assert(lhs < id && rhs < id);
+    assert(id == 0 || (lhs < id && rhs < id)); /* the first is nobody's */
     node->data = data;
     node->grad = 0.0;
     node->lhs = lhs;

@@ -23,8 +23,11 @@ if tape == ffi.NULL:
     raise MemoryError("no memory for a tape")
 check(lib.pgr_tape_use_gil(tape) if hasattr(lib, "pgr_tape_use_gil") else lib.pgr_tape_use_mutex(tape))
 
-# Whether a __del__ that runs now may be the cyclic collector's doing.
-_collecting = platform.python_implementation() != "CPython"
+# Without reference counts objects die late, when the interpreter's collector comes by.
+_LATE = platform.python_implementation() != "CPython"
+
+# Whether a __del__ that runs now may be that collector's doing.
+_collecting = _LATE
 
 
 def _watch_collector(phase: str, _info: dict[str, int]) -> None:
@@ -32,8 +35,21 @@ def _watch_collector(phase: str, _info: dict[str, int]) -> None:
     _collecting = phase == "start"
 
 
-if not _collecting:
+if not _LATE:
     gc.callbacks.append(_watch_collector)
+
+_OBJECTS_AT_LEAST = 1 << 16
+_objects_left = _OBJECTS_AT_LEAST
+
+
+def _count_object() -> None:
+    """Run a collector that comes late each time the objects have doubled: it does not know what they keep."""
+    global _objects_left
+    _objects_left -= 1
+    if _objects_left <= 0:
+        gc.collect()
+        _objects_left = max(_OBJECTS_AT_LEAST, lib.pgr_tape_stat(tape).handles)
+
 
 _objects: dict[int, weakref.ref[Operand]] = {}
 _notes: dict[int, dict[str, Any]] = {}
@@ -67,11 +83,19 @@ def _drop_dead() -> None:
         _notes.pop(handle, None)
 
 
-def _wrap(handle: int) -> Any:
+def _registered(handle: int) -> Any:
+    """The object of a handle, or None."""
+    reference = _objects.get(handle)
+    return None if reference is None else reference()
+
+
+def _wrap(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
     """A new object for a handle that has none, taking over one hold."""
-    value = object.__new__(_value_type)
+    value = new(_value_type)
     value._handle = handle
     _objects[handle] = weakref.ref(value)
+    if _LATE:
+        _count_object()
     return value
 
 
@@ -122,6 +146,8 @@ class Operand:
         """Take over the hold on a new node, and give back the one on the node before."""
         if handle < 0:
             check(-handle)
+        if _LATE:
+            _count_object()
         old, self._handle = self._handle, handle
         _objects[handle] = weakref.ref(self)
         if old:
@@ -130,9 +156,8 @@ class Operand:
 
     def __del__(self) -> None:
         handle = self._handle
-        reference = _objects.get(handle)
-        other = None if reference is None else reference()
         notes = self.__dict__
+        other = _registered(handle) if _collecting else None
         if other is None or other is self:
             _objects.pop(handle, None)
             if notes:
@@ -148,8 +173,7 @@ class Operand:
     @staticmethod
     def _of(handle: int) -> Any:
         """Return the Value of a handle, taking over one hold."""
-        reference = _objects.get(handle)
-        value = None if reference is None else reference()
+        value = _registered(handle)
         if value is not None:
             lib.pgr_h_release(tape, handle, 0)  # it has one already
             return value

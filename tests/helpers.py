@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import tempfile
 
 
 def close(a: float, b: float, tolerance: float) -> bool:
@@ -25,3 +29,23 @@ def gradcheck(fn, args, step=1e-6, tolerance=1e-7):
         up, down = ([*args[:i], args[i] + sign * h, *args[i + 1 :]] for sign in (1, -1))
         numeric = (fn(*map(Value, up)).data - fn(*map(Value, down)).data) / (2 * h)
         assert close(value.grad, numeric, tolerance), f"d/d args[{i}] at {args}: {value.grad}, numerically {numeric}"
+
+
+def run_python(code, layer, stack_megabytes=None):
+    """What a program prints that runs in a process of its own, away from the source tree."""
+
+    def limit():
+        import resource
+
+        size = stack_megabytes << 20
+        resource.setrlimit(resource.RLIMIT_STACK, (size, size))
+
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tempfile.gettempdir(),
+        preexec_fn=limit if stack_megabytes else None,
+        env={**os.environ, "PYGRAD_OPERANDS": layer},
+    ).stdout

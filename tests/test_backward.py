@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import resource
-import subprocess
-import sys
 
 import pytest
-from helpers import close, gradcheck
+from helpers import close, gradcheck, run_python
 
 
 def test_same_operand_twice_counts_twice(Value):
@@ -110,25 +107,8 @@ print((peak - before) * 1024 / 1e6)
 """
 
 
-def run_with_stack(code, layer, megabytes):
-    """Run a program with this much stack."""
-
-    def limit():
-        size = megabytes << 20
-        resource.setrlimit(resource.RLIMIT_STACK, (size, size))
-
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        preexec_fn=limit,
-        env={"PYGRAD_OPERANDS": layer},
-    ).stdout
-
-
 def test_chain_of_a_million_nodes_does_not_recurse_and_stays_small(pg):
-    bytes_a_node = float(run_with_stack(CHAIN, pg.engine.OPERANDS, 8))
+    bytes_a_node = float(run_python(CHAIN, pg.engine.OPERANDS, stack_megabytes=8))
     print(f"{bytes_a_node:.1f} bytes a node at peak")
     assert bytes_a_node < 100
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 
 import pytest
+from helpers import run_python
 
 LOOP = """
 import random, resource
@@ -33,15 +33,7 @@ print(resident() / early)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_constant_over_twenty_thousand_training_steps(pg):
-    ratio = float(
-        subprocess.run(
-            [sys.executable, "-c", LOOP.format(steps=20_000)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={"PYGRAD_OPERANDS": pg.engine.OPERANDS},
-        ).stdout
-    )
+    ratio = float(run_python(LOOP.format(steps=20_000), pg.engine.OPERANDS))
     print(f"resident memory at the end: {ratio:.3f} of that after 1,000 steps")
     assert ratio <= 1.2
 
