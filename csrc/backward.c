@@ -6,78 +6,94 @@
  * Partials are computed here, from the operands' present values. */
 #include "marks.h"
 
-/* One node's step of the chain rule, with GIVE(operand, adjoint) for what each operand gets. An op
- * missing here would be a row missing in the table. */
-#define STEP_UNARY(da, db)  GIVE(node->lhs, g * (da));
-#define STEP_BINARY(da, db) GIVE(node->lhs, g * (da)); GIVE(node->rhs, g * (db));
-#define STEP_PARAM(da, db)  GIVE(node->lhs, g * (da));
-#define STEP_CUT(da, db)
-#define STEP(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
-    case PGR_OP_##ID: { \
-        STEP_##KIND(da, db) \
-        break; \
-    }
-#define STEP_BUILT_IN(node) \
-    const double a = nodes[(node)->lhs].data, b = nodes[(node)->rhs].data; \
-    const double v = (node)->data, g = (node)->grad; \
-    (void)a, (void)b, (void)v, (void)g; \
-    switch ((node)->op) { \
-        PGR_OPS(STEP) \
-    default: \
-        break; \
-    }
-
-static inline void give(pgr_tape *tape, uint8_t bit, pgr_id id, double adjoint)
+static inline void give(marks m, const pgr_node *from, pgr_id id, double adjoint)
 {
-    pgr_node *const node = &tape->nodes[id];
-    if ((node->marks & bit) == 0) {
-        marks_set(tape, bit, id);
-        if (node->lhs != 0) {
-            node->grad = adjoint;
-            return;
-        }
+    pgr_node *const node = &m.nodes[id];
+    if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
+        node->grad += adjoint;
+        if (node->op == PGR_OP_CUSTOM)
+            marks_set(m, node, from);
+    } else if (node->mark == 0) {
+        marks_set(m, node, from);
+        node->grad = adjoint;
+    } else {
+        node->grad += adjoint;
     }
-    node->grad += adjoint;
 }
 
-static inline void step(pgr_tape *tape, uint8_t bit, const pgr_node *node)
+/* Sums and products are most nodes: they are kept out of the switch, whose jump is slower than a
+ * well-predicted branch, and out of a function that must save registers for libm's sake. */
+static inline void step_sum(marks m, const pgr_node *node)
 {
-    const pgr_node *const nodes = tape->nodes;
-#define GIVE(operand, adjoint) give(tape, bit, operand, adjoint)
-    STEP_BUILT_IN(node)
-#undef GIVE
+    const double g = node->grad;
+    give(m, node, node->lhs, g);
+    give(m, node, node->rhs, g);
 }
 
-static pgr_status step_custom(pgr_tape *tape, uint8_t bit, pgr_id id)
+static inline void step_product(marks m, const pgr_node *node)
+{
+    const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
+    give(m, node, node->lhs, g * b);
+    give(m, node, node->rhs, g * a);
+}
+
+/* Not inlined, so that the loop around it need not keep its registers safe from libm. */
+PGR_NOINLINE static ops_pair partials(const pgr_node *nodes, const pgr_node *node)
+{
+    return ops_partials(node->op, nodes[node->lhs].data, nodes[node->rhs].data, node->data);
+}
+
+static inline void step(marks m, const pgr_node *node)
+{
+    const double g = node->grad;
+    const ops_pair p = partials(m.nodes, node);
+    give(m, node, node->lhs, g * p.da);
+    if (node->rhs != 0 && ops_is_binary(node->op))
+        give(m, node, node->rhs, g * p.db);
+}
+
+PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_node *node)
 {
     /* The function adds to its operands' grads, so they are made ready first. */
-    for (operand_walk walk = {id, false};;) {
-        const pgr_id operand = operand_next(tape->nodes, &walk);
-        if (operand == 0)
-            break;
-        give(tape, bit, operand, 0.0);
-    }
+    const pgr_id id = (pgr_id)(node - m.nodes);
+    operand_walk walk = {id, false};
+    for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
+        give(m, node, operand, 0.0);
     return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
 }
 
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 {
-    const uint8_t bit = marks_begin(tape);
-    if (bit == 0)
+    marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
+    if (m.mark == 0)
         return PGR_ERR_NESTED;
     pgr_status status = PGR_OK;
-    tape->nodes[root].grad = 1.0;
-    marks_set(tape, bit, root);
-    for (pgr_id id = root + 1; (id = marks_next(tape, bit, id)) != 0;) {
+    pgr_node *node = &m.nodes[root];
+    node->grad = 1.0;
+    for (node = node + 1; (node = marks_next(m, node)) != m.nodes;) {
+        if (node->op == PGR_OP_ADD) {
+            step_sum(m, node);
+            continue;
+        }
+        if (node->op == PGR_OP_MUL) {
+            step_product(m, node);
+            continue;
+        }
+        if (node->op != PGR_OP_CUSTOM) {
+            if (node->lhs != 0)
+                step(m, node);
+            continue;
+        }
+        const ptrdiff_t id = node - m.nodes;
+        status = step_custom(tape, m, node);
+        marks_refresh(&m, tape);
+        node = m.nodes + id;
         if (status != PGR_OK)
-            continue; /* after a failure: only takes the marks off */
-        const pgr_node *const node = &tape->nodes[id];
-        if (node->op == PGR_OP_CUSTOM)
-            status = step_custom(tape, bit, id);
-        else
-            step(tape, bit, node);
+            break;
     }
-    marks_end(tape, bit);
+    while (node != m.nodes) /* after a failure: takes off the marks that are left */
+        node = marks_next(m, node);
+    marks_end(m, tape);
     return status;
 }
 
@@ -87,8 +103,12 @@ pgr_status pgr_push(pgr_tape *tape, pgr_id id)
     const pgr_node *const node = &nodes[id];
     if (node->op == PGR_OP_CUSTOM)
         return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
-#define GIVE(operand, adjoint) nodes[operand].grad += (adjoint)
-    STEP_BUILT_IN(node)
-#undef GIVE
+    if (node->lhs == 0)
+        return PGR_OK;
+    const double g = node->grad;
+    const ops_pair p = partials(nodes, node);
+    nodes[node->lhs].grad += g * p.da;
+    if (ops_is_binary(node->op))
+        nodes[node->rhs].grad += g * p.db;
     return PGR_OK;
 }

@@ -76,12 +76,12 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
     pgr_node *const nodes = tape->nodes;
     pgr_id to = first;
     for (pgr_id id = first; id < tape->size; id++) {
-        pgr_node node = nodes[id];
-        if (!is_live(&node)) {
-            if (node.slot != 0)
-                bury(tape, node.slot);
+        if (!is_live(&nodes[id])) {
+            if (nodes[id].slot != 0)
+                bury(tape, nodes[id].slot);
             continue;
         }
+        pgr_node node = nodes[id];
         if (node.lhs >= first)
             node.lhs = moved[node.lhs - first];
         if (node.rhs >= first)

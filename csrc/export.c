@@ -32,21 +32,21 @@ static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 
 static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
 {
-    const uint8_t bit = marks_begin(tape);
-    if (bit == 0)
+    const marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
+    if (m.mark == 0)
         return PGR_ERR_NESTED;
     bool ok = true;
-    marks_set(tape, bit, root);
-    for (pgr_id id = root + 1; (id = marks_next(tape, bit, id)) != 0;) {
+    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node)) != m.nodes;) {
+        const pgr_id id = (pgr_id)(node - m.nodes);
         ok = ok && found_add(tape, f, id);
         if (!ok)
             continue; /* out of memory: only takes the marks off */
-        operand_walk walk = walk_from(tape->nodes, id);
-        for (pgr_id o; (o = operand_next(tape->nodes, &walk)) != 0; f->operands++)
-            if ((tape->nodes[o].marks & bit) == 0)
-                marks_set(tape, bit, o);
+        operand_walk walk = walk_from(m.nodes, id);
+        for (pgr_id o; (o = operand_next(m.nodes, &walk)) != 0; f->operands++)
+            if (!marks_has(m, o))
+                marks_set(m, &m.nodes[o], node);
     }
-    marks_end(tape, bit);
+    marks_end(m, tape);
     return ok ? PGR_OK : PGR_ERR_NOMEM;
 }
 

@@ -75,4 +75,44 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
+/* The partial derivatives of op(a, b) = v; 0 where there is none. */
+typedef struct {
+    double da, db;
+} ops_pair;
+
+#define PARTIALS_UNARY(da, db)  (ops_pair){(da), 0.0}
+#define PARTIALS_BINARY(da, db) (ops_pair){(da), (db)}
+#define PARTIALS_PARAM(da, db)  (ops_pair){(da), 0.0}
+#define PARTIALS_CUT(da, db)    (ops_pair){0.0, 0.0}
+
+static inline ops_pair ops_partials(int op, double a, double b, double v)
+{
+    (void)a, (void)b, (void)v;
+    switch (op) {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    case PGR_OP_##ID: \
+        return PARTIALS_##KIND(da, db);
+        PGR_OPS(X)
+#undef X
+    default:
+        return (ops_pair){0.0, 0.0};
+    }
+}
+
+#define IS_BINARY_UNARY  0
+#define IS_BINARY_BINARY 1
+#define IS_BINARY_PARAM  0
+#define IS_BINARY_CUT    0
+
+/* Whether gradient flows to a second operand. */
+static inline int ops_is_binary(int op)
+{
+    static const unsigned char is_binary[PGR_OP_COUNT] = {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) [PGR_OP_##ID] = IS_BINARY_##KIND,
+        PGR_OPS(X)
+#undef X
+    };
+    return is_binary[op];
+}
+
 #endif

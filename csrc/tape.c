@@ -130,7 +130,7 @@ pgr_status pgr_constant(pgr_tape *tape, double value, pgr_id *out)
     return status;
 }
 
-pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
+PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
 {
     pgr_status status = room(tape, 1);
     if (status != PGR_OK)
@@ -140,6 +140,17 @@ pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *ou
     if (status == PGR_OK)
         *out = tape_append(tape, op, v, op == PGR_OP_DETACH ? 0 : lhs, rhs);
     return status;
+}
+
+/* Sums and products, which are most nodes, need no registers saved for calls. */
+pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
+{
+    if ((op == PGR_OP_ADD || op == PGR_OP_MUL) && tape_has_room(tape, 1)) {
+        const double a = tape->nodes[lhs].data, b = tape->nodes[rhs].data;
+        *out = tape_append(tape, op, op == PGR_OP_ADD ? a + b : a * b, lhs, rhs);
+        return PGR_OK;
+    }
+    return record(tape, op, lhs, rhs, out);
 }
 
 pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, pgr_id b, pgr_id *out)

@@ -9,6 +9,13 @@
 #include "ops.h"
 #include "pgr.h"
 
+/* For what is rarely needed beside what is hot. */
+#if defined(__GNUC__)
+#define PGR_NOINLINE __attribute__((noinline))
+#else
+#define PGR_NOINLINE
+#endif
+
 /* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
  * that stands as rhs, which keeps the record small and every rule about operands true for it too. */
 typedef struct {
@@ -17,8 +24,8 @@ typedef struct {
     pgr_id lhs, rhs; /* both smaller than the node's own id; 0: none. lhs == 0 makes a leaf */
     uint8_t op;
     uint8_t flags;
-    uint8_t marks;   /* one bit for each backward pass under way: reached, not yet swept */
-    uint8_t spare;
+    uint8_t mark;    /* of the sweep under way that has reached it and not yet done it; 0: none */
+    uint8_t export_mark;
     uint32_t slot;   /* its handle's slot; 0: none */
 } pgr_node;
 
@@ -41,7 +48,7 @@ typedef struct {
 } pgr_slot;
 
 /* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
- * so that a sweep skips what it does not reach. Bits are those of pgr_node.marks. */
+ * so that a sweep skips what it does not reach; a bit for each pass under way. */
 enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
 
 struct pgr_tape {
@@ -108,17 +115,8 @@ static inline bool tape_collect_is_due(const pgr_tape *tape)
 static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
 {
     const pgr_id id = tape->size++;
-    pgr_node *const node = &tape->nodes[id];
     assert(id == 0 || (lhs < id && rhs < id)); /* the first is nobody's */
-    node->data = data;
-    node->grad = 0.0;
-    node->lhs = lhs;
-    node->rhs = rhs;
-    node->op = (uint8_t)op;
-    node->flags = 0;
-    node->marks = 0;
-    node->spare = 0;
-    node->slot = 0;
+    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op};
     return id;
 }
 

@@ -78,7 +78,7 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> graphviz.
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
     # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
-    drawing = Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier,monospace"})
+    drawing = Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
     for i, row in enumerate(node_table(root)):
         label = _text(row.label, special='\\{}|<>"') + " | " if row.label else ""
         drawing.node(f"n{i}", f"{{ {label}data {row.data:.4f} | grad {row.grad:.4f} }}", shape="record")

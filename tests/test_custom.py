@@ -285,3 +285,21 @@ def test_custom_functions_in_threads_raise_where_they_run(pg):
     for t in threads:
         t.join()
     assert errors == {str(i): {str(i)} for i in range(4)}
+
+
+def test_the_function_may_look_at_the_graph_that_is_being_swept(pg):
+    x = pg.Value(2.0)
+    h = x * 3
+    out = pg.Value(h.data, (h,), "look")
+    root = (out + h) * (h * 2)
+    seen = []
+
+    def _backward():
+        seen.append([(row.op, row.data) for row in pg.engine.node_table(root)])
+        h.grad += out.grad
+
+    out._backward = _backward
+    expected = [(row.op, row.data) for row in pg.engine.node_table(root)]
+    root.backward()
+    assert seen == [expected]
+    assert x.grad == 3 * (2 * 12 + 2 * 12)

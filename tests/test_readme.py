@@ -1,0 +1,163 @@
+"""README.md: what it shows runs, and prints what it says.
+
+Blocks of Python under one `##` heading run one after another in one namespace, in an empty folder; the
+block of text that follows one is what it prints. In a console block, `$ pygrad ...` is run in process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pygrad.cli import main
+from pygrad.draw import find_renderer
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _sections():
+    for section in re.split(r"^## ", README, flags=re.MULTILINE)[1:]:
+        yield section.partition("\n")[0], BLOCK.findall(section)
+
+
+def _rounded(text):
+    """The text with long decimals rounded, since `tanh` of C libraries may differ in the last place."""
+    text = re.sub(r"-?\d+\.\d{10,}", lambda number: f"{float(number[0]):.10g}", text)
+    return re.sub(" +", " ", text)
+
+
+PYTHON = [pytest.param(blocks, id=title) for title, blocks in _sections() if any(b[0] == "python" for b in blocks)]
+COMMANDS = [text for _, blocks in _sections() for kind, text in blocks if kind == "console"]
+
+
+@pytest.mark.parametrize("blocks", PYTHON)
+def test_python_blocks_print_the_text_that_follows(blocks, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for i, (kind, source) in enumerate(blocks):
+        if kind != "python":
+            continue
+        if ".render(" in source and find_renderer() is None:
+            pytest.skip("nothing to render graphs with")
+        exec(compile(source, "README.md", "exec"), namespace)
+        assert i + 1 < len(blocks) and blocks[i + 1][0] == "text", "a block of Python without its output"
+        assert _rounded(capsys.readouterr().out) == _rounded(blocks[i + 1][1])
+
+
+@pytest.mark.parametrize("block", COMMANDS)
+def test_console_blocks_print_what_they_show(block, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    command, _, expected = block.partition("\n")
+    arguments = shlex.split(command)
+    assert arguments[:2] == ["$", "pygrad"]
+    if arguments[-1].endswith(".svg") and find_renderer() is None:
+        pytest.skip("nothing to render graphs with")
+    main(arguments[2:])
+    captured = capsys.readouterr()
+    assert _rounded(captured.out + captured.err) == _rounded(expected)
+
+
+def test_every_kind_of_block_is_known():
+    assert {kind for kind, _ in BLOCK.findall(README)} == {"console", "python", "sh", "text"}
+    assert len(BLOCK.findall(README)) == README.count("\n```") / 2
+
+
+# ---- The table of differences, row by row, on both libraries ---------------------------------------
+
+
+@pytest.fixture(params=["micrograd", "pygrad"])
+def library(request):
+    pytest.importorskip(f"{request.param}.engine")
+    return request.param
+
+
+@pytest.fixture
+def engine(library):
+    return importlib.import_module(f"{library}.engine").Value
+
+
+def test_numbers_are_kept_by_micrograd_and_float64_in_pygrad(library, engine):
+    assert type(engine(2).data) is {"micrograd": int, "pygrad": float}[library]
+    if library == "pygrad":
+        with pytest.raises(TypeError):
+            engine("2")
+
+
+def test_minus_and_divide_are_one_node_in_pygrad(library, engine):
+    assert (engine(3.0) - engine(2.0))._op == {"micrograd": "+", "pygrad": "-"}[library]
+    assert (engine(3.0) / engine(2.0))._op == {"micrograd": "*", "pygrad": "/"}[library]
+    assert ((engine(5.0) / engine(49.0)).data == 5 / 49) is (library == "pygrad")
+    assert (engine(5.0) / engine(49.0)).data == pytest.approx(5 / 49, rel=1e-15)
+
+
+def test_backward_twice_compounds_in_micrograd_and_doubles_in_pygrad(library, engine):
+    x = engine(3)
+    y = x * x
+    z = y * 2
+    z.backward()
+    assert x.grad == 12
+    z.backward()
+    assert x.grad == {"micrograd": 36, "pygrad": 24}[library]
+
+
+def test_same_operand_twice_is_one_in_prev_of_both(engine):
+    x = engine(1.0)
+    assert (x + x)._prev == {x}
+
+
+def test_same_operand_twice_has_two_edges_in_pygrad():
+    pygrad = importlib.import_module("pygrad")
+    x = pygrad.Value(1.0)
+    y = x + x
+    nodes, edges = pygrad.trace(y)
+    assert type(nodes) is type(edges) is list
+    assert nodes == [x, y]
+    assert edges == [(x, y), (x, y)]
+
+
+def test_long_chains_recurse_in_micrograd_only(library, engine):
+    x = y = engine(1.0)
+    for _ in range(5000):
+        y = y + 1.0
+    if library == "micrograd":
+        with pytest.raises(RecursionError):
+            y.backward()
+    else:
+        y.backward()
+        assert x.grad == 1.0
+
+
+@pytest.mark.parametrize("fn", [lambda a, b: a**b, lambda a, b: 2**b, lambda a, b: a < b])
+def test_powers_and_comparisons_of_values_are_new(library, engine, fn):
+    if library == "micrograd":
+        with pytest.raises((AssertionError, TypeError)):
+            fn(engine(2.0), engine(3.0))
+    else:
+        assert float(fn(engine(2.0), engine(3.0))) in (8.0, 1.0)
+
+
+def test_roots_of_negative_numbers_are_complex_in_micrograd_and_an_error_in_pygrad(library, engine):
+    if library == "micrograd":
+        assert isinstance((engine(-8.0) ** (1 / 3)).data, complex)
+    else:
+        with pytest.raises(ValueError, match=r"-8\.0"):
+            engine(-8.0) ** (1 / 3)
+
+
+def test_equality_goes_by_identity_in_both(engine):
+    v = engine(1.0)
+    assert v == v
+    assert v != engine(1.0)
+
+
+def test_results_of_subclasses_are_plain_values_in_both(engine):
+    class Mine(engine):
+        pass
+
+    assert type(Mine(1.0) + 1) is engine
+    assert type(Mine(1.0) * Mine(2.0)) is engine
