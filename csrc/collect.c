@@ -137,8 +137,12 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
         if (s->id != 0 && s->holds > 0)
             nodes[s->id].flags |= TAPE_HELD;
     }
-    const uint64_t twice = 2 * (uint64_t)tape->size;
-    tape->collect_at = twice < tape->collect_at_least ? tape->collect_at_least : twice > UINT32_MAX ? UINT32_MAX : (uint32_t)twice;
+    /* Twice what lives; but no less than half of last time, or a training loop would climb up from the
+     * least number again at every step, collecting graphs that are all alive. */
+    uint64_t next = 2 * (uint64_t)tape->size;
+    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
+    next = next < tape->collect_at_least ? tape->collect_at_least : next;
+    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
     tape->limit = tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
     tape->collections++;
     return status;

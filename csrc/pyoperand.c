@@ -33,7 +33,8 @@ bool pgr__is_operand(PyObject *o)
 {
     return Py_TYPE(o) == layer.value_type || PyObject_TypeCheck(o, layer.operand_type);
 }
-#define is_operand(o) (Py_TYPE(o) == layer.value_type || PyObject_TypeCheck((o), layer.operand_type))
+#define is_operand(o) \
+    (Py_TYPE(o) == layer.value_type || (!PyFloat_CheckExact(o) && !PyLong_CheckExact(o) && PyObject_TypeCheck((o), layer.operand_type)))
 
 static inline pgr_id id_of(PyObject *o) { return layer.tape->slots[((operand *)o)->slot].id; }
 static inline pgr_node *node_of(PyObject *o) { return &layer.tape->nodes[id_of(o)]; }
@@ -60,10 +61,14 @@ static PyObject *reject(const char *where, PyObject *value)
 static PyObject *make_object(uint32_t slot)
 {
     operand *o = layer.free_objects;
-    if (o != NULL) {
+    if (o != NULL) { /* it has kept its type, and its reference to it */
         layer.free_objects = (operand *)o->dict;
         layer.free_count--;
-        (void)PyObject_Init((PyObject *)o, layer.value_type);
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
+        _Py_NewReference((PyObject *)o);
+#else
+        Py_SET_REFCNT((PyObject *)o, 1);
+#endif
     } else {
         o = PyObject_New(operand, layer.value_type);
         if (o == NULL)
@@ -106,19 +111,24 @@ static void operand_dealloc(PyObject *self)
     /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
     const bool kept = o->dict != NULL && keep_notes(o);
     if (o->slot != 0) {
-        layer.tape->slots[o->slot].owner = NULL;
-        tape_release(layer.tape, o->slot, kept);
+        pgr_tape *const tape = layer.tape;
+        const pgr_id id = tape->slots[o->slot].id;
+        tape->slots[o->slot].owner = NULL;
+        tape_release(tape, o->slot, kept);
+        if (id + 1 == tape->size)
+            tape_pop(tape);
     }
     if (o->weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
-    Py_CLEAR(o->dict);
+    if (o->dict != NULL)
+        Py_CLEAR(o->dict);
     if (type == layer.value_type && layer.free_count < FREE_OBJECTS_AT_MOST) {
         o->dict = (PyObject *)layer.free_objects;
         layer.free_objects = o;
         layer.free_count++;
-    } else {
-        type->tp_free(self);
+        return;
     }
+    type->tp_free(self);
     Py_DECREF(type);
 }
 
@@ -306,6 +316,8 @@ static inline PyObject *operator_slot(int op, int with_number, const char *symbo
 {
     double number;
     if (is_operand(left)) {
+        if (PyFloat_CheckExact(right))
+            return record_number(with_number, left, PyFloat_AS_DOUBLE(right), false);
         if (is_operand(right))
             return record_binary(op, left, right);
         const int known = as_number(right, &number);

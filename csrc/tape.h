@@ -188,6 +188,19 @@ static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
     }
 }
 
+/* Takes back what nothing can need any more at the tape's end: whoever needs a node is above it. Dropping a
+ * result so gives back its graph, still warm, without a collection. For bindings without ids of their
+ * own at large; a node with a name is left to the collection, which tells its owner. */
+static inline void tape_pop(pgr_tape *tape)
+{
+    pgr_id size = tape->size;
+    if (tape->passes != 0)
+        return;
+    while (size > 1 && tape->nodes[size - 1].slot == 0)
+        size--;
+    tape->size = size;
+}
+
 static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
 {
     return tape->allocator.resize(tape->allocator.ctx, p, size);
