@@ -143,7 +143,7 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
     next = next < tape->collect_at_least ? tape->collect_at_least : next;
     tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
-    tape->limit = tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    tape->limit = tape->size; /* the next record makes room anew */
     tape->collections++;
     return status;
 }
@@ -159,9 +159,10 @@ static void collect(pgr_tape *tape, bool thorough)
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
 {
     /* When the tape is full, garbage is looked for before giving up. */
-    const bool due = (uint64_t)tape->size + k > tape->collect_at || (uint64_t)tape->size + k > tape->max_nodes;
-    if (due && tape->passes == 0)
-        collect(tape, false);
+    const uint64_t need = (uint64_t)tape->size + k;
+    const bool full = need > tape->max_nodes;
+    if ((full || need > tape->collect_at) && tape->passes == 0)
+        collect(tape, full);
     return tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
 }
 

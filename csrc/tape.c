@@ -103,7 +103,8 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
         tape->nodes = nodes;
         tape->capacity = capacity;
     }
-    tape->limit = need <= tape->collect_at && tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    const uint64_t limit = need <= tape->collect_at && tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    tape->limit = (uint32_t)(limit < most ? limit : most);
     return PGR_OK;
 }
 

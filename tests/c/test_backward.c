@@ -1,0 +1,232 @@
+/* The sweep: accumulation, reach, custom nodes, nesting, random graphs against a reference. */
+#include "check.h"
+
+static void same_operand_twice_counts_twice(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 3.0), y = leaf(tape, 5.0);
+    pgr_backward(tape, record(tape, "mul", x, x));
+    pgr_backward(tape, record(tape, "add", y, y));
+    CHECK_EQ(pgr_grad(tape, x), 6.0);
+    CHECK_EQ(pgr_grad(tape, y), 2.0);
+    pgr_tape_free(tape);
+}
+
+static void leaves_accumulate_and_interior_nodes_are_overwritten(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 3.0), y = record(tape, "mul", x, x), z = record(tape, "add", y, y);
+    pgr_set_grad(tape, y, 100.0);
+    for (int pass = 1; pass <= 2; pass++) {
+        pgr_backward(tape, z);
+        CHECK_EQ(pgr_grad(tape, x), 12.0 * pass);
+        CHECK_EQ(pgr_grad(tape, y), 2.0);
+        CHECK_EQ(pgr_grad(tape, z), 1.0);
+    }
+    pgr_tape_free(tape);
+}
+
+static void other_roots_are_not_touched(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 3.0), y = record(tape, "mul", x, x), other = record(tape, "add", y, x);
+    pgr_set_grad(tape, other, 7.0);
+    pgr_backward(tape, y);
+    CHECK_EQ(pgr_grad(tape, other), 7.0);
+    CHECK_EQ(pgr_grad(tape, x), 6.0);
+    pgr_tape_free(tape);
+}
+
+static void chain_of_two_million_nodes_does_not_recurse(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 1.0);
+    pgr_id y = x;
+    for (int i = 0; i < 2000000; i++)
+        y = record(tape, "neg", y, 0);
+    pgr_backward(tape, y);
+    CHECK_EQ(pgr_grad(tape, x), 1.0);
+    pgr_tape_free(tape);
+}
+
+/* Operands at every distance around the sizes at which the sweep changes how it looks for marks. */
+static void operands_are_reached_at_every_distance(void)
+{
+    static const unsigned gaps[] = {1, 2, 62, 63, 64, 65, 127, 128, 1022, 1023, 1024, 1025, 1026, 2048, 4094, 4095, 4096, 4097, 40000};
+    for (size_t g = 0; g < sizeof gaps / sizeof *gaps; g++) {
+        for (unsigned offset = 0; offset < 130; offset += 13) {
+            pgr_tape *const tape = pgr_tape_new(NULL);
+            for (unsigned i = 0; i < offset; i++)
+                leaf(tape, 0.0);
+            pgr_id x = leaf(tape, 2.0), y = x;
+            for (int link = 0; link < 4; link++) {
+                for (unsigned i = 0; i < gaps[g]; i++)
+                    record(tape, "add", y, x); /* unrelated to the root */
+                y = record(tape, "neg", y, 0);
+            }
+            for (int pass = 1; pass <= 3; pass++) {
+                pgr_backward(tape, y);
+                CHECK_EQ(pgr_grad(tape, x), pass);
+            }
+            for (uint32_t i = 0; i <= tape->size >> TAPE_BLOCK; i++)
+                CHECK(tape->blocks[i] == 0 && tape->supers[i >> (TAPE_SUPER - TAPE_BLOCK)] == 0);
+            pgr_tape_free(tape);
+        }
+    }
+}
+
+typedef struct {
+    int calls, depth;
+    bool fails, records;
+    pgr_status deepest;
+} custom_context;
+
+/* The gradient of the sum of its operands, whatever they are. */
+static int sum_backward(void *ctx, pgr_tape *tape, pgr_id id)
+{
+    custom_context *const c = ctx;
+    c->calls++;
+    if (c->records)
+        for (int i = 0; i < 100000; i++)
+            leaf(tape, 1.0);
+    if (c->fails)
+        return 1;
+    operand_walk walk = {id, false};
+    for (pgr_id o; (o = operand_next(tape->nodes, &walk)) != 0;)
+        pgr_set_grad(tape, o, pgr_grad(tape, o) + pgr_grad(tape, id));
+    return 0;
+}
+
+static void custom_nodes_have_any_number_of_operands(void)
+{
+    static const size_t counts[] = {0, 1, 2, 3, 4, 7, 1000};
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        custom_context context = {.records = true};
+        pgr_tape_on_custom(tape, sum_backward, &context);
+        pgr_id operands[1000], h[1000], out = 0;
+        for (size_t i = 0; i < counts[k]; i++) {
+            operands[i] = leaf(tape, 1.0);
+            h[i] = record(tape, "neg", operands[i], 0);
+            pgr_set_grad(tape, h[i], 50.0);
+        }
+        CHECK(pgr_custom(tape, 4.0, counts[k], h, &out) == PGR_OK);
+        pgr_backward(tape, record(tape, "add", out, out));
+        CHECK_EQ(context.calls, 1);
+        for (size_t i = 0; i < counts[k]; i++)
+            CHECK_EQ(pgr_grad(tape, operands[i]), -2.0);
+        pgr_tape_free(tape);
+    }
+}
+
+static void a_failure_leaves_no_marks(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    custom_context context = {.fails = true};
+    pgr_tape_on_custom(tape, sum_backward, &context);
+    const pgr_id x = leaf(tape, 2.0);
+    pgr_id far = record(tape, "neg", x, 0), out = 0;
+    for (int i = 0; i < 10000; i++)
+        leaf(tape, 0.0);
+    CHECK(pgr_custom(tape, 1.0, 1, &far, &out) == PGR_OK);
+    const pgr_id root = record(tape, "add", record(tape, "mul", far, x), out);
+    CHECK_EQ(pgr_backward(tape, root), PGR_ERR_CUSTOM);
+    for (pgr_id id = 0; id < tape->size; id++)
+        CHECK_EQ(tape->nodes[id].mark, 0);
+    CHECK_EQ(tape->passes, 0);
+    pgr_set_grad(tape, x, 0.0);
+    context.fails = false;
+    CHECK_EQ(pgr_backward(tape, root), PGR_OK);
+    CHECK_EQ(pgr_grad(tape, x), -2.0 - 2.0 - 1.0);
+    pgr_tape_free(tape);
+}
+
+static int nested_backward(void *ctx, pgr_tape *tape, pgr_id id)
+{
+    custom_context *const c = ctx;
+    (void)id;
+    if (c->depth-- == 0)
+        return 0;
+    pgr_id x = leaf(tape, 1.0), out = 0;
+    CHECK(pgr_custom(tape, 1.0, 1, &x, &out) == PGR_OK);
+    c->deepest = pgr_backward(tape, out);
+    return c->deepest != PGR_OK;
+}
+
+static void eight_passes_may_nest_and_nine_may_not(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    custom_context context = {.depth = 7};
+    pgr_tape_on_custom(tape, nested_backward, &context);
+    pgr_id x = leaf(tape, 1.0), out = 0;
+    CHECK(pgr_custom(tape, 1.0, 1, &x, &out) == PGR_OK);
+    CHECK_EQ(pgr_backward(tape, out), PGR_OK);
+    context.depth = 8;
+    CHECK_EQ(pgr_backward(tape, out), PGR_ERR_CUSTOM);
+    CHECK_EQ(tape->passes, 0);
+    pgr_tape_free(tape);
+}
+
+/* Reverse accumulation over plain arrays, every node visited: what the sweep is compared with. */
+static void random_graphs_equal_plain_reverse_accumulation(void)
+{
+    enum { NODES = 6000 };
+    static double data[NODES], grad[NODES], partial[NODES][2];
+    static int operand[NODES][2];
+    static pgr_id ids[NODES];
+    static const char *const names[] = {"add", "sub", "mul", "sin", "tanh"};
+    check_seed();
+    for (int round = 0; round < 40; round++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        const int leaves = 1 + (int)pick(20), count = leaves + 1 + (int)pick(NODES - 30);
+        const int reach = 1 + (int)pick(round % 2 ? 10 : 5000);
+        for (int k = 0; k < count; k++) {
+            if (pick(10) == 0)
+                leaf(tape, 0.0); /* ids and indices part */
+            if (k < leaves) {
+                data[k] = (double)pick(1000) / 500.0 - 1.0;
+                operand[k][0] = operand[k][1] = -1;
+                ids[k] = leaf(tape, data[k]);
+                continue;
+            }
+            const int low = k > reach ? k - reach : 0, i = low + (int)pick((unsigned)(k - low)), j = low + (int)pick((unsigned)(k - low));
+            int op = (int)pick(5);
+            if (op < 3 && fabs(data[i]) + fabs(data[j]) > 4)
+                op = 4;
+            const double a = data[i], b = data[j];
+            operand[k][0] = i;
+            operand[k][1] = op < 3 ? j : -1;
+            data[k] = op == 0 ? a + b : op == 1 ? a - b : op == 2 ? a * b : op == 3 ? sin(a) : tanh(a);
+            partial[k][0] = op < 2 ? 1 : op == 2 ? b : op == 3 ? cos(a) : 1 - data[k] * data[k];
+            partial[k][1] = op == 0 ? 1 : op == 1 ? -1 : a;
+            ids[k] = record(tape, names[op], ids[i], op < 3 ? ids[j] : 0);
+            pgr_set_grad(tape, ids[k], 1e6); /* stale */
+            CHECK_EQ(pgr_data(tape, ids[k]), data[k]);
+        }
+        const int root = leaves + (int)pick((unsigned)(count - leaves));
+        memset(grad, 0, sizeof grad);
+        grad[root] = 1.0;
+        for (int k = root; k >= leaves; k--)
+            for (int s = 0; s < 2; s++)
+                if (operand[k][s] >= 0)
+                    grad[operand[k][s]] += partial[k][s] * grad[k];
+        CHECK(pgr_backward(tape, ids[root]) == PGR_OK);
+        for (int k = 0; k < leaves; k++)
+            CHECK(fabs(pgr_grad(tape, ids[k]) - grad[k]) <= 1e-9 * fmax(1.0, fabs(grad[k])));
+        pgr_tape_free(tape);
+    }
+}
+
+int main(void)
+{
+    TEST(same_operand_twice_counts_twice);
+    TEST(leaves_accumulate_and_interior_nodes_are_overwritten);
+    TEST(other_roots_are_not_touched);
+    TEST(chain_of_two_million_nodes_does_not_recurse);
+    TEST(operands_are_reached_at_every_distance);
+    TEST(custom_nodes_have_any_number_of_operands);
+    TEST(a_failure_leaves_no_marks);
+    TEST(eight_passes_may_nest_and_nine_may_not);
+    TEST(random_graphs_equal_plain_reverse_accumulation);
+    return check_report();
+}

@@ -1,0 +1,156 @@
+/* Collection: what lives, sliding, ties, constant memory, against a model. */
+#include "check.h"
+
+static void what_handles_need_survives_and_nothing_else(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id dead = leaf(tape, 9.0), x = leaf(tape, 2.0);
+    record(tape, "add", dead, dead);
+    const pgr_id y = record(tape, "mul", x, x);
+    record(tape, "neg", y, 0);
+    const pgr_id z = record(tape, "neg", y, 0);
+    pgr_set_grad(tape, y, 0.5);
+    const pgr_handle h = held(pgr_h_hold(tape, z));
+    CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 3);
+    CHECK_EQ(pgr_h_id(tape, h), 3);
+    CHECK_EQ(pgr_data(tape, 1), 2.0);
+    CHECK_EQ(pgr_grad(tape, 2), 0.5);
+    pgr_h_backward(tape, h);
+    CHECK_EQ(pgr_grad(tape, 1), -4.0);
+    pgr_tape_free(tape);
+}
+
+/* Handles of random nodes are taken and given back while the tape collects at tiny sizes; a model keeps
+ * every number and what it was made of. */
+static void random_tapes_equal_a_model(void)
+{
+    enum { KEPT = 40, STEPS = 30000 };
+    check_seed();
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_tape_limits(tape, 8, UINT32_MAX);
+    pgr_handle handles[KEPT];
+    double expected[KEPT], slope[KEPT]; /* d(number)/d(x) of a single leaf x */
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.5));
+    const int add = op_named("add"), sub = op_named("sub"), sine = op_named("sin");
+    for (int i = 0; i < KEPT; i++) {
+        handles[i] = held(pgr_h_hold(tape, pgr_h_id(tape, x)));
+        expected[i] = 1.5;
+        slope[i] = 1.0;
+    }
+    for (int step = 0; step < STEPS; step++) {
+        const unsigned i = pick(KEPT), j = pick(KEPT), k = pick(KEPT), what = pick(4);
+        const bool big = fabs(expected[i]) + fabs(expected[j]) > 1e3 || fabs(slope[i]) + fabs(slope[j]) > 1e3;
+        pgr_handle new;
+        double value, d;
+        if (big) {
+            new = held(pgr_h_hold(tape, pgr_h_id(tape, x)));
+            value = 1.5;
+            d = 1.0;
+        } else if (what == 0) {
+            new = held(pgr_h_record(tape, sine, handles[i], 0));
+            value = sin(expected[i]);
+            d = cos(expected[i]) * slope[i];
+        } else {
+            const int op = what == 1 ? sub : add;
+            new = held(pgr_h_record(tape, op, handles[i], handles[j]));
+            value = op == sub ? expected[i] - expected[j] : expected[i] + expected[j];
+            d = op == sub ? slope[i] - slope[j] : slope[i] + slope[j];
+        }
+        pgr_h_release(tape, handles[k], (int)pick(2));
+        handles[k] = new;
+        expected[k] = value;
+        slope[k] = d;
+        while (pgr_h_next_dead(tape) != 0)
+            continue;
+        if (pick(50) == 0)
+            CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+        if (pick(20) == 0) {
+            pgr_h_set_grad(tape, x, 0.0);
+            CHECK_EQ(pgr_h_backward(tape, handles[i]), PGR_OK);
+            CHECK(fabs(pgr_h_grad(tape, x) - slope[i]) <= 1e-9 * fmax(1.0, fabs(slope[i])));
+        }
+        CHECK_EQ(pgr_h_data(tape, handles[i]), expected[i]);
+    }
+    CHECK(pgr_tape_stat(tape).collections > 100);
+    pgr_tape_free(tape);
+}
+
+static void two_hundred_thousand_steps_hold_a_constant_memory(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle w = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.5));
+    uint64_t early = 0;
+    for (int step = 0; step < 200000; step++) {
+        const pgr_handle a = held(pgr_h_record(tape, op_named("mul"), w, w));
+        const pgr_handle b = held(pgr_h_record_number(tape, op_named("add"), a, 1.0, 0));
+        pgr_h_release(tape, a, 0);
+        pgr_h_backward(tape, b);
+        pgr_h_release(tape, b, 0);
+        if (step == 20000)
+            early = pgr_tape_stat(tape).bytes;
+    }
+    CHECK_EQ(pgr_tape_stat(tape).bytes, early);
+    CHECK_EQ(pgr_h_grad(tape, w), 200000.0);
+    pgr_tape_free(tape);
+}
+
+/* Two nodes each kept only by what hangs on the other: ties both ways, one to a larger id. */
+static void tied_nodes_live_and_die_with_what_ties_them(void)
+{
+    for (int kept = 0; kept < 2; kept++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        const pgr_id x = leaf(tape, 1.0), s = record(tape, "sin", x, 0), c = record(tape, "cos", x, 0);
+        const pgr_id far = record(tape, "neg", c, 0), user = record(tape, "neg", s, 0);
+        const pgr_handle hs = held(pgr_h_hold(tape, s)), hc = held(pgr_h_hold(tape, c)), hfar = held(pgr_h_hold(tape, far));
+        const pgr_handle root = kept ? held(pgr_h_hold(tape, user)) : 0;
+        pgr_tie ties[] = {{s, c}, {c, s}, {s, s}, {c, far}};
+        CHECK_EQ(pgr__collect(tape, ties, 4, true), PGR_OK);
+        CHECK_EQ(pgr_tape_stat(tape).nodes, kept ? 5 : 0);
+        CHECK_EQ(pgr_h_data(tape, hc), kept ? cos(1.0) : NAN);
+        CHECK_EQ(pgr_h_data(tape, hfar), kept ? -cos(1.0) : NAN);
+        int dead = 0;
+        while (pgr_h_next_dead(tape) != 0)
+            dead++;
+        CHECK_EQ(dead, kept ? 0 : 3);
+        pgr_h_release(tape, hs, 0); /* a hold may outlast its node */
+        pgr_h_release(tape, hc, 0);
+        pgr_h_release(tape, hfar, 0);
+        CHECK_EQ(pgr_tape_stat(tape).handles, kept);
+        if (kept)
+            pgr_h_release(tape, root, 0);
+        CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
+        CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
+        pgr_tape_free(tape);
+    }
+}
+
+static int collect_inside(void *ctx, pgr_tape *tape, pgr_id id)
+{
+    (void)ctx, (void)id;
+    const uint32_t before = pgr_tape_stat(tape).nodes;
+    CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, before);
+    return 0;
+}
+
+static void nothing_moves_inside_a_backward_pass(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_tape_on_custom(tape, collect_inside, NULL);
+    leaf(tape, 0.0);
+    pgr_id x = leaf(tape, 1.0), out = 0;
+    CHECK(pgr_custom(tape, 1.0, 1, &x, &out) == PGR_OK);
+    CHECK_EQ(pgr_backward(tape, out), PGR_OK);
+    pgr_tape_free(tape);
+}
+
+int main(void)
+{
+    TEST(what_handles_need_survives_and_nothing_else);
+    TEST(random_tapes_equal_a_model);
+    TEST(two_hundred_thousand_steps_hold_a_constant_memory);
+    TEST(tied_nodes_live_and_die_with_what_ties_them);
+    TEST(nothing_moves_inside_a_backward_pass);
+    return check_report();
+}

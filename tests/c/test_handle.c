@@ -1,0 +1,176 @@
+/* Handles, the interface by handle, and the node table. */
+#include "check.h"
+
+static void a_node_has_one_handle_however_often_it_is_held(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 3.0);
+    const pgr_handle h = held(pgr_h_hold(tape, x));
+    CHECK(held(pgr_h_hold(tape, x)) == h);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 1);
+    pgr_h_release(tape, h, 0);
+    CHECK_EQ(pgr_h_data(tape, h), 3.0);
+    pgr_h_release(tape, h, 0);
+    CHECK_EQ(pgr_h_data(tape, h), NAN);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 0);
+    pgr_tape_free(tape);
+}
+
+static void stale_handles_are_refused(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle old = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0));
+    pgr_h_release(tape, old, 0);
+    const pgr_handle new = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0));
+    CHECK((uint32_t)new == (uint32_t)old && new != old); /* one slot, two generations */
+    CHECK_EQ(pgr_h_id(tape, old), 0);
+    CHECK_EQ(pgr_h_grad(tape, old), NAN);
+    CHECK_EQ(pgr_h_set_data(tape, old, 5.0), PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_backward(tape, old), PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_record(tape, op_named("neg"), old, 0), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_record(tape, op_named("add"), new, old), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_hold(tape, 0), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_hold(tape, 99999), -PGR_ERR_HANDLE);
+    pgr_h_release(tape, old, 0); /* changes nothing */
+    CHECK_EQ(pgr_h_data(tape, new), 2.0);
+    pgr_tape_free(tape);
+}
+
+static void a_kept_name_outlives_its_holds_and_is_reported_dead_once(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0)), y = held(pgr_h_record(tape, op_named("neg"), x, 0));
+    pgr_h_release(tape, x, 1);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_h_next_dead(tape), 0); /* y needs it */
+    CHECK_EQ(pgr_h_data(tape, x), 1.0);
+    CHECK(held(pgr_h_hold(tape, pgr_h_id(tape, x))) == x);
+    pgr_h_release(tape, x, 1);
+    pgr_h_release(tape, y, 0);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
+    CHECK(pgr_h_next_dead(tape) == x);
+    CHECK_EQ(pgr_h_next_dead(tape), 0);
+    pgr_tape_free(tape);
+}
+
+static void operands_come_in_order_with_repeats_and_without_parameters(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle a = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), b = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0));
+    const pgr_handle five[] = {a, b, a, a, b};
+    pgr_handle out[5];
+    const pgr_handle c = held(pgr_h_custom(tape, 1.0, 5, five));
+    CHECK_EQ(pgr_h_operands(tape, c, 5, out), 5);
+    CHECK(memcmp(out, five, sizeof five) == 0);
+    CHECK_EQ(pgr_h_operands(tape, c, 0, NULL), 5);
+    const pgr_handle p = held(pgr_h_record_number(tape, op_named("powc"), a, 3.0, 0));
+    CHECK_EQ(pgr_h_operands(tape, p, 5, out), 1);
+    CHECK(out[0] == a);
+    CHECK_EQ(pgr_h_param(tape, p), 3.0);
+    CHECK_EQ(pgr_h_param(tape, c), NAN);
+    CHECK_EQ(pgr_h_data(tape, p), 8.0);
+    pgr_tape_free(tape);
+}
+
+static void numbers_stand_on_either_side(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0));
+    const pgr_handle y = held(pgr_h_record_number(tape, op_named("sub"), x, 7.0, 0));
+    const pgr_handle z = held(pgr_h_record_number(tape, op_named("sub"), x, 7.0, 1));
+    CHECK_EQ(pgr_h_data(tape, y), -5.0);
+    CHECK_EQ(pgr_h_data(tape, z), 5.0);
+    const uint32_t before = pgr_tape_stat(tape).nodes;
+    CHECK_EQ(pgr_h_record_number(tape, op_named("div"), x, 0.0, 0), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, before);
+    pgr_h_backward(tape, z);
+    CHECK_EQ(pgr_h_grad(tape, x), -1.0);
+    pgr_tape_free(tape);
+}
+
+static void dot_is_products_and_sums_from_left_to_right(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_handle w[50], x[50];
+    double expected = 0.1;
+    for (int i = 0; i < 50; i++) {
+        w[i] = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.1 * i));
+        x[i] = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0 / (i + 1)));
+        expected += 0.1 * i * (1.0 / (i + 1));
+    }
+    const pgr_handle b = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.1));
+    const uint32_t before = pgr_tape_stat(tape).nodes;
+    const pgr_handle y = held(pgr_h_dot(tape, 50, w, x, b));
+    CHECK_EQ(pgr_tape_stat(tape).nodes, before + 100);
+    CHECK_EQ(pgr_h_data(tape, y), expected);
+    pgr_h_backward(tape, y);
+    CHECK_EQ(pgr_h_grad(tape, w[3]), 0.25);
+    CHECK_EQ(pgr_h_grad(tape, x[3]), 0.1 * 3);
+    CHECK_EQ(pgr_h_grad(tape, b), 1.0);
+    CHECK(held(pgr_h_dot(tape, 0, NULL, NULL, b)) == b);
+    w[7] = 0;
+    CHECK_EQ(pgr_h_dot(tape, 50, w, x, b), -PGR_ERR_HANDLE);
+    pgr_tape_free(tape);
+}
+
+static void the_table_has_operands_first_and_every_edge(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 2.0), unrelated = leaf(tape, 9.0), y = record(tape, "add", x, x);
+    (void)unrelated;
+    for (int i = 0; i < 5000; i++)
+        leaf(tape, 0.0);
+    pgr_id c = 0, two = 0;
+    const pgr_id four[] = {y, x, y, x};
+    CHECK(pgr_constant(tape, 2.0, &two) == PGR_OK);
+    CHECK(pgr_custom(tape, 1.5, 4, four, &c) == PGR_OK);
+    const pgr_id root = record(tape, "powc", c, two);
+    pgr_table table = {NULL, NULL, 0, 0};
+    CHECK_EQ(pgr_export(tape, root, &table), PGR_OK);
+    CHECK_EQ(table.row_count, 4);
+    static const uint32_t operands[4][4] = {{0}, {0, 0}, {1, 0, 1, 0}, {2}};
+    static const uint32_t counts[4] = {0, 2, 4, 1};
+    for (uint32_t i = 0; i < 4; i++) {
+        CHECK_EQ(table.rows[i].operand_count, counts[i]);
+        for (uint32_t k = 0; k < counts[i]; k++)
+            CHECK_EQ(table.operands[table.rows[i].first_operand + k], operands[i][k]);
+    }
+    CHECK_EQ(table.rows[3].param, 2.0);
+    CHECK_EQ(table.rows[2].data, 1.5);
+    CHECK_EQ(table.rows[3].id, root);
+    pgr_table_free(tape, &table);
+    CHECK(table.rows == NULL);
+    pgr_tape_free(tape);
+}
+
+static void a_table_of_a_million_rows_is_linear(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 1.0);
+    pgr_id y = x;
+    for (int i = 0; i < 1000000; i++)
+        y = record(tape, "mul", y, x);
+    pgr_table table;
+    CHECK_EQ(pgr_export(tape, y, &table), PGR_OK);
+    CHECK_EQ(table.row_count, 1000001);
+    bool right = true;
+    for (uint32_t i = 1; i < table.row_count; i++)
+        right = right && table.operands[table.rows[i].first_operand] == i - 1 && table.operands[table.rows[i].first_operand + 1] == 0;
+    CHECK(right);
+    pgr_table_free(tape, &table);
+    pgr_tape_free(tape);
+}
+
+int main(void)
+{
+    TEST(a_node_has_one_handle_however_often_it_is_held);
+    TEST(stale_handles_are_refused);
+    TEST(a_kept_name_outlives_its_holds_and_is_reported_dead_once);
+    TEST(operands_come_in_order_with_repeats_and_without_parameters);
+    TEST(numbers_stand_on_either_side);
+    TEST(dot_is_products_and_sums_from_left_to_right);
+    TEST(the_table_has_operands_first_and_every_edge);
+    TEST(a_table_of_a_million_rows_is_linear);
+    return check_report();
+}
