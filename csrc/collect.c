@@ -99,6 +99,7 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
 {
     if (tape->passes != 0)
         return PGR_OK;
+    tape_pop(tape); /* most of what is dead, mostly */
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
     uint32_t live;

@@ -12,8 +12,10 @@
 /* For what is rarely needed beside what is hot. */
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
+#define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
 #else
 #define PGR_NOINLINE
+#define PGR_UNLIKELY(condition) (condition)
 #endif
 
 /* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
