@@ -22,6 +22,7 @@ static uint32_t mark_live(pgr_tape *tape)
     pgr_node *const nodes = tape->nodes;
     uint32_t count = 0;
     for (pgr_id id = tape->size - 1; id > 0; id--) {
+        tape_prefetch_below(&nodes[id]);
         if (!is_live(&nodes[id]))
             continue;
         count++;
@@ -93,6 +94,7 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
         nodes[to++] = node;
     }
     tape->size = to;
+    tape->named = to - 1;
 }
 
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough)

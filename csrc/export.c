@@ -36,7 +36,7 @@ static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
     if (m.mark == 0)
         return PGR_ERR_NESTED;
     bool ok = true;
-    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node)) != m.nodes;) {
+    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node, true)) != m.nodes;) {
         const pgr_id id = (pgr_id)(node - m.nodes);
         ok = ok && found_add(tape, f, id);
         if (!ok)
@@ -50,33 +50,32 @@ static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
     return ok ? PGR_OK : PGR_ERR_NOMEM;
 }
 
-/* The row of `id`, which is below row `above`: operands are mostly near, so steps double. */
-static uint32_t row_of(const pgr_row *rows, uint32_t above, pgr_id id)
+/* The row of `id`, one of `count`: found in ids, which descend. */
+static uint32_t row_of(const found *f, pgr_id id)
 {
-    uint32_t high = above, step = 1;
-    while (step < high && rows[high - step].id > id) {
-        high -= step;
-        step *= 2;
-    }
-    uint32_t low = step < high ? high - step : 0;
+    uint32_t low = 0, high = f->count;
     while (low + 1 < high) {
         const uint32_t middle = low + (high - low) / 2;
-        *(rows[middle].id <= id ? &low : &high) = middle;
+        *(f->ids[middle] >= id ? &low : &high) = middle;
     }
-    return low;
+    return f->count - 1 - low;
 }
 
-static void fill(const pgr_tape *tape, const found *f, pgr_table *table)
+/* `row_at[id - lowest]` is scratch for the row of each id, where there is some. */
+static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_table *table)
 {
     const pgr_node *const nodes = tape->nodes;
+    const pgr_id lowest = f->ids[f->count - 1];
     uint32_t end = 0;
     for (uint32_t i = 0; i < f->count; i++) {
         const pgr_id id = f->ids[f->count - 1 - i];
         const pgr_node *const node = &nodes[id];
         const uint32_t first = end;
+        if (row_at != NULL)
+            row_at[id - lowest] = i;
         operand_walk walk = walk_from(nodes, id);
         for (pgr_id o; (o = operand_next(nodes, &walk)) != 0;)
-            table->operands[end++] = row_of(table->rows, i, o);
+            table->operands[end++] = row_at != NULL ? row_at[o - lowest] : row_of(f, o);
         for (uint32_t p = first, q = end; p + 1 < q; p++) { /* they came last to first */
             const uint32_t swap = table->operands[--q];
             table->operands[q] = table->operands[p];
@@ -111,7 +110,11 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table)
             status = PGR_ERR_NOMEM;
     }
     if (status == PGR_OK) {
-        fill(tape, &f, &t);
+        /* Operands' rows are looked up in an array, unless the graph is thinly spread over the tape. */
+        const size_t span = (size_t)root - f.ids[f.count - 1] + 1;
+        uint32_t *const row_at = span / 16 > f.count ? NULL : tape_resize(tape, NULL, span * sizeof *row_at);
+        fill(tape, &f, row_at, &t);
+        tape_resize(tape, row_at, 0);
         *table = t;
     } else {
         pgr_table_free(tape, &t);

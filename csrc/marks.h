@@ -87,11 +87,16 @@ static inline pgr_id marks_far(marks m, pgr_id id)
     }
 }
 
-/* The next marked node below `node`, its mark taken off; nodes[0] when there is none left. */
-static inline pgr_node *marks_next(marks m, pgr_node *node)
+/* The next marked node below `node`, its mark taken off; nodes[0] when there is none left. With
+ * `prefetch` on long tapes, where the nodes are not in the cache. */
+static inline pgr_node *marks_next(marks m, pgr_node *node, bool prefetch)
 {
     const pgr_node *const from = node;
+    if (prefetch)
+        tape_prefetch_below(node);
     while (*marks_at(m, --node) != m.mark) {
+        if (prefetch)
+            tape_prefetch_below(node);
         if (node <= m.nodes)
             return m.nodes;
         if (from - node > MARKS_NEAR) {

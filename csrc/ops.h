@@ -57,6 +57,20 @@ static inline pgr_status pgr_pow_check(double a, double b, double v)
     return isnan(v) ? PGR_ERR_DOMAIN : a == 0.0 ? PGR_ERR_DIVZERO : PGR_ERR_RANGE;
 }
 
+/* Sum, difference and product, together most of all nodes, worked out without branches: their order may be
+ * anybody's, and a branch that is foreseen wrongly costs more than all three. */
+static inline int ops_is_linear(int op)
+{
+    return (unsigned)op - PGR_OP_ADD <= PGR_OP_MUL - PGR_OP_ADD;
+}
+_Static_assert(PGR_OP_SUB == PGR_OP_ADD + 1 && PGR_OP_MUL == PGR_OP_ADD + 2, "sum, difference, product, in this order");
+
+static inline double ops_linear(int op, double a, double b)
+{
+    const double all[] = {a + b, a - b, a * b};
+    return all[op - PGR_OP_ADD];
+}
+
 /* With a constant op, all of the switch but one row folds away. */
 static inline pgr_status ops_eval(int op, double a, double b, double *out)
 {

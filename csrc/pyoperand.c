@@ -585,8 +585,7 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         before->slot = 0;
         before->flags &= (uint8_t)~TAPE_HELD;
         tape->slots[slot].id = id;
-        tape->nodes[id].slot = slot;
-        tape->nodes[id].flags |= TAPE_HELD;
+        tape_name(tape, id, slot);
     }
     const bool named = set_names(self, &a);
     Py_XDECREF(a.children);

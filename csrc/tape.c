@@ -143,12 +143,12 @@ PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id
     return status;
 }
 
-/* Sums and products, which are most nodes, need no registers saved for calls. */
+/* Sums and products, which are most nodes, need no registers saved for calls, and no branch that an
+ * unforeseen order of them would make the processor guess wrong. */
 pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
 {
-    if ((op == PGR_OP_ADD || op == PGR_OP_MUL) && tape_has_room(tape, 1)) {
-        const double a = tape->nodes[lhs].data, b = tape->nodes[rhs].data;
-        *out = tape_append(tape, op, op == PGR_OP_ADD ? a + b : a * b, lhs, rhs);
+    if (ops_is_linear(op) && tape_has_room(tape, 1)) {
+        *out = tape_append(tape, op, ops_linear(op, tape->nodes[lhs].data, tape->nodes[rhs].data), lhs, rhs);
         return PGR_OK;
     }
     return record(tape, op, lhs, rhs, out);

@@ -13,9 +13,11 @@
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
 #define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
+#define PGR_PREFETCH(address) __builtin_prefetch((const void *)(address), 1)
 #else
 #define PGR_NOINLINE
 #define PGR_UNLIKELY(condition) (condition)
+#define PGR_PREFETCH(address) ((void)(address))
 #endif
 
 /* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
@@ -65,6 +67,7 @@ struct pgr_tape {
     uint32_t free_slot; /* first of the chain; 0: none */
     uint32_t dead;      /* first of the slots whose node died while they were named */
     uint32_t held;
+    pgr_id named; /* no node above it has a slot */
 
     uint8_t *blocks, *supers;
     uint8_t passes;        /* backward passes under way, a bit each */
@@ -86,6 +89,14 @@ struct pgr_tape {
 typedef struct {
     pgr_id from, to;
 } pgr_tie;
+
+/* Asks for what a descending pass comes to soon, which processors foresee badly: beyond the second-level
+ * cache this halves the time of a sweep, within it, it is not felt. */
+enum { TAPE_AHEAD = 1200 };
+static inline void tape_prefetch_below(const pgr_node *node)
+{
+    PGR_PREFETCH((uintptr_t)node - TAPE_AHEAD * sizeof *node);
+}
 
 /* Room for k more nodes. Never collects, so ids stay. PGR_ERR_NOMEM or _FULL, the tape as before. */
 pgr_status pgr__make_room(pgr_tape *tape, uint32_t k);
@@ -143,6 +154,15 @@ static inline pgr_id operand_next(const pgr_node *nodes, operand_walk *walk)
     return walk->open != 0 ? operand_next(nodes, walk) : node->lhs;
 }
 
+/* Names a node by a slot, and holds it. */
+static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
+{
+    tape->nodes[id].slot = slot;
+    tape->nodes[id].flags |= TAPE_HELD;
+    if (id > tape->named)
+        tape->named = id;
+}
+
 /* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
 static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
 {
@@ -153,8 +173,7 @@ static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
     s->id = id;
     s->holds = 1;
     tape->held++;
-    tape->nodes[id].slot = slot;
-    tape->nodes[id].flags |= TAPE_HELD;
+    tape_name(tape, id, slot);
     return slot;
 }
 
@@ -195,12 +214,13 @@ static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
  * own at large; a node with a name is left to the collection, which tells its owner. */
 static inline void tape_pop(pgr_tape *tape)
 {
-    pgr_id size = tape->size;
+    pgr_id named = tape->named;
     if (tape->passes != 0)
         return;
-    while (size > 1 && tape->nodes[size - 1].slot == 0)
-        size--;
-    tape->size = size;
+    while (named > 0 && tape->nodes[named].slot == 0)
+        named--;
+    tape->named = named;
+    tape->size = named + 1;
 }
 
 static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)

@@ -24,8 +24,7 @@ static random_times run(const random_graph *graph, double *grads)
         switch (o.op) {
         case RANDOM_ADD: result[i] = v[o.lhs] + v[o.rhs]; break;
         case RANDOM_SUB: result[i] = v[o.lhs] - v[o.rhs]; break;
-        case RANDOM_MUL: result[i] = v[o.lhs] * v[o.rhs]; break;
-        default: result[i] = sin(v[o.lhs]); break;
+        default: result[i] = v[o.lhs] * v[o.rhs]; break;
         }
     }
     double value;

@@ -18,7 +18,7 @@ static inline double seconds(void)
 }
 
 /* A graph of `inputs` leaves and then `count` operations; operands are indices into both together. */
-enum { RANDOM_ADD, RANDOM_SUB, RANDOM_MUL, RANDOM_SIN };
+enum { RANDOM_ADD, RANDOM_SUB, RANDOM_MUL };
 typedef struct {
     uint32_t lhs, rhs;
     int op;

@@ -217,6 +217,59 @@ static void random_graphs_equal_plain_reverse_accumulation(void)
     }
 }
 
+static int count_runs(void *ctx, pgr_tape *tape, pgr_id id)
+{
+    (void)tape, (void)id;
+    ++*(int *)ctx;
+    return 0;
+}
+
+/* One random graph near the tape's start and far up on it, where the sweep assumes less of its order: the
+ * same grads to the last bit, infinite operands, stale grads, custom leaves and unreached nodes included. */
+static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
+{
+    enum { GRAPHS = 20, NODES = 400, LEAVES = 20, HIGH = 1 << 17 };
+    static const char *const ops[] = {"add", "sub", "mul", "add", "sub", "mul", "max", "neg", "tanh", "tanh"};
+    const unsigned seed = check_seed();
+    static double grads[2][NODES];
+    for (unsigned graph = 0; graph < GRAPHS; graph++) {
+        int runs[2] = {0, 0};
+        for (int high = 0; high < 2; high++) {
+            srand(seed + graph);
+            pgr_tape *const tape = pgr_tape_new(NULL);
+            pgr_tape_on_custom(tape, count_runs, &runs[high]);
+            for (int i = 0; high && i < HIGH; i++)
+                leaf(tape, 0.0);
+            pgr_id ids[NODES];
+            for (int k = 0; k < NODES; k++) {
+                if (k == LEAVES)
+                    CHECK(pgr_custom(tape, 0.5, 0, NULL, &ids[k]) == PGR_OK);
+                else if (k < LEAVES)
+                    ids[k] = leaf(tape, k == 0 && graph % 2 != 0 ? INFINITY : 0.125 * (double)pick(17) - 1.0);
+                else {
+                    const unsigned window = pick(20) == 0 ? (unsigned)k : k < 40 ? (unsigned)k : 40u;
+                    const pgr_id lhs = ids[(unsigned)k - 1 - pick(window)], rhs = ids[(unsigned)k - 1 - pick(window)];
+                    const char *const op = ops[pick(sizeof ops / sizeof *ops)];
+                    ids[k] = record(tape, op, lhs, strcmp(op, "neg") == 0 || strcmp(op, "tanh") == 0 ? 0 : rhs);
+                }
+                pgr_set_grad(tape, ids[k], k < LEAVES ? 0.0 : 1e6); /* stale */
+            }
+            CHECK(pgr_backward(tape, ids[NODES - 1]) == PGR_OK);
+            CHECK(pgr_backward(tape, ids[NODES - 2]) == PGR_OK);
+            for (int k = 0; k < NODES; k++)
+                grads[high][k] = pgr_grad(tape, ids[k]);
+            pgr_tape_free(tape);
+        }
+        CHECK_EQ(runs[1], runs[0]);
+        double sum = 0.0;
+        for (int k = 0; k < LEAVES; k++)
+            sum += fabs(grads[0][k]);
+        CHECK(graph % 2 != 0 || (isfinite(sum) && sum > 1e-9));
+        for (int k = 0; k < NODES; k++)
+            CHECK_EQ(grads[1][k], grads[0][k]);
+    }
+}
+
 int main(void)
 {
     TEST(same_operand_twice_counts_twice);
@@ -228,5 +281,6 @@ int main(void)
     TEST(a_failure_leaves_no_marks);
     TEST(eight_passes_may_nest_and_nine_may_not);
     TEST(random_graphs_equal_plain_reverse_accumulation);
+    TEST(the_same_graph_high_up_on_a_tape_has_the_same_grads);
     return check_report();
 }
