@@ -35,9 +35,9 @@ pgr_status pgr__make_slot(pgr_tape *tape)
     return PGR_OK;
 }
 
-static int enter(pgr_tape *tape) { return tape->enter != NULL ? tape->enter(tape->lock_ctx) : 0; }
+int pgr__enter(pgr_tape *tape) { return tape->enter != NULL ? tape->enter(tape->lock_ctx) : 0; }
 
-static void leave(pgr_tape *tape, int token)
+void pgr__leave(pgr_tape *tape, int token)
 {
     if (tape->leave != NULL)
         tape->leave(tape->lock_ctx, token);
@@ -60,6 +60,12 @@ static pgr_id id_of(const pgr_tape *tape, pgr_handle h)
 {
     const uint32_t slot = slot_of(tape, h);
     return slot == 0 ? 0 : tape->slots[slot].id;
+}
+
+pgr_node *pgr__node(pgr_tape *tape, pgr_handle h)
+{
+    const pgr_id id = id_of(tape, h);
+    return id == 0 ? NULL : &tape->nodes[id];
 }
 
 /* One hold more on a node; there is a free slot in case it needs one. */
@@ -91,56 +97,56 @@ static int64_t hold_new(pgr_tape *tape, pgr_status status, pgr_id id)
 
 int64_t pgr_h_hold(pgr_tape *tape, pgr_id id)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_status status = id == 0 || id >= tape->size ? PGR_ERR_HANDLE : pgr__make_slot(tape);
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
 pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return id;
 }
 
 void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const uint32_t slot = (uint32_t)h;
     /* Not slot_of: a handle may outlast its node (see pgr_tie). */
     if (slot != 0 && slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) &&
         tape->slots[slot].holds > 0)
         tape_release(tape, slot, keep != 0);
-    leave(tape, token);
+    pgr__leave(tape, token);
 }
 
 pgr_handle pgr_h_next_dead(pgr_tape *tape)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const uint32_t slot = pgr__next_dead(tape);
     const pgr_handle h = slot == 0 ? 0 : name(tape, slot);
     if (slot != 0 && tape->slots[slot].holds == 0)
         tape_free_slot(tape, slot);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return h;
 }
 
 int64_t pgr_h_leaf(pgr_tape *tape, int op, double value)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = op == PGR_OP_LEAF || op == PGR_OP_CONST ? room(tape, 1) : PGR_ERR_OP;
     const pgr_id id = status == PGR_OK ? tape_append(tape, op, value, 0, 0) : 0;
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
 int64_t pgr_h_record(pgr_tape *tape, int op, pgr_handle a, pgr_handle b)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = room(tape, 1);
     pgr_id id = 0;
     if (status == PGR_OK) {
@@ -148,13 +154,13 @@ int64_t pgr_h_record(pgr_tape *tape, int op, pgr_handle a, pgr_handle b)
         status = lhs == 0 || (b != 0 && rhs == 0) ? PGR_ERR_HANDLE : pgr_record(tape, op, lhs, rhs, &id);
     }
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
 int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number, int reflected)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = room(tape, 2);
     pgr_id id = 0;
     if (status == PGR_OK) {
@@ -168,7 +174,7 @@ int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number,
         }
     }
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
@@ -190,7 +196,7 @@ static pgr_id *ids_of(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr_s
 
 int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handle *x, pgr_handle b)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = n >= UINT32_MAX / 2 ? PGR_ERR_FULL : room(tape, (uint32_t)(2 * n));
     pgr_id id = 0;
     pgr_id *ws = NULL, *xs = NULL;
@@ -205,13 +211,13 @@ int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handl
     tape_resize(tape, ws, 0);
     tape_resize(tape, xs, 0);
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
 int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *operands)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = n >= UINT32_MAX ? PGR_ERR_FULL : room(tape, (uint32_t)n + 1);
     pgr_id id = 0;
     pgr_id *ids = NULL;
@@ -221,37 +227,37 @@ int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *o
         status = pgr_custom(tape, value, n, ids, &id);
     tape_resize(tape, ids, 0);
     const int64_t result = hold_new(tape, status, id);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return result;
 }
 
 double pgr_h_data(pgr_tape *tape, pgr_handle h)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
     const double value = id == 0 ? NAN : tape->nodes[id].data;
-    leave(tape, token);
+    pgr__leave(tape, token);
     return value;
 }
 
 double pgr_h_grad(pgr_tape *tape, pgr_handle h)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
     const double value = id == 0 ? NAN : tape->nodes[id].grad;
-    leave(tape, token);
+    pgr__leave(tape, token);
     return value;
 }
 
 /* Runs one statement on a live node. */
 #define ON_NODE(statement) \
-    const int token = enter(tape); \
+    const int token = pgr__enter(tape); \
     const pgr_id id = id_of(tape, h); \
     if (id != 0) { \
         pgr_node *const node = &tape->nodes[id]; \
         statement; \
     } \
-    leave(tape, token); \
+    pgr__leave(tape, token); \
     return id == 0 ? PGR_ERR_HANDLE : PGR_OK
 
 pgr_status pgr_h_set_data(pgr_tape *tape, pgr_handle h, double value) { ON_NODE(node->data = value); }
@@ -267,25 +273,25 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op)
 
 int pgr_h_op(pgr_tape *tape, pgr_handle h)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
     const int op = id == 0 ? 0 : tape->nodes[id].op;
-    leave(tape, token);
+    pgr__leave(tape, token);
     return op;
 }
 
 double pgr_h_param(pgr_tape *tape, pgr_handle h)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_node *const node = &tape->nodes[id_of(tape, h)];
     const double param = pgr_op_row(node->op)->kind == PGR_KIND_PARAM ? tape->nodes[node->rhs].data : NAN;
-    leave(tape, token);
+    pgr__leave(tape, token);
     return param;
 }
 
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
     const operand_walk start = {id, pgr_op_row(tape->nodes[id].op)->kind == PGR_KIND_PARAM};
     size_t count = 0;
@@ -305,16 +311,16 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
             for (size_t i = held + 1; i < count && i < capacity; i++)
                 tape_release(tape, (uint32_t)out[i], false);
     }
-    leave(tape, token);
+    pgr__leave(tape, token);
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;
 }
 
 /* Calls f(tape, the node's id, ...) on a live node. */
 #define CALL_ON_NODE(call) \
-    const int token = enter(tape); \
+    const int token = pgr__enter(tape); \
     const pgr_id id = id_of(tape, h); \
     const pgr_status status = id == 0 ? PGR_ERR_HANDLE : (call); \
-    leave(tape, token); \
+    pgr__leave(tape, token); \
     return status
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_backward(tape, id)); }
@@ -323,13 +329,13 @@ pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, pgr_table *table) { CALL_O
 
 pgr_status pgr_h_collect(pgr_tape *tape)
 {
-    const int token = enter(tape);
+    const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
     if (tape->collector != NULL)
         tape->collector(tape, true);
     else
         status = pgr__collect(tape, NULL, 0, true);
-    leave(tape, token);
+    pgr__leave(tape, token);
     return status;
 }
 

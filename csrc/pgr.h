@@ -205,6 +205,31 @@ pgr_status pgr_h_collect(pgr_tape *tape);
 void pgr_tape_on_lock(pgr_tape *tape, int (*enter)(void *ctx), void (*leave)(void *ctx, int token), void *ctx);
 pgr_status pgr_tape_use_mutex(pgr_tape *tape);
 
+/* ---- Optimisers ---------------------------------------------------------------------------- */
+
+/* One update of n nodes' data from their grads, in one call. Names, defaults' meaning and order of the
+ * arithmetic are PyTorch's. PGR_ERR_HANDLE with nothing changed. O(n). */
+typedef struct {
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, maximize;
+} pgr_sgd;
+
+/* `buffer`: n momenta, not read at step 1; NULL if momentum is 0. */
+pgr_status pgr_h_sgd(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_sgd *options, uint64_t step, double *buffer);
+
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+    int decoupled; /* weight decay apart from the grad: AdamW */
+    int maximize;
+} pgr_adam;
+
+/* `m`, `v`: n first and second moments, zero before step 1; `v_max`: their largest so far, for AMSGrad, or
+ * NULL. Sources: Kingma & Ba, Adam, ICLR 2015; Loshchilov & Hutter, ICLR 2019; Reddi et al., ICLR 2018. */
+pgr_status pgr_h_adam(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_adam *options, uint64_t step, double *m,
+                      double *v, double *v_max);
+
+pgr_status pgr_h_zero_grads(pgr_tape *tape, size_t n, const pgr_handle *nodes);
+
 /* ---- The node table ------------------------------------------------------------------------ */
 
 typedef struct {

@@ -116,6 +116,13 @@ pgr_status pgr__make_slot(pgr_tape *tape);
  * free; one with holds is freed by its last release. */
 uint32_t pgr__next_dead(pgr_tape *tape);
 
+/* The tape's lock, see pgr_tape_on_lock. */
+int pgr__enter(pgr_tape *tape);
+void pgr__leave(pgr_tape *tape, int token);
+
+/* A handle's node, NULL if it is not alive. */
+pgr_node *pgr__node(pgr_tape *tape, pgr_handle h);
+
 static inline bool tape_has_room(const pgr_tape *tape, uint32_t k) { return k <= tape->limit - tape->size; }
 
 /* Whether a call on handles should collect before it records. */

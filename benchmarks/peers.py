@@ -1,0 +1,55 @@
+"""Who is measured: libraries that a user could pick instead, each in an environment of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, or a way of running it."""
+
+    name: str
+    environment: str  # peers of one environment share it
+    requires: tuple[str, ...] = ()  # pip's arguments; {root} is this project
+    adapter: str = "Eager"  # a class of adapters.py
+    gc: bool = True  # Python's cyclic collector, as users run it
+    variables: dict[str, str] = field(default_factory=dict)
+    constraint: str = ""  # of what it is built with
+    most_nodes: int = 10**6  # that growth asks of it
+    tolerance: float = 1e-9  # relative, of gradients against micrograd's
+    note: str = ""
+    options: dict[str, bool] = field(default_factory=dict)  # of the workload
+
+
+PYGRAD = ("{root}",)
+
+PEERS = [
+    Peer("pygrad", "pygrad", PYGRAD, "Pygrad", most_nodes=10**7),
+    Peer("pygrad, cffi layer", "pygrad", PYGRAD, "Pygrad", variables={"PYGRAD_OPERANDS": "cffi"}, note="PyPy's way"),
+    Peer("micrograd", "micrograd", ("micrograd==0.1.0",), "Micrograd", note="with the lecture's tanh"),
+    Peer("micrograd, GC off", "micrograd", ("micrograd==0.1.0",), "Micrograd", gc=False, note="collected between runs"),
+    Peer("plain Python", "plain", (), "Plain", note="benchmarks/plain.py: partials stored"),
+    Peer("plain Python, GC off", "plain", (), "Plain", gc=False, note="collected between runs"),
+    Peer("minigrad", "minigrad", ("minigrad==0.0.6",), "Minigrad", note="no numbers among Values: made Values once"),
+    Peer("micrograd-rust", "micrograd-rust", ("micrograd-rust",), "DropIn"),
+    Peer("oxigrad", "oxigrad", ("oxigrad",), "DropIn"),
+    Peer(
+        "micrograd-cpp-engine",
+        "micrograd-cpp-engine",
+        ("micrograd-cpp-engine==0.1.1",),
+        "MicrogradCpp",
+        constraint="scikit-build-core<0.8",
+        most_nodes=10**4,
+        tolerance=1e-4,
+        note="float32 tensors of one element",
+    ),
+    Peer("xad", "xad", ("xad==1.5.2",), "Xad"),
+    Peer("casadi", "casadi", ("casadi==3.8.2",), "Casadi", most_nodes=10**5, note="SX, built and evaluated at each step"),
+    Peer("autograd", "autograd", ("autograd==1.9.1",), "Autograd", most_nodes=10**5),
+    Peer("PyTorch", "torch", ("torch==2.13.0", "numpy"), "Torch", most_nodes=10**5, note="0-d float64 tensors"),
+    Peer("JAX", "jax", ("jax==0.10.2", "jaxlib==0.10.2"), "Jax", most_nodes=10**4, note="jax.vjp, not jitted"),
+]
+
+# pygrad's own ways of doing what the transformer's generic code spells out.
+FAST = Peer("pygrad, dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True}, note="pygrad.dot, optim.Adam")

@@ -1,0 +1,95 @@
+"""A peer's process: takes one JSON command a line, answers with one. Run by the peer's own Python.
+
+    {"do": "setup", "adapter": ..., "workload": ..., "options": {...}, "gc": true}   -> {"ok": true}
+    {"do": "result"}     -> {"result": [loss, gradient...]}   a step that is not timed
+    {"do": "step"}       -> {"forward": s, "backward": s, "update": s, "free": s, "bytes": resident bytes more}
+    {"do": "operations"} -> {"operations": {snippet: [ns, ns of floats]}}
+"""
+
+import gc
+import importlib
+import json
+import platform
+import sys
+import threading
+from time import perf_counter
+
+import adapters
+
+
+def resident():
+    """Bytes of memory in use; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+class Worker:
+    def setup(self, command):
+        if not hasattr(self, "lib"):
+            self.lib = getattr(adapters, command["adapter"])()
+        self.gc = command["gc"]
+        workload = importlib.import_module(command["workload"]).Workload(command["options"])
+        self.lib.prepare(workload)
+        self.k = 0
+        return {"ok": True, "python": platform.python_version()}
+
+    def result(self, command):
+        root = self.lib.forward()
+        self.lib.backward(root)
+        return {"result": self.lib.result(root)}
+
+    def step(self, command):
+        lib, workload = self.lib, self.lib.workload
+        (gc.enable if self.gc else gc.disable)()
+        before = resident()
+        start = perf_counter()
+        root = lib.forward()
+        forward = perf_counter()
+        more = resident() - before
+        swept = perf_counter()
+        lib.backward(root)
+        backward = perf_counter()
+        if hasattr(workload, "update"):
+            workload.update(lib, lib.leaves, self.k)
+        updated = perf_counter()
+        del root
+        freed = perf_counter()
+        self.k += 1
+        if not self.gc:
+            gc.collect()
+        return {
+            "forward": forward - start,
+            "backward": backward - swept,
+            "update": updated - backward,
+            "free": freed - updated,
+            "bytes": more,
+        }
+
+    def operations(self, command):
+        self.lib = getattr(adapters, command["adapter"])()
+        import operation
+
+        return {"operations": operation.measure(self.lib)}
+
+    def serve(self):
+        for line in sys.stdin:
+            command = json.loads(line)
+            try:
+                answer = getattr(self, command["do"])(command)
+            except (adapters.Lacks, AttributeError, TypeError) as error:
+                answer = {"lacks": str(error)}
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    # Recursive sweeps need room: micrograd's goes as deep as the graph.
+    sys.setrecursionlimit(10**8)
+    threading.stack_size(1 << 30)
+    thread = threading.Thread(target=Worker().serve)
+    thread.start()
+    thread.join()
