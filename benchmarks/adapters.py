@@ -40,9 +40,12 @@ class Eager:
     def forward(self):
         return self.workload.loss(self, self.model)
 
-    def backward(self, root):
+    def zero_grads(self):
         for p in self.leaves:
             p.grad = self.zero
+
+    def backward(self, root):
+        self.workload.zero_grads(self) if hasattr(self.workload, "zero_grads") else self.zero_grads()
         root.backward()
 
     def result(self, root):

@@ -26,11 +26,11 @@ PYGRAD = ("{root}",)
 
 PEERS = [
     Peer("pygrad", "pygrad", PYGRAD, "Pygrad", most_nodes=10**7),
-    Peer("pygrad, cffi layer", "pygrad", PYGRAD, "Pygrad", variables={"PYGRAD_OPERANDS": "cffi"}, note="PyPy's way"),
+    Peer("pygrad over cffi", "pygrad", PYGRAD, "Pygrad", variables={"PYGRAD_OPERANDS": "cffi"}, note="PyPy's way"),
     Peer("micrograd", "micrograd", ("micrograd==0.1.0",), "Micrograd", note="with the lecture's tanh"),
-    Peer("micrograd, GC off", "micrograd", ("micrograd==0.1.0",), "Micrograd", gc=False, note="collected between runs"),
+    Peer("micrograd without GC", "micrograd", ("micrograd==0.1.0",), "Micrograd", gc=False, note="collected between runs"),
     Peer("plain Python", "plain", (), "Plain", note="benchmarks/plain.py: partials stored"),
-    Peer("plain Python, GC off", "plain", (), "Plain", gc=False, note="collected between runs"),
+    Peer("plain Python without GC", "plain", (), "Plain", gc=False, note="collected between runs"),
     Peer("minigrad", "minigrad", ("minigrad==0.0.6",), "Minigrad", note="no numbers among Values: made Values once"),
     Peer("micrograd-rust", "micrograd-rust", ("micrograd-rust",), "DropIn"),
     Peer("oxigrad", "oxigrad", ("oxigrad",), "DropIn"),
@@ -52,4 +52,4 @@ PEERS = [
 ]
 
 # pygrad's own ways of doing what the transformer's generic code spells out.
-FAST = Peer("pygrad, dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True}, note="pygrad.dot, optim.Adam")
+FAST = Peer("pygrad with dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True}, note="pygrad.dot, optim.Adam")

@@ -103,6 +103,9 @@ class Workload:
     def loss(self, lib, model):
         return name_loss(lib.fast_dot if self.fast else lib.dot, model, self.names[self.step % len(self.names)])
 
+    def zero_grads(self, lib):
+        (self.adam.zero_grad if self.fast else lib.zero_grads)()
+
     def update(self, lib, leaves, k):
         self.step += 1
         if self.fast:

@@ -57,11 +57,11 @@ static PyObject *reject(const char *where, PyObject *value)
 
 /* ---- Objects ------------------------------------------------------------------------------- */
 
-/* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
-static PyObject *make_object(uint32_t slot)
+/* A new object with a slot of its own, which names nothing yet. There is a free slot. NULL when out of memory. */
+PGR_INLINE operand *take_object(void)
 {
     operand *o = layer.free_objects;
-    if (o != NULL) { /* it has kept its type, and its reference to it */
+    if (o != NULL) { /* it has kept its slot, its type, and its reference to that */
         layer.free_objects = (operand *)o->dict;
         layer.free_count--;
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
@@ -73,7 +73,20 @@ static PyObject *make_object(uint32_t slot)
         o = PyObject_New(operand, layer.value_type);
         if (o == NULL)
             return NULL;
+        o->weakrefs = NULL;
+        o->slot = tape_reserve_slot(layer.tape);
+        layer.tape->slots[o->slot].owner = o;
     }
+    o->dict = NULL;
+    return o;
+}
+
+/* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
+static PyObject *make_object(uint32_t slot)
+{
+    operand *const o = PyObject_New(operand, layer.value_type);
+    if (o == NULL)
+        return NULL;
     o->slot = slot;
     o->weakrefs = NULL;
     o->dict = NULL;
@@ -104,9 +117,35 @@ static bool keep_notes(operand *o)
     return kept;
 }
 
+/* The usual end: an object that alone holds its node, with nothing hung on it. It waits with its slot for the
+ * next node. False, with nothing done, if this is another case. */
+static inline bool set_aside(operand *o)
+{
+    pgr_tape *const tape = layer.tape;
+    pgr_slot *const s = &tape->slots[o->slot];
+    const pgr_id id = s->id;
+    if (Py_TYPE(o) != layer.value_type || o->dict != NULL || o->weakrefs != NULL || id == 0 || s->holds != 1 ||
+        layer.free_count >= FREE_OBJECTS_AT_MOST)
+        return false;
+    s->id = 0;
+    s->holds = 0;
+    s->generation = (s->generation + 1) & 0x7fffffffu;
+    tape->nodes[id].slot = 0;
+    tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
+    tape->held--;
+    if (id + 1 == tape->size)
+        tape_pop(tape);
+    o->dict = (PyObject *)layer.free_objects;
+    layer.free_objects = o;
+    layer.free_count++;
+    return true;
+}
+
 static void operand_dealloc(PyObject *self)
 {
     operand *const o = (operand *)self;
+    if (set_aside(o))
+        return;
     PyTypeObject *const type = Py_TYPE(self);
     /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
     const bool kept = o->dict != NULL && keep_notes(o);
@@ -122,12 +161,6 @@ static void operand_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     if (o->dict != NULL)
         Py_CLEAR(o->dict);
-    if (type == layer.value_type && layer.free_count < FREE_OBJECTS_AT_MOST) {
-        o->dict = (PyObject *)layer.free_objects;
-        layer.free_objects = o;
-        layer.free_count++;
-        return;
-    }
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -219,13 +252,26 @@ static inline pgr_status ready(uint32_t k)
 /* The object of the node just recorded; takes it (and `more` nodes before it) back when out of memory. */
 static inline PyObject *wrap_new(pgr_id id, uint32_t more)
 {
-    const uint32_t slot = tape_take_slot(layer.tape, id);
-    PyObject *const o = make_object(slot);
+    operand *const o = take_object();
     if (o == NULL) {
-        tape_release(layer.tape, slot, false);
         layer.tape->size -= 1 + more;
+        return NULL;
     }
-    return o;
+    pgr_slot *const s = &layer.tape->slots[o->slot];
+    s->id = id;
+    s->holds = 1;
+    layer.tape->held++;
+    tape_name(layer.tape, id, o->slot);
+    return (PyObject *)o;
+}
+
+/* Records a node and makes its object. There is room, and a free slot. */
+PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
+{
+    operand *const o = take_object();
+    if (o != NULL)
+        tape_append_named(layer.tape, op, data, lhs, rhs, o->slot);
+    return (PyObject *)o;
 }
 
 static PyObject *new_leaf(int op, double value)
@@ -233,11 +279,11 @@ static PyObject *new_leaf(int op, double value)
     const pgr_status status = ready(1);
     if (status != PGR_OK)
         return fail(status, op, value, 0.0);
-    return wrap_new(tape_append(layer.tape, op, value, 0, 0), 0);
+    return append(op, value, 0, 0);
 }
 
 /* `op` is a constant wherever these are called, so their switches fold away. */
-static inline PyObject *record_unary(int op, PyObject *self)
+PGR_INLINE PyObject *record_unary(int op, PyObject *self)
 {
     pgr_status status = ready(1);
     if (status != PGR_OK)
@@ -248,10 +294,10 @@ static inline PyObject *record_unary(int op, PyObject *self)
     status = ops_eval(op, a, 0.0, &v);
     if (status != PGR_OK)
         return fail(status, op, a, 0.0);
-    return wrap_new(tape_append(layer.tape, op, v, op == PGR_OP_DETACH ? 0 : lhs, 0), 0);
+    return append(op, v, op == PGR_OP_DETACH ? 0 : lhs, 0);
 }
 
-static inline PyObject *record_binary(int op, PyObject *left, PyObject *right)
+PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
 {
     pgr_status status = ready(1);
     if (status != PGR_OK)
@@ -262,11 +308,11 @@ static inline PyObject *record_binary(int op, PyObject *left, PyObject *right)
     status = ops_eval(op, a, b, &v);
     if (status != PGR_OK)
         return fail(status, op, a, b);
-    return wrap_new(tape_append(layer.tape, op, v, lhs, rhs), 0);
+    return append(op, v, lhs, rhs);
 }
 
 /* self op number, or number op self. */
-static inline PyObject *record_number(int op, PyObject *self, double number, bool reflected)
+PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool reflected)
 {
     pgr_status status = ready(2);
     if (status != PGR_OK)
@@ -279,7 +325,10 @@ static inline PyObject *record_number(int op, PyObject *self, double number, boo
     if (status != PGR_OK)
         return fail(status, op, a, b);
     const pgr_id constant = tape_append(layer.tape, PGR_OP_CONST, number, 0, 0);
-    return wrap_new(tape_append(layer.tape, op, v, reflected ? constant : operand, reflected ? operand : constant), 1);
+    PyObject *const o = append(op, v, reflected ? constant : operand, reflected ? operand : constant);
+    if (o == NULL)
+        layer.tape->size--;
+    return o;
 }
 
 /* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
@@ -311,13 +360,11 @@ static PyObject *unknown_operand(const char *symbol, PyObject *o)
     Py_RETURN_NOTIMPLEMENTED;
 }
 
-/* `with_number` is the op for a constant right operand: PGR_OP_POWC for **. */
-static inline PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+/* Operands other than two Values or a Value and a float. `with_number` is the op for a constant right operand. */
+PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
 {
     double number;
     if (is_operand(left)) {
-        if (PyFloat_CheckExact(right))
-            return record_number(with_number, left, PyFloat_AS_DOUBLE(right), false);
         if (is_operand(right))
             return record_binary(op, left, right);
         const int known = as_number(right, &number);
@@ -325,6 +372,18 @@ static inline PyObject *operator_slot(int op, int with_number, const char *symbo
     }
     const int known = as_number(left, &number);
     return known > 0 ? record_number(op, right, number, true) : known == 0 ? unknown_operand(symbol, left) : NULL;
+}
+
+/* PGR_OP_POWC is `with_number` for **, for others it is `op`. */
+PGR_INLINE PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+{
+    if (Py_TYPE(left) == layer.value_type) {
+        if (Py_TYPE(right) == layer.value_type)
+            return record_binary(op, left, right);
+        if (PyFloat_CheckExact(right))
+            return record_number(with_number, left, PyFloat_AS_DOUBLE(right), false);
+    }
+    return operator_other(op, with_number, symbol, left, right);
 }
 
 static PyObject *slot_add(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_ADD, PGR_OP_ADD, "+", l, r); }
@@ -663,6 +722,28 @@ static inline pgr_id factor_id(const factor *f)
     return f->value != NULL ? id_of(f->value) : tape_append(layer.tape, PGR_OP_CONST, f->number, 0, 0);
 }
 
+/* The usual case, lists of Values: nothing can run between the first element and the last, so they need
+ * neither be held nor looked at twice. NULL without an exception if there is anything else among them. */
+static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *bias)
+{
+    pgr_tape *const tape = layer.tape;
+    const uint32_t before = tape->size;
+    pgr_id sum = bias != NULL ? id_of(bias) : tape_append(tape, PGR_OP_CONST, 0.0, 0, 0);
+    double v = tape->nodes[sum].data;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (Py_TYPE(ws[i]) != layer.value_type || Py_TYPE(xs[i]) != layer.value_type) {
+            tape->size = before;
+            return NULL;
+        }
+        const pgr_id w = id_of(ws[i]), x = id_of(xs[i]);
+        const double p = tape->nodes[w].data * tape->nodes[x].data;
+        const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
+        v += p;
+        sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
+    }
+    return wrap_new(sum, tape->size - before - 1);
+}
+
 static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -685,6 +766,12 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", n,
                      PySequence_Fast_GET_SIZE(xs));
         goto done;
+    }
+    if (n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type) && ready(2 * (uint32_t)n + 1) == PGR_OK &&
+        PySequence_Fast_GET_SIZE(ws) == n && PySequence_Fast_GET_SIZE(xs) == n) { /* still: making room may run code */
+        result = dot_of_values(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
+        if (result != NULL || PyErr_Occurred())
+            goto done;
     }
     if (n > ON_STACK && (factors = PyMem_Malloc((2 * (size_t)n + 1) * sizeof *factors)) == NULL) {
         PyErr_NoMemory();

@@ -12,10 +12,12 @@
 /* For what is rarely needed beside what is hot. */
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
+#define PGR_INLINE   static inline __attribute__((always_inline)) /* where a constant argument must fold */
 #define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
 #define PGR_PREFETCH(address) __builtin_prefetch((const void *)(address), 1)
 #else
 #define PGR_NOINLINE
+#define PGR_INLINE static inline
 #define PGR_UNLIKELY(condition) (condition)
 #define PGR_PREFETCH(address) ((void)(address))
 #endif
@@ -170,12 +172,33 @@ static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
         tape->named = id;
 }
 
+/* Appends a node that a slot names from the first, one that is on no chain. */
+static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
+{
+    const pgr_id id = tape->size++;
+    assert(lhs < id && rhs < id);
+    tape->nodes[id] =
+        (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = TAPE_HELD, .slot = slot};
+    tape->slots[slot].id = id;
+    tape->slots[slot].holds = 1;
+    tape->named = id;
+    tape->held++;
+    return id;
+}
+
+/* Takes a free slot off its chain. There is one: pgr__make_slot has seen to it. */
+static inline uint32_t tape_reserve_slot(pgr_tape *tape)
+{
+    const uint32_t slot = tape->free_slot;
+    tape->free_slot = tape->slots[slot].link;
+    return slot;
+}
+
 /* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
 static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
 {
-    const uint32_t slot = tape->free_slot;
+    const uint32_t slot = tape_reserve_slot(tape);
     pgr_slot *const s = &tape->slots[slot];
-    tape->free_slot = s->link;
     s->owner = NULL;
     s->id = id;
     s->holds = 1;
