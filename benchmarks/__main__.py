@@ -19,9 +19,9 @@ WORKLOADS = ("expression", "mlp", "transformer", "growth", "operation", "c")
 
 
 def first_names() -> list[str]:
-    """US census first names, female, the most frequent first (PyPI package names)."""
+    """Frequent US census first names of seven letters, so that every step has as many nodes (PyPI package names)."""
     text = (resources.files("names") / "dist.female.first").read_text()
-    return [line.split()[0].lower() for line in text.splitlines()]
+    return [name.lower() for name, *_ in map(str.split, text.splitlines()) if len(name) == 7][:100]
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     peers = PEERS if args.peers is None else named([name.strip() for name in args.peers.split(",")])
     if not peers:
         parser.error(f"no such peers: {args.peers}; there are {', '.join(peer.name for peer in PEERS)}")
-    rounds, budget = (3, 5.0) if args.quick else (15, 60.0)
+    rounds, budget = (3, 1.0) if args.quick else (15, 15.0)
     environments = args.environments
     results: dict[str, object] = {"machine": report.machine(), "quick": args.quick, "rounds": rounds}
     if "expression" in parts:
@@ -45,15 +45,13 @@ def main() -> None:
             results[f"expression, {function}"] = interleave(environments, peers, "expression", options, rounds, budget)
     if "mlp" in parts:
         for title, options in (("generic code", {}), ("own nn", {"nn": True})):
-            results[f"mlp, {title}"] = interleave(environments, peers, "mlp", options, 2 * rounds, budget)
+            results[f"mlp, {title}"] = interleave(environments, peers, "mlp", options, rounds, budget)
     if "transformer" in parts:
         some = [*peers, FAST] if any(peer.adapter == "Pygrad" for peer in peers) else peers
-        results["transformer"] = interleave(
-            environments, some, "transformer", {"names": first_names()}, rounds, budget
-        )
+        results["transformer"] = interleave(environments, some, "transformer", {"names": first_names()}, rounds, budget)
     if "growth" in parts:
         sizes = [10**k for k in range(3, 6 if args.quick else 8)]
-        results["growth"] = grow(environments, peers, sizes, rounds)
+        results["growth"] = grow(environments, peers, sizes, rounds, budget / 3)
     if "operation" in parts:
         few = [peer for peer in peers if peer.adapter in ("Pygrad", "Micrograd", "Plain") and peer.gc]
         results["operation"] = operations(environments, few)

@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 
 
-class Lacks(Exception):
+class LacksError(Exception):
     """The library has not got what the workload asks for."""
 
 
@@ -35,7 +35,8 @@ class Eager:
         self.workload = workload
         self.leaves = [self.leaf(number) for number in workload.numbers]
         self.model = workload.build(self, self.leaves)
-        self.leaves = getattr(workload, "own_leaves", lambda lib, model: None)(self, self.model) or self.leaves
+        if hasattr(workload, "own_leaves"):
+            self.leaves = workload.own_leaves()
 
     def forward(self):
         return self.workload.loss(self, self.model)
@@ -117,7 +118,7 @@ class DropIn(Eager):
                             return
                         except (ImportError, AttributeError):
                             continue
-        raise Lacks("a Value where a drop-in replacement has it")
+        raise LacksError("a Value where a drop-in replacement has it")
 
 
 class MicrogradCpp(Eager):
@@ -133,7 +134,7 @@ class MicrogradCpp(Eager):
 
     def prepare(self, workload):
         if hasattr(workload, "update"):
-            raise Lacks("assignment to a parameter's data")
+            raise LacksError("assignment to a parameter's data")
         super().prepare(workload)
 
     def backward(self, root):
@@ -176,7 +177,7 @@ class Traced(Eager):
 
     def prepare(self, workload):
         if hasattr(workload, "own_leaves"):
-            raise Lacks("an nn of its own over scalars")
+            raise LacksError("an nn of its own over scalars")
         self.workload = workload
         self.leaves = [Cell(number) for number in workload.numbers]
 

@@ -36,7 +36,7 @@ class Holder:
 
 def loop(statement):
     scope = {}
-    exec(f"def run(names, loops):\n {unpack}\n for _ in loops:\n  {statement}", scope)  # noqa: S102
+    exec(f"def run(names, loops):\n {unpack}\n for _ in loops:\n  {statement}", scope)
     return scope["run"]
 
 

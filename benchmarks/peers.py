@@ -28,7 +28,7 @@ PEERS = [
     Peer("pygrad", "pygrad", PYGRAD, "Pygrad", most_nodes=10**7),
     Peer("pygrad over cffi", "pygrad", PYGRAD, "Pygrad", variables={"PYGRAD_OPERANDS": "cffi"}, note="PyPy's way"),
     Peer("micrograd", "micrograd", ("micrograd==0.1.0",), "Micrograd", note="with the lecture's tanh"),
-    Peer("micrograd without GC", "micrograd", ("micrograd==0.1.0",), "Micrograd", gc=False, note="collected between runs"),
+    Peer("micrograd without GC", "micrograd", ("micrograd==0.1.0",), "Micrograd", gc=False, note="collected by steps"),
     Peer("plain Python", "plain", (), "Plain", note="benchmarks/plain.py: partials stored"),
     Peer("plain Python without GC", "plain", (), "Plain", gc=False, note="collected between runs"),
     Peer("minigrad", "minigrad", ("minigrad==0.0.6",), "Minigrad", note="no numbers among Values: made Values once"),
@@ -45,11 +45,11 @@ PEERS = [
         note="float32 tensors of one element",
     ),
     Peer("xad", "xad", ("xad==1.5.2",), "Xad"),
-    Peer("casadi", "casadi", ("casadi==3.8.2",), "Casadi", most_nodes=10**5, note="SX, built and evaluated at each step"),
+    Peer("casadi", "casadi", ("casadi==3.8.2",), "Casadi", most_nodes=10**5, note="SX, built and run at each step"),
     Peer("autograd", "autograd", ("autograd==1.9.1",), "Autograd", most_nodes=10**5),
     Peer("PyTorch", "torch", ("torch==2.13.0", "numpy"), "Torch", most_nodes=10**5, note="0-d float64 tensors"),
     Peer("JAX", "jax", ("jax==0.10.2", "jaxlib==0.10.2"), "Jax", most_nodes=10**4, note="jax.vjp, not jitted"),
 ]
 
 # pygrad's own ways of doing what the transformer's generic code spells out.
-FAST = Peer("pygrad with dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True}, note="pygrad.dot, optim.Adam")
+FAST = Peer("pygrad with dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True})

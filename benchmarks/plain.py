@@ -1,5 +1,7 @@
-"""A plain Python scalar Value that stores its partials when it is made: what a careful program without a
-library does. Here to be measured; the other peers are installed from PyPI."""
+"""A plain Python scalar Value that stores its partials: what a careful program without a library does.
+
+Here to be measured; the other peers are installed from PyPI.
+"""
 
 import math
 

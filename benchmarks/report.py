@@ -97,10 +97,9 @@ def operations(rows: dict[str, Any]) -> str:
     body = []
     for snippet in snippets:
         cells = []
-        for name, row in rows.items():
+        for row in rows.values():
             pair = row.get(snippet)
             cells.append("-" if pair is None else f"{pair[0]:.1f} ({pair[0] / max(pair[1], 0.1):.1f} x {pair[1]:.1f})")
-            del name
         body.append([f"`{snippet}`", *cells])
     return table(["ns (ratio x ns of floats)", *rows], body)
 
@@ -112,8 +111,8 @@ def in_c(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         limit = row.get("limit_median")
         share = f"{100 * limit / row['median']:.0f} %" if limit is not None else ""
-        cells = [figure(row["minimum"]), figure(row["median"]), "" if limit is None else figure(limit), share, row.get("limit", "")]
-        rows.append([row["case"], f"{row['nodes']:,}", *cells])
+        times = [figure(row["minimum"]), figure(row["median"]), "" if limit is None else figure(limit)]
+        rows.append([row["case"], f"{row['nodes']:,}", *times, share, row.get("limit", "")])
     absent = f"\n\nNot installed: {', '.join(result['absent'])}." if result["absent"] else ""
     header = ["case", "nodes", "minimum, ns a node", "median", "limit's median", "share of the limit", "limit"]
     return f"{result['compiler']}, `{result['flags']}`, seed {result['seed']}.\n\n{table(header, rows)}{absent}"

@@ -17,6 +17,7 @@ from benchmarks.peers import PEERS, PYGRAD, Peer
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SEED = 20261123
+TURN = 0.1  # seconds that a peer runs before the next one does, but at least one step
 CHECKED_TERMS = 200  # of the expression, when gradients are compared
 
 
@@ -110,6 +111,11 @@ def differs(result: list[float], expected: list[float], tolerance: float) -> str
     return "" if worst <= tolerance else f"its gradient differs by {worst:.1e} of the largest"
 
 
+def middle(steps: list[dict[str, float]]) -> dict[str, float]:
+    """The step of a turn whose total is the median."""
+    return sorted(steps, key=total)[len(steps) // 2]
+
+
 def interleave(
     environments: Path,
     peers: list[Peer],
@@ -119,7 +125,9 @@ def interleave(
     budget: float,
     seed: int = SEED,
 ) -> dict[str, Any]:
-    """One workload in all peers, in turn, `rounds` times; a peer that has spent `budget` seconds sits out.
+    """One workload in all peers, turn by turn, `rounds` times, a turn's median step counting.
+
+    A peer that has spent `budget` seconds sits out.
 
     The first peer that can run it gives the result that the others' are compared with before anything is timed.
     """
@@ -150,10 +158,10 @@ def interleave(
             if process.lacks or (process.times and process.spent > budget):
                 continue
             start = perf_counter()
-            times = process.ask("step")
+            turn = process.ask("turn", seconds=TURN)
             process.spent += perf_counter() - start
             if not process.lacks:
-                process.times.append(times)
+                process.times.append(middle(turn["steps"]))
     for process in running:
         process.close()
         name = process.peer.name
@@ -171,7 +179,7 @@ def total(times: dict[str, float]) -> float:
     return sum(times[phase] for phase in PHASES)
 
 
-def grow(environments: Path, peers: list[Peer], sizes: list[int], rounds: int) -> dict[str, Any]:
+def grow(environments: Path, peers: list[Peer], sizes: list[int], rounds: int, budget: float) -> dict[str, Any]:
     """{peer: {nodes: {...}}}: ns a node by size, interleaved, and bytes a node of each size in a fresh process."""
     say("growth")
     rows: dict[str, Any] = {}
@@ -185,21 +193,26 @@ def grow(environments: Path, peers: list[Peer], sizes: list[int], rounds: int) -
         fresh = Process(peer, python)
         fresh.setup("growth", {"terms": nodes // 4})
         more = fresh.ask("step").get("bytes", 0)
-        rows[peer.name] = {"lacks": fresh.lacks} if fresh.lacks else {"bytes_a_node": more / nodes, "bytes_nodes": nodes, "ns": {}}
         fresh.close()
-        if not fresh.lacks:
+        if fresh.lacks:
+            rows[peer.name] = {"lacks": fresh.lacks}
+        else:
+            rows[peer.name] = {"bytes_a_node": more / nodes, "bytes_nodes": nodes, "ns": {}}
             running.append(Process(peer, python))
     for size in sizes:
         taking_part = [process for process in running if size <= process.peer.most_nodes and not process.lacks]
         for process in taking_part:
             process.setup("growth", {"terms": size // 4})
-            process.times = []
-        # Small graphs are timed over many steps, so that a round of each size takes about as long.
-        for _ in range(max(3, min(rounds, 20 * 10**5 // size))):
+            process.times, process.spent = [], 0.0
+        for _ in range(rounds):
             for process in taking_part:
-                times = process.ask("step")
+                if process.times and process.spent > budget:
+                    continue
+                start = perf_counter()
+                turn = process.ask("turn", seconds=TURN)
+                process.spent += perf_counter() - start
                 if not process.lacks:
-                    process.times.append(times)
+                    process.times.append(middle(turn["steps"]))
         for process in taking_part:
             row = rows[process.peer.name]
             if process.lacks:
@@ -221,7 +234,8 @@ def operations(environments: Path, peers: list[Peer]) -> dict[str, Any]:
         python, why = install(peer, environments)
         if python is not None:
             process = Process(peer, python)
-            rows[peer.name] = process.ask("operations", adapter=peer.adapter).get("operations", {"lacks": process.lacks})
+            answer = process.ask("operations", adapter=peer.adapter)
+            rows[peer.name] = answer.get("operations", {"lacks": process.lacks})
             process.close()
         else:
             rows[peer.name] = {"lacks": why}
@@ -231,9 +245,8 @@ def operations(environments: Path, peers: list[Peer]) -> dict[str, Any]:
 def in_c(quick: bool) -> dict[str, Any]:
     """The C micro-benchmarks, built and run by their Makefile; {} with a word where they can't be."""
     say("C micro-benchmarks")
-    done = subprocess.run(
-        ["make", "-s", "-C", HERE / "c", "run", f"ARGS=--json{' --quick' if quick else ''}"], capture_output=True, text=True
-    )
+    arguments = f"ARGS=--json{' --quick' if quick else ''}"
+    done = subprocess.run(["make", "-s", "-C", HERE / "c", "run", arguments], capture_output=True, text=True)
     if done.returncode != 0:
         return {"lacks": done.stderr.strip().splitlines()[-1]}
     result: dict[str, Any] = json.loads(done.stdout)

@@ -89,16 +89,14 @@ class Workload:
         self.v = [0.0] * len(self.numbers)
 
     def build(self, lib, leaves):
-        leaves_left = iter(leaves)
         if self.fast:
             if not hasattr(lib, "Adam"):
-                from adapters import Lacks
+                from adapters import LacksError
 
-                raise Lacks("a dot and an Adam of its own")
+                raise LacksError("a dot and an Adam of its own")
             self.adam = lib.Adam(leaves, lr=0.01, betas=(0.9, 0.95), eps=1e-8)
-        return {
-            name: [[next(leaves_left) for _ in range(columns)] for _ in range(rows)] for name, rows, columns in matrices()
-        }
+        left = iter(leaves)
+        return {name: [[next(left) for _ in range(n)] for _ in range(rows)] for name, rows, n in matrices()}
 
     def loss(self, lib, model):
         return name_loss(lib.fast_dot if self.fast else lib.dot, model, self.names[self.step % len(self.names)])

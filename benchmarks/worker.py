@@ -1,9 +1,10 @@
 """A peer's process: takes one JSON command a line, answers with one. Run by the peer's own Python.
 
-    {"do": "setup", "adapter": ..., "workload": ..., "options": {...}, "gc": true}   -> {"ok": true}
-    {"do": "result"}     -> {"result": [loss, gradient...]}   a step that is not timed
-    {"do": "step"}       -> {"forward": s, "backward": s, "update": s, "free": s, "bytes": resident bytes more}
-    {"do": "operations"} -> {"operations": {snippet: [ns, ns of floats]}}
+{"do": "setup", "adapter": ..., "workload": ..., "options": {...}, "gc": true}   -> {"ok": true}
+{"do": "result"}     -> {"result": [loss, gradient...]}   a step that is not timed
+{"do": "step"}       -> {"forward": s, "backward": s, "update": s, "free": s, "bytes": resident bytes more}
+{"do": "turn", "seconds": ...} -> {"steps": [...]}   so long a turn of steps, at least one
+{"do": "operations"} -> {"operations": {snippet: [ns, ns of floats]}}
 """
 
 import gc
@@ -12,6 +13,7 @@ import json
 import platform
 import sys
 import threading
+from pathlib import Path
 from time import perf_counter
 
 import adapters
@@ -20,8 +22,7 @@ import adapters
 def resident():
     """Bytes of memory in use; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     except OSError:
         return 0
 
@@ -68,6 +69,14 @@ class Worker:
             "bytes": more,
         }
 
+    def turn(self, command):
+        """Steps one after another, as a program makes them: a lone one among other processes runs on cold caches."""
+        end = perf_counter() + command["seconds"]
+        steps = [self.step(command)]
+        while perf_counter() < end:
+            steps.append(self.step(command))
+        return {"steps": steps}
+
     def operations(self, command):
         self.lib = getattr(adapters, command["adapter"])()
         import operation
@@ -79,7 +88,7 @@ class Worker:
             command = json.loads(line)
             try:
                 answer = getattr(self, command["do"])(command)
-            except (adapters.Lacks, AttributeError, TypeError) as error:
+            except (adapters.LacksError, AttributeError, TypeError) as error:
                 answer = {"lacks": str(error)}
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}

@@ -21,6 +21,7 @@ static struct {
     PyObject *notes;          /* {handle: __dict__} of nodes whose objects are gone */
     PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
     PyObject *reject;         /* reject(where, value) raises TypeError */
+    PyObject *data_name, *grad_name; /* interned, as names in code are */
     operand *free_objects;    /* chained through dict */
     int free_count;
 } layer;
@@ -522,6 +523,16 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
+/* Assignments to data and grad are what a training loop does most: they come here without a search. */
+static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
+{
+    if (name == layer.grad_name)
+        return set_grad(self, value, NULL);
+    if (name == layer.data_name)
+        return set_data(self, value, NULL);
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
 static PyGetSetDef attributes[] = {
     {"data", get_data, set_data, "The number, a float64. Settable on any node.", NULL},
     {"grad", get_grad, set_grad, "d(root)/d(self) after root.backward(). Settable on any node.", NULL},
@@ -865,7 +876,7 @@ static PyMethodDef dot_method = {
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, operand_dealloc}, {Py_tp_new, operand_new},      {Py_tp_init, operand_init},
     {Py_tp_methods, methods},         {Py_tp_getset, attributes},    {Py_tp_members, members},
-    {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
+    {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
     {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
     {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
     {Py_nb_positive, slot_pos},       {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
@@ -911,11 +922,13 @@ static int install(void)
     if (module == NULL)
         return -1;
     int result = -1;
+    layer.data_name = PyUnicode_InternFromString("data");
+    layer.grad_name = PyUnicode_InternFromString("grad");
     layer.operand_type = (PyTypeObject *)PyType_FromSpec(&spec);
     layer.value_type = layer.operand_type;
     PyObject *const adopt_fn = PyCFunction_New(&adopt_method, NULL);
     PyObject *const dot_fn = PyCFunction_New(&dot_method, NULL);
-    if (layer.operand_type != NULL && adopt_fn != NULL && dot_fn != NULL &&
+    if (layer.data_name != NULL && layer.grad_name != NULL && layer.operand_type != NULL && adopt_fn != NULL && dot_fn != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
         PyObject_SetAttrString(module, "_adopt", adopt_fn) == 0 && PyObject_SetAttrString(module, "dot", dot_fn) == 0)
         result = 0;
