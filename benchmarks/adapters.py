@@ -158,6 +158,12 @@ class Torch(Eager):
     def leaf(self, number):
         return self.torch.tensor(number, dtype=self.torch.float64, requires_grad=True)
 
+    def backward(self, root):
+        super().backward(root)
+        for p in self.leaves:
+            if p.grad is None:  # not part of the graph
+                p.grad = self.torch.zeros((), dtype=self.torch.float64)
+
 
 class Cell:
     """A parameter of a library that traces functions."""

@@ -169,7 +169,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     bars = ax.barh([name + rows[name][1] for name in names], [rows[name][0] for name in names], color=colours)
     ax.bar_label(bars, labels=[f"{rows[name][0]:,.0f}" for name in names], padding=4)
     ax.set_xscale("log")
-    ax.set_xlim(right=5 * max(ns for ns, _ in rows.values()))
+    ax.set_xlim(left=1, right=5 * max(ns for ns, _ in rows.values()))
     ax.set_xlabel("ns a node: record + backward + free, s = s + (x*w + b).tanh()")
     ax.spines[["top", "right"]].set_visible(False)
     figure_.tight_layout()

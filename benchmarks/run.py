@@ -51,7 +51,9 @@ def _install(peer: Peer, folder: Path) -> tuple[Path | None, str]:
             [python, "-m", "pip", "install", "-q", *requires], env=variables, capture_output=True, text=True
         )
         if done.returncode != 0:
-            why = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+            # pip's own words come last; the build's, which say more, before them.
+            why = [line.strip() for line in done.stderr.splitlines() if "rror: " in line or "error (" in line]
+            why = [line for line in why if "subprocess-exited" not in line and "metadata-generation" not in line]
             return None, "does not install: " + (why[-1] if why else "pip failed")[:160]
     ready.touch()
     return python, ""

@@ -6,15 +6,18 @@
  * Partials are computed here, from the operands' present values. */
 #include "marks.h"
 
-/* Beyond this many nodes, about what a second-level cache holds, nothing is assumed of the graph's order. */
-enum { FAMILIAR = 1 << 17 };
+/* What a sweep may take for granted, a constant wherever it is passed on. */
+typedef struct {
+    bool familiar; /* the tape is short */
+    bool custom;   /* it may have custom nodes */
+} expected;
 
-static inline void give(marks m, const pgr_node *from, pgr_id id, double adjoint)
+static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
         node->grad += adjoint;
-        if (node->op == PGR_OP_CUSTOM)
+        if (x.custom && node->op == PGR_OP_CUSTOM)
             marks_set(m, node, from);
     } else if (node->mark == 0) {
         marks_set(m, node, from);
@@ -25,11 +28,11 @@ static inline void give(marks m, const pgr_node *from, pgr_id id, double adjoint
 }
 
 /* The same without branches that only a familiar graph lets the processor foresee. */
-static inline void give_unforeseen(marks m, const pgr_node *from, pgr_id id, double adjoint)
+static inline void give_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
-    if (PGR_UNLIKELY((from - node >= MARKS_NEAR) | (node->op == PGR_OP_CUSTOM))) {
-        give(m, from, id, adjoint);
+    if (PGR_UNLIKELY((from - node >= MARKS_NEAR) | (x.custom && node->op == PGR_OP_CUSTOM))) {
+        give(m, x, from, id, adjoint);
         return;
     }
     const uint8_t mark = node->mark, first = (node->lhs != 0) & (mark == 0);
@@ -42,12 +45,12 @@ static inline void give_unforeseen(marks m, const pgr_node *from, pgr_id id, dou
     node->mark = (uint8_t)(mark | (m.mark & (0 - first)));
 }
 
-static inline void push(marks m, const pgr_node *node, int op, ops_pair p)
+static inline void push(marks m, expected x, const pgr_node *node, int op, ops_pair p)
 {
     const double g = node->grad;
-    give(m, node, node->lhs, g * p.da);
+    give(m, x, node, node->lhs, g * p.da);
     if (ops_is_binary(op))
-        give(m, node, node->rhs, g * p.db);
+        give(m, x, node, node->rhs, g * p.db);
 }
 
 #define ONE       UINT64_C(0x3ff0000000000000) /* IEEE 754's bits */
@@ -63,21 +66,21 @@ static inline double partial(double other, uint64_t mask, uint64_t constant)
     return other;
 }
 
-static inline void push_linear(marks m, const pgr_node *node)
+static inline void push_linear(marks m, expected x, const pgr_node *node)
 {
     static const struct {
         uint64_t mask, da, db;
     } rows[] = {{0, ONE, ONE}, {0, ONE, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
     const int row = node->op - PGR_OP_ADD;
     const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
-    give_unforeseen(m, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
-    give_unforeseen(m, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
+    give_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
+    give_unforeseen(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
 }
 
 /* A step of an op known to the compiler, which leaves of the table its own row. */
-static inline void step_known(marks m, const pgr_node *node, int op)
+static inline void step_known(marks m, expected x, const pgr_node *node, int op)
 {
-    push(m, node, op, ops_partials(op, m.nodes[node->lhs].data, m.nodes[node->rhs].data, node->data));
+    push(m, x, node, op, ops_partials(op, m.nodes[node->lhs].data, m.nodes[node->rhs].data, node->data));
 }
 
 /* Not inlined, so that the loop around it need not keep its registers safe from libm. */
@@ -88,18 +91,18 @@ PGR_NOINLINE static ops_pair partials(const pgr_node *nodes, const pgr_node *nod
 
 /* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than the call and the
  * table's jump (on the moons MLP 2.5 ns a node instead of 2.8, with sums in the table too 3.3). */
-static inline void step(marks m, const pgr_node *node, bool familiar)
+static inline void step(marks m, expected x, const pgr_node *node)
 {
-    if (!familiar && ops_is_linear(node->op))
-        push_linear(m, node);
+    if (!x.familiar && ops_is_linear(node->op))
+        push_linear(m, x, node);
     else if (node->op == PGR_OP_ADD)
-        step_known(m, node, PGR_OP_ADD);
+        step_known(m, x, node, PGR_OP_ADD);
     else if (node->op == PGR_OP_MUL)
-        step_known(m, node, PGR_OP_MUL);
+        step_known(m, x, node, PGR_OP_MUL);
     else if (node->op == PGR_OP_RELU)
-        step_known(m, node, PGR_OP_RELU);
+        step_known(m, x, node, PGR_OP_RELU);
     else if (node->lhs != 0)
-        push(m, node, node->op, partials(m.nodes, node));
+        push(m, x, node, node->op, partials(m.nodes, node));
 }
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_node *node)
@@ -108,18 +111,18 @@ PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_no
     const pgr_id id = (pgr_id)(node - m.nodes);
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-        give(m, node, operand, 0.0);
+        give(m, (expected){.custom = true}, node, operand, 0.0);
     return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
 }
 
-static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, bool familiar)
+static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x)
 {
     pgr_status status = PGR_OK;
     pgr_node *node = &m.nodes[root];
     node->grad = 1.0;
-    for (node = node + 1; (node = marks_next(m, node, !familiar)) != m.nodes;) {
-        if (node->op != PGR_OP_CUSTOM) {
-            step(m, node, familiar);
+    for (node = node + 1; (node = marks_next(m, node, !x.familiar)) != m.nodes;) {
+        if (!x.custom || node->op != PGR_OP_CUSTOM) {
+            step(m, x, node);
             continue;
         }
         const ptrdiff_t id = node - m.nodes;
@@ -134,16 +137,30 @@ static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, bool famili
     return status;
 }
 
-/* Each for itself, so that neither loop is the poorer for the other. */
-PGR_NOINLINE static pgr_status sweep_familiar(pgr_tape *tape, marks m, pgr_id root) { return sweep(tape, m, root, true); }
-PGR_NOINLINE static pgr_status sweep_unforeseen(pgr_tape *tape, marks m, pgr_id root) { return sweep(tape, m, root, false); }
+/* Each for itself, so that no loop is the poorer for the others. */
+PGR_HOT static pgr_status sweep_familiar(pgr_tape *tape, marks m, pgr_id root)
+{
+    return sweep(tape, m, root, (expected){.familiar = true});
+}
+
+PGR_HOT static pgr_status sweep_unforeseen(pgr_tape *tape, marks m, pgr_id root)
+{
+    return sweep(tape, m, root, (expected){.familiar = false});
+}
+
+PGR_HOT static pgr_status sweep_with_custom(pgr_tape *tape, marks m, pgr_id root)
+{
+    return sweep(tape, m, root, (expected){.custom = true});
+}
 
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 {
     marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
     if (m.mark == 0)
         return PGR_ERR_NESTED;
-    const pgr_status status = root < FAMILIAR ? sweep_familiar(tape, m, root) : sweep_unforeseen(tape, m, root);
+    const pgr_status status = tape->has_custom        ? sweep_with_custom(tape, m, root)
+                              : root < TAPE_FAMILIAR ? sweep_familiar(tape, m, root)
+                                                     : sweep_unforeseen(tape, m, root);
     marks_refresh(&m, tape);
     marks_end(m, tape);
     return status;

@@ -268,7 +268,7 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op)
 {
     if (pgr_op_row(op) == NULL)
         return PGR_ERR_OP;
-    ON_NODE(node->op = (uint8_t)op);
+    ON_NODE(node->op = (uint8_t)op; tape->has_custom |= op == PGR_OP_CUSTOM);
 }
 
 int pgr_h_op(pgr_tape *tape, pgr_handle h)

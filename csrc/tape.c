@@ -143,15 +143,20 @@ PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id
     return status;
 }
 
-/* Sums and products, which are most nodes, need no registers saved for calls, and no branch that an
- * unforeseen order of them would make the processor guess wrong. */
+/* Sums, differences and products, which are most nodes, need no registers saved for calls; on a long tape, no
+ * branch either that an unforeseen order of them would make the processor guess wrong. */
 pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
 {
-    if (ops_is_linear(op) && tape_has_room(tape, 1)) {
-        *out = tape_append(tape, op, ops_linear(op, tape->nodes[lhs].data, tape->nodes[rhs].data), lhs, rhs);
-        return PGR_OK;
-    }
-    return record(tape, op, lhs, rhs, out);
+    if (!ops_is_linear(op) || !tape_has_room(tape, 1))
+        return record(tape, op, lhs, rhs, out);
+    const double a = tape->nodes[lhs].data, b = tape->nodes[rhs].data;
+    if (tape->size >= TAPE_FAMILIAR)
+        *out = tape_append(tape, op, ops_linear(op, a, b), lhs, rhs);
+    else if (op == PGR_OP_ADD)
+        *out = tape_append(tape, op, a + b, lhs, rhs);
+    else
+        *out = tape_append(tape, op, op == PGR_OP_MUL ? a * b : a - b, lhs, rhs);
+    return PGR_OK;
 }
 
 pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, pgr_id b, pgr_id *out)
@@ -177,6 +182,7 @@ pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *oper
     const pgr_status status = room(tape, n <= 2 ? 1 : n - 1);
     if (status != PGR_OK)
         return status;
+    tape->has_custom = true;
     pgr_id before = n > 0 ? operands[0] : 0;
     for (size_t i = 1; i + 1 < n; i++)
         before = tape_append(tape, PGR_OP_PAIR, 0.0, before, operands[i]);

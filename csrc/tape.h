@@ -12,11 +12,13 @@
 /* For what is rarely needed beside what is hot. */
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
+#define PGR_HOT      __attribute__((noinline, aligned(64))) /* a loop whose speed depends on where it lies */
 #define PGR_INLINE   static inline __attribute__((always_inline)) /* where a constant argument must fold */
 #define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
 #define PGR_PREFETCH(address) __builtin_prefetch((const void *)(address), 1)
 #else
 #define PGR_NOINLINE
+#define PGR_HOT
 #define PGR_INLINE static inline
 #define PGR_UNLIKELY(condition) (condition)
 #define PGR_PREFETCH(address) ((void)(address))
@@ -73,7 +75,7 @@ struct pgr_tape {
 
     uint8_t *blocks, *supers;
     uint8_t passes;        /* backward passes under way, a bit each */
-    uint8_t pass_count;
+    bool has_custom;       /* there may be custom nodes */
     uint32_t collect_at_least, max_nodes;
     uint64_t collections;
 
@@ -91,6 +93,10 @@ struct pgr_tape {
 typedef struct {
     pgr_id from, to;
 } pgr_tie;
+
+/* Beyond this many nodes, about what a second-level cache holds, nothing is assumed of a graph's order: a small
+ * one is gone through again and again, and the processor learns it. */
+enum { TAPE_FAMILIAR = 1 << 17 };
 
 /* Asks for what a descending pass comes to soon, which processors foresee badly: beyond the second-level
  * cache this halves the time of a sweep, within it, it is not felt. */

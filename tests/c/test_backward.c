@@ -242,9 +242,9 @@ static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
                 leaf(tape, 0.0);
             pgr_id ids[NODES];
             for (int k = 0; k < NODES; k++) {
-                if (k == LEAVES)
+                if (k == LEAVES && graph % 4 < 2) /* with custom nodes on the tape another loop sweeps */
                     CHECK(pgr_custom(tape, 0.5, 0, NULL, &ids[k]) == PGR_OK);
-                else if (k < LEAVES)
+                else if (k <= LEAVES)
                     ids[k] = leaf(tape, k == 0 && graph % 2 != 0 ? INFINITY : 0.125 * (double)pick(17) - 1.0);
                 else {
                     const unsigned window = pick(20) == 0 ? (unsigned)k : k < 40 ? (unsigned)k : 40u;
