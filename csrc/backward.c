@@ -53,7 +53,7 @@ static inline void push(marks m, expected x, const pgr_node *node, int op, ops_p
         give(m, x, node, node->rhs, g * p.db);
 }
 
-#define ONE       UINT64_C(0x3ff0000000000000) /* IEEE 754's bits */
+#define ONE_BITS  UINT64_C(0x3ff0000000000000) /* IEEE 754's bits */
 #define MINUS_ONE UINT64_C(0xbff0000000000000)
 
 /* The other operand where `mask` is all ones, else the number whose bits are `constant`. */
@@ -70,7 +70,7 @@ static inline void push_linear(marks m, expected x, const pgr_node *node)
 {
     static const struct {
         uint64_t mask, da, db;
-    } rows[] = {{0, ONE, ONE}, {0, ONE, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
+    } rows[] = {{0, ONE_BITS, ONE_BITS}, {0, ONE_BITS, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
     const int row = node->op - PGR_OP_ADD;
     const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
     give_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));

@@ -271,6 +271,126 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op)
     ON_NODE(node->op = (uint8_t)op; tape->has_custom |= op == PGR_OP_CUSTOM);
 }
 
+int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = room(tape, 1);
+    pgr_id id = 0;
+    if (status == PGR_OK)
+        status = pgr_input(tape, op, number, &id);
+    const int64_t result = hold_new(tape, status, id);
+    pgr__leave(tape, token);
+    return result;
+}
+
+int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = room(tape, 1);
+    pgr_id id = 0;
+    if (status == PGR_OK) {
+        const pgr_id v = id_of(tape, value), w = id_of(tape, witness);
+        status = v == 0 || w == 0 ? PGR_ERR_HANDLE : pgr_lane_sum(tape, v, w, &id);
+    }
+    const int64_t result = hold_new(tape, status, id);
+    pgr__leave(tape, token);
+    return result;
+}
+
+int pgr_h_unknown(pgr_tape *tape, pgr_handle h)
+{
+    const int token = pgr__enter(tape);
+    const int flags = tape->nodes[id_of(tape, h)].flags;
+    pgr__leave(tape, token);
+    return (flags & TAPE_UNKNOWN) == 0 ? 0 : (flags & TAPE_LANE) == 0 ? 1 : 2;
+}
+
+/* Ids of handles, in new memory; NULL, with a status, if that fails. */
+static pgr_id *many_ids(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr_status *status)
+{
+    pgr_id *const ids = *status == PGR_OK ? tape_resize(tape, NULL, (n + 1) * sizeof *ids) : NULL;
+    if (ids == NULL && *status == PGR_OK)
+        *status = PGR_ERR_NOMEM;
+    for (size_t i = 0; i < n && *status == PGR_OK; i++)
+        if ((ids[i] = id_of(tape, handles[i])) == 0)
+            *status = PGR_ERR_HANDLE;
+    return ids;
+}
+
+typedef pgr_status (*derivative)(pgr_tape *, size_t, const pgr_id *, const pgr_id *, size_t, const pgr_id *, pgr_id *);
+
+/* `n` pairs of nodes and what they are weighted by, `m` nodes that the results belong to. */
+static pgr_status derive(pgr_tape *tape, derivative function, size_t n, const pgr_handle *nodes, const pgr_handle *weights,
+                         size_t m, const pgr_handle *others, pgr_handle *out)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    pgr_id *const node_ids = many_ids(tape, n, nodes, &status), *const weight_ids = many_ids(tape, n, weights, &status);
+    pgr_id *const other_ids = many_ids(tape, m, others, &status), *const results = many_ids(tape, m, others, &status);
+    if (status == PGR_OK)
+        status = function(tape, n, node_ids, weight_ids, m, other_ids, results);
+    size_t held = 0;
+    for (; held < m && status == PGR_OK; held++) {
+        status = pgr__make_slot(tape);
+        if (status != PGR_OK)
+            break;
+        out[held] = hold(tape, results[held]);
+    }
+    while (status != PGR_OK && held > 0)
+        tape_release(tape, (uint32_t)out[--held], false);
+    tape_resize(tape, node_ids, 0);
+    tape_resize(tape, weight_ids, 0);
+    tape_resize(tape, other_ids, 0);
+    tape_resize(tape, results, 0);
+    pgr__leave(tape, token);
+    return status;
+}
+
+pgr_status pgr_h_vjp(pgr_tape *tape, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds, size_t wrt_count,
+                     const pgr_handle *wrt, pgr_handle *out)
+{
+    return derive(tape, pgr_vjp, root_count, roots, seeds, wrt_count, wrt, out);
+}
+
+pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
+                     const pgr_handle *roots, pgr_handle *out)
+{
+    return derive(tape, pgr_jvp, wrt_count, wrt, tangents, root_count, roots, out);
+}
+
+pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
+                               pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
+                               uint32_t captures_array, pgr_program **out)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    const pgr_id first = id_of(tape, start);
+    for (size_t i = 0; i < output_count && status == PGR_OK; i++)
+        if ((outputs[i].node = id_of(tape, nodes[i])) == 0)
+            status = PGR_ERR_HANDLE;
+    if (first == 0)
+        status = PGR_ERR_HANDLE;
+    if (status == PGR_OK)
+        status = pgr_program_build(tape, first, output_count, outputs, group_count, groups, captures_array, out);
+    pgr__leave(tape, token);
+    return status;
+}
+
+pgr_status pgr_h_read(pgr_tape *tape, size_t n, const pgr_handle *nodes, double *data)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    for (size_t i = 0; i < n && status == PGR_OK; i++) {
+        const pgr_node *const node = pgr__node(tape, nodes[i]);
+        if (node == NULL)
+            status = PGR_ERR_HANDLE;
+        else
+            data[i] = node->data;
+    }
+    pgr__leave(tape, token);
+    return status;
+}
+
 int pgr_h_op(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
@@ -323,7 +443,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     pgr__leave(tape, token); \
     return status
 
-pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_backward(tape, id)); }
+pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward(tape, id)); }
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_push(tape, id)); }
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, pgr_table *table) { CALL_ON_NODE(pgr_export(tape, id, table)); }
 

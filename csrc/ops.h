@@ -89,6 +89,32 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
+/* The words of the table's derivatives, as numbers. */
+#define ZERO 0.0
+#define ONE  1.0
+#define HALF 0.5
+#define NUMBER_(x)      (x)
+#define ADD_(x, y)      ((x) + (y))
+#define SUB_(x, y)      ((x) - (y))
+#define MUL_(x, y)      ((x) * (y))
+#define DIV_(x, y)      ((x) / (y))
+#define NEG_(x)         (-(x))
+#define EXP_(x)         exp(x)
+#define SQRT_(x)        sqrt(x)
+#define SIN_(x)         sin(x)
+#define COS_(x)         cos(x)
+#define SINH_(x)        sinh(x)
+#define COSH_(x)        cosh(x)
+#define SIGMOID_(x)     pgr_sigmoid(x)
+#define SIGN_(x)        pgr_sign(x)
+#define LESS_(x, y)     ((x) < (y) ? 1.0 : 0.0)
+#define PICK_(c, x)     ((c) != 0.0 ? (x) : 0.0)
+#define SLOPE_(a, b)    ((a) > 0.0 ? 1.0 : (b))
+#define WINS_(a, b)     pgr_wins(a, b)
+#define UNIT_(p, a, b)  pgr_unit(p, a, b)
+#define POW_DA_(a, b)   pgr_pow_da(a, b)
+#define POW_DB_(a, b, v) pgr_pow_db(a, b, v)
+
 /* The partial derivatives of op(a, b) = v; 0 where there is none. */
 typedef struct {
     double da, db;
@@ -128,5 +154,30 @@ static inline int ops_is_binary(int op)
     };
     return is_binary[op];
 }
+
+#undef ZERO
+#undef ONE
+#undef HALF
+#undef NUMBER_
+#undef ADD_
+#undef SUB_
+#undef MUL_
+#undef DIV_
+#undef NEG_
+#undef EXP_
+#undef SQRT_
+#undef SIN_
+#undef COS_
+#undef SINH_
+#undef COSH_
+#undef SIGMOID_
+#undef SIGN_
+#undef LESS_
+#undef PICK_
+#undef SLOPE_
+#undef WINS_
+#undef UNIT_
+#undef POW_DA_
+#undef POW_DB_
 
 #endif

@@ -45,7 +45,8 @@ typedef enum {
     PGR_ERR_NESTED,   /* more than eight backward passes inside each other */
     PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
-    PGR_ERR_OP        /* not an operation that can be recorded so */
+    PGR_ERR_OP,       /* not an operation that can be recorded so */
+    PGR_ERR_UNKNOWN   /* the node has no value: a function is being recorded */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -54,6 +55,9 @@ enum {
     PGR_OP_CONST,     /* a number written in an expression; a leaf in all else */
     PGR_OP_CUSTOM,    /* the backward step is the caller's function */
     PGR_OP_PAIR,      /* holds the operands of a custom node with more than two; never shown */
+    PGR_OP_INPUT,     /* of a function being recorded: a leaf without a value */
+    PGR_OP_LANE,      /* the same, with a value for each lane of a vmap */
+    PGR_OP_LANE_SUM,  /* the sum over lanes */
     PGR_OP_FIRST
 };
 
@@ -182,6 +186,7 @@ int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handl
 int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *operands);
 
 double pgr_h_data(pgr_tape *tape, pgr_handle h);
+pgr_status pgr_h_read(pgr_tape *tape, size_t n, const pgr_handle *nodes, double *data); /* all data at once */
 double pgr_h_grad(pgr_tape *tape, pgr_handle h);
 pgr_status pgr_h_set_data(pgr_tape *tape, pgr_handle h, double value);
 pgr_status pgr_h_set_grad(pgr_tape *tape, pgr_handle h, double value);
@@ -204,6 +209,89 @@ pgr_status pgr_h_collect(pgr_tape *tape);
  * pgr_tape_free calls leave once with -1. On CPython the lock is the GIL, elsewhere pgr_tape_use_mutex's recursive mutex; without either there is none. */
 void pgr_tape_on_lock(pgr_tape *tape, int (*enter)(void *ctx), void (*leave)(void *ctx, int token), void *ctx);
 pgr_status pgr_tape_use_mutex(pgr_tape *tape);
+
+/* ---- Recorded functions: derivatives -------------------------------------------------------- */
+
+/* Records a leaf without a value: PGR_OP_INPUT or PGR_OP_LANE, with a number of the caller's, below 2^53. What
+ * is recorded from it has no value either; its data are nan. */
+pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
+int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
+
+/* Records the sum of `value`, which may differ from lane to lane, over the lanes of `witness`, which does. */
+pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
+int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness);
+
+/* 0; 1: the node has no value; 2: nor is it the same in all lanes. */
+int pgr_h_unknown(pgr_tape *tape, pgr_handle h);
+
+/* Records the nodes of a vector-Jacobian product: out[j] = sum over i of seeds[i] * d roots[i] / d wrt[j]. They
+ * depend on the nodes that they are made from, and can be derived again. On failure nothing is recorded.
+ * O(nodes between the first of wrt and the last of roots). Source: Griewank & Walther, ch. 3.2. */
+pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const pgr_id *seeds, size_t wrt_count,
+                   const pgr_id *wrt, pgr_id *out);
+
+/* A Jacobian-vector product: out[i] = sum over j of tangents[j] * d roots[i] / d wrt[j]. Source: ch. 3.1. */
+pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
+                   const pgr_id *roots, pgr_id *out);
+
+/* The same by handle; each of out[] is a new hold. */
+pgr_status pgr_h_vjp(pgr_tape *tape, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds, size_t wrt_count,
+                     const pgr_handle *wrt, pgr_handle *out);
+pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
+                     const pgr_handle *roots, pgr_handle *out);
+
+/* ---- Recorded functions: programs ------------------------------------------------------------ */
+
+typedef struct pgr_program pgr_program;
+
+/* An input's `number` (pgr_input) is array << 32 | offset, a lane input's group << 32 | index. */
+typedef struct {
+    uint32_t array;          /* lane i reads in[array][offset + i * stride] */
+    uint64_t offset, stride;
+} pgr_lane_input;
+
+typedef struct {
+    uint64_t lanes;
+    uint32_t input_count;
+    const pgr_lane_input *inputs; /* by index */
+} pgr_lane_group;
+
+typedef struct {
+    pgr_id node;
+    uint32_t array;          /* written to out[array][offset], by lane i to out[array][offset + i * stride] */
+    uint64_t offset, stride;
+} pgr_output;
+
+/* Builds the program that works out the outputs: without what they do not need, equal subexpressions shared,
+ * constants folded, chains of multiply-adds made dot products, what depends on no lane worked out once.
+ * PGR_ERR_OP if lanes of different groups meet, or a custom node depends on an input. `start` is the first node of
+ * the recording; leaves from there on that have values are constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
+pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
+                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out);
+
+/* By handle: outputs[i].node is taken from nodes[i]. */
+pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
+                               pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
+                               uint32_t captures_array, pgr_program **out);
+
+/* Nodes older than `start`, with values, that nodes from it on are made from: the function's surroundings. They
+ * are inputs like others: in[captures_array][i] is the value of the i-th. Borrowed ids, valid until the next
+ * collection. */
+size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
+void pgr_program_free(pgr_program *program); /* NULL is allowed */
+
+/* Runs it: reads in[array][...], writes out[array][...]. Results follow IEEE 754. Programs do not change, so one
+ * may run in several threads. PGR_ERR_NOMEM with nothing written. */
+pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out);
+
+typedef struct {
+    uint32_t instructions, dots, segments, uniform_slots, lane_slots, constants;
+    uint32_t nodes;      /* of the graph that it was built from */
+    uint64_t block;      /* lanes that are worked on together; 0: there are none */
+    uint64_t bytes;      /* of the program */
+} pgr_program_stats;
+
+pgr_program_stats pgr_program_stat(const pgr_program *program);
 
 /* ---- Optimisers ---------------------------------------------------------------------------- */
 

@@ -10,7 +10,8 @@
  *                   b's default value (NAN: there is none)
  *           CUT     f(a), recorded without its operand, so that nothing flows and nothing is kept
  *   value   an expression in a and b, the operands' values
- *   da, db  the partial derivatives, expressions in a, b and v, the result's value
+ *   da, db  the partial derivatives, in a, b and v, the result's value. Written with the words below (ADD_,
+ *           EXP_, ...), so that one expression serves twice: ops.h makes numbers of it, derive.c nodes
  *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
  *   rule    what the error message says when the check fails
  *
@@ -26,58 +27,61 @@
 #define PGR_OVERFLOWS   (isinf(v) && isfinite(a) ? PGR_ERR_RANGE : PGR_OK)
 
 #define PGR_OPS(X) \
-X(ADD,   "add",   "+",     BINARY, a + b,  1.0,       1.0,     PGR_ALWAYS, "", "Sum, a + b.") \
-X(SUB,   "sub",   "-",     BINARY, a - b,  1.0,      -1.0,     PGR_ALWAYS, "", "Difference, a - b.") \
+X(ADD,   "add",   "+",     BINARY, a + b,  ONE,       ONE,     PGR_ALWAYS, "", "Sum, a + b.") \
+X(SUB,   "sub",   "-",     BINARY, a - b,  ONE,       NEG_(ONE), PGR_ALWAYS, "", "Difference, a - b.") \
 X(MUL,   "mul",   "*",     BINARY, a * b,  b,         a,       PGR_ALWAYS, "", "Product, a * b.") \
-X(DIV,   "div",   "/",     BINARY, a / b,  1.0 / b,  -v / b,   (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
+X(DIV,   "div",   "/",     BINARY, a / b,  DIV_(ONE, b), NEG_(DIV_(v, b)), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
   "the divisor must not be zero", "Quotient, a / b.") \
-X(POW,   "pow",   "**",    BINARY, pgr_pow(a, b), pgr_pow_da(a, b), pgr_pow_db(a, b, v), pgr_pow_check(a, b, v), \
+X(POW,   "pow",   "**",    BINARY, pgr_pow(a, b), POW_DA_(a, b), POW_DB_(a, b, v), pgr_pow_check(a, b, v), \
   "a negative base needs an integral exponent", "Power, a ** b.") \
-X(POWC,  "powc",  "**",    PARAM,  pgr_pow(a, b), pgr_pow_da(a, b), NAN, pgr_pow_check(a, b, v), \
+X(POWC,  "powc",  "**",    PARAM,  pgr_pow(a, b), POW_DA_(a, b), NAN, pgr_pow_check(a, b, v), \
   "a negative base needs an integral exponent", "Power with a constant exponent: what a ** 3 records.") \
-X(NEG,   "neg",   "neg",   UNARY,  -a,     -1.0,      0.0,     PGR_ALWAYS, "", "Negation, -a.") \
-X(EXP,   "exp",   "exp",   UNARY,  exp(a),  v,        0.0,     PGR_OVERFLOWS, "", "Exponential, e ** a.") \
-X(LOG,   "log",   "log",   UNARY,  log(a),  1.0 / a,  0.0,     PGR_NEEDS(!(a <= 0.0)), \
+X(NEG,   "neg",   "neg",   UNARY,  -a,     NEG_(ONE), ZERO,    PGR_ALWAYS, "", "Negation, -a.") \
+X(EXP,   "exp",   "exp",   UNARY,  exp(a),  v,        ZERO,    PGR_OVERFLOWS, "", "Exponential, e ** a.") \
+X(LOG,   "log",   "log",   UNARY,  log(a),  DIV_(ONE, a), ZERO,    PGR_NEEDS(!(a <= 0.0)), \
   "the argument must be positive", "Natural logarithm.") \
-X(LOG1P, "log1p", "log1p", UNARY,  log1p(a), 1.0 / (1.0 + a), 0.0, PGR_NEEDS(!(a <= -1.0)), \
+X(LOG1P, "log1p", "log1p", UNARY,  log1p(a), DIV_(ONE, ADD_(ONE, a)), ZERO, PGR_NEEDS(!(a <= -1.0)), \
   "the argument must be greater than -1", "log(1 + a), accurate near 0.") \
-X(EXPM1, "expm1", "expm1", UNARY,  expm1(a), exp(a),  0.0,     PGR_OVERFLOWS, "", "exp(a) - 1, accurate near 0.") \
-X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  0.5 / v, 0.0,     PGR_NEEDS(!(a < 0.0)), \
+X(EXPM1, "expm1", "expm1", UNARY,  expm1(a), EXP_(a), ZERO,    PGR_OVERFLOWS, "", "exp(a) - 1, accurate near 0.") \
+X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  DIV_(HALF, v), ZERO,    PGR_NEEDS(!(a < 0.0)), \
   "the argument must not be negative", "Square root.") \
-X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  pgr_sign(a), 0.0, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
-X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  1.0 - v * v, 0.0, PGR_ALWAYS, "", "Hyperbolic tangent.") \
-X(SIGMOID, "sigmoid", "sigmoid", UNARY, pgr_sigmoid(a), v * pgr_sigmoid(-a), 0.0, PGR_ALWAYS, "", \
+X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  SIGN_(a), ZERO, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
+X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  SUB_(ONE, MUL_(v, v)), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
+X(SIGMOID, "sigmoid", "sigmoid", UNARY, pgr_sigmoid(a), MUL_(v, SIGMOID_(NEG_(a))), ZERO, PGR_ALWAYS, "", \
   "Logistic function, 1 / (1 + exp(-a)), without overflow.") \
-X(SOFTPLUS, "softplus", "softplus", UNARY, fmax(a, 0.0) + log1p(exp(-fabs(a))), pgr_sigmoid(a), 0.0, PGR_ALWAYS, "", \
+X(SOFTPLUS, "softplus", "softplus", UNARY, fmax(a, 0.0) + log1p(exp(-fabs(a))), SIGMOID_(a), ZERO, PGR_ALWAYS, "", \
   "log(1 + exp(a)), without overflow.") \
-X(RELU,  "relu",  "ReLU",  UNARY,  (a < 0.0 ? 0.0 : a), (v > 0.0 ? 1.0 : 0.0), 0.0, PGR_ALWAYS, "", \
+X(RELU,  "relu",  "ReLU",  UNARY,  (a < 0.0 ? 0.0 : a), LESS_(ZERO, v), ZERO, PGR_ALWAYS, "", \
   "max(a, 0); its derivative at 0 is 0.") \
-X(LEAKY_RELU, "leaky_relu", "LeakyReLU", PARAM, (a > 0.0 ? a : a * b), (a > 0.0 ? 1.0 : b), 0.01, PGR_ALWAYS, "", \
+X(LEAKY_RELU, "leaky_relu", "LeakyReLU", PARAM, (a > 0.0 ? a : a * b), SLOPE_(a, b), 0.01, PGR_ALWAYS, "", \
   "a where a > 0, else slope * a; its derivative at 0 is the slope.") \
-X(SIN,   "sin",   "sin",   UNARY,  sin(a),   cos(a),  0.0,     PGR_NEEDS(!isinf(a)), \
+X(SIN,   "sin",   "sin",   UNARY,  sin(a),   COS_(a), ZERO,    PGR_NEEDS(!isinf(a)), \
   "the argument must be finite", "Sine; a in radians.") \
-X(COS,   "cos",   "cos",   UNARY,  cos(a),  -sin(a),  0.0,     PGR_NEEDS(!isinf(a)), \
+X(COS,   "cos",   "cos",   UNARY,  cos(a),   NEG_(SIN_(a)), ZERO,    PGR_NEEDS(!isinf(a)), \
   "the argument must be finite", "Cosine; a in radians.") \
-X(TAN,   "tan",   "tan",   UNARY,  tan(a),   1.0 + v * v, 0.0, PGR_NEEDS(!isinf(a)), \
+X(TAN,   "tan",   "tan",   UNARY,  tan(a),   ADD_(ONE, MUL_(v, v)), ZERO, PGR_NEEDS(!isinf(a)), \
   "the argument must be finite", "Tangent; a in radians.") \
-X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  1.0 / sqrt((1.0 - a) * (1.0 + a)), 0.0, PGR_NEEDS(!(fabs(a) > 1.0)), \
+X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  DIV_(ONE, SQRT_(MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, PGR_NEEDS(!(fabs(a) > 1.0)), \
   "the argument must lie in [-1, 1]", "Inverse sine, in radians, in [-pi/2, pi/2].") \
-X(ACOS,  "acos",  "acos",  UNARY,  acos(a), -1.0 / sqrt((1.0 - a) * (1.0 + a)), 0.0, PGR_NEEDS(!(fabs(a) > 1.0)), \
+X(ACOS,  "acos",  "acos",  UNARY,  acos(a),  DIV_(NEG_(ONE), SQRT_(MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, PGR_NEEDS(!(fabs(a) > 1.0)), \
   "the argument must lie in [-1, 1]", "Inverse cosine, in radians, in [0, pi].") \
-X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  1.0 / (1.0 + a * a), 0.0, PGR_ALWAYS, "", \
+X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  DIV_(ONE, ADD_(ONE, MUL_(a, a))), ZERO, PGR_ALWAYS, "", \
   "Inverse tangent, in radians, in (-pi/2, pi/2).") \
-X(SINH,  "sinh",  "sinh",  UNARY,  sinh(a),  cosh(a), 0.0,     PGR_OVERFLOWS, "", "Hyperbolic sine.") \
-X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  sinh(a), 0.0,     PGR_OVERFLOWS, "", "Hyperbolic cosine.") \
-X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), pgr_unit(b, a, b), -pgr_unit(a, a, b), PGR_ALWAYS, "", \
+X(SINH,  "sinh",  "sinh",  UNARY,  sinh(a),  COSH_(a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic sine.") \
+X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  SINH_(a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic cosine.") \
+X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), UNIT_(b, a, b), NEG_(UNIT_(a, a, b)), PGR_ALWAYS, "", \
   "Angle of the point (x=b, y=a), in radians, in [-pi, pi].") \
-X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), (v == 0.0 ? 0.0 : a / v), (v == 0.0 ? 0.0 : b / v), \
+X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), PICK_(v, DIV_(a, v)), PICK_(v, DIV_(b, v)), \
   (isfinite(b) ? PGR_OVERFLOWS : PGR_OK), "", "sqrt(a*a + b*b), without overflow on the way.") \
-X(ERF,   "erf",   "erf",   UNARY,  erf(a), 1.1283791670955126 * exp(-a * a), 0.0, PGR_ALWAYS, "", "Error function.") \
-X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), pgr_wins(b, a), pgr_wins(a, b), PGR_ALWAYS, "", \
+X(ERF,   "erf",   "erf",   UNARY,  erf(a), MUL_(NUMBER_(1.1283791670955126), EXP_(NEG_(MUL_(a, a)))), ZERO, PGR_ALWAYS, "", "Error function.") \
+X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), WINS_(b, a), WINS_(a, b), PGR_ALWAYS, "", \
   "The smaller of a and b, nan if either is; equal operands share the gradient.") \
-X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), pgr_wins(a, b), pgr_wins(b, a), PGR_ALWAYS, "", \
+X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), WINS_(a, b), WINS_(b, a), PGR_ALWAYS, "", \
   "The larger of a and b, nan if either is; equal operands share the gradient.") \
-X(DETACH, "detach", "detach", CUT, a, 0.0, 0.0, PGR_ALWAYS, "", \
+X(SIGN,  "sign",  "sign",  UNARY,  pgr_sign(a), ZERO, ZERO, PGR_ALWAYS, "", "-1, 0 or 1, as a is below, at or above 0; nan if it is nan.") \
+X(LESS,  "less",  "<",     BINARY, (a < b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a < b, else 0.") \
+X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", "b where a is not 0, else 0: what where() is made of.") \
+X(DETACH, "detach", "detach", CUT, a, ZERO, ZERO, PGR_ALWAYS, "", \
   "The same number as a new leaf: no gradient flows through, and the graph below is not kept.")
 
 #endif

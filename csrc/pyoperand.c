@@ -21,6 +21,7 @@ static struct {
     PyObject *notes;          /* {handle: __dict__} of nodes whose objects are gone */
     PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
     PyObject *reject;         /* reject(where, value) raises TypeError */
+    PyObject *unknown;        /* unknown(where) raises RecordingError */
     PyObject *data_name, *grad_name; /* interned, as names in code are */
     operand *free_objects;    /* chained through dict */
     int free_count;
@@ -55,6 +56,15 @@ static PyObject *reject(const char *where, PyObject *value)
     Py_XDECREF(PyObject_CallFunction(layer.reject, "sO", where, value));
     return NULL;
 }
+
+/* What would need the value of a node that has none, since a function is being recorded. */
+static PyObject *unknown(const char *where)
+{
+    Py_XDECREF(PyObject_CallFunction(layer.unknown, "s", where));
+    return NULL;
+}
+
+static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
 
 /* ---- Objects ------------------------------------------------------------------------------- */
 
@@ -291,11 +301,12 @@ PGR_INLINE PyObject *record_unary(int op, PyObject *self)
         return fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(self);
     const double a = layer.tape->nodes[lhs].data;
-    double v;
-    status = ops_eval(op, a, 0.0, &v);
+    double v = NAN;
+    if (tape_is_known(layer.tape, op, lhs, 0))
+        status = ops_eval(op, a, 0.0, &v);
     if (status != PGR_OK)
         return fail(status, op, a, 0.0);
-    return append(op, v, op == PGR_OP_DETACH ? 0 : lhs, 0);
+    return append(op, v, tape_is_cut(layer.tape, op, lhs) ? 0 : lhs, 0);
 }
 
 PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
@@ -305,8 +316,9 @@ PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
         return fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(left), rhs = id_of(right);
     const double a = layer.tape->nodes[lhs].data, b = layer.tape->nodes[rhs].data;
-    double v;
-    status = ops_eval(op, a, b, &v);
+    double v = NAN;
+    if (tape_is_known(layer.tape, op, lhs, rhs))
+        status = ops_eval(op, a, b, &v);
     if (status != PGR_OK)
         return fail(status, op, a, b);
     return append(op, v, lhs, rhs);
@@ -321,8 +333,9 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
     const pgr_id operand = id_of(self);
     const double data = layer.tape->nodes[operand].data;
     const double a = reflected ? number : data, b = reflected ? data : number;
-    double v;
-    status = ops_eval(op, a, b, &v);
+    double v = NAN;
+    if (tape_is_known(layer.tape, op, operand, 0))
+        status = ops_eval(op, a, b, &v);
     if (status != PGR_OK)
         return fail(status, op, a, b);
     const pgr_id constant = tape_append(layer.tape, PGR_OP_CONST, number, 0, 0);
@@ -400,14 +413,49 @@ static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
 static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
 static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
 static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
-static PyObject *slot_float(PyObject *self) { return PyFloat_FromDouble(node_of(self)->data); }
-static PyObject *slot_int(PyObject *self) { return PyLong_FromDouble(node_of(self)->data); }
+static PyObject *slot_float(PyObject *self)
+{
+    return is_unknown(self) ? unknown("float") : PyFloat_FromDouble(node_of(self)->data);
+}
+
+static PyObject *slot_int(PyObject *self) { return is_unknown(self) ? unknown("int") : PyLong_FromDouble(node_of(self)->data); }
+
+static int slot_bool(PyObject *self)
+{
+    if (!is_unknown(self))
+        return 1; /* as any object */
+    unknown("if");
+    return -1;
+}
+
+/* Which of two is less, as a node: what a condition is while a function is recorded. */
+static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
+{
+    const bool swap = how == Py_GT || how == Py_LE, not = how == Py_LE || how == Py_GE;
+    PyObject *less;
+    if (is_operand(right)) {
+        less = swap ? record_binary(PGR_OP_LESS, right, left) : record_binary(PGR_OP_LESS, left, right);
+    } else {
+        double number;
+        const int known = as_number(right, &number);
+        if (known <= 0)
+            return known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
+        less = record_number(PGR_OP_LESS, left, number, swap);
+    }
+    if (less == NULL || !not)
+        return less;
+    PyObject *const result = record_number(PGR_OP_SUB, less, 1.0, true);
+    Py_DECREF(less);
+    return result;
+}
 
 /* Order is by value; equality is identity, object's own, since a node has one object. */
 static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     if (how == Py_EQ || how == Py_NE)
         Py_RETURN_NOTIMPLEMENTED;
+    if (is_unknown(left) || (is_operand(right) && is_unknown(right)))
+        return record_comparison(left, right, how);
     const double a = node_of(left)->data;
     double b;
     if (is_operand(right)) {
@@ -420,7 +468,13 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
     Py_RETURN_RICHCOMPARE(a, b, how);
 }
 
-static Py_hash_t slot_hash(PyObject *self) { return PyBaseObject_Type.tp_hash(self); }
+static Py_hash_t slot_hash(PyObject *self)
+{
+    if (!is_unknown(self))
+        return PyBaseObject_Type.tp_hash(self);
+    unknown("hash");
+    return -1;
+}
 
 /* ---- Methods, from the table --------------------------------------------------------------- */
 
@@ -482,8 +536,20 @@ static PyMethodDef methods[] = {
 
 /* ---- Attributes ---------------------------------------------------------------------------- */
 
-static PyObject *get_data(PyObject *self, void *unused) { (void)unused; return PyFloat_FromDouble(node_of(self)->data); }
-static PyObject *get_grad(PyObject *self, void *unused) { (void)unused; return PyFloat_FromDouble(node_of(self)->grad); }
+static PyObject *get_data(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_node *const node = node_of(self);
+    return (node->flags & TAPE_UNKNOWN) != 0 ? unknown("data") : PyFloat_FromDouble(node->data);
+}
+
+static PyObject *get_grad(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_node *const node = node_of(self);
+    return (node->flags & TAPE_UNKNOWN) != 0 ? unknown("grad") : PyFloat_FromDouble(node->grad);
+}
+
 static PyObject *get_handle(PyObject *self, void *unused)
 {
     (void)unused;
@@ -509,6 +575,10 @@ static int set_data(PyObject *self, PyObject *value, void *unused)
     double number;
     if (!to_number("data", value, &number))
         return -1;
+    if (is_unknown(self)) {
+        unknown("data =");
+        return -1;
+    }
     node_of(self)->data = number;
     return 0;
 }
@@ -519,6 +589,10 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
     double number;
     if (!to_number("grad", value, &number))
         return -1;
+    if (is_unknown(self)) {
+        unknown("grad =");
+        return -1;
+    }
     node_of(self)->grad = number;
     return 0;
 }
@@ -837,13 +911,13 @@ done:
 
 /* ---- Installation -------------------------------------------------------------------------- */
 
-/* _adopt(Value, notes, fail, reject): results are made of `Value` from now on. */
+/* _adopt(Value, notes, fail, reject, unknown): results are made of `Value` from now on. */
 static PyObject *adopt(PyObject *unused, PyObject *args)
 {
     (void)unused;
     PyTypeObject *type;
-    PyObject *notes, *fail_fn, *reject_fn;
-    if (!PyArg_ParseTuple(args, "O!O!OO:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn))
+    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn;
+    if (!PyArg_ParseTuple(args, "O!O!OOO:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn))
         return NULL;
     if (!PyType_IsSubtype(type, layer.operand_type) || type->tp_basicsize != layer.operand_type->tp_basicsize) {
         PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
@@ -863,6 +937,7 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     layer.notes = Py_NewRef(notes);
     layer.fail = Py_NewRef(fail_fn);
     layer.reject = Py_NewRef(reject_fn);
+    layer.unknown = Py_NewRef(unknown_fn);
     Py_RETURN_NONE;
 }
 
@@ -880,6 +955,7 @@ static PyType_Slot slots[] = {
     {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
     {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
     {Py_nb_positive, slot_pos},       {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
+    {Py_nb_bool, slot_bool},
     {0, NULL},
 };
 

@@ -36,7 +36,8 @@ pgr_tape *pgr_tape_new(const pgr_allocator *allocator)
         pgr_tape_free(tape);
         return NULL;
     }
-    tape_append(tape, PGR_OP_LEAF, NAN, 0, 0);
+    tape_append(tape, PGR_OP_LEAF, 0.0, 0, 0);
+    tape->nodes[0].data = NAN;
     return tape;
 }
 
@@ -136,10 +137,11 @@ PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id
     pgr_status status = room(tape, 1);
     if (status != PGR_OK)
         return status;
-    double v;
-    status = ops_eval(op, tape->nodes[lhs].data, tape->nodes[rhs].data, &v);
+    double v = NAN;
+    if (tape_is_known(tape, op, lhs, rhs))
+        status = ops_eval(op, tape->nodes[lhs].data, tape->nodes[rhs].data, &v);
     if (status == PGR_OK)
-        *out = tape_append(tape, op, v, op == PGR_OP_DETACH ? 0 : lhs, rhs);
+        *out = tape_append(tape, op, v, tape_is_cut(tape, op, lhs) ? 0 : lhs, rhs);
     return status;
 }
 
@@ -173,6 +175,28 @@ pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, p
         sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
     }
     *out = sum;
+    return PGR_OK;
+}
+
+pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out)
+{
+    const pgr_status status = op == PGR_OP_INPUT || op == PGR_OP_LANE ? room(tape, 1) : PGR_ERR_OP;
+    if (status != PGR_OK)
+        return status;
+    const pgr_id id = tape_append(tape, op, NAN, 0, 0);
+    tape->nodes[id].grad = (double)number;
+    tape->nodes[id].flags |= op == PGR_OP_LANE ? TAPE_UNKNOWN | TAPE_LANE : TAPE_UNKNOWN;
+    *out = id;
+    return PGR_OK;
+}
+
+pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out)
+{
+    const pgr_status status = room(tape, 1);
+    if (status != PGR_OK)
+        return status;
+    *out = tape_append(tape, PGR_OP_LANE_SUM, NAN, value, witness);
+    tape->nodes[*out].flags &= (uint8_t)~TAPE_LANE;
     return PGR_OK;
 }
 

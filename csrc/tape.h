@@ -42,7 +42,9 @@ _Static_assert(sizeof(pgr_node) == 32, "a node is half a cache line");
 enum {
     TAPE_HELD = 1, /* a handle holds it: a root of liveness */
     TAPE_LIVE = 2, /* found live; set only within a collection */
-    TAPE_SEEN = 4  /* found reachable; set only within an export */
+    TAPE_UNKNOWN = 8, /* depends on an input of a function being recorded: has no value yet */
+    TAPE_LANE = 16,   /* depends on an input that differs from lane to lane of a vmap */
+    TAPE_INHERITED = TAPE_UNKNOWN | TAPE_LANE
 };
 
 /* A handle's slot. Free ones are chained through link; so are dead ones (see tape->dead). */
@@ -139,13 +141,34 @@ static inline bool tape_collect_is_due(const pgr_tape *tape)
     return tape->size >= tape->collect_at && tape->passes == 0;
 }
 
+/* What a node takes over from its operands. */
+static inline uint8_t tape_inherited(const pgr_tape *tape, pgr_id lhs, pgr_id rhs)
+{
+    return (tape->nodes[lhs].flags | tape->nodes[rhs].flags) & TAPE_INHERITED;
+}
+
+/* Whether op is to be worked out. Where an operand has no value, whose data are nan, sums, differences,
+ * products and quotients are nan by themselves, which is quicker to see afterwards; others are not asked. */
+static inline bool tape_is_known(const pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs)
+{
+    return ops_is_linear(op) || op == PGR_OP_DIV || op == PGR_OP_NEG || !PGR_UNLIKELY(tape_inherited(tape, lhs, rhs) & TAPE_UNKNOWN);
+}
+
 /* Appends a node. There is room. */
 static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
 {
     const pgr_id id = tape->size++;
     assert(id == 0 || (lhs < id && rhs < id)); /* the first is nobody's */
     tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op};
+    if (PGR_UNLIKELY(data != data))
+        tape->nodes[id].flags |= tape_inherited(tape, lhs, rhs);
     return id;
+}
+
+/* Whether an op is recorded without its operand: not where that has no value yet. */
+static inline bool tape_is_cut(const pgr_tape *tape, int op, pgr_id operand)
+{
+    return op == PGR_OP_DETACH && (tape->nodes[operand].flags & TAPE_UNKNOWN) == 0;
 }
 
 /* Goes through a node's operands, last to first: start with {id, false}, stop at 0. Opens the pairs of a
@@ -185,6 +208,8 @@ static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_
     assert(lhs < id && rhs < id);
     tape->nodes[id] =
         (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = TAPE_HELD, .slot = slot};
+    if (PGR_UNLIKELY(data != data))
+        tape->nodes[id].flags |= tape_inherited(tape, lhs, rhs);
     tape->slots[slot].id = id;
     tape->slots[slot].holds = 1;
     tape->named = id;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import reprlib
+import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pygrad._pgr import ffi, lib
@@ -19,6 +22,7 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_NESTED: (RecursionError, "more than eight backward passes inside each other's custom operations"),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
+    lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
 }
 
 
@@ -40,6 +44,41 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     if status in (lib.PGR_ERR_DOMAIN, lib.PGR_ERR_DIVZERO, lib.PGR_ERR_RANGE):
         raise exception(f"{_expression(op, a, b)}: {text or ffi.string(lib.pgr_op_row(op).rule).decode()}")
     raise exception(text)
+
+
+class RecordingError(TypeError):
+    """A function that is being recorded asks for a value that is not known until it runs."""
+
+
+_INSTEAD = {
+    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip",
+    "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
+    "grad": "grads belong to eager Values: use grad or value_and_grad",
+    "data =": "it can't be assigned to: compute a new Value",
+    "grad =": "it can't be assigned to: grads belong to eager Values",
+}
+_OTHERWISE = "its number would be frozen into the program: use the functions of pygrad.math, or detach()"
+
+
+def users_line() -> str:
+    """Where the caller's own code is: file, line and text of the nearest frame outside this package."""
+    here = Path(__file__).parent
+    frame = sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
+        frame = frame.f_back
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" + (f": {text}" if text else "")
+
+
+def unknown(where: str) -> NoReturn:
+    """Raise RecordingError: `where` needs the value of a node that has none."""
+    asked = {"if": "its truth", "hash": "its hash", "float": "float() of it", "int": "int() of it"}.get(
+        where, f".{where}"
+    )
+    raise RecordingError(
+        f"{users_line()}\nA function is being recorded, so this Value has no value yet, and {asked} was asked for; "
+        f"{_INSTEAD.get(where, _OTHERWISE)}. With record=False it runs eagerly on every call."
+    )
 
 
 def check(status: int) -> None:

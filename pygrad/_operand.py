@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Callable, ClassVar
 
-from pygrad._errors import check, fail, reject
+from pygrad._errors import check, fail, reject, unknown
 from pygrad._pgr import ffi, lib
 
 tape = lib.pgr_tape_new(ffi.NULL)
@@ -59,7 +59,7 @@ _ROWS = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_o
 _HOPELESS = (str, bytes, complex, type(None))  # will never know a Value, so they get our message
 
 
-def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], _fail: Any, _reject: Any) -> None:
+def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], _fail: Any, _reject: Any, _unknown: Any) -> None:
     """Make results of `value_type`, Operand's subclass, from now on."""
     global _value_type, _notes
     _value_type, _notes = value_type, notes
@@ -188,18 +188,25 @@ class Operand:
     @property
     def data(self) -> float:
         """The number, a float64. Settable on any node."""
-        return lib.pgr_h_data(tape, self._handle)  # type: ignore[no-any-return]
+        data: float = lib.pgr_h_data(tape, self._handle)
+        if data != data and lib.pgr_h_unknown(tape, self._handle):
+            unknown("data")
+        return data
 
     @data.setter
     def data(self, value: Any) -> None:
         number = _as_number(value)
         if number is None:
             reject("data", value)
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("data =")
         check(lib.pgr_h_set_data(tape, self._handle, number))
 
     @property
     def grad(self) -> float:
         """d(root)/d(self) after root.backward(). Settable on any node."""
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("grad")
         return lib.pgr_h_grad(tape, self._handle)  # type: ignore[no-any-return]
 
     @grad.setter
@@ -207,6 +214,8 @@ class Operand:
         number = _as_number(value)
         if number is None:
             reject("grad", value)
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("grad =")
         check(lib.pgr_h_set_grad(tape, self._handle, number))
 
     def __pos__(self) -> Any:
@@ -219,16 +228,27 @@ class Operand:
         return self.abs()
 
     def __float__(self) -> float:
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("float")
         return self.data
 
     def __int__(self) -> int:
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("int")
         return int(self.data)
+
+    def __bool__(self) -> bool:
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("if")
+        return True
 
     # A node may have a second object while a closure keeps an old one (see the module's text).
     def __eq__(self, other: object) -> bool:
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
 
     def __hash__(self) -> int:
+        if lib.pgr_h_unknown(tape, self._handle):
+            unknown("hash")
         return hash(self._handle)
 
 
@@ -272,10 +292,28 @@ def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any
     return forward, reflected
 
 
+def _compare_unknown(name: str, a: Operand, b: Any) -> Any:
+    """Which of two is less, as a node: what a condition is while a function is recorded."""
+    swap = name in ("__gt__", "__le__")
+    less = _ROWS["less"]
+    if isinstance(b, Operand):
+        result = _record(less, b, a) if swap else _record(less, a, b)
+    else:
+        number = _as_number(b)
+        if number is None:
+            return NotImplemented
+        result = _record_number(less, a, number, swap)
+    return 1.0 - result if name in ("__le__", "__ge__") else result
+
+
 def _comparison(name: str) -> Callable[[Operand, Any], Any]:
     by_value = getattr(float, name)
 
     def compare(self: Operand, other: Any) -> Any:
+        if lib.pgr_h_unknown(tape, self._handle) or (
+            isinstance(other, Operand) and lib.pgr_h_unknown(tape, other._handle)
+        ):
+            return _compare_unknown(name, self, other)
         number = other.data if isinstance(other, Operand) else _as_number(other)
         return NotImplemented if number is None else by_value(self.data, number)
 

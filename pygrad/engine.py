@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from pygrad._errors import check, fail, reject
+from pygrad._errors import check, fail, reject, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ else:
 
     OPERANDS = "cffi"
 
-__all__ = ["OPERANDS", "TAPE", "Row", "Value", "collect", "dot", "node_table", "tape_stats"]
+__all__ = ["OPERANDS", "TAPE", "Operand", "Row", "Value", "collect", "dot", "node_table", "tape_stats"]
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
@@ -141,6 +141,8 @@ class Value(Operand):
         return set(self._operands())
 
     def __repr__(self) -> str:
+        if lib.pgr_h_unknown(TAPE, self._handle):
+            return "Value(without a value: a function is being recorded)"
         return f"Value(data={self.data}, grad={self.grad})"
 
     def __format__(self, spec: str) -> str:
@@ -351,4 +353,4 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-_adopt(Value, _notes, fail, reject)
+_adopt(Value, _notes, fail, reject, unknown)

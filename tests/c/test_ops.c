@@ -24,13 +24,14 @@ static void partials_equal_central_differences(void)
                 CHECK_EQ(pgr_data(tape, z), v);
                 CHECK(pgr_backward(tape, z) == PGR_OK);
                 const double da = (up - down) / (2 * h);
-                if (!(fabs(pgr_grad(tape, x) - da) <= 1e-6 * fmax(1, fabs(da)))) {
+                const bool jump = op == op_named("less") && a == b;
+                if (!jump && !(fabs(pgr_grad(tape, x) - da) <= 1e-6 * fmax(1, fabs(da)))) {
                     printf("%s(%g, %g): %g, numerically %g\n", pgr_op_row(op)->name, a, b, pgr_grad(tape, x), da);
                     check_failures++;
                 }
                 if (kind != PGR_KIND_BINARY) {
                     CHECK_EQ(pgr_grad(tape, y), 0.0);
-                } else if (value_of(op, a, b + h, &up) == PGR_OK && value_of(op, a, b - h, &down) == PGR_OK) {
+                } else if (!jump && value_of(op, a, b + h, &up) == PGR_OK && value_of(op, a, b - h, &down) == PGR_OK) {
                     const double db = (up - down) / (2 * h);
                     CHECK(fabs(pgr_grad(tape, y) - db) <= 1e-6 * fmax(1, fabs(db)));
                 }

@@ -1,0 +1,701 @@
+/* build.c: from a graph on the tape to a program.
+ *
+ * The nodes that the outputs need are taken over in their order, which is topological; on the way constants are
+ * folded and equal ones become one. Then each is given a stage: even ones are worked out once, odd ones for
+ * each lane, and a sum over lanes belongs to the stage after its lanes'. Chains of additions whose terms are products
+ * become dots, dead slots are used again. Every pass is linear, and none recurses. */
+#include "program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A value of the program to be. */
+typedef struct {
+    uint32_t a, b;     /* values; NONE */
+    uint32_t uses;
+    uint32_t chain;    /* of the dot that ends here, NONE: no such */
+    uint32_t slot;
+    uint16_t stage, group; /* group: 1 and up; 0 where it is the same in all lanes */
+    uint32_t output;   /* the first that is this value, NONE: it is none */
+    uint8_t op;
+    uint8_t fused;     /* has no instruction: part of a dot that another value ends, or of a lane dot */
+    uint8_t seen;      /* needed */
+    uint8_t listed;    /* in the list of the segment that is being put together */
+} value;
+
+#define NONE UINT32_MAX
+
+/* A link of a chain: a term a * b, or a alone. */
+typedef struct {
+    uint32_t a, b, next;
+} link;
+
+typedef struct {
+    uint32_t init, first, last, count, products;
+} chain;
+
+typedef struct {
+    pgr_tape *tape;
+    pgr_status status;
+    pgr_program *program;
+    pgr_id start;
+    uint32_t captures_array;
+    value *values;
+    uint32_t value_count;
+    uint32_t *table; /* hash of (op, a, b) */
+    uint32_t table_mask;
+    link *links;
+    uint32_t link_count;
+    chain *chains;
+    uint32_t chain_count;
+    uint32_t *next_output;        /* of the same value */
+    uint32_t *list, *stack;       /* scratch: the values of a segment */
+    uint32_t *last_use, *free_slots;
+} builder;
+
+/* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds
+ * `count`, at least 64. NULL when out of memory, the array as it was. */
+static void *grow_array(pgr_tape *tape, void *array, size_t count, size_t more, size_t size)
+{
+    size_t capacity = count == 0 ? 0 : 64;
+    while (capacity < count)
+        capacity *= 2;
+    if (count + more <= capacity)
+        return array;
+    size_t wanted = 64;
+    while (wanted < count + more)
+        wanted *= 2;
+    return tape_resize(tape, array, wanted * size);
+}
+
+static void *grab(builder *b, size_t count, size_t size)
+{
+    if (b->status != PGR_OK)
+        return NULL;
+    void *const p = tape_resize(b->tape, NULL, (count + 1) * size);
+    if (p == NULL)
+        b->status = PGR_ERR_NOMEM;
+    else
+        memset(p, 0, (count + 1) * size);
+    return p;
+}
+
+/* ---- Taking nodes over ----------------------------------------------------------------------- */
+
+static uint32_t hash_of(uint32_t op, uint32_t a, uint32_t b)
+{
+    uint64_t h = ((uint64_t)a << 32 | b) * UINT64_C(0x9e3779b97f4a7c15);
+    h = (h ^ h >> 29 ^ op) * UINT64_C(0xbf58476d1ce4e5b9);
+    return (uint32_t)(h >> 32);
+}
+
+static uint32_t new_value(builder *b, int op, uint32_t x, uint32_t y)
+{
+    const uint32_t id = b->value_count++;
+    b->values[id] = (value){.op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE};
+    return id;
+}
+
+/* The value op(x, y), the one that there is already if there is one. */
+static uint32_t share(builder *b, int op, uint32_t x, uint32_t y)
+{
+    if ((op == PGR_OP_ADD || op == PGR_OP_MUL) && x > y) {
+        const uint32_t swap = x;
+        x = y;
+        y = swap;
+    }
+    uint32_t at = hash_of((uint32_t)op, x, y) & b->table_mask;
+    for (; b->table[at] != 0; at = (at + 1) & b->table_mask) {
+        const value *const v = &b->values[b->table[at] - 1];
+        if (v->op == op && v->a == x && v->b == y)
+            return b->table[at] - 1;
+    }
+    const uint32_t id = new_value(b, op, x, y);
+    b->table[at] = id + 1;
+    return id;
+}
+
+/* A constant is a value of op CONST whose a is its number; equal bits are equal constants. */
+static uint32_t constant(builder *b, double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    const uint32_t id = share(b, PGR_OP_CONST, (uint32_t)bits, (uint32_t)(bits >> 32));
+    return id;
+}
+
+static bool constant_of(const builder *b, uint32_t id, double *number)
+{
+    const value *const v = &b->values[id];
+    const uint64_t bits = (uint64_t)v->b << 32 | v->a;
+    if (v->op != PGR_OP_CONST)
+        return false;
+    memcpy(number, &bits, sizeof *number);
+    return true;
+}
+
+static bool is_minus_zero(double x) { return x == 0.0 && signbit(x); }
+
+/* op(x, y), simplified as far as it stays the same number for every x and y. */
+static uint32_t simplify(builder *b, int op, uint32_t x, uint32_t y)
+{
+    double p = 0.0, q = 0.0, v;
+    const bool known_x = constant_of(b, x, &p), known_y = y != NONE && constant_of(b, y, &q);
+    if (known_x && (y == NONE || known_y) && ops_eval(op, p, q, &v) != PGR_ERR_OP)
+        return constant(b, v);
+    if (op == PGR_OP_DETACH)
+        return x;
+    if (op == PGR_OP_MUL && known_y && q == 1.0)
+        return x;
+    if (op == PGR_OP_MUL && known_x && p == 1.0)
+        return y;
+    if (op == PGR_OP_DIV && known_y && q == 1.0)
+        return x;
+    if (op == PGR_OP_ADD && known_y && is_minus_zero(q))
+        return x;
+    if (op == PGR_OP_ADD && known_x && is_minus_zero(p))
+        return y;
+    if (op == PGR_OP_SUB && known_y && q == 0.0 && !signbit(q))
+        return x;
+    if (op == PGR_OP_NEG && b->values[x].op == PGR_OP_NEG)
+        return b->values[x].a;
+    if (op == PGR_OP_POWC && known_y && q == 2.0)
+        return share(b, PGR_OP_MUL, x, x);
+    return share(b, op, x, y);
+}
+
+/* ---- Stages ------------------------------------------------------------------------------------ */
+
+static void place(builder *b, uint32_t id)
+{
+    value *const v = &b->values[id];
+    if (v->op == PGR_OP_CONST || v->op == PGR_OP_INPUT) {
+        v->stage = 0;
+        return;
+    }
+    if (v->op == PGR_OP_LANE) {
+        v->stage = 1; /* its group is set by who makes it */
+        return;
+    }
+    const value *const operands[] = {&b->values[v->a], v->b == NONE ? NULL : &b->values[v->b]};
+    uint16_t stage = 0, group = 0;
+    for (int i = 0; i < 2; i++) {
+        if (operands[i] == NULL)
+            continue;
+        if (operands[i]->group != 0) {
+            if (group != 0 && group != operands[i]->group)
+                b->status = PGR_ERR_OP;
+            group = operands[i]->group;
+        }
+        stage = operands[i]->stage > stage ? operands[i]->stage : stage;
+    }
+    if (group != 0)
+        stage |= 1; /* the next lane stage, from a uniform one */
+    if (stage == UINT16_MAX)
+        b->status = PGR_ERR_FULL;
+    v->stage = stage;
+    v->group = group;
+    if (v->op == PGR_OP_LANE_SUM) {
+        v->stage = (uint16_t)(stage + 1);
+        v->group = 0;
+    }
+}
+
+/* ---- Dots -------------------------------------------------------------------------------------- */
+
+static bool fusible_product(const builder *b, uint32_t id, uint16_t group)
+{
+    const value *const v = &b->values[id];
+    return v->op == PGR_OP_MUL && v->uses == 1 && v->output == NONE && v->group == group && v->chain == NONE;
+}
+
+static void add_term(builder *b, chain *c, uint32_t id, uint16_t group)
+{
+    link l = {id, NONE, NONE};
+    if (fusible_product(b, id, group)) {
+        value *const v = &b->values[id];
+        l = (link){v->a, v->b, NONE};
+        v->fused = 1;
+        c->products++;
+    }
+    const uint32_t at = b->link_count++;
+    b->links[at] = l;
+    if (c->count++ == 0)
+        c->first = at;
+    else
+        b->links[c->last].next = at;
+    c->last = at;
+}
+
+/* Whether the chain that ends at `id` can be taken on by a sum that uses it. */
+static bool extends(const builder *b, uint32_t id, uint16_t group)
+{
+    const value *const v = &b->values[id];
+    return v->chain != NONE && v->uses == 1 && v->output == NONE && v->group == group;
+}
+
+static void find_dots(builder *b)
+{
+    for (uint32_t id = 0; id < b->value_count; id++) {
+        value *const v = &b->values[id];
+        if (v->op != PGR_OP_ADD || !v->seen)
+            continue;
+        const bool left = extends(b, v->a, v->group), right = !left && extends(b, v->b, v->group);
+        const uint32_t before = left ? v->a : right ? v->b : NONE, term = right ? v->a : v->b;
+        if (before != NONE) {
+            v->chain = b->values[before].chain;
+            b->values[before].chain = NONE;
+            b->values[before].fused = 1;
+        } else {
+            v->chain = b->chain_count++;
+            chain *const c = &b->chains[v->chain];
+            *c = (chain){.init = NONE};
+            if (fusible_product(b, v->a, v->group))
+                add_term(b, c, v->a, v->group);
+            else
+                c->init = v->a;
+        }
+        add_term(b, &b->chains[v->chain], term, v->group);
+    }
+    for (uint32_t id = 0; id < b->value_count; id++) {
+        value *const v = &b->values[id];
+        if (v->op == PGR_OP_LANE_SUM && v->seen && b->values[v->a].group != 0 && fusible_product(b, v->a, b->values[v->a].group))
+            b->values[v->a].fused = 1;
+    }
+}
+
+/* ---- Instructions and slots ---------------------------------------------------------------------- */
+
+static void count_uses(builder *b, uint32_t id)
+{
+    /* Descending: values that are needed mark their operands. */
+    for (uint32_t i = id; i-- > 0;) {
+        value *const v = &b->values[i];
+        if (v->output != NONE)
+            v->seen = 1;
+        if (!v->seen || v->op == PGR_OP_CONST || v->op == PGR_OP_INPUT || v->op == PGR_OP_LANE)
+            continue;
+        b->values[v->a].seen = 1;
+        b->values[v->a].uses++;
+        if (v->b != NONE) {
+            b->values[v->b].seen = 1;
+            if (v->op != PGR_OP_LANE_SUM)
+                b->values[v->b].uses++;
+        }
+    }
+}
+
+/* Calls visit(b, operand) for each value that v's instruction reads. */
+#define FOR_OPERANDS(b, v, visit) \
+    do { \
+        const value *const v_ = (v); \
+        if (v_->op == PGR_OP_CONST || v_->op == PGR_OP_INPUT || v_->op == PGR_OP_LANE) { \
+        } else if (v_->chain != NONE) { \
+            const chain *const c_ = &(b)->chains[v_->chain]; \
+            if (c_->init != NONE) \
+                visit(c_->init); \
+            uint32_t at_ = c_->first; \
+            for (uint32_t k_ = 0; k_ < c_->count; k_++, at_ = (b)->links[at_].next) { \
+                visit((b)->links[at_].a); \
+                if ((b)->links[at_].b != NONE) \
+                    visit((b)->links[at_].b); \
+            } \
+        } else if (v_->op == PGR_OP_LANE_SUM && (b)->values[v_->a].fused && (b)->values[v_->a].op == PGR_OP_MUL) { \
+            visit((b)->values[v_->a].a); \
+            visit((b)->values[v_->a].b); \
+        } else { \
+            visit(v_->a); \
+            if (v_->b != NONE && v_->op != PGR_OP_LANE_SUM) \
+                visit(v_->b); \
+        } \
+    } while (0)
+
+static uint32_t slot_of(const builder *b, uint32_t id) { return id == NONE ? SLOT_NONE : b->values[id].slot; }
+
+/* Writes the operands of a dot and returns its number. A segment that works lanes out anew writes them again. */
+static uint32_t emit_dot(builder *b, const chain *c)
+{
+    pgr_program *const p = b->program;
+    uint32_t *const args = grow_array(b->tape, p->args, p->arg_count, 2 * c->count, sizeof *args);
+    program_dot *const dots = grow_array(b->tape, p->dots, p->dot_count, 1, sizeof *dots);
+    if (args != NULL)
+        p->args = args;
+    if (dots != NULL)
+        p->dots = dots;
+    if (args == NULL || dots == NULL) {
+        b->status = PGR_ERR_NOMEM;
+        return 0;
+    }
+    p->dots[p->dot_count] = (program_dot){p->arg_count, c->count};
+    uint32_t at = c->first;
+    for (uint32_t k = 0; k < c->count; k++, at = b->links[at].next) {
+        p->args[p->arg_count++] = slot_of(b, b->links[at].a);
+        p->args[p->arg_count++] = slot_of(b, b->links[at].b); /* SLOT_NONE: 1 */
+    }
+    return p->dot_count++;
+}
+
+/* An instruction's operands and what it is, from its value. */
+static instruction instruction_of(builder *b, uint32_t id)
+{
+    const value *const v = &b->values[id];
+    if (v->op == PGR_OP_LANE)
+        return (instruction){PROGRAM_LOAD, v->slot, v->a, 0};
+    if (v->chain != NONE) {
+        const chain *const c = &b->chains[v->chain];
+        if (c->count == 1 && c->products == 0)
+            return (instruction){PGR_OP_ADD, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
+        return (instruction){PROGRAM_DOT, v->slot, slot_of(b, c->init), emit_dot(b, c)};
+    }
+    if (v->op == PGR_OP_LANE_SUM) {
+        const value *const summed = &b->values[v->a];
+        if (summed->group == 0)
+            return (instruction){PROGRAM_COUNT, v->slot, summed->slot, 0};
+        if (summed->fused && summed->op == PGR_OP_MUL)
+            return (instruction){PROGRAM_LANE_DOT, v->slot, slot_of(b, summed->a), slot_of(b, summed->b)};
+        return (instruction){PROGRAM_LANE_SUM, v->slot, summed->slot, 0};
+    }
+    return (instruction){v->op, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
+}
+
+static void emit(builder *b, instruction made)
+{
+    pgr_program *const p = b->program;
+    instruction *const grown = grow_array(b->tape, p->instructions, p->instruction_count, 1, sizeof *grown);
+    if (grown == NULL) {
+        b->status = PGR_ERR_NOMEM;
+        return;
+    }
+    p->instructions = grown;
+    p->instructions[p->instruction_count++] = made;
+}
+
+static void end_segment(builder *b, uint32_t start, uint32_t group)
+{
+    pgr_program *const p = b->program;
+    if (b->status != PGR_OK || p->instruction_count == start)
+        return;
+    segment *const grown = grow_array(b->tape, p->segments, p->segment_count, 1, sizeof *grown);
+    if (grown == NULL) {
+        b->status = PGR_ERR_NOMEM;
+        return;
+    }
+    p->segments = grown;
+    p->segments[p->segment_count++] = (segment){start, p->instruction_count - start, group};
+}
+
+static bool is_lane_value(const builder *b, uint32_t id) { return b->values[id].group != 0; }
+
+/* The group whose lanes a sum adds up. */
+static uint16_t summed_group(const builder *b, const value *v)
+{
+    return is_lane_value(b, v->a) ? b->values[v->a].group : b->values[v->b].group;
+}
+
+static int by_number(const void *p, const void *q)
+{
+    const uint32_t x = *(const uint32_t *)p, y = *(const uint32_t *)q;
+    return (x > y) - (x < y);
+}
+
+/* Lists the lane values that the listed sums and outputs need, whatever their stage: a segment works them out anew,
+ * for between segments lanes are not kept. */
+static uint32_t close_list(builder *b, uint32_t count)
+{
+    uint32_t depth = 0;
+    for (uint32_t i = 0; i < count; i++)
+        b->stack[depth++] = b->list[i];
+    while (depth > 0) {
+        const uint32_t id = b->stack[--depth];
+#define LIST(operand) \
+    do { \
+        const uint32_t o_ = (operand); \
+        if (is_lane_value(b, o_) && !b->values[o_].listed) { \
+            b->values[o_].listed = 1; \
+            b->list[count++] = o_; \
+            b->stack[depth++] = o_; \
+        } \
+    } while (0)
+        FOR_OPERANDS(b, &b->values[id], LIST);
+    }
+    qsort(b->list, count, sizeof *b->list, by_number);
+    return count;
+}
+
+static void emit_lanes(builder *b, uint32_t count, uint16_t group)
+{
+    pgr_program *const p = b->program;
+    const uint32_t start = p->instruction_count;
+    uint32_t free_count = 0, slots = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        b->last_use[b->list[i]] = i;
+#define SET_LAST(operand) b->last_use[operand] = i
+        FOR_OPERANDS(b, &b->values[b->list[i]], SET_LAST);
+    }
+    for (uint32_t i = 0; i < count && b->status == PGR_OK; i++) {
+        const uint32_t id = b->list[i];
+        value *const v = &b->values[id];
+        instruction made = instruction_of(b, id);
+        /* Slots that are read for the last time come back first: every instruction reads a lane before it writes it. */
+#define GIVE_BACK(operand) \
+    do { \
+        value *const o_ = &b->values[operand]; \
+        if (o_->group != 0 && b->last_use[operand] == i && o_->slot != SLOT_NONE) { \
+            b->free_slots[free_count++] = o_->slot; \
+            o_->slot = SLOT_NONE; \
+        } \
+    } while (0)
+        FOR_OPERANDS(b, v, GIVE_BACK);
+        if (v->op != PGR_OP_LANE_SUM)
+            v->slot = made.out = free_count > 0 ? b->free_slots[--free_count] : SLOT_LANE | slots++;
+        emit(b, made);
+        for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
+            emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k});
+        if (v->group != 0 && b->last_use[id] == i) {
+            b->free_slots[free_count++] = v->slot;
+            v->slot = SLOT_NONE;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        b->values[b->list[i]].listed = 0;
+        if (is_lane_value(b, b->list[i]))
+            b->values[b->list[i]].slot = SLOT_NONE;
+    }
+    p->lane_slots = slots > p->lane_slots ? slots : p->lane_slots;
+    end_segment(b, start, (uint32_t)group - 1);
+}
+
+/* Constants and inputs have their slots from the start; sums over lanes are added up in theirs. */
+static void give_uniform_slots(builder *b)
+{
+    pgr_program *const p = b->program;
+    for (int round = 0; round < 3; round++)
+        for (uint32_t id = 0; id < b->value_count; id++) {
+            value *const v = &b->values[id];
+            const int kind = v->op == PGR_OP_CONST ? 0 : v->op == PGR_OP_INPUT ? 1 : 2;
+            if (kind != round || !v->seen || v->fused || v->group != 0)
+                continue;
+            v->slot = p->uniform_slots++;
+            if (kind == 0)
+                constant_of(b, id, &p->constants[p->constant_count++]);
+            else if (kind == 1)
+                p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, v->a};
+        }
+}
+
+static void emit_stages(builder *b, uint32_t group_count)
+{
+    uint16_t last = 0;
+    for (uint32_t id = 0; id < b->value_count; id++)
+        last = b->values[id].stage > last && b->values[id].seen ? b->values[id].stage : last;
+    /* Values by stage: a counting sort, in the order of their ids. */
+    uint32_t *const starts = grab(b, (size_t)last + 2, sizeof *starts), *const sorted = grab(b, b->value_count, sizeof *sorted);
+    if (b->status == PGR_OK) {
+        for (uint32_t id = 0; id < b->value_count; id++)
+            if (b->values[id].seen)
+                starts[b->values[id].stage + 1]++;
+        for (uint32_t stage = 0; stage <= last; stage++)
+            starts[stage + 1] += starts[stage];
+        for (uint32_t id = 0; id < b->value_count; id++)
+            if (b->values[id].seen)
+                sorted[starts[b->values[id].stage]++] = id; /* afterwards starts[stage] is where the next begins */
+    }
+    for (uint32_t stage = 0; stage <= last && b->status == PGR_OK; stage++) {
+        const uint32_t from = stage == 0 ? 0 : starts[stage - 1], to = starts[stage];
+        if (stage % 2 == 0) {
+            const uint32_t start = b->program->instruction_count;
+            for (uint32_t i = from; i < to && b->status == PGR_OK; i++) {
+                const value *const v = &b->values[sorted[i]];
+                if (!v->fused && v->op != PGR_OP_CONST && v->op != PGR_OP_INPUT && v->op != PGR_OP_LANE_SUM)
+                    emit(b, instruction_of(b, sorted[i]));
+            }
+            end_segment(b, start, UINT32_MAX);
+            continue;
+        }
+        const uint32_t after = stage < last ? starts[stage + 1] : to;
+        for (uint16_t group = 1; group <= group_count && b->status == PGR_OK; group++) {
+            uint32_t count = 0;
+            for (uint32_t i = from; i < after; i++) {
+                value *const v = &b->values[sorted[i]];
+                const bool sum = v->op == PGR_OP_LANE_SUM && v->stage == stage + 1 && summed_group(b, v) == group;
+                if (sum || (v->group == group && v->output != NONE)) {
+                    v->listed = 1;
+                    b->list[count++] = sorted[i];
+                }
+            }
+            if (count > 0)
+                emit_lanes(b, close_list(b, count), group);
+        }
+    }
+    tape_resize(b->tape, starts, 0);
+    tape_resize(b->tape, sorted, 0);
+}
+
+/* ---- From the tape ------------------------------------------------------------------------------- */
+
+/* Takes over one node, whose operands are taken over: `at` gives their values. */
+static uint32_t take_node(builder *b, pgr_id id, const uint32_t *at)
+{
+    const pgr_node *const node = &b->tape->nodes[id];
+    if ((node->flags & TAPE_UNKNOWN) == 0 && id < b->start) { /* from outside: read at every run */
+        pgr_id *const captures = grow_array(b->tape, b->program->captures, b->program->capture_count, 1, sizeof *captures);
+        if (captures == NULL) {
+            b->status = PGR_ERR_NOMEM;
+            return 0;
+        }
+        b->program->captures = captures;
+        captures[b->program->capture_count] = id;
+        return share(b, PGR_OP_INPUT, b->program->capture_count++, b->captures_array);
+    }
+    if (node->lhs == 0 && (node->flags & TAPE_UNKNOWN) == 0 && node->op != PGR_OP_CUSTOM)
+        return constant(b, node->data);
+    const uint64_t number = (node->flags & TAPE_UNKNOWN) != 0 && node->lhs == 0 ? (uint64_t)node->grad : 0;
+    if (node->op == PGR_OP_INPUT) {
+        return share(b, PGR_OP_INPUT, (uint32_t)number, (uint32_t)(number >> 32));
+    } else if (node->op == PGR_OP_LANE) {
+        const uint32_t made = share(b, PGR_OP_LANE, (uint32_t)number, (uint32_t)(number >> 32));
+        b->values[made].group = (uint16_t)((number >> 32) + 1);
+        return made;
+    } else if (node->op == PGR_OP_LANE_SUM) {
+        return new_value(b, PGR_OP_LANE_SUM, at[node->lhs], at[node->rhs]);
+    } else if (node->op == PGR_OP_CUSTOM || node->op == PGR_OP_PAIR) {
+        b->status = PGR_ERR_OP;
+        return 0;
+    } else {
+        return simplify(b, node->op, at[node->lhs], node->rhs == 0 ? NONE : at[node->rhs]);
+    }
+}
+
+static void take_nodes(builder *b, size_t output_count, const pgr_output *outputs)
+{
+    pgr_tape *const tape = b->tape;
+    pgr_id last = 0;
+    for (size_t i = 0; i < output_count; i++)
+        last = outputs[i].node > last ? outputs[i].node : last;
+    /* Needed ones, descending; their values, ascending. at[] is by id: 0 means not needed, before a value is there. */
+    uint32_t *const at = grab(b, (size_t)last + 1, sizeof *at);
+    uint32_t needed = 0;
+    if (b->status == PGR_OK) {
+        for (size_t i = 0; i < output_count; i++)
+            at[outputs[i].node] = 1;
+        for (pgr_id id = last; id > 0; id--) {
+            if (at[id] == 0)
+                continue;
+            needed++;
+            const pgr_node *const node = &tape->nodes[id];
+            if ((node->flags & TAPE_UNKNOWN) != 0 || id >= b->start)
+                at[node->lhs] = at[node->rhs] = 1;
+        }
+    }
+    b->program->nodes = needed;
+    uint32_t size = 16;
+    while (size < 2 * needed + 16)
+        size *= 2;
+    b->table_mask = size - 1;
+    b->table = grab(b, size, sizeof *b->table);
+    /* A node makes one value, and at most one constant besides. */
+    b->values = grab(b, 2 * (size_t)needed + 2, sizeof *b->values);
+    for (pgr_id id = 1; id <= last && b->status == PGR_OK; id++)
+        if (at[id] != 0) {
+            const uint32_t before = b->value_count;
+            at[id] = take_node(b, id, at);
+            for (uint32_t made = before; made < b->value_count && b->status == PGR_OK; made++)
+                place(b, made);
+        }
+    for (size_t i = 0; i < output_count && b->status == PGR_OK; i++) {
+        value *const v = &b->values[at[outputs[i].node]];
+        b->program->outputs[i].node = at[outputs[i].node];
+        b->next_output[i] = v->output;
+        v->output = (uint32_t)i;
+    }
+    tape_resize(tape, at, 0);
+}
+
+static void take_groups(builder *b, size_t group_count, const pgr_lane_group *groups)
+{
+    pgr_program *const p = b->program;
+    size_t inputs = 0;
+    for (size_t g = 0; g < group_count; g++)
+        inputs += groups[g].input_count;
+    p->lane_inputs = grab(b, inputs, sizeof *p->lane_inputs);
+    p->group_first_input = grab(b, group_count + 1, sizeof *p->group_first_input);
+    p->group_lanes = grab(b, group_count, sizeof *p->group_lanes);
+    if (b->status != PGR_OK)
+        return;
+    for (size_t g = 0; g < group_count; g++) {
+        p->group_lanes[g] = groups[g].lanes;
+        p->group_first_input[g + 1] = p->group_first_input[g] + groups[g].input_count;
+        for (uint32_t i = 0; i < groups[g].input_count; i++)
+            p->lane_inputs[p->group_first_input[g] + i] = groups[g].inputs[i];
+    }
+    p->group_count = (uint32_t)group_count;
+}
+
+pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
+                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out)
+{
+    if (group_count >= UINT16_MAX || output_count >= UINT32_MAX / 2)
+        return PGR_ERR_FULL;
+    builder builder_ = {.tape = tape, .start = start, .captures_array = captures_array};
+    builder *const b = &builder_;
+    pgr_program *const p = b->program = tape_resize(tape, NULL, sizeof *p);
+    if (p == NULL)
+        return PGR_ERR_NOMEM;
+    *p = (pgr_program){.allocator = tape->allocator};
+    p->outputs = grab(b, output_count, sizeof *p->outputs);
+    b->next_output = grab(b, output_count, sizeof *b->next_output);
+    take_groups(b, group_count, groups);
+    if (b->status == PGR_OK) {
+        p->output_count = (uint32_t)output_count;
+        if (output_count > 0)
+            memcpy(p->outputs, outputs, output_count * sizeof *outputs);
+        take_nodes(b, output_count, outputs);
+    }
+    if (b->status == PGR_OK) {
+        count_uses(b, b->value_count);
+        b->links = grab(b, b->value_count, sizeof *b->links * 2);
+        b->chains = grab(b, b->value_count, sizeof *b->chains);
+    }
+    if (b->status == PGR_OK)
+        find_dots(b);
+    b->list = grab(b, b->value_count, sizeof *b->list);
+    b->stack = grab(b, b->value_count, sizeof *b->stack);
+    b->last_use = grab(b, b->value_count, sizeof *b->last_use);
+    b->free_slots = grab(b, b->value_count, sizeof *b->free_slots);
+    p->constants = grab(b, b->value_count, sizeof *p->constants);
+    p->inputs = grab(b, b->value_count, sizeof *p->inputs);
+    if (b->status == PGR_OK) {
+        give_uniform_slots(b);
+        emit_stages(b, (uint32_t)group_count);
+    }
+    for (size_t i = 0; i < output_count && b->status == PGR_OK; i++)
+        p->outputs[i].node = is_lane_value(b, p->outputs[i].node) ? SLOT_LANE : b->values[p->outputs[i].node].slot;
+    void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots};
+    for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
+        tape_resize(tape, scratch[i], 0);
+    if (b->status != PGR_OK) {
+        pgr_program_free(p);
+        return b->status;
+    }
+    *out = p;
+    return PGR_OK;
+}
+
+void pgr_program_free(pgr_program *program)
+{
+    if (program == NULL)
+        return;
+    const pgr_allocator a = program->allocator;
+    void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
+                            program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
+                            program->group_lanes, program->captures};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        a.resize(a.ctx, arrays[i], 0);
+    a.resize(a.ctx, program, 0);
+}
+
+size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
+{
+    *ids = program->captures;
+    return program->capture_count;
+}

@@ -1,0 +1,316 @@
+/* derive.c: derivatives as further nodes of the same tape.
+ *
+ * A recorded function's graph is turned into that of its vector-Jacobian or Jacobian-vector product by
+ * recording, for each node, the nodes of its partial derivatives, which the table's own expressions spell out.
+ * What comes out is a graph like any other: it can be derived again, and it is built into a program like
+ * what it came from. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
+#include "tape.h"
+
+#include <string.h>
+
+typedef struct {
+    pgr_tape *tape;
+    pgr_status status; /* the first failure; everything after it is 0 */
+    pgr_id zero, one;  /* constants, 0 until they are wanted */
+} emitter;
+
+static pgr_id number(emitter *e, double value)
+{
+    pgr_id id = 0;
+    if (e->status == PGR_OK)
+        e->status = pgr_constant(e->tape, value, &id);
+    return id;
+}
+
+static pgr_id zero(emitter *e) { return e->zero != 0 ? e->zero : (e->zero = number(e, 0.0)); }
+static pgr_id one(emitter *e) { return e->one != 0 ? e->one : (e->one = number(e, 1.0)); }
+
+static bool is_number(const emitter *e, pgr_id id, double value)
+{
+    const pgr_node *const node = &e->tape->nodes[id];
+    return node->op == PGR_OP_CONST && node->data == value;
+}
+
+/* Records op(a, b), but for what is plain from its operands. */
+static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
+{
+    if (e->status != PGR_OK)
+        return 0;
+    if (op == PGR_OP_MUL && (is_number(e, a, 1.0) || is_number(e, b, 0.0)))
+        return b;
+    if ((op == PGR_OP_MUL && (is_number(e, b, 1.0) || is_number(e, a, 0.0))) ||
+        ((op == PGR_OP_ADD || op == PGR_OP_SUB) && is_number(e, b, 0.0)))
+        return a;
+    if (op == PGR_OP_ADD && is_number(e, a, 0.0))
+        return b;
+    if (op == PGR_OP_MUL && is_number(e, b, -1.0))
+        return emit(e, PGR_OP_NEG, a, 0);
+    if (op == PGR_OP_NEG && e->tape->nodes[a].op == PGR_OP_CONST)
+        return number(e, -e->tape->nodes[a].data);
+    pgr_id id = 0;
+    if (op == PGR_OP_LANE_SUM) {
+        e->status = pgr_lane_sum(e->tape, a, b, &id);
+        return id;
+    }
+    e->status = pgr__make_room(e->tape, 1);
+    if (e->status != PGR_OK)
+        return 0;
+    /* Outside its domain too: a program follows IEEE 754. */
+    double v = NAN;
+    if (tape_is_known(e->tape, op, a, b))
+        ops_eval(op, e->tape->nodes[a].data, e->tape->nodes[b].data, &v);
+    return tape_append(e->tape, op, v, a, b);
+}
+
+/* ---- The words of the table's derivatives, as nodes --------------------------------------------- */
+
+#define NUMBER_(x)       number(e, x)
+#define ZERO             zero(e)
+#define ONE              one(e)
+#define HALF             number(e, 0.5)
+#define ADD_(x, y)       emit(e, PGR_OP_ADD, x, y)
+#define SUB_(x, y)       emit(e, PGR_OP_SUB, x, y)
+#define MUL_(x, y)       emit(e, PGR_OP_MUL, x, y)
+#define DIV_(x, y)       emit(e, PGR_OP_DIV, x, y)
+#define NEG_(x)          emit(e, PGR_OP_NEG, x, 0)
+#define EXP_(x)          emit(e, PGR_OP_EXP, x, 0)
+#define SQRT_(x)         emit(e, PGR_OP_SQRT, x, 0)
+#define SIN_(x)          emit(e, PGR_OP_SIN, x, 0)
+#define COS_(x)          emit(e, PGR_OP_COS, x, 0)
+#define SINH_(x)         emit(e, PGR_OP_SINH, x, 0)
+#define COSH_(x)         emit(e, PGR_OP_COSH, x, 0)
+#define SIGMOID_(x)      emit(e, PGR_OP_SIGMOID, x, 0)
+#define SIGN_(x)         emit(e, PGR_OP_SIGN, x, 0)
+#define LESS_(x, y)      emit(e, PGR_OP_LESS, x, y)
+#define PICK_(c, x)      emit(e, PGR_OP_PICK, c, x)
+#define SLOPE_(a, b)     ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a)))
+#define WINS_(a, b)      MUL_(HALF, ADD_(ONE, SIGN_(SUB_(a, b))))
+#define UNIT_(p, a, b)   unit(e, p, a, b)
+#define POW_DA_(a, b)    pow_da(e, a, b)
+#define POW_DB_(a, b, v) pow_db(e, a, b, v)
+
+static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
+{
+    const pgr_id r = emit(e, PGR_OP_HYPOT, a, b);
+    return PICK_(r, DIV_(DIV_(p, r), r));
+}
+
+static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
+{
+    if (e->status != PGR_OK)
+        return 0;
+    if (e->tape->nodes[b].op != PGR_OP_CONST)
+        return PICK_(b, MUL_(b, emit(e, PGR_OP_POW, a, SUB_(b, ONE))));
+    const double exponent = e->tape->nodes[b].data;
+    if (exponent == 0.0)
+        return ZERO;
+    if (exponent == 1.0)
+        return ONE;
+    return MUL_(b, exponent == 2.0 ? a : emit(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
+}
+
+/* 0 where a is 0 and b >= 0, as pgr_pow_db. */
+static pgr_id pow_db(emitter *e, pgr_id a, pgr_id b, pgr_id v)
+{
+    const pgr_id size = emit(e, PGR_OP_ABS, a, 0);
+    const pgr_id counts = ADD_(size, LESS_(b, ZERO));
+    return PICK_(counts, MUL_(v, emit(e, PGR_OP_LOG, a, 0)));
+}
+
+typedef struct {
+    pgr_id da, db; /* 0: none */
+} id_pair;
+
+/* Only what is wanted is recorded: a gradient to a constant exponent, say, would be for nobody. */
+#define EMIT_UNARY(da, db)  (id_pair){want_a ? (da) : 0, 0}
+#define EMIT_BINARY(da, db) (id_pair){want_a ? (da) : 0, want_b ? (db) : 0}
+#define EMIT_PARAM(da, db)  (id_pair){want_a ? (da) : 0, 0}
+#define EMIT_CUT(da, db)    (id_pair){0, 0}
+
+static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
+{
+    const pgr_node node = e->tape->nodes[v];
+    const pgr_id a = node.lhs, b = node.rhs;
+    (void)a, (void)b, (void)want_b;
+    switch (node.op) {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    case PGR_OP_##ID: \
+        return EMIT_##KIND(da, db);
+        PGR_OPS(X)
+#undef X
+    case PGR_OP_LANE_SUM:
+        return (id_pair){want_a ? one(e) : 0, 0};
+    default:
+        return (id_pair){0, 0};
+    }
+}
+
+/* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
+
+/* What is known of the nodes from `first` on, up to the last root. */
+typedef struct {
+    pgr_id first;
+    size_t count;
+    uint8_t *active; /* depends on what is derived by */
+    pgr_id *adjoint;
+    pgr_id *lane_adjoint; /* what lanes give to a node that is none, each for itself .. */
+    pgr_id *witness;      /* .. and one of those lanes */
+    uint32_t *group;      /* of lanes: 0 for none, OUTER for those from before the sheet, which are all of one */
+} sheet;
+
+#define OUTER UINT32_MAX
+
+static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
+static bool in_sheet(const sheet *s, pgr_id id) { return id >= s->first && id - s->first < s->count; }
+static bool is_active(const sheet *s, pgr_id id) { return in_sheet(s, id) && s->active[id - s->first] != 0; }
+
+static void free_sheet(pgr_tape *tape, sheet *s)
+{
+    tape_resize(tape, s->active, 0);
+    tape_resize(tape, s->adjoint, 0);
+    tape_resize(tape, s->lane_adjoint, 0);
+    tape_resize(tape, s->witness, 0);
+    tape_resize(tape, s->group, 0);
+}
+
+/* Those of its operands are known. */
+static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
+{
+    const pgr_node *const node = &tape->nodes[id];
+    if (!is_lane(tape, id))
+        return 0;
+    if (node->op == PGR_OP_LANE)
+        return (uint32_t)((uint64_t)node->grad >> 32) + 1;
+    const pgr_id lane = is_lane(tape, node->lhs) ? node->lhs : node->rhs;
+    return in_sheet(s, lane) ? s->group[lane - s->first] : OUTER;
+}
+
+static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count, const pgr_id *roots)
+{
+    pgr_id first = UINT32_MAX, last = 0;
+    for (size_t i = 0; i < wrt_count; i++)
+        first = wrt[i] < first ? wrt[i] : first;
+    for (size_t i = 0; i < root_count; i++)
+        last = roots[i] > last ? roots[i] : last;
+    *s = (sheet){.first = first, .count = last >= first ? (size_t)last - first + 1 : 0};
+    s->active = tape_resize(tape, NULL, s->count + 1);
+    s->adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->adjoint);
+    s->lane_adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->lane_adjoint);
+    s->witness = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->witness);
+    s->group = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->group);
+    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
+        free_sheet(tape, s);
+        return false;
+    }
+    memset(s->active, 0, s->count);
+    memset(s->adjoint, 0, s->count * sizeof *s->adjoint);
+    memset(s->lane_adjoint, 0, s->count * sizeof *s->lane_adjoint);
+    for (size_t i = 0; i < wrt_count; i++)
+        if (in_sheet(s, wrt[i]))
+            s->active[wrt[i] - first] = 1;
+    for (size_t i = 0; i < s->count; i++) {
+        const pgr_node *const node = &tape->nodes[first + i];
+        if (node->op != PGR_OP_DETACH && (is_active(s, node->lhs) || is_active(s, node->rhs)))
+            s->active[i] = 1;
+        s->group[i] = group_of(tape, s, first + (pgr_id)i);
+    }
+    return true;
+}
+
+static void gather_lanes(emitter *e, sheet *s, size_t i)
+{
+    if (s->lane_adjoint[i] == 0)
+        return;
+    const pgr_id sum = emit(e, PGR_OP_LANE_SUM, s->lane_adjoint[i], s->witness[i]);
+    s->lane_adjoint[i] = 0;
+    s->adjoint[i] = s->adjoint[i] == 0 ? sum : emit(e, PGR_OP_ADD, s->adjoint[i], sum);
+}
+
+/* Adds to what `to` has been given. What `from`, a lane, gives to a node that is none counts once a lane. */
+static void give(emitter *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
+{
+    if (e->status != PGR_OK)
+        return;
+    const size_t i = to - s->first;
+    const bool by_lane = is_lane(e->tape, from) && !is_lane(e->tape, to);
+    if (by_lane && s->lane_adjoint[i] != 0 && s->group[s->witness[i] - s->first] != s->group[from - s->first])
+        gather_lanes(e, s, i);
+    pgr_id *const sum = by_lane ? &s->lane_adjoint[i] : &s->adjoint[i];
+    *sum = *sum == 0 ? adjoint : emit(e, PGR_OP_ADD, *sum, adjoint);
+    if (by_lane)
+        s->witness[i] = from;
+}
+
+pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const pgr_id *seeds, size_t wrt_count,
+                   const pgr_id *wrt, pgr_id *out)
+{
+    emitter e = {.tape = tape};
+    sheet s;
+    const uint32_t before = tape->size;
+    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
+        return PGR_ERR_NOMEM;
+    for (size_t i = 0; i < root_count; i++)
+        if (is_active(&s, roots[i]))
+            give(&e, &s, roots[i], roots[i], seeds[i]);
+    for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
+        if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
+            continue;
+        gather_lanes(&e, &s, i);
+        const pgr_id id = s.first + (pgr_id)i, g = s.adjoint[i];
+        const pgr_node node = tape->nodes[id];
+        const bool want_a = is_active(&s, node.lhs), want_b = is_active(&s, node.rhs);
+        if (!want_a && !want_b)
+            continue;
+        const id_pair p = emit_partials(&e, id, want_a, want_b);
+        if (p.da != 0 && !is_number(&e, p.da, 0.0))
+            give(&e, &s, id, node.lhs, emit(&e, PGR_OP_MUL, g, p.da));
+        if (p.db != 0 && !is_number(&e, p.db, 0.0))
+            give(&e, &s, id, node.rhs, emit(&e, PGR_OP_MUL, g, p.db));
+    }
+    for (size_t i = 0; i < wrt_count && e.status == PGR_OK; i++) {
+        const pgr_id g = in_sheet(&s, wrt[i]) ? s.adjoint[wrt[i] - s.first] : 0;
+        out[i] = g != 0 ? g : zero(&e);
+    }
+    free_sheet(tape, &s);
+    if (e.status != PGR_OK)
+        tape->size = before;
+    return e.status;
+}
+
+pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
+                   const pgr_id *roots, pgr_id *out)
+{
+    emitter e = {.tape = tape};
+    sheet s;
+    const uint32_t before = tape->size;
+    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
+        return PGR_ERR_NOMEM;
+    for (size_t i = 0; i < wrt_count; i++)
+        if (in_sheet(&s, wrt[i]))
+            give(&e, &s, wrt[i], wrt[i], tangents[i]);
+    for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
+        const pgr_id id = s.first + (pgr_id)i;
+        const pgr_node node = tape->nodes[id];
+        const pgr_id ta = is_active(&s, node.lhs) ? s.adjoint[node.lhs - s.first] : 0;
+        const pgr_id tb = is_active(&s, node.rhs) ? s.adjoint[node.rhs - s.first] : 0;
+        if (!s.active[i] || (ta == 0 && tb == 0))
+            continue;
+        if (node.op == PGR_OP_LANE_SUM) {
+            give(&e, &s, id, id, emit(&e, PGR_OP_LANE_SUM, ta, node.rhs));
+            continue;
+        }
+        const id_pair p = emit_partials(&e, id, ta != 0, tb != 0);
+        if (p.da != 0 && ta != 0 && !is_number(&e, p.da, 0.0))
+            give(&e, &s, id, id, emit(&e, PGR_OP_MUL, ta, p.da));
+        if (p.db != 0 && tb != 0 && !is_number(&e, p.db, 0.0))
+            give(&e, &s, id, id, emit(&e, PGR_OP_MUL, tb, p.db));
+    }
+    for (size_t i = 0; i < root_count && e.status == PGR_OK; i++) {
+        const pgr_id t = in_sheet(&s, roots[i]) ? s.adjoint[roots[i] - s.first] : 0;
+        out[i] = t != 0 ? t : zero(&e);
+    }
+    free_sheet(tape, &s);
+    if (e.status != PGR_OK)
+        tape->size = before;
+    return e.status;
+}

@@ -1,0 +1,62 @@
+/* program.h: a recorded function as a flat list of instructions over slots.
+ *
+ * Slots hold numbers: uniform ones a single number, lane ones a block of them, one for each of some lanes of a
+ * vmap. A program is a list of segments, run in order: uniform ones once, lane ones block after block. What
+ * a lane segment sums over its lanes goes to uniform slots, for segments after it. */
+#ifndef PGR_INTERNAL_PROGRAM_H
+#define PGR_INTERNAL_PROGRAM_H
+
+#include "tape.h"
+
+/* Instructions besides those of the table. */
+enum {
+    PROGRAM_DOT = PGR_OP_COUNT, /* out = [a] + args[b][0] * args[b][1] + ...: see program_dot */
+    PROGRAM_LANE_SUM,           /* out += sum over lanes of a */
+    PROGRAM_LANE_DOT,           /* out += sum over lanes of a * b */
+    PROGRAM_COUNT,              /* out = number of lanes * a: a sum over lanes of what is the same in all */
+    PROGRAM_LOAD,               /* lane input number a */
+    PROGRAM_STORE               /* a, to output number b */
+};
+
+/* A slot's index; lane slots carry this bit, uniform ones do not. */
+#define SLOT_LANE UINT32_C(0x80000000)
+#define SLOT_NONE UINT32_C(0x7fffffff)
+
+typedef struct {
+    uint32_t op, out, a, b;
+} instruction;
+
+/* The operands of a dot: args[first] .. args[first + 2 * count - 1], in pairs. */
+typedef struct {
+    uint32_t first, count;
+} program_dot;
+
+typedef struct {
+    uint32_t first, count; /* of its instructions */
+    uint32_t group;        /* of lanes; UINT32_MAX: uniform */
+} segment;
+
+typedef struct {
+    uint32_t slot, array;
+    uint64_t offset;
+} uniform_input;
+
+struct pgr_program {
+    instruction *instructions;
+    uint32_t *args;
+    program_dot *dots;
+    segment *segments;
+    double *constants; /* of the first uniform slots */
+    uniform_input *inputs;
+    pgr_output *outputs; /* `node` is a slot */
+    pgr_lane_input *lane_inputs;
+    uint32_t *group_first_input; /* of lane_inputs, by group; one more than there are groups */
+    uint64_t *group_lanes;
+    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, group_count;
+    uint32_t uniform_slots, lane_slots, nodes;
+    pgr_id *captures;
+    uint32_t capture_count;
+    pgr_allocator allocator;
+};
+
+#endif
