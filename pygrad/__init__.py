@@ -1,6 +1,7 @@
 """pygrad: reverse-mode automatic differentiation of scalar Python code.
 
-micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn import MLP`.
+micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn import MLP`. Recorded functions, named
+as in JAX: `from pygrad import grad, jit, vmap`.
 """
 
 from importlib.metadata import version
@@ -15,6 +16,43 @@ if find_spec("pygrad._pgr") is None:
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
+from pygrad.math import clip, maximum, minimum, where
+from pygrad.transforms import (
+    RecordingError,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jit,
+    jvp,
+    leaves,
+    value_and_grad,
+    vjp,
+    vmap,
+)
 
-__all__ = ["Value", "collect", "custom_op", "dot", "draw_dot", "tape_stats", "trace"]
+__all__ = [
+    "RecordingError",
+    "Value",
+    "clip",
+    "collect",
+    "custom_op",
+    "dot",
+    "draw_dot",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jit",
+    "jvp",
+    "leaves",
+    "maximum",
+    "minimum",
+    "tape_stats",
+    "trace",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+    "where",
+]
 __version__ = version("pygrad")

@@ -1,0 +1,96 @@
+"""Functions like those of Python's `math`, of numbers, Values and arrays of them, and those for recorded functions.
+
+Each row of csrc/pgr_ops.h that is not an operator is here by its name (exp, log, sqrt, tanh, relu, hypot, ...). On
+numbers they give Values. `where`, `maximum`, `minimum` and `clip` stand for branches where a value is not known
+yet.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable
+
+from pygrad._pgr import ffi, lib
+from pygrad.engine import Value
+
+__all__ = ["clip", "maximum", "minimum", "where"]
+
+
+def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
+    """`function` of Values, elementwise where an argument is an array."""
+    if "numpy" in sys.modules:
+        np = sys.modules["numpy"]
+        if any(hasattr(x, "__array__") and getattr(x, "ndim", 0) > 0 for x in args):
+            return np.frompyfunc(function, len(args), 1)(*(np.asarray(x, dtype=object) for x in args))
+    return function(*args)
+
+
+def _value(x: Any) -> Value:
+    return x if isinstance(x, Value) else Value(x)
+
+
+def _function(name: str, kind: int, doc: str) -> Callable[..., Any]:
+    if kind == lib.PGR_KIND_BINARY:
+
+        def binary(a: Any, b: Any, /) -> Any:
+            return _elementwise(lambda x, y: getattr(_value(x), name)(y), a, b)
+
+        made: Callable[..., Any] = binary
+    elif kind == lib.PGR_KIND_PARAM:
+
+        def with_param(a: Any, /, *param: float) -> Any:
+            return _elementwise(lambda x: getattr(_value(x), name)(*param), a)
+
+        made = with_param
+    else:
+
+        def unary(a: Any, /) -> Any:
+            return _elementwise(lambda x: getattr(_value(x), name)(), a)
+
+        made = unary
+    made.__name__ = made.__qualname__ = name
+    made.__doc__ = doc
+    return made
+
+
+def _define() -> None:
+    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "less"}
+    for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()):
+        row = lib.pgr_op_row(op)
+        name = ffi.string(row.name).decode()
+        if name not in hidden:
+            globals()[name] = _function(name, row.kind, ffi.string(row.doc).decode())
+            __all__.append(name)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """`a` where the condition holds, else `b`; elementwise on arrays.
+
+    A condition is what a comparison gives: a bool, or, while a function is recorded, a Value that is 1 or 0. Both
+    a and b are worked out; a gradient of nan or inf on the side not taken is lost, but for 0 * inf inside it.
+    """
+
+    def choose(c: Any, x: Any, y: Any) -> Any:
+        if isinstance(c, Value):
+            return c.pick(x) + (1.0 - c).pick(y)
+        return x if c else y
+
+    return _elementwise(choose, condition, a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of a and b, elementwise on arrays; equal ones share the gradient."""
+    return _elementwise(lambda x, y: _value(x).max(y), a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of a and b, elementwise on arrays; equal ones share the gradient."""
+    return _elementwise(lambda x, y: _value(x).min(y), a, b)
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """`x`, but no less than `low` and no more than `high`."""
+    return minimum(maximum(x, low), high)
+
+
+_define()
