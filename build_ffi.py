@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent
 CSRC = Path("csrc")  # setuptools wants paths relative to setup.py
 CPYTHON = platform.python_implementation() == "CPython"
 
-CPYTHON_ONLY = {"pyoperand.c", "pyties.c"}
+CPYTHON_ONLY = {"pyoperand.c", "pyprogram.c", "pyties.c"}
 CALLED_FROM_C = """
 extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_id id);
 """

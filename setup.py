@@ -20,6 +20,9 @@ lib: Any
 Number = Union[SupportsFloat, SupportsIndex]
 
 def _adopt(value_type: type[Value], notes: dict[int, dict[str, Any]], fail: Any, reject: Any, unknown: Any) -> None: ...
+def _run(
+    program: int, numbers: tuple[float, ...], arrays: tuple[Any, ...], results: tuple[Any, ...], count: int, /
+) -> tuple[float, ...]: ...
 def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = ..., /) -> Value: ...
 
 class Operand:

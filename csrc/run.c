@@ -19,7 +19,7 @@ typedef struct {
     size_t count, padded;    /* lanes; up to a multiple of LANE_CHUNK */
 } block;
 
-enum { LANE_CHUNK = 32, LANE_BLOCK = 256 };
+enum { LANE_CHUNK = 8, LANE_BLOCK = 256 };
 
 #if defined(__GNUC__)
 #pragma GCC optimize("fp-contract=fast") /* lanes may fuse a multiply and an add */

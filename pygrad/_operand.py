@@ -403,3 +403,22 @@ def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
         for handle in constants:
             lib.pgr_h_release(tape, handle, 0)
     return Operand._of(result)
+
+
+def _run(
+    program: int, numbers: tuple[float, ...], arrays: tuple[Any, ...], results: tuple[Any, ...], count: int
+) -> tuple[float, ...]:
+    """Run the program at an address: see csrc/pyprogram.c, whose twin this is."""
+    if any(array.dtype.char != "d" for array in arrays):
+        raise TypeError("a program's arrays are C-contiguous float64")
+    first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)
+    ins = [ffi.from_buffer("double[]", array) if array.size else ffi.NULL for array in arrays]
+    outs = [ffi.from_buffer("double[]", array, require_writable=True) if array.size else ffi.NULL for array in results]
+    check(
+        lib.pgr_program_run(
+            ffi.cast("pgr_program *", program),
+            ffi.new("double *[]", [first, *ins]),
+            ffi.new("double *[]", [out, *outs]),
+        )
+    )
+    return tuple(out)

@@ -21,7 +21,7 @@ from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Operand, Value
+from pygrad.engine import TAPE, Operand, Value, _run
 
 __all__ = [
     "Function",
@@ -55,6 +55,15 @@ def _is_array(x: Any) -> bool:
     return np is not None and (isinstance(x, (np.ndarray, _Input)))
 
 
+def _as_float64(x: Any) -> Any:
+    """The array itself where it is laid out as programs read it, else a copy."""
+    return _numpy().ascontiguousarray(x, dtype="d")
+
+
+def _empty(shape: tuple[int, ...]) -> Any:
+    return _numpy().empty(shape)
+
+
 # ---- Structures ----------------------------------------------------------------------------------
 
 # A structure is described by nested tuples: 'scalar', ('array', shape), ('list', ...), ('tuple', ...),
@@ -69,6 +78,9 @@ def _describe(x: Any, out: list[Any]) -> Any:
         return "scalar"
     if kind is list or kind is tuple:
         return (kind.__name__, *[_describe(y, out) for y in x])
+    if kind.__name__ == "ndarray" and x.ndim:
+        out.append(x)
+        return ("array", x.shape)
     if kind is dict:
         keys = sorted(x, key=str)
         return ("dict", tuple(keys), *[_describe(x[key], out) for key in keys])
@@ -368,7 +380,12 @@ class Program:
         self._constants = recording.constants
         self._arrays = recording.arrays
         self._scalars_in = sum(place is None for place in inputs)
-        self._plain = self._arrays == 2 and not self._captured and array == 1
+        self._address = int(ffi.cast("uintptr_t", self._c))
+        self._shapes = [shape for shape in self._out_shapes if shape is not None]
+        # Whether numbers go in and a number, or a tuple of them, comes out, as they are.
+        self._numbers_only = not self._captured and not self._constants and not self._shapes
+        self._one = self._structure == "scalar"
+        self._flat = self._structure == ("tuple", *["scalar"] * (len(self._structure) - 1))
 
     @property
     def stats(self) -> ProgramStats:
@@ -383,47 +400,34 @@ class Program:
 
     def run(self, args: Sequence[Any]) -> Any:
         """The result for the arguments' scalars and arrays, in order."""
-        if self._plain:  # nothing but scalars
-            scalars = ffi.new("double[]", args)
-            out = ffi.new("double[]", self._scalars_out)
-            check(lib.pgr_program_run(self._c, ffi.new("double *[]", [scalars]), ffi.new("double *[]", [out])))
-            return _rebuild(self._structure, iter(out))
-        np: Any = _numpy() if self._arrays > 2 or any(shape is not None for shape in self._out_shapes) else None
-        pointers = ffi.new("double *[]", self._arrays)
-        alive: list[Any] = []
-        scalar_list = []
-        for place, x in zip(self._inputs, args):
-            if place is None:
-                scalar_list.append(x)
-            else:
-                buffer = ffi.from_buffer("double[]", np.ascontiguousarray(x, dtype=np.float64))
-                alive.append(buffer)
-                pointers[place] = buffer
-        scalars = ffi.new("double[]", scalar_list)
-        pointers[0] = scalars
-        for number, constant in self._constants.items():
-            buffer = ffi.from_buffer("double[]", constant)
-            alive.append(buffer)
-            pointers[number] = buffer
+        numbers = tuple([x for place, x in zip(self._inputs, args) if place is None])
+        arrays = [x for place, x in zip(self._inputs, args) if place is not None]
+        if self._constants:
+            arrays += [constant for _, constant in sorted(self._constants.items())]
         if self._captured:
-            captured = ffi.new("double[]", len(self._captured))
-            check(lib.pgr_h_read(TAPE, len(self._captured), self._captured_handles, captured))
-            pointers[self._captures_array] = captured
-        results = [None if shape is None else np.empty(shape) for shape in self._out_shapes]
-        out = ffi.new("double[]", self._scalars_out)
-        outs = ffi.new("double *[]", 1 + sum(result is not None for result in results))
-        outs[0] = out
-        number = 1
-        for result in results:
-            if result is not None:
-                if result.size:
-                    buffer = ffi.from_buffer("double[]", result)
-                    alive.append(buffer)
-                    outs[number] = buffer
-                number += 1
-        check(lib.pgr_program_run(self._c, pointers, outs))
-        scalars_out = iter(out)
-        return _rebuild(self._structure, iter([next(scalars_out) if result is None else result for result in results]))
+            arrays.append(_numpy().frombuffer(self._read_captured(), dtype="d"))
+        results = tuple([_empty(shape) for shape in self._shapes])
+        try:
+            out = iter(_run(self._address, numbers, tuple(arrays), results, self._scalars_out))
+        except (BufferError, TypeError, ValueError):  # not laid out as programs read them
+            arrays = [_as_float64(x) for x in arrays]
+            out = iter(_run(self._address, numbers, tuple(arrays), results, self._scalars_out))
+        if self._one:
+            return next(out)
+        array = iter(results)
+        return _rebuild(self._structure, iter([next(out if shape is None else array) for shape in self._out_shapes]))
+
+    def run_numbers(self, args: tuple[float, ...]) -> Any:
+        """The same where all arguments are floats."""
+        if not self._numbers_only:
+            return self.run(args)
+        out = _run(self._address, args, (), (), self._scalars_out)
+        return out[0] if self._one else out if self._flat else _rebuild(self._structure, iter(out))
+
+    def _read_captured(self) -> Any:
+        captured = ffi.new("double[]", len(self._captured))
+        check(lib.pgr_h_read(TAPE, len(self._captured), self._captured_handles, captured))
+        return ffi.buffer(captured)
 
 
 def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
@@ -471,10 +475,12 @@ class Function:
     def __repr__(self) -> str:
         return f"{self._name}({getattr(self.__wrapped__, '__name__', self.__wrapped__)})"  # type: ignore[attr-defined]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            raise TypeError(f"{self!r} takes its arguments by position, not as {', '.join(keywords)}=")
         program = self._by_count.get(len(args))
-        if program is not None and all(type(x) is float for x in args):
-            return program.run(args)
+        if program is not None and not _recordings.stack and all(type(x) is float for x in args):
+            return program.run_numbers(args)
         if self._eager or _recordings.stack:
             return self._function(*args)
         given: list[Any] = []
@@ -825,6 +831,8 @@ def _count(args: tuple[Any, ...], axes: list[Any]) -> int:
             counts[i] = leaf.shape[axis]
     if not counts:
         raise ValueError("vmap needs at least one argument with an axis to map over")
+    if 0 in counts.values():
+        raise ValueError("vmap over an axis of length 0: there is no slice to call the function with")
     if len(set(counts.values())) > 1:
         raise ValueError(
             "the mapped axes differ in length: " + ", ".join(f"argument {i}: {n}" for i, n in counts.items())
