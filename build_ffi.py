@@ -44,6 +44,15 @@ def compiler_options() -> "dict[str, list[str]]":
     return {"extra_compile_args": [*options, "-O3", "-DNDEBUG"]}
 
 
+def libraries() -> "list[str]":
+    """libm, threads, and glibc's vectorised functions where csrc/vecmath.h uses them."""
+    if os.name == "nt":
+        return []
+    name, version = platform.libc_ver()
+    has_vectors = platform.machine() == "x86_64" and name == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    return [*(["mvec"] if has_vectors else []), "m", "pthread"]
+
+
 headers = ["pgr.h", *(["pyoperand.h"] if CPYTHON else [])]
 sources = sorted(
     str(CSRC / path.name) for path in (ROOT / CSRC).glob("*.c") if CPYTHON or path.name not in CPYTHON_ONLY
@@ -58,7 +67,7 @@ ffibuilder.set_source(
     "".join(f'#include "{header}"\n' for header in headers),
     sources=sources,
     include_dirs=[str(CSRC)],
-    libraries=[] if os.name == "nt" else ["m"],
+    libraries=libraries(),
     py_limited_api=False,  # pyoperand.c reads CPython's own structures
     define_macros=[("_CFFI_NO_LIMITED_API", None)],
     **compiler_options(),

@@ -21,8 +21,15 @@ Number = Union[SupportsFloat, SupportsIndex]
 
 def _adopt(value_type: type[Value], notes: dict[int, dict[str, Any]], fail: Any, reject: Any, unknown: Any) -> None: ...
 def _run(
-    program: int, numbers: tuple[float, ...], arrays: tuple[Any, ...], results: tuple[Any, ...], count: int, /
+    program: int,
+    numbers: tuple[float, ...],
+    arrays: tuple[Any, ...],
+    results: tuple[Any, ...],
+    count: int,
+    workers: int,
+    /,
 ) -> tuple[float, ...]: ...
+def _call(plan: tuple[Any, ...], args: tuple[Any, ...], /) -> Any: ...
 def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = ..., /) -> Value: ...
 
 class Operand:

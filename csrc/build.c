@@ -17,6 +17,7 @@ typedef struct {
     uint32_t slot;
     uint16_t stage, group; /* group: 1 and up; 0 where it is the same in all lanes */
     uint32_t output;   /* the first that is this value, NONE: it is none */
+    uint32_t origin;   /* see pgr_program_origins */
     uint8_t op;
     uint8_t fused;     /* has no instruction: part of a dot that another value ends, or of a lane dot */
     uint8_t seen;      /* needed */
@@ -51,6 +52,11 @@ typedef struct {
     uint32_t *next_output;        /* of the same value */
     uint32_t *list, *stack;       /* scratch: the values of a segment */
     uint32_t *last_use, *free_slots;
+    uint32_t *uniform_last_use, *free_uniform; /* by value, places in `sorted`; slots */
+    uint32_t free_uniform_count;
+    uint32_t *sorted;             /* the values by stage, each in the order of their ids .. */
+    uint32_t *stage_end;          /* .. and where a stage's end */
+    uint32_t origin;              /* of the values that are being made */
 } builder;
 
 /* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds
@@ -68,14 +74,21 @@ static void *grow_array(pgr_tape *tape, void *array, size_t count, size_t more, 
     return tape_resize(tape, array, wanted * size);
 }
 
-static void *grab(builder *b, size_t count, size_t size)
+/* Memory that nobody has touched yet: what is not needed of it costs nothing. */
+static void *grab_raw(builder *b, size_t count, size_t size)
 {
     if (b->status != PGR_OK)
         return NULL;
     void *const p = tape_resize(b->tape, NULL, (count + 1) * size);
     if (p == NULL)
         b->status = PGR_ERR_NOMEM;
-    else
+    return p;
+}
+
+static void *grab(builder *b, size_t count, size_t size)
+{
+    void *const p = grab_raw(b, count, size);
+    if (p != NULL)
         memset(p, 0, (count + 1) * size);
     return p;
 }
@@ -92,7 +105,7 @@ static uint32_t hash_of(uint32_t op, uint32_t a, uint32_t b)
 static uint32_t new_value(builder *b, int op, uint32_t x, uint32_t y)
 {
     const uint32_t id = b->value_count++;
-    b->values[id] = (value){.op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE};
+    b->values[id] = (value){.op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE, .origin = b->origin};
     return id;
 }
 
@@ -329,8 +342,10 @@ static uint32_t emit_dot(builder *b, const chain *c)
     p->dots[p->dot_count] = (program_dot){p->arg_count, c->count};
     uint32_t at = c->first;
     for (uint32_t k = 0; k < c->count; k++, at = b->links[at].next) {
-        p->args[p->arg_count++] = slot_of(b, b->links[at].a);
-        p->args[p->arg_count++] = slot_of(b, b->links[at].b); /* SLOT_NONE: 1 */
+        const uint32_t x = slot_of(b, b->links[at].a), y = slot_of(b, b->links[at].b);
+        const bool is_reversed = y != SLOT_NONE && (x & SLOT_LANE) != 0 && (y & SLOT_LANE) == 0;
+        p->args[p->arg_count++] = is_reversed ? y : x;
+        p->args[p->arg_count++] = is_reversed ? x : y;
     }
     return p->dot_count++;
 }
@@ -349,8 +364,6 @@ static instruction instruction_of(builder *b, uint32_t id)
     }
     if (v->op == PGR_OP_LANE_SUM) {
         const value *const summed = &b->values[v->a];
-        if (summed->group == 0)
-            return (instruction){PROGRAM_COUNT, v->slot, summed->slot, 0};
         if (summed->fused && summed->op == PGR_OP_MUL)
             return (instruction){PROGRAM_LANE_DOT, v->slot, slot_of(b, summed->a), slot_of(b, summed->b)};
         return (instruction){PROGRAM_LANE_SUM, v->slot, summed->slot, 0};
@@ -358,19 +371,24 @@ static instruction instruction_of(builder *b, uint32_t id)
     return (instruction){v->op, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
 }
 
-static void emit(builder *b, instruction made)
+static void emit(builder *b, instruction made, uint32_t origin)
 {
     pgr_program *const p = b->program;
     instruction *const grown = grow_array(b->tape, p->instructions, p->instruction_count, 1, sizeof *grown);
-    if (grown == NULL) {
+    uint32_t *const origins = grow_array(b->tape, p->origins, p->instruction_count, 1, sizeof *origins);
+    if (grown != NULL)
+        p->instructions = grown;
+    if (origins != NULL)
+        p->origins = origins;
+    if (grown == NULL || origins == NULL) {
         b->status = PGR_ERR_NOMEM;
         return;
     }
-    p->instructions = grown;
+    p->origins[p->instruction_count] = origin;
     p->instructions[p->instruction_count++] = made;
 }
 
-static void end_segment(builder *b, uint32_t start, uint32_t group)
+static void end_segment(builder *b, uint32_t start, uint32_t group, uint32_t first_sum, uint32_t sum_count)
 {
     pgr_program *const p = b->program;
     if (b->status != PGR_OK || p->instruction_count == start)
@@ -381,16 +399,10 @@ static void end_segment(builder *b, uint32_t start, uint32_t group)
         return;
     }
     p->segments = grown;
-    p->segments[p->segment_count++] = (segment){start, p->instruction_count - start, group};
+    p->segments[p->segment_count++] = (segment){start, p->instruction_count - start, group, first_sum, sum_count};
 }
 
 static bool is_lane_value(const builder *b, uint32_t id) { return b->values[id].group != 0; }
-
-/* The group whose lanes a sum adds up. */
-static uint16_t summed_group(const builder *b, const value *v)
-{
-    return is_lane_value(b, v->a) ? b->values[v->a].group : b->values[v->b].group;
-}
 
 static int by_number(const void *p, const void *q)
 {
@@ -422,15 +434,38 @@ static uint32_t close_list(builder *b, uint32_t count)
     return count;
 }
 
+/* Sums that follow one another and have a factor in common are run together, if it is the first operand of each. */
+static void put_common_factor_first(builder *b, uint32_t start)
+{
+    pgr_program *const p = b->program;
+    if (b->status != PGR_OK || p->instruction_count < start + 2)
+        return;
+    instruction *const now = &p->instructions[p->instruction_count - 1], *const before = now - 1;
+    if (now->op != PROGRAM_LANE_DOT || before->op != PROGRAM_LANE_DOT || now->a == before->a)
+        return;
+    const bool is_settled = p->instruction_count > start + 2 && before[-1].op == PROGRAM_LANE_DOT && before[-1].a == before->a;
+    if (!is_settled && (before->b == now->a || before->b == now->b)) {
+        const uint32_t swap = before->a;
+        before->a = before->b;
+        before->b = swap;
+    }
+    if (now->b == before->a) {
+        now->b = now->a;
+        now->a = before->a;
+    }
+}
+
 static void emit_lanes(builder *b, uint32_t count, uint16_t group)
 {
     pgr_program *const p = b->program;
-    const uint32_t start = p->instruction_count;
+    const uint32_t start = p->instruction_count, first_sum = p->uniform_slots;
     uint32_t free_count = 0, slots = 0;
     for (uint32_t i = 0; i < count; i++) {
         b->last_use[b->list[i]] = i;
 #define SET_LAST(operand) b->last_use[operand] = i
         FOR_OPERANDS(b, &b->values[b->list[i]], SET_LAST);
+        if (b->values[b->list[i]].op == PGR_OP_LANE_SUM)
+            b->values[b->list[i]].slot = p->uniform_slots++;
     }
     for (uint32_t i = 0; i < count && b->status == PGR_OK; i++) {
         const uint32_t id = b->list[i];
@@ -448,9 +483,10 @@ static void emit_lanes(builder *b, uint32_t count, uint16_t group)
         FOR_OPERANDS(b, v, GIVE_BACK);
         if (v->op != PGR_OP_LANE_SUM)
             v->slot = made.out = free_count > 0 ? b->free_slots[--free_count] : SLOT_LANE | slots++;
-        emit(b, made);
+        emit(b, made, v->origin);
+        put_common_factor_first(b, start);
         for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
-            emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k});
+            emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k}, v->origin);
         if (v->group != 0 && b->last_use[id] == i) {
             b->free_slots[free_count++] = v->slot;
             v->slot = SLOT_NONE;
@@ -462,153 +498,227 @@ static void emit_lanes(builder *b, uint32_t count, uint16_t group)
             b->values[b->list[i]].slot = SLOT_NONE;
     }
     p->lane_slots = slots > p->lane_slots ? slots : p->lane_slots;
-    end_segment(b, start, (uint32_t)group - 1);
+    end_segment(b, start, (uint32_t)group - 1, first_sum, p->uniform_slots - first_sum);
 }
 
-/* Constants and inputs have their slots from the start; sums over lanes are added up in theirs. */
+/* Constants and inputs have their slots from the start. */
 static void give_uniform_slots(builder *b)
 {
     pgr_program *const p = b->program;
-    for (int round = 0; round < 3; round++)
+    for (int round = 0; round < 2; round++)
         for (uint32_t id = 0; id < b->value_count; id++) {
             value *const v = &b->values[id];
-            const int kind = v->op == PGR_OP_CONST ? 0 : v->op == PGR_OP_INPUT ? 1 : 2;
-            if (kind != round || !v->seen || v->fused || v->group != 0)
+            if (v->op != (round == 0 ? PGR_OP_CONST : PGR_OP_INPUT) || !v->seen)
                 continue;
             v->slot = p->uniform_slots++;
-            if (kind == 0)
+            if (round == 0)
                 constant_of(b, id, &p->constants[p->constant_count++]);
-            else if (kind == 1)
-                p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, v->a};
+            else {
+                uint32_t offset = v->a;
+                if (v->b == b->captures_array) {
+                    p->captures[p->capture_count] = v->a;
+                    offset = p->capture_count++;
+                }
+                p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, offset};
+            }
         }
 }
 
-static void emit_stages(builder *b, uint32_t group_count)
+/* Values by stage: a counting sort. */
+static uint32_t sort_by_stage(builder *b)
 {
     uint16_t last = 0;
     for (uint32_t id = 0; id < b->value_count; id++)
         last = b->values[id].stage > last && b->values[id].seen ? b->values[id].stage : last;
-    /* Values by stage: a counting sort, in the order of their ids. */
-    uint32_t *const starts = grab(b, (size_t)last + 2, sizeof *starts), *const sorted = grab(b, b->value_count, sizeof *sorted);
-    if (b->status == PGR_OK) {
-        for (uint32_t id = 0; id < b->value_count; id++)
-            if (b->values[id].seen)
-                starts[b->values[id].stage + 1]++;
-        for (uint32_t stage = 0; stage <= last; stage++)
-            starts[stage + 1] += starts[stage];
-        for (uint32_t id = 0; id < b->value_count; id++)
-            if (b->values[id].seen)
-                sorted[starts[b->values[id].stage]++] = id; /* afterwards starts[stage] is where the next begins */
+    uint32_t *const starts = b->stage_end = grab(b, (size_t)last + 2, sizeof *starts);
+    b->sorted = grab_raw(b, b->value_count, sizeof *b->sorted);
+    if (b->status != PGR_OK)
+        return 0;
+    for (uint32_t id = 0; id < b->value_count; id++)
+        if (b->values[id].seen)
+            starts[b->values[id].stage + 1]++;
+    for (uint32_t stage = 0; stage <= last; stage++)
+        starts[stage + 1] += starts[stage];
+    for (uint32_t id = 0; id < b->value_count; id++)
+        if (b->values[id].seen)
+            b->sorted[starts[b->values[id].stage]++] = id; /* afterwards starts[stage] is where the next begins */
+    return last;
+}
+
+/* Where uniform values are used for the last time; those that lanes use, or that are results, are kept. */
+static void find_last_uses(builder *b)
+{
+    enum { KEPT = UINT32_MAX };
+    uint32_t *const last = b->uniform_last_use = grab(b, b->value_count, sizeof *last);
+    b->free_uniform = grab_raw(b, b->value_count, sizeof *b->free_uniform);
+    if (b->status != PGR_OK)
+        return;
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < b->value_count; id++)
+        count += b->values[id].seen;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t id = b->sorted[i];
+        const value *const v = &b->values[id];
+        if (v->output != NONE)
+            last[id] = KEPT;
+        if (v->fused)
+            continue;
+        const uint32_t place = v->group != 0 || v->op == PGR_OP_LANE_SUM ? (uint32_t)KEPT : i;
+#define USED_AT(operand) last[operand] = last[operand] > place ? last[operand] : place
+        FOR_OPERANDS(b, v, USED_AT);
     }
+}
+
+static void emit_uniform(builder *b, uint32_t from, uint32_t to)
+{
+    pgr_program *const p = b->program;
+    const uint32_t start = p->instruction_count;
+    for (uint32_t i = from; i < to && b->status == PGR_OK; i++) {
+        value *const v = &b->values[b->sorted[i]];
+        if (v->fused || v->op == PGR_OP_CONST || v->op == PGR_OP_INPUT || v->op == PGR_OP_LANE_SUM)
+            continue;
+        instruction made = instruction_of(b, b->sorted[i]);
+#define GIVE_BACK_UNIFORM(operand) \
+    do { \
+        if (b->uniform_last_use[operand] == i) { \
+            b->uniform_last_use[operand] = 0; /* once */ \
+            b->free_uniform[b->free_uniform_count++] = b->values[operand].slot; \
+        } \
+    } while (0)
+        FOR_OPERANDS(b, v, GIVE_BACK_UNIFORM);
+        v->slot = made.out = b->free_uniform_count > 0 ? b->free_uniform[--b->free_uniform_count] : p->uniform_slots++;
+        emit(b, made, v->origin);
+    }
+    end_segment(b, start, UINT32_MAX, 0, 0);
+}
+
+static void emit_stages(builder *b, uint32_t group_count)
+{
+    const uint32_t last = sort_by_stage(b);
+    find_last_uses(b);
     for (uint32_t stage = 0; stage <= last && b->status == PGR_OK; stage++) {
-        const uint32_t from = stage == 0 ? 0 : starts[stage - 1], to = starts[stage];
+        const uint32_t from = stage == 0 ? 0 : b->stage_end[stage - 1], to = b->stage_end[stage];
         if (stage % 2 == 0) {
-            const uint32_t start = b->program->instruction_count;
-            for (uint32_t i = from; i < to && b->status == PGR_OK; i++) {
-                const value *const v = &b->values[sorted[i]];
-                if (!v->fused && v->op != PGR_OP_CONST && v->op != PGR_OP_INPUT && v->op != PGR_OP_LANE_SUM)
-                    emit(b, instruction_of(b, sorted[i]));
-            }
-            end_segment(b, start, UINT32_MAX);
+            emit_uniform(b, from, to);
             continue;
         }
-        const uint32_t after = stage < last ? starts[stage + 1] : to;
+        const uint32_t after = stage < last ? b->stage_end[stage + 1] : to;
         for (uint16_t group = 1; group <= group_count && b->status == PGR_OK; group++) {
             uint32_t count = 0;
             for (uint32_t i = from; i < after; i++) {
-                value *const v = &b->values[sorted[i]];
-                const bool sum = v->op == PGR_OP_LANE_SUM && v->stage == stage + 1 && summed_group(b, v) == group;
+                value *const v = &b->values[b->sorted[i]];
+                const bool sum = v->op == PGR_OP_LANE_SUM && v->stage == stage + 1 && b->values[v->a].group == group;
                 if (sum || (v->group == group && v->output != NONE)) {
                     v->listed = 1;
-                    b->list[count++] = sorted[i];
+                    b->list[count++] = b->sorted[i];
                 }
             }
             if (count > 0)
                 emit_lanes(b, close_list(b, count), group);
         }
     }
-    tape_resize(b->tape, starts, 0);
-    tape_resize(b->tape, sorted, 0);
+    enum { CACHE = 1 << 20, FEWEST = 16, MOST = 256 }; /* bytes that a block's slots may take, about half of a second-level cache */
+    pgr_program *const p = b->program;
+    for (p->block = MOST; p->block > FEWEST && (uint64_t)p->lane_slots * p->block * sizeof(double) > CACHE;)
+        p->block /= 2;
 }
 
 /* ---- From the tape ------------------------------------------------------------------------------- */
+
+/* The value of a node. One from outside the recording is an input, whose number is read at every run; until
+ * inputs get their slots, its place among the captures is its id. */
+static uint32_t value_at(builder *b, const uint32_t *at, pgr_id id)
+{
+    return id >= b->start ? at[id - b->start] : share(b, PGR_OP_INPUT, id, b->captures_array);
+}
 
 /* Takes over one node, whose operands are taken over: `at` gives their values. */
 static uint32_t take_node(builder *b, pgr_id id, const uint32_t *at)
 {
     const pgr_node *const node = &b->tape->nodes[id];
-    if ((node->flags & TAPE_UNKNOWN) == 0 && id < b->start) { /* from outside: read at every run */
-        pgr_id *const captures = grow_array(b->tape, b->program->captures, b->program->capture_count, 1, sizeof *captures);
-        if (captures == NULL) {
-            b->status = PGR_ERR_NOMEM;
-            return 0;
-        }
-        b->program->captures = captures;
-        captures[b->program->capture_count] = id;
-        return share(b, PGR_OP_INPUT, b->program->capture_count++, b->captures_array);
-    }
-    if (node->lhs == 0 && (node->flags & TAPE_UNKNOWN) == 0 && node->op != PGR_OP_CUSTOM)
+    const bool is_unknown = (node->flags & TAPE_UNKNOWN) != 0;
+    if (node->lhs == 0 && !is_unknown && node->op != PGR_OP_CUSTOM)
         return constant(b, node->data);
-    const uint64_t number = (node->flags & TAPE_UNKNOWN) != 0 && node->lhs == 0 ? (uint64_t)node->grad : 0;
+    const uint64_t number = is_unknown && node->lhs == 0 ? (uint64_t)node->grad : 0;
     if (node->op == PGR_OP_INPUT) {
         return share(b, PGR_OP_INPUT, (uint32_t)number, (uint32_t)(number >> 32));
     } else if (node->op == PGR_OP_LANE) {
         const uint32_t made = share(b, PGR_OP_LANE, (uint32_t)number, (uint32_t)(number >> 32));
         b->values[made].group = (uint16_t)((number >> 32) + 1);
         return made;
-    } else if (node->op == PGR_OP_LANE_SUM) {
-        return new_value(b, PGR_OP_LANE_SUM, at[node->lhs], at[node->rhs]);
     } else if (node->op == PGR_OP_CUSTOM || node->op == PGR_OP_PAIR) {
         b->status = PGR_ERR_OP;
         return 0;
-    } else {
-        return simplify(b, node->op, at[node->lhs], node->rhs == 0 ? NONE : at[node->rhs]);
     }
+    const uint32_t x = value_at(b, at, node->lhs), y = node->rhs == 0 ? NONE : value_at(b, at, node->rhs);
+    if (node->op != PGR_OP_LANE_SUM)
+        return simplify(b, node->op, x, y);
+    if (b->values[x].group != 0)
+        return new_value(b, PGR_OP_LANE_SUM, x, y);
+    return simplify(b, PGR_OP_MUL, x, constant(b, (double)b->program->group_lanes[b->values[y].group - 1]));
 }
 
 static void take_nodes(builder *b, size_t output_count, const pgr_output *outputs)
 {
     pgr_tape *const tape = b->tape;
-    pgr_id last = 0;
+    const pgr_id start = b->start;
+    pgr_id last = start;
     for (size_t i = 0; i < output_count; i++)
         last = outputs[i].node > last ? outputs[i].node : last;
-    /* Needed ones, descending; their values, ascending. at[] is by id: 0 means not needed, before a value is there. */
-    uint32_t *const at = grab(b, (size_t)last + 1, sizeof *at);
-    uint32_t needed = 0;
+    /* Needed ones, descending; their values, ascending. at[] is by id from `start` on: 0 means not needed, before a
+     * value is there. */
+    uint32_t *const at = grab(b, (size_t)(last - start) + 1, sizeof *at);
+    uint32_t *const origins = grab_raw(b, (size_t)(last - start) + 1, sizeof *origins);
+    uint64_t needed = 0, outside = output_count;
     if (b->status == PGR_OK) {
         for (size_t i = 0; i < output_count; i++)
-            at[outputs[i].node] = 1;
-        for (pgr_id id = last; id > 0; id--) {
-            if (at[id] == 0)
+            if (outputs[i].node >= start)
+                at[outputs[i].node - start] = 1;
+        for (pgr_id id = last; id > start; id--) {
+            if (at[id - start] == 0)
                 continue;
             needed++;
-            const pgr_node *const node = &tape->nodes[id];
-            if ((node->flags & TAPE_UNKNOWN) != 0 || id >= b->start)
-                at[node->lhs] = at[node->rhs] = 1;
+            const pgr_id operands[] = {tape->nodes[id].lhs, tape->nodes[id].rhs};
+            for (int k = 0; k < 2; k++) {
+                if (operands[k] >= start)
+                    at[operands[k] - start] = 1;
+                else
+                    outside += operands[k] != 0;
+            }
         }
+        needed += at[0];
     }
-    b->program->nodes = needed;
+    b->program->nodes = (uint32_t)needed;
+    /* A node makes one value and at most one constant besides; one from outside an input. */
+    const uint64_t most = 2 * needed + outside + 2;
+    if (most >= NONE / 2)
+        b->status = PGR_ERR_FULL;
     uint32_t size = 16;
-    while (size < 2 * needed + 16)
+    while (size <= most)
         size *= 2;
     b->table_mask = size - 1;
     b->table = grab(b, size, sizeof *b->table);
-    /* A node makes one value, and at most one constant besides. */
-    b->values = grab(b, 2 * (size_t)needed + 2, sizeof *b->values);
-    for (pgr_id id = 1; id <= last && b->status == PGR_OK; id++)
-        if (at[id] != 0) {
-            const uint32_t before = b->value_count;
-            at[id] = take_node(b, id, at);
-            for (uint32_t made = before; made < b->value_count && b->status == PGR_OK; made++)
-                place(b, made);
-        }
+    b->values = grab_raw(b, (size_t)most, sizeof *b->values);
+    for (uint64_t id = start; id <= last && b->status == PGR_OK; id++) {
+        const size_t i = (size_t)(id - start);
+        if (at[i] == 0)
+            continue;
+        const uint32_t before = b->value_count;
+        const pgr_id source = tape_derived_from(tape, (pgr_id)id);
+        origins[i] = b->origin = source > start && source < id ? origins[source - start] : (uint32_t)i;
+        at[i] = take_node(b, (pgr_id)id, at);
+        for (uint32_t made = before; made < b->value_count && b->status == PGR_OK; made++)
+            place(b, made);
+    }
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++) {
-        value *const v = &b->values[at[outputs[i].node]];
-        b->program->outputs[i].node = at[outputs[i].node];
+        const uint32_t id = value_at(b, at, outputs[i].node);
+        value *const v = &b->values[id];
+        b->program->outputs[i].node = id;
         b->next_output[i] = v->output;
         v->output = (uint32_t)i;
     }
     tape_resize(tape, at, 0);
+    tape_resize(tape, origins, 0);
 }
 
 static void take_groups(builder *b, size_t group_count, const pgr_lane_group *groups)
@@ -653,24 +763,28 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     }
     if (b->status == PGR_OK) {
         count_uses(b, b->value_count);
-        b->links = grab(b, b->value_count, sizeof *b->links * 2);
-        b->chains = grab(b, b->value_count, sizeof *b->chains);
+        b->links = grab_raw(b, b->value_count, sizeof *b->links * 2);
+        b->chains = grab_raw(b, b->value_count, sizeof *b->chains);
     }
     if (b->status == PGR_OK)
         find_dots(b);
-    b->list = grab(b, b->value_count, sizeof *b->list);
-    b->stack = grab(b, b->value_count, sizeof *b->stack);
-    b->last_use = grab(b, b->value_count, sizeof *b->last_use);
-    b->free_slots = grab(b, b->value_count, sizeof *b->free_slots);
-    p->constants = grab(b, b->value_count, sizeof *p->constants);
-    p->inputs = grab(b, b->value_count, sizeof *p->inputs);
+    if (group_count > 0) {
+        b->list = grab_raw(b, b->value_count, sizeof *b->list);
+        b->stack = grab_raw(b, b->value_count, sizeof *b->stack);
+        b->last_use = grab_raw(b, b->value_count, sizeof *b->last_use);
+        b->free_slots = grab_raw(b, b->value_count, sizeof *b->free_slots);
+    }
+    p->constants = grab_raw(b, b->value_count, sizeof *p->constants);
+    p->inputs = grab_raw(b, b->value_count, sizeof *p->inputs);
+    p->captures = grab_raw(b, b->value_count, sizeof *p->captures);
     if (b->status == PGR_OK) {
         give_uniform_slots(b);
         emit_stages(b, (uint32_t)group_count);
     }
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++)
         p->outputs[i].node = is_lane_value(b, p->outputs[i].node) ? SLOT_LANE : b->values[p->outputs[i].node].slot;
-    void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots};
+    void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots,
+                             b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(tape, scratch[i], 0);
     if (b->status != PGR_OK) {
@@ -688,7 +802,7 @@ void pgr_program_free(pgr_program *program)
     const pgr_allocator a = program->allocator;
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
-                            program->group_lanes, program->captures};
+                            program->group_lanes, program->captures, program->origins};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         a.resize(a.ctx, arrays[i], 0);
     a.resize(a.ctx, program, 0);
@@ -699,3 +813,5 @@ size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
     *ids = program->captures;
     return program->capture_count;
 }
+
+const uint32_t *pgr_program_origins(const pgr_program *program) { return program->origins; }

@@ -12,6 +12,7 @@ typedef struct {
     pgr_tape *tape;
     pgr_status status; /* the first failure; everything after it is 0 */
     pgr_id zero, one;  /* constants, 0 until they are wanted */
+    pgr_id source;     /* the node that is being derived */
 } emitter;
 
 static pgr_id number(emitter *e, double value)
@@ -50,6 +51,8 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
     pgr_id id = 0;
     if (op == PGR_OP_LANE_SUM) {
         e->status = pgr_lane_sum(e->tape, a, b, &id);
+        if (e->status == PGR_OK)
+            e->tape->nodes[id].grad = (double)e->source;
         return id;
     }
     e->status = pgr__make_room(e->tape, 1);
@@ -59,7 +62,10 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
     double v = NAN;
     if (tape_is_known(e->tape, op, a, b))
         ops_eval(op, e->tape->nodes[a].data, e->tape->nodes[b].data, &v);
-    return tape_append(e->tape, op, v, a, b);
+    id = tape_append(e->tape, op, v, a, b);
+    if ((e->tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
+        e->tape->nodes[id].grad = (double)e->source;
+    return id;
 }
 
 /* ---- The words of the table's derivatives, as nodes --------------------------------------------- */
@@ -140,6 +146,10 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
 #undef X
     case PGR_OP_LANE_SUM:
         return (id_pair){want_a ? one(e) : 0, 0};
+    case PGR_OP_CUSTOM:
+    case PGR_OP_PAIR:
+        e->status = PGR_ERR_OP;
+        return (id_pair){0, 0};
     default:
         return (id_pair){0, 0};
     }
@@ -255,8 +265,9 @@ pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const
     for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
         if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
             continue;
+        e.source = s.first + (pgr_id)i;
         gather_lanes(&e, &s, i);
-        const pgr_id id = s.first + (pgr_id)i, g = s.adjoint[i];
+        const pgr_id id = e.source, g = s.adjoint[i];
         const pgr_node node = tape->nodes[id];
         const bool want_a = is_active(&s, node.lhs), want_b = is_active(&s, node.rhs);
         if (!want_a && !want_b)
@@ -289,7 +300,7 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
         if (in_sheet(&s, wrt[i]))
             give(&e, &s, wrt[i], wrt[i], tangents[i]);
     for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
-        const pgr_id id = s.first + (pgr_id)i;
+        const pgr_id id = e.source = s.first + (pgr_id)i;
         const pgr_node node = tape->nodes[id];
         const pgr_id ta = is_active(&s, node.lhs) ? s.adjoint[node.lhs - s.first] : 0;
         const pgr_id tb = is_active(&s, node.rhs) ? s.adjoint[node.rhs - s.first] : 0;

@@ -1,12 +1,22 @@
 /* lanes.h: a block of lanes through a segment, for one instruction set: run.c includes it for each, with
- * LANES(name) and LANES_TARGET. No guard: it is meant to be included more than once. */
+ * LANES(name), LANES_TARGET, LANES_VECTOR numbers to a vector and LANES_WIDE vectors to sum up in. No guard: it is meant
+ * to be included more than once. */
+
+#if defined(__GNUC__)
+typedef double LANES(vector) __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(8), may_alias));
+typedef int64_t LANES(bits) __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(8), may_alias));
+#else
+typedef double LANES(vector);
+#endif
+
+LANES_TARGET static double *LANES(lane)(const block *b, uint32_t slot) { return b->lanes + (size_t)(slot & ~SLOT_LANE) * b->stride; }
 
 /* The numbers of an operand: its block, or one number all over a spare block. */
 LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t slot, int spare)
 {
     if (slot & SLOT_LANE)
-        return b->lanes + (size_t)(slot & ~SLOT_LANE) * LANE_BLOCK;
-    double *const x = b->spare + (size_t)spare * LANE_BLOCK;
+        return LANES(lane)(b, slot);
+    double *const x = b->spare + (size_t)spare * b->stride;
     const double number = slot == SLOT_NONE ? 0.0 : b->uniform[slot];
     for (size_t l = 0; l < b->padded; l++)
         x[l] = number;
@@ -17,8 +27,11 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
 {
     const pgr_lane_input x = b->program->lane_inputs[b->program->group_first_input[b->segment->group] + i->a];
     const double *const from = b->in[x.array] + x.offset + b->first * x.stride;
-    for (size_t l = 0; l < b->count; l++)
-        out[l] = from[l * x.stride];
+    if (x.stride == 1)
+        memcpy(out, from, b->count * sizeof *out);
+    else
+        for (size_t l = 0; l < b->count; l++)
+            out[l] = from[l * x.stride];
     for (size_t l = b->count; l < b->padded; l++)
         out[l] = out[b->count - 1]; /* lanes that nobody asked for, with numbers that do no harm */
 }
@@ -26,80 +39,154 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
 LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
 {
     const pgr_output x = b->program->outputs[i->b];
-    const double *const from = b->lanes + (size_t)(i->a & ~SLOT_LANE) * LANE_BLOCK;
+    const double *const from = LANES(lane)(b, i->a);
     double *const to = b->out[x.array] + x.offset + b->first * x.stride;
-    for (size_t l = 0; l < b->count; l++)
-        to[l * x.stride] = from[l];
+    if (x.stride == 1)
+        memcpy(to, from, b->count * sizeof *to);
+    else
+        for (size_t l = 0; l < b->count; l++)
+            to[l * x.stride] = from[l];
 }
 
-/* `width` lanes from `l` on are summed up in registers, term after term. Its number is a constant for the compiler. */
-LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, double *out, size_t l, int width)
+/* `n` vectors of lanes from `l` on, summed up in registers, term after term. n is a constant for the compiler. */
+LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, double *out, size_t l, int n)
 {
+    typedef LANES(vector) vector;
     const program_dot dot = b->program->dots[i->b];
-    const uint32_t *const args = &b->program->args[dot.first];
+    const uint32_t *const args = &b->program->args[dot.first], *const end = args + 2 * dot.count;
     const double *const lanes = b->lanes + l;
-    double sum[64];
+    const size_t stride = b->stride;
+    vector sum[LANES_WIDE];
     if (i->a & SLOT_LANE) {
-        const double *const x = lanes + (size_t)(i->a & ~SLOT_LANE) * LANE_BLOCK;
-        for (int k = 0; k < width; k++)
+        const vector *const x = (const vector *)(lanes + (size_t)(i->a & ~SLOT_LANE) * stride);
+        UNROLLED for (int k = 0; k < n; k++)
             sum[k] = x[k];
     } else {
         const double number = i->a == SLOT_NONE ? -0.0 : b->uniform[i->a];
-        for (int k = 0; k < width; k++)
-            sum[k] = number;
+        UNROLLED for (int k = 0; k < n; k++)
+            sum[k] = number + (vector){0.0};
     }
-    for (const uint32_t *arg = args; arg < args + 2 * dot.count; arg += 2) {
+    for (const uint32_t *arg = args; arg < end; arg += 2) {
         const uint32_t s = arg[0], t = arg[1];
-        if ((s & t & SLOT_LANE) != 0) {
-            const double *const x = lanes + (size_t)(s & ~SLOT_LANE) * LANE_BLOCK;
-            const double *const y = lanes + (size_t)(t & ~SLOT_LANE) * LANE_BLOCK;
-            for (int k = 0; k < width; k++)
-                sum[k] += x[k] * y[k];
-        } else if (((s | t) & SLOT_LANE) != 0) {
-            const uint32_t lane = s & SLOT_LANE ? s : t, other = s & SLOT_LANE ? t : s;
-            const double *const x = lanes + (size_t)(lane & ~SLOT_LANE) * LANE_BLOCK;
-            const double w = other == SLOT_NONE ? 1.0 : b->uniform[other];
-            for (int k = 0; k < width; k++)
+        if ((s & SLOT_LANE) == 0 && (t & SLOT_LANE) != 0) {
+            const vector *const x = (const vector *)(lanes + (size_t)(t & ~SLOT_LANE) * stride);
+            const double w = b->uniform[s];
+            UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w * x[k];
+        } else if ((s & t & SLOT_LANE) != 0) {
+            const vector *const x = (const vector *)(lanes + (size_t)(s & ~SLOT_LANE) * stride);
+            const vector *const y = (const vector *)(lanes + (size_t)(t & ~SLOT_LANE) * stride);
+            UNROLLED for (int k = 0; k < n; k++)
+                sum[k] += x[k] * y[k];
+        } else if ((s & SLOT_LANE) != 0) { /* alone */
+            const vector *const x = (const vector *)(lanes + (size_t)(s & ~SLOT_LANE) * stride);
+            UNROLLED for (int k = 0; k < n; k++)
+                sum[k] += x[k];
         } else {
             const double w = b->uniform[s] * (t == SLOT_NONE ? 1.0 : b->uniform[t]);
-            for (int k = 0; k < width; k++)
+            UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w;
         }
     }
-    for (int k = 0; k < width; k++)
-        out[l + (size_t)k] = sum[k];
+    UNROLLED for (int k = 0; k < n; k++)
+        ((vector *)(out + l))[k] = sum[k];
 }
 
+/* As many lanes at a time as there are registers for. */
 LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double *out)
 {
+    enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
     size_t l = 0;
-    for (; l + 64 <= b->padded; l += 64)
-        LANES(dot_part)(b, i, out, l, 64);
-    for (; l + 32 <= b->padded; l += 32)
-        LANES(dot_part)(b, i, out, l, 32);
-    for (; l < b->padded; l += LANE_CHUNK)
-        LANES(dot_part)(b, i, out, l, LANE_CHUNK);
+    for (size_t left = b->padded / LANE_CHUNK; left > 0;) {
+        const size_t now = left < MOST ? left : MOST;
+        switch (now) {
+#define CASE(n) \
+        case n: \
+            if (n <= MOST) \
+                LANES(dot_part)(b, i, out, l, n <= MOST ? n * STEP : 1); \
+            break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+            CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
+#undef CASE
+        }
+        l += now * LANE_CHUNK;
+        left -= now;
+    }
 }
 
-/* x[l] * y[l], or x[l] alone, summed over lanes: in thirty-two parts, for the latency of additions, that are added up in
- * a fixed order whatever the instruction set. */
-LANES_TARGET PGR_INLINE double LANES(sum_of)(const double *restrict x, const double *restrict y, size_t count, bool products)
+/* The numbers of a vector, added up pair by pair. */
+LANES_TARGET PGR_INLINE double LANES(total)(LANES(vector) sum)
 {
-    double wide[32] = {0.0}, part[8];
+    double part[LANES_VECTOR];
+    memcpy(part, &sum, sizeof part);
+    for (size_t half = LANES_VECTOR / 2; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++)
+            part[k] += part[k + half];
+    return part[0];
+}
+
+LANES_TARGET PGR_INLINE LANES(vector) LANES(term)(const double *x, const double *y, size_t l)
+{
+    LANES(vector) v = *(const LANES(vector) *)(y + l);
+    if (x != NULL)
+        v *= *(const LANES(vector) *)(x + l);
+    return v;
+}
+
+/* `n` sums over lanes of x[l] * y[k][l], or of y[k][l] alone where x is NULL, two vectors of each at a time. */
+LANES_TARGET PGR_INLINE void LANES(sums_of)(const double *x, const double *const *y, size_t count, int n, double *out)
+{
+    typedef LANES(vector) vector;
+    vector sum[4][2];
+    UNROLLED for (int k = 0; k < n; k++)
+        sum[k][0] = sum[k][1] = (vector){0.0};
     size_t l = 0;
-    for (; l + 32 <= count; l += 32)
-        for (size_t k = 0; k < 32; k++)
-            wide[k] += products ? x[l + k] * y[l + k] : x[l + k];
-    for (size_t k = 0; k < 8; k++)
-        part[k] = (wide[k] + wide[k + 16]) + (wide[k + 8] + wide[k + 24]);
-    for (; l + 8 <= count; l += 8)
-        for (size_t k = 0; k < 8; k++)
-            part[k] += products ? x[l + k] * y[l + k] : x[l + k];
-    double rest = 0.0;
-    for (; l < count; l++)
-        rest += products ? x[l] * y[l] : x[l];
-    return (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]))) + rest;
+    for (; l + 2 * LANES_VECTOR <= count; l += 2 * LANES_VECTOR)
+        UNROLLED for (int k = 0; k < n; k++) {
+            sum[k][0] += LANES(term)(x, y[k], l);
+            sum[k][1] += LANES(term)(x, y[k], l + LANES_VECTOR);
+        }
+    for (; l + LANES_VECTOR <= count; l += LANES_VECTOR)
+        UNROLLED for (int k = 0; k < n; k++)
+            sum[k][0] += LANES(term)(x, y[k], l);
+#if defined(__GNUC__)
+    if (l < count) { /* there are whole vectors, but not all of their lanes count */
+        LANES(bits) mask;
+        for (size_t k = 0; k < LANES_VECTOR; k++)
+            mask[k] = -(int64_t)(l + k < count);
+        UNROLLED for (int k = 0; k < n; k++)
+            sum[k][1] += (vector)((LANES(bits))LANES(term)(x, y[k], l) & mask);
+    }
+#endif
+    UNROLLED for (int k = 0; k < n; k++)
+        out[k] += LANES(total)(sum[k][0] + sum[k][1]);
+}
+
+/* Sums over lanes from instruction `i` on that have a factor in common go together; the last of them is returned. */
+LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruction *i, const instruction *end)
+{
+    enum { MOST = 4 };
+    const double *y[MOST];
+    double out[MOST];
+    int n = 0;
+    const bool products = i->op == PROGRAM_LANE_DOT;
+    const double *const x = products ? LANES(operand)(b, i->a, 0) : NULL;
+    for (; n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a); n++) {
+        const uint32_t other = products ? i[n].b : i[n].a;
+        if ((other & SLOT_LANE) == 0 && n > 0)
+            break; /* there is one spare block for it */
+        y[n] = LANES(operand)(b, other, 1);
+        out[n] = b->sums[i[n].out - b->segment->first_sum];
+    }
+    switch (n) {
+    case 1: products ? LANES(sums_of)(x, y, b->count, 1, out) : LANES(sums_of)(NULL, y, b->count, 1, out); break;
+    case 2: products ? LANES(sums_of)(x, y, b->count, 2, out) : LANES(sums_of)(NULL, y, b->count, 2, out); break;
+    case 3: products ? LANES(sums_of)(x, y, b->count, 3, out) : LANES(sums_of)(NULL, y, b->count, 3, out); break;
+    case 4: products ? LANES(sums_of)(x, y, b->count, 4, out) : LANES(sums_of)(NULL, y, b->count, 4, out); break;
+    }
+    for (int k = 0; k < n; k++)
+        b->sums[i[k].out - b->segment->first_sum] = out[k];
+    return i + n - 1;
 }
 
 /* The table's operations, and the commonest with an operand that is the same in all lanes. */
@@ -112,14 +199,14 @@ LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, 
         if ((i->a & i->b & SLOT_LANE) != 0) \
             break; \
         if ((i->a & SLOT_LANE) != 0) { \
-            const double *const x = LANES(operand)(b, i->a, 0), c = b->uniform[i->b]; \
+            const double *const x = LANES(lane)(b, i->a), c = b->uniform[i->b]; \
             LANES_IN_PLACE \
             for (size_t l = 0; l < n; l++) { \
                 const double a = x[l]; \
                 out[l] = expression; \
             } \
         } else { \
-            const double *const y = LANES(operand)(b, i->b, 0), a = b->uniform[i->a]; \
+            const double *const y = LANES(lane)(b, i->b), a = b->uniform[i->a]; \
             LANES_IN_PLACE \
             for (size_t l = 0; l < n; l++) { \
                 const double c = y[l]; \
@@ -155,17 +242,13 @@ LANES_TARGET static void LANES(run_block)(const block *b)
 {
     const instruction *const end = b->program->instructions + b->segment->first + b->segment->count;
     for (const instruction *i = b->program->instructions + b->segment->first; i < end; i++) {
-        double *const out = b->lanes + (size_t)(i->out & ~SLOT_LANE) * LANE_BLOCK;
         switch (i->op) {
-        case PROGRAM_LOAD: LANES(load)(b, i, out); break;
+        case PROGRAM_LOAD: LANES(load)(b, i, LANES(lane)(b, i->out)); break;
         case PROGRAM_STORE: LANES(store)(b, i); break;
-        case PROGRAM_DOT: LANES(dot)(b, i, out); break;
-        case PROGRAM_LANE_SUM: b->uniform[i->out] += LANES(sum_of)(LANES(operand)(b, i->a, 0), NULL, b->count, false); break;
-        case PROGRAM_LANE_DOT:
-            b->uniform[i->out] += LANES(sum_of)(LANES(operand)(b, i->a, 0), LANES(operand)(b, i->b, 1), b->count, true);
-            break;
-        case PROGRAM_COUNT: break; /* worked out once */
-        default: LANES(operation)(b, i, out);
+        case PROGRAM_DOT: LANES(dot)(b, i, LANES(lane)(b, i->out)); break;
+        case PROGRAM_LANE_SUM:
+        case PROGRAM_LANE_DOT: i = LANES(sums)(b, i, end); break;
+        default: LANES(operation)(b, i, LANES(lane)(b, i->out));
         }
     }
 }

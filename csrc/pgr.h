@@ -46,7 +46,8 @@ typedef enum {
     PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
-    PGR_ERR_UNKNOWN   /* the node has no value: a function is being recorded */
+    PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
+    PGR_ERR_STOPPED   /* a program's run was told to stop */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -278,11 +279,24 @@ pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_c
  * are inputs like others: in[captures_array][i] is the value of the i-th. Borrowed ids, valid until the next
  * collection. */
 size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
+
+/* For each instruction the node that it comes from, counted from `start`; one of a derivative comes from the node that
+ * is derived. Right if the tape has not collected since `start` was recorded. Borrowed. */
+const uint32_t *pgr_program_origins(const pgr_program *program);
 void pgr_program_free(pgr_program *program); /* NULL is allowed */
 
-/* Runs it: reads in[array][...], writes out[array][...]. Results follow IEEE 754. Programs do not change, so one
- * may run in several threads. PGR_ERR_NOMEM with nothing written. */
-pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out);
+#define PGR_MAX_WORKERS 64
+
+typedef struct {
+    unsigned workers;        /* threads that share a vmap's lanes, with the caller's; 0 is 1 */
+    int (*stop)(void *ctx);  /* asked every few milliseconds by the caller's thread: whether to stop. May be NULL */
+    void *ctx;
+} pgr_run_options;
+
+/* Runs it: reads in[array][...], writes out[array][...]. Results follow IEEE 754, and do not depend on the number
+ * of workers. Programs do not change, so one may run in several threads. `options` may be NULL. PGR_ERR_NOMEM with
+ * nothing written; PGR_ERR_STOPPED with the results undefined. */
+pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out, const pgr_run_options *options);
 
 typedef struct {
     uint32_t instructions, dots, segments, uniform_slots, lane_slots, constants;

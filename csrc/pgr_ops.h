@@ -49,7 +49,7 @@ X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  SIGN_(a), ZERO, PGR_ALWAYS, "", "Ab
 X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  SUB_(ONE, MUL_(v, v)), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
 X(SIGMOID, "sigmoid", "sigmoid", UNARY, pgr_sigmoid(a), MUL_(v, SIGMOID_(NEG_(a))), ZERO, PGR_ALWAYS, "", \
   "Logistic function, 1 / (1 + exp(-a)), without overflow.") \
-X(SOFTPLUS, "softplus", "softplus", UNARY, fmax(a, 0.0) + log1p(exp(-fabs(a))), SIGMOID_(a), ZERO, PGR_ALWAYS, "", \
+X(SOFTPLUS, "softplus", "softplus", UNARY, (a > 0.0 ? a : 0.0) + log1p(exp(-fabs(a))), SIGMOID_(a), ZERO, PGR_ALWAYS, "", \
   "log(1 + exp(a)), without overflow.") \
 X(RELU,  "relu",  "ReLU",  UNARY,  (a < 0.0 ? 0.0 : a), LESS_(ZERO, v), ZERO, PGR_ALWAYS, "", \
   "max(a, 0); its derivative at 0 is 0.") \

@@ -13,7 +13,6 @@ enum {
     PROGRAM_DOT = PGR_OP_COUNT, /* out = [a] + args[b][0] * args[b][1] + ...: see program_dot */
     PROGRAM_LANE_SUM,           /* out += sum over lanes of a */
     PROGRAM_LANE_DOT,           /* out += sum over lanes of a * b */
-    PROGRAM_COUNT,              /* out = number of lanes * a: a sum over lanes of what is the same in all */
     PROGRAM_LOAD,               /* lane input number a */
     PROGRAM_STORE               /* a, to output number b */
 };
@@ -26,7 +25,8 @@ typedef struct {
     uint32_t op, out, a, b;
 } instruction;
 
-/* The operands of a dot: args[first] .. args[first + 2 * count - 1], in pairs. */
+/* The operands of a dot: args[first] .. args[first + 2 * count - 1], in pairs. The second is SLOT_NONE where there is
+ * one alone; of a uniform and a lane one, the uniform one is the first. */
 typedef struct {
     uint32_t first, count;
 } program_dot;
@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
     uint32_t first, count; /* of its instructions */
     uint32_t group;        /* of lanes; UINT32_MAX: uniform */
+    uint32_t first_sum, sum_count; /* uniform slots of its sums over lanes */
 } segment;
 
 typedef struct {
@@ -43,6 +44,7 @@ typedef struct {
 
 struct pgr_program {
     instruction *instructions;
+    uint32_t *origins; /* see pgr_program_origins */
     uint32_t *args;
     program_dot *dots;
     segment *segments;
@@ -54,6 +56,7 @@ struct pgr_program {
     uint64_t *group_lanes;
     uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, group_count;
     uint32_t uniform_slots, lane_slots, nodes;
+    uint32_t block; /* lanes that are worked on together, at most */
     pgr_id *captures;
     uint32_t capture_count;
     pgr_allocator allocator;

@@ -1004,15 +1004,18 @@ static int install(void)
     layer.value_type = layer.operand_type;
     PyObject *const adopt_fn = PyCFunction_New(&adopt_method, NULL);
     PyObject *const dot_fn = PyCFunction_New(&dot_method, NULL);
-    PyObject *const run_fn = PyCFunction_New(&pgr__run_method, NULL);
-    if (layer.data_name != NULL && layer.grad_name != NULL && layer.operand_type != NULL && adopt_fn != NULL && dot_fn != NULL && run_fn != NULL &&
+    if (layer.data_name != NULL && layer.grad_name != NULL && layer.operand_type != NULL && adopt_fn != NULL && dot_fn != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
-        PyObject_SetAttrString(module, "_adopt", adopt_fn) == 0 && PyObject_SetAttrString(module, "dot", dot_fn) == 0 &&
-        PyObject_SetAttrString(module, "_run", run_fn) == 0)
+        PyObject_SetAttrString(module, "_adopt", adopt_fn) == 0 && PyObject_SetAttrString(module, "dot", dot_fn) == 0)
         result = 0;
+    for (PyMethodDef *method = pgr__program_methods; result == 0 && method->ml_name != NULL; method++) {
+        PyObject *const fn = PyCFunction_New(method, NULL);
+        if (fn == NULL || PyObject_SetAttrString(module, method->ml_name, fn) < 0)
+            result = -1;
+        Py_XDECREF(fn);
+    }
     Py_XDECREF(adopt_fn);
     Py_XDECREF(dot_fn);
-    Py_XDECREF(run_fn);
     Py_DECREF(module);
     return result;
 }

@@ -31,7 +31,7 @@ typedef struct {
     PyObject *dict;
 } operand;
 
-extern PyMethodDef pgr__run_method; /* of pyprogram.c */
+extern PyMethodDef pgr__program_methods[]; /* of pyprogram.c */
 bool pgr__is_operand(PyObject *o);
 PyObject *pgr__notes(void);
 

@@ -19,18 +19,25 @@ static void release(buffers *b)
         PyMem_Free(b->pointers);
 }
 
+/* Room for `count` views and one pointer more, none of them held yet. */
+static bool make_room(buffers *b, Py_ssize_t count)
+{
+    b->count = 0;
+    b->views = count <= BUFFERS_ON_STACK ? b->few_views : PyMem_Malloc((size_t)count * sizeof *b->views);
+    b->pointers = count <= BUFFERS_ON_STACK ? b->few_pointers : PyMem_Malloc((size_t)(count + 1) * sizeof *b->pointers);
+    if (b->views != NULL && b->pointers != NULL)
+        return true;
+    release(b);
+    PyErr_NoMemory();
+    return false;
+}
+
 /* Pointers to `first` and to the arrays' float64; false with an exception set, and nothing held. */
 static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(arrays);
-    b->count = 0;
-    b->views = n <= BUFFERS_ON_STACK ? b->few_views : PyMem_Malloc((size_t)n * sizeof *b->views);
-    b->pointers = n <= BUFFERS_ON_STACK ? b->few_pointers : PyMem_Malloc((size_t)(n + 1) * sizeof *b->pointers);
-    if (b->views == NULL || b->pointers == NULL) {
-        release(b);
-        PyErr_NoMemory();
+    if (!make_room(b, n))
         return false;
-    }
     b->pointers[0] = first;
     for (Py_ssize_t i = 0; i < n; i++) {
         if (PyObject_GetBuffer(PyTuple_GET_ITEM(arrays, i), &b->views[i], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) < 0) {
@@ -49,17 +56,39 @@ static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
     return true;
 }
 
-/* _run(program, numbers, arrays, results, count): the program at that address, on array 0, which holds the numbers, and
- * the arrays; writes to the result arrays and returns the `count` numbers of result array 0. Without the GIL. */
+/* Whether the user has asked to stop (Ctrl-C): the exception is set then. `ctx` is where the thread's state is. */
+static int is_interrupted(void *ctx)
+{
+    PyThreadState **const state = ctx;
+    PyEval_RestoreThread(*state);
+    const int stop = PyErr_CheckSignals();
+    *state = PyEval_SaveThread();
+    return stop;
+}
+
+static pgr_status run_without_gil(const pgr_program *program, const buffers *in, const buffers *out, Py_ssize_t workers)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    const pgr_run_options options = {.workers = (unsigned)workers, .stop = is_interrupted, .ctx = &state};
+    const pgr_status status = pgr_program_run(program, (const double *const *)in->pointers, out->pointers, &options);
+    PyEval_RestoreThread(state);
+    if (status != PGR_OK && status != PGR_ERR_STOPPED) /* which comes with an exception */
+        PyErr_NoMemory();
+    return status;
+}
+
+/* _run(program, numbers, arrays, results, count, workers): the program at that address, on array 0, which holds the
+ * numbers, and the arrays; writes to the result arrays and returns the `count` numbers of result array 0. Without
+ * the GIL. */
 static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
-    if (nargs != 5 || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "_run takes (program, numbers, arrays, results, count)");
+    if (nargs != 6 || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "_run takes (program, numbers, arrays, results, count, workers)");
         return NULL;
     }
     const pgr_program *const program = PyLong_AsVoidPtr(args[0]);
-    const Py_ssize_t n = PyTuple_GET_SIZE(args[1]), out_count = PyLong_AsSsize_t(args[4]);
+    const Py_ssize_t n = PyTuple_GET_SIZE(args[1]), out_count = PyLong_AsSsize_t(args[4]), workers = PyLong_AsSsize_t(args[5]);
     if (PyErr_Occurred())
         return NULL;
     double few[NUMBERS_ON_STACK], *numbers = few;
@@ -78,16 +107,11 @@ static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         release(&in);
         goto done;
     }
-    pgr_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = pgr_program_run(program, (const double *const *)in.pointers, out.pointers);
-    Py_END_ALLOW_THREADS
+    const pgr_status status = run_without_gil(program, &in, &out, workers);
     release(&in);
     release(&out);
-    if (status != PGR_OK) {
-        PyErr_NoMemory();
+    if (status != PGR_OK)
         goto done;
-    }
     result = PyTuple_New(out_count);
     for (Py_ssize_t i = 0; result != NULL && i < out_count; i++) {
         PyObject *const number = PyFloat_FromDouble(numbers[n + i]);
@@ -102,4 +126,208 @@ done:
     return result;
 }
 
-PyMethodDef pgr__run_method = {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/pyprogram.c."};
+/* ---- Calls by structure ---------------------------------------------------------------------------- */
+
+/* A call as transforms.py has planned it: the items of its tuple. */
+enum {
+    PLAN_PROGRAM,      /* its address */
+    PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see structures.py */
+    PLAN_NUMBERS_IN, PLAN_ARRAYS_IN, PLAN_NUMBERS_OUT, /* how many of each */
+    PLAN_SHAPES,       /* of the result's arrays */
+    PLAN_EMPTY,        /* numpy.empty */
+    PLAN_ARRAY_TYPE,   /* numpy.ndarray */
+    PLAN_CONSTANTS,    /* arrays that come after the arguments' */
+    PLAN_WORKERS,
+    PLAN_OWNER,        /* of the program: keeps it alive */
+    PLAN_SIZE
+};
+
+typedef struct {
+    PyTypeObject *array_type;
+    double *numbers; /* the next */
+    buffers arrays;
+} arguments;
+
+static bool hold_array(buffers *b, PyObject *array, PyObject *shape)
+{
+    Py_buffer *const view = &b->views[b->count];
+    if (PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    b->pointers[++b->count] = view->buf;
+    bool fits = view->itemsize == sizeof(double) && view->format != NULL && view->format[0] == 'd' && view->ndim == PyTuple_GET_SIZE(shape);
+    for (int k = 0; fits && k < view->ndim; k++)
+        fits = view->shape[k] == PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, k));
+    return fits;
+}
+
+/* Whether `x` is structured so, and can be used as it is; its numbers and arrays are taken on the way. Structures'
+ * names differ in their first letter. */
+static bool take(arguments *a, PyObject *structure, PyObject *x)
+{
+    if (PyUnicode_Check(structure)) { /* scalar */
+        if (PyFloat_Check(x))
+            *a->numbers++ = PyFloat_AS_DOUBLE(x);
+        else if (PyLong_CheckExact(x)) {
+            *a->numbers = PyLong_AsDouble(x);
+            if (*a->numbers++ == -1.0 && PyErr_Occurred()) {
+                PyErr_Clear();
+                return false;
+            }
+        } else
+            return false;
+        return true;
+    }
+    const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 1;
+    switch (PyUnicode_READ_CHAR(PyTuple_GET_ITEM(structure, 0), 0)) {
+    case 'a':
+        return Py_TYPE(x) == a->array_type && hold_array(&a->arrays, x, PyTuple_GET_ITEM(structure, 1));
+    case 'l':
+        if (!PyList_CheckExact(x) || PyList_GET_SIZE(x) != count)
+            return false;
+        for (Py_ssize_t i = 0; i < count; i++)
+            if (i >= PyList_GET_SIZE(x) || !take(a, PyTuple_GET_ITEM(structure, i + 1), PyList_GET_ITEM(x, i)))
+                return false;
+        return true;
+    case 't':
+        if (!PyTuple_CheckExact(x) || PyTuple_GET_SIZE(x) != count)
+            return false;
+        for (Py_ssize_t i = 0; i < count; i++)
+            if (!take(a, PyTuple_GET_ITEM(structure, i + 1), PyTuple_GET_ITEM(x, i)))
+                return false;
+        return true;
+    default: { /* a dict: its keys, then the structures of what they stand for */
+        PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
+        if (!PyDict_CheckExact(x) || PyDict_GET_SIZE(x) != PyTuple_GET_SIZE(keys))
+            return false;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
+            PyObject *const item = PyDict_GetItemWithError(x, PyTuple_GET_ITEM(keys, i));
+            if (item == NULL || !take(a, PyTuple_GET_ITEM(structure, i + 2), item)) {
+                PyErr_Clear();
+                return false;
+            }
+        }
+        return true;
+    }
+    }
+}
+
+typedef struct {
+    const double *numbers; /* the next */
+    PyObject **arrays;
+} results;
+
+/* The result, put together of its numbers and arrays. */
+static PyObject *give(results *r, PyObject *structure)
+{
+    if (PyUnicode_Check(structure))
+        return PyFloat_FromDouble(*r->numbers++);
+    const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 1;
+    const Py_UCS4 kind = PyUnicode_READ_CHAR(PyTuple_GET_ITEM(structure, 0), 0);
+    if (kind == 'a')
+        return Py_NewRef(*r->arrays++);
+    PyObject *const whole = kind == 'l' ? PyList_New(count) : kind == 't' ? PyTuple_New(count) : PyDict_New();
+    if (kind == 'd') {
+        PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
+        for (Py_ssize_t i = 0; whole != NULL && i < PyTuple_GET_SIZE(keys); i++) {
+            PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 2));
+            const int status = item == NULL ? -1 : PyDict_SetItem(whole, PyTuple_GET_ITEM(keys, i), item);
+            Py_XDECREF(item);
+            if (status < 0) {
+                Py_DECREF(whole);
+                return NULL;
+            }
+        }
+        return whole;
+    }
+    for (Py_ssize_t i = 0; whole != NULL && i < count; i++) {
+        PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 1));
+        if (item == NULL) {
+            Py_DECREF(whole);
+            return NULL;
+        }
+        if (kind == 'l')
+            PyList_SET_ITEM(whole, i, item);
+        else
+            PyTuple_SET_ITEM(whole, i, item);
+    }
+    return whole;
+}
+
+static PyObject *call_with(PyObject *plan, arguments *in, buffers *out, PyObject **arrays, const double *numbers_out)
+{
+    PyObject *const shapes = PyTuple_GET_ITEM(plan, PLAN_SHAPES);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shapes); i++) {
+        arrays[i] = PyObject_CallOneArg(PyTuple_GET_ITEM(plan, PLAN_EMPTY), PyTuple_GET_ITEM(shapes, i));
+        if (arrays[i] == NULL || PyObject_GetBuffer(arrays[i], &out->views[i], PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) < 0)
+            return NULL;
+        out->pointers[++out->count] = out->views[i].buf;
+    }
+    const pgr_program *const program = PyLong_AsVoidPtr(PyTuple_GET_ITEM(plan, PLAN_PROGRAM));
+    if (run_without_gil(program, &in->arrays, out, PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_WORKERS))) != PGR_OK)
+        return NULL;
+    results r = {.numbers = numbers_out, .arrays = arrays};
+    return give(&r, PyTuple_GET_ITEM(plan, PLAN_OUT));
+}
+
+/* _call(plan, args): the result of a plan's program for arguments that are structured and laid out as it says; for others
+ * NotImplemented. */
+static PyObject *call(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)unused;
+    if (nargs != 2 || !PyTuple_Check(args[0]) || PyTuple_GET_SIZE(args[0]) != PLAN_SIZE || !PyTuple_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "_call takes (plan, args)");
+        return NULL;
+    }
+    PyObject *const plan = args[0], *const constants = PyTuple_GET_ITEM(plan, PLAN_CONSTANTS);
+    const Py_ssize_t numbers_in = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_NUMBERS_IN));
+    const Py_ssize_t arrays_in = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_ARRAYS_IN)) + PyTuple_GET_SIZE(constants);
+    const Py_ssize_t numbers_out = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_NUMBERS_OUT));
+    const Py_ssize_t arrays_out = PyTuple_GET_SIZE(PyTuple_GET_ITEM(plan, PLAN_SHAPES));
+    double few[NUMBERS_ON_STACK], *numbers = few;
+    PyObject *few_arrays[BUFFERS_ON_STACK] = {NULL}, **arrays = few_arrays, *result = NULL;
+    arguments in = {.array_type = (PyTypeObject *)PyTuple_GET_ITEM(plan, PLAN_ARRAY_TYPE)};
+    buffers out;
+    if (!make_room(&in.arrays, arrays_in))
+        return NULL;
+    if (!make_room(&out, arrays_out)) {
+        release(&in.arrays);
+        return NULL;
+    }
+    if (numbers_in + numbers_out > NUMBERS_ON_STACK)
+        numbers = PyMem_Malloc((size_t)(numbers_in + numbers_out) * sizeof *numbers);
+    if (arrays_out > BUFFERS_ON_STACK)
+        arrays = PyMem_Calloc((size_t)arrays_out, sizeof *arrays);
+    if (numbers == NULL || arrays == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    in.numbers = in.arrays.pointers[0] = numbers;
+    out.pointers[0] = numbers + numbers_in;
+    bool fits = take(&in, PyTuple_GET_ITEM(plan, PLAN_IN), args[1]);
+    for (Py_ssize_t i = 0; fits && i < PyTuple_GET_SIZE(constants); i++) {
+        PyObject *const constant = PyTuple_GET_ITEM(constants, i);
+        Py_buffer *const view = &in.arrays.views[in.arrays.count];
+        if (PyObject_GetBuffer(constant, view, PyBUF_C_CONTIGUOUS) < 0)
+            goto done;
+        in.arrays.pointers[++in.arrays.count] = view->buf;
+    }
+    result = fits ? call_with(plan, &in, &out, arrays, numbers + numbers_in) : Py_NewRef(Py_NotImplemented);
+done:
+    release(&in.arrays);
+    release(&out);
+    for (Py_ssize_t i = 0; arrays != NULL && i < arrays_out; i++)
+        Py_XDECREF(arrays[i]);
+    if (arrays != few_arrays)
+        PyMem_Free(arrays);
+    if (numbers != few)
+        PyMem_Free(numbers);
+    return result;
+}
+
+PyMethodDef pgr__program_methods[] = {
+    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/pyprogram.c."},
+    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/pyprogram.c."},
+    {NULL, NULL, 0, NULL},
+};

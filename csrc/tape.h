@@ -165,6 +165,13 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
     return id;
 }
 
+/* The node whose derivative one without a value belongs to, 0 if none: kept as its grad, which means nothing yet. */
+static inline pgr_id tape_derived_from(const pgr_tape *tape, pgr_id id)
+{
+    const pgr_node *const node = &tape->nodes[id];
+    return (node->flags & TAPE_UNKNOWN) != 0 && node->lhs != 0 ? (pgr_id)node->grad : 0;
+}
+
 /* Whether an op is recorded without its operand: not where that has no value yet. */
 static inline bool tape_is_cut(const pgr_tape *tape, int op, pgr_id operand)
 {

@@ -406,19 +406,30 @@ def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
 
 
 def _run(
-    program: int, numbers: tuple[float, ...], arrays: tuple[Any, ...], results: tuple[Any, ...], count: int
+    program: int,
+    numbers: tuple[float, ...],
+    arrays: tuple[Any, ...],
+    results: tuple[Any, ...],
+    count: int,
+    workers: int,
 ) -> tuple[float, ...]:
     """Run the program at an address: see csrc/pyprogram.c, whose twin this is."""
-    if any(array.dtype.char != "d" for array in arrays):
+    if any(memoryview(array).format != "d" for array in arrays):
         raise TypeError("a program's arrays are C-contiguous float64")
     first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)
-    ins = [ffi.from_buffer("double[]", array) if array.size else ffi.NULL for array in arrays]
+    ins = [ffi.from_buffer("double[]", array) if memoryview(array).nbytes else ffi.NULL for array in arrays]
     outs = [ffi.from_buffer("double[]", array, require_writable=True) if array.size else ffi.NULL for array in results]
     check(
         lib.pgr_program_run(
             ffi.cast("pgr_program *", program),
             ffi.new("double *[]", [first, *ins]),
             ffi.new("double *[]", [out, *outs]),
+            ffi.new("pgr_run_options *", {"workers": workers}),
         )
     )
     return tuple(out)
+
+
+def _call(_plan: tuple[Any, ...], _args: tuple[Any, ...]) -> Any:
+    """Run a program as planned: CPython's short way, which there is none of here."""
+    return NotImplemented

@@ -18,22 +18,22 @@ from pygrad._errors import check, fail, reject, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _run, dot
     from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _run, dot
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _run, dot
+    from pygrad._operand import Operand, _adopt, _call, _run, dot
 
     OPERANDS = "cffi"
 
-__all__ = ["OPERANDS", "TAPE", "Operand", "Row", "Value", "_run", "collect", "dot", "node_table", "tape_stats"]
+__all__ = ["OPERANDS", "TAPE", "Operand", "Row", "Value", "_call", "_run", "collect", "dot", "node_table", "tape_stats"]
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
