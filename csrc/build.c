@@ -54,8 +54,9 @@ typedef struct {
     uint32_t *last_use, *free_slots;
     uint32_t *uniform_last_use, *free_uniform; /* by value, places in `sorted`; slots */
     uint32_t free_uniform_count;
-    uint32_t *sorted;             /* the values by stage, each in the order of their ids .. */
+    uint32_t *sorted;             /* the values by stage, each in an order that their operands allow .. */
     uint32_t *stage_end;          /* .. and where a stage's end */
+    uint32_t *level;              /* of uniform values: equal ones do not need each other */
     uint32_t origin;              /* of the values that are being made */
 } builder;
 
@@ -269,6 +270,15 @@ static void find_dots(builder *b)
                 c->init = v->a;
         }
         add_term(b, &b->chains[v->chain], term, v->group);
+    }
+    /* Alone, two instructions are quicker. */
+    for (uint32_t id = 0; id < b->value_count; id++) {
+        value *const v = &b->values[id];
+        if (v->chain == NONE || v->group != 0 || b->chains[v->chain].count != 1 || b->chains[v->chain].products != 1)
+            continue;
+        value *const product = b->values[v->a].fused ? &b->values[v->a] : &b->values[v->b];
+        product->fused = 0;
+        v->chain = NONE;
     }
     for (uint32_t id = 0; id < b->value_count; id++) {
         value *const v = &b->values[id];
@@ -519,7 +529,11 @@ static void give_uniform_slots(builder *b)
                     p->captures[p->capture_count] = v->a;
                     offset = p->capture_count++;
                 }
-                p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, offset};
+                uniform_input *const before = p->input_count == 0 ? NULL : &p->inputs[p->input_count - 1];
+                if (before != NULL && before->array == v->b && before->offset + before->count == offset)
+                    before->count++;
+                else
+                    p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, offset, 1};
             }
         }
 }
@@ -543,6 +557,52 @@ static uint32_t sort_by_stage(builder *b)
         if (b->values[id].seen)
             b->sorted[starts[b->values[id].stage]++] = id; /* afterwards starts[stage] is where the next begins */
     return last;
+}
+
+static int by_key(const void *p, const void *q)
+{
+    const uint64_t x = *(const uint64_t *)p, y = *(const uint64_t *)q;
+    return (x > y) - (x < y);
+}
+
+static bool has_uniform_instruction(const value *v)
+{
+    return !v->fused && v->group == 0 && v->op != PGR_OP_CONST && v->op != PGR_OP_INPUT && v->op != PGR_OP_LANE_SUM;
+}
+
+/* Sorts uniform instructions so that alike ones follow one another, for processors foresee runs, not changes: within a
+ * window, which keeps what belongs together close, by level, by operation. */
+static void schedule_uniform(builder *b, uint32_t last)
+{
+    enum { WINDOW = 1024 };
+    uint64_t keys[WINDOW];
+    uint32_t *const level = b->level = grab(b, b->value_count, sizeof *b->level);
+    uint32_t window_level = 0; /* levels of a window are above those of the one before */
+    for (uint32_t stage = 0; stage <= last && b->status == PGR_OK; stage += 2) {
+        const uint32_t from = stage == 0 ? 0 : b->stage_end[stage - 1], to = b->stage_end[stage];
+        for (uint32_t start = from; start < to; start += WINDOW) {
+            const uint32_t count = to - start < WINDOW ? to - start : WINDOW;
+            uint32_t highest = window_level;
+            for (uint32_t i = 0; i < count; i++) {
+                const uint32_t id = b->sorted[start + i];
+                const value *const v = &b->values[id];
+                uint32_t here = window_level;
+#define ABOVE(operand) here = level[operand] > here ? level[operand] : here
+                if (has_uniform_instruction(v))
+                    FOR_OPERANDS(b, v, ABOVE);
+                level[id] = here + 1;
+                highest = here + 1 > highest ? here + 1 : highest;
+                const uint64_t op = v->chain != NONE ? PROGRAM_DOT : v->op;
+                keys[i] = (uint64_t)(here - window_level) << 32 | op << 16 | i;
+            }
+            qsort(keys, count, sizeof *keys, by_key);
+            uint32_t ids[WINDOW];
+            memcpy(ids, b->sorted + start, count * sizeof *ids);
+            for (uint32_t i = 0; i < count; i++)
+                b->sorted[start + i] = ids[keys[i] & 0xffff];
+            window_level = highest;
+        }
+    }
 }
 
 /* Where uniform values are used for the last time; those that lanes use, or that are results, are kept. */
@@ -569,14 +629,37 @@ static void find_last_uses(builder *b)
     }
 }
 
+/* How many instructions from place `i` on are alike, do not need each other, and are worth working out together. */
+enum { SHORTEST_RUN = 4 };
+static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
+{
+    const uint32_t first = b->sorted[i];
+    const value *const v = &b->values[first];
+    if (v->chain != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
+        return 0;
+    uint32_t count = 1;
+    while (i + count < to && b->values[b->sorted[i + count]].op == v->op && b->values[b->sorted[i + count]].chain == NONE &&
+           has_uniform_instruction(&b->values[b->sorted[i + count]]) && b->level[b->sorted[i + count]] == b->level[first])
+        count++;
+    return count;
+}
+
 static void emit_uniform(builder *b, uint32_t from, uint32_t to)
 {
     pgr_program *const p = b->program;
     const uint32_t start = p->instruction_count;
-    for (uint32_t i = from; i < to && b->status == PGR_OK; i++) {
+    for (uint32_t i = from, run = 0; i < to && b->status == PGR_OK; i++) {
         value *const v = &b->values[b->sorted[i]];
-        if (v->fused || v->op == PGR_OP_CONST || v->op == PGR_OP_INPUT || v->op == PGR_OP_LANE_SUM)
+        if (!has_uniform_instruction(v))
             continue;
+        if (run > 0) {
+            run--;
+        } else if ((run = alike(b, i, to)) >= SHORTEST_RUN) {
+            emit(b, (instruction){PROGRAM_RUN, SLOT_NONE, run, 0}, v->origin);
+            run--;
+        } else {
+            run = 0;
+        }
         instruction made = instruction_of(b, b->sorted[i]);
 #define GIVE_BACK_UNIFORM(operand) \
     do { \
@@ -595,6 +678,7 @@ static void emit_uniform(builder *b, uint32_t from, uint32_t to)
 static void emit_stages(builder *b, uint32_t group_count)
 {
     const uint32_t last = sort_by_stage(b);
+    schedule_uniform(b, last);
     find_last_uses(b);
     for (uint32_t stage = 0; stage <= last && b->status == PGR_OK; stage++) {
         const uint32_t from = stage == 0 ? 0 : b->stage_end[stage - 1], to = b->stage_end[stage];
@@ -741,6 +825,22 @@ static void take_groups(builder *b, size_t group_count, const pgr_lane_group *gr
     p->group_count = (uint32_t)group_count;
 }
 
+void program_join_outputs(pgr_program *p)
+{
+    uint32_t slots = 0;
+    for (uint32_t i = 0; i < p->output_count; i++) {
+        const pgr_output o = p->outputs[i];
+        if (o.node == SLOT_LANE)
+            continue;
+        uniform_output *const before = p->output_run_count == 0 ? NULL : &p->output_runs[p->output_run_count - 1];
+        if (before != NULL && before->array == o.array && before->offset + before->count == o.offset)
+            before->count++;
+        else
+            p->output_runs[p->output_run_count++] = (uniform_output){o.array, o.offset, 1};
+        p->output_slots[slots++] = o.node;
+    }
+}
+
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
                              const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out)
 {
@@ -783,8 +883,12 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     }
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++)
         p->outputs[i].node = is_lane_value(b, p->outputs[i].node) ? SLOT_LANE : b->values[p->outputs[i].node].slot;
+    p->output_slots = grab_raw(b, output_count, sizeof *p->output_slots);
+    p->output_runs = grab_raw(b, output_count, sizeof *p->output_runs);
+    if (b->status == PGR_OK)
+        program_join_outputs(p);
     void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots,
-                             b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end};
+                             b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end, b->level};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(tape, scratch[i], 0);
     if (b->status != PGR_OK) {
@@ -802,7 +906,8 @@ void pgr_program_free(pgr_program *program)
     const pgr_allocator a = program->allocator;
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
-                            program->group_lanes, program->captures, program->origins};
+                            program->group_lanes, program->captures, program->origins,
+                            program->output_slots, program->output_runs};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         a.resize(a.ctx, arrays[i], 0);
     a.resize(a.ctx, program, 0);

@@ -189,6 +189,24 @@ LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruc
     return i + n - 1;
 }
 
+/* out[l] = op(x[l], y[l]). */
+LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, double *out, size_t n)
+{
+    switch (op) {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    case PGR_OP_##ID: \
+        LANES_IN_PLACE \
+        for (size_t l = 0; l < n; l++) { \
+            const double a = x[l], b = y[l]; \
+            (void)b; \
+            out[l] = (value); \
+        } \
+        break;
+        PGR_OPS(X)
+#undef X
+    }
+}
+
 /* The table's operations, and the commonest with an operand that is the same in all lanes. */
 LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, double *out)
 {
@@ -223,19 +241,7 @@ LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, 
     }
 #undef WITH_NUMBER
     const double *const x = LANES(operand)(b, i->a, 0), *const y = i->b == SLOT_NONE ? x : LANES(operand)(b, i->b, 1);
-    switch (i->op) {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
-    case PGR_OP_##ID: \
-        LANES_IN_PLACE \
-        for (size_t l = 0; l < n; l++) { \
-            const double a = x[l], b = y[l]; \
-            (void)b; \
-            out[l] = (value); \
-        } \
-        break;
-        PGR_OPS(X)
-#undef X
-    }
+    LANES(apply)((int)i->op, x, y, out, n);
 }
 
 LANES_TARGET static void LANES(run_block)(const block *b)

@@ -14,7 +14,8 @@ enum {
     PROGRAM_LANE_SUM,           /* out += sum over lanes of a */
     PROGRAM_LANE_DOT,           /* out += sum over lanes of a * b */
     PROGRAM_LOAD,               /* lane input number a */
-    PROGRAM_STORE               /* a, to output number b */
+    PROGRAM_STORE,              /* a, to output number b */
+    PROGRAM_RUN                 /* the next `a` instructions are alike, and none needs another's result */
 };
 
 /* A slot's index; lane slots carry this bit, uniform ones do not. */
@@ -37,10 +38,16 @@ typedef struct {
     uint32_t first_sum, sum_count; /* uniform slots of its sums over lanes */
 } segment;
 
-typedef struct {
+typedef struct { /* slot + i is in[array][offset + i], for i < count */
     uint32_t slot, array;
     uint64_t offset;
+    uint64_t count;
 } uniform_input;
+
+typedef struct { /* out[array][offset + i], for i < count: the next of output_slots */
+    uint32_t array;
+    uint64_t offset, count;
+} uniform_output;
 
 struct pgr_program {
     instruction *instructions;
@@ -50,16 +57,21 @@ struct pgr_program {
     segment *segments;
     double *constants; /* of the first uniform slots */
     uniform_input *inputs;
-    pgr_output *outputs; /* `node` is a slot */
+    pgr_output *outputs; /* `node` is a slot, SLOT_LANE for what lanes store */
+    uint32_t *output_slots;
+    uniform_output *output_runs;
     pgr_lane_input *lane_inputs;
     uint32_t *group_first_input; /* of lane_inputs, by group; one more than there are groups */
     uint64_t *group_lanes;
-    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, group_count;
+    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, output_run_count, group_count;
     uint32_t uniform_slots, lane_slots, nodes;
     uint32_t block; /* lanes that are worked on together, at most */
     pgr_id *captures;
     uint32_t capture_count;
     pgr_allocator allocator;
 };
+
+/* Makes runs of the uniform ones among the outputs. There is room for as many. */
+void program_join_outputs(pgr_program *p);
 
 #endif

@@ -78,17 +78,21 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #undef LANES_WIDE
 #endif
 
-typedef void (*run_block)(const block *b);
+/* What an instruction set has. */
+typedef struct {
+    void (*run_block)(const block *b);
+    void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
+} kernels;
 
-static run_block best_run_block(void)
+static kernels best_kernels(void)
 {
 #if defined(__GNUC__) && defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return run_block_avx512;
+        return (kernels){run_block_avx512, apply_avx512};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return run_block_avx2;
+        return (kernels){run_block_avx2, apply_avx2};
 #endif
-    return run_block_plain;
+    return (kernels){run_block_plain, apply_plain};
 }
 
 /* One call of pgr_program_run. */
@@ -97,7 +101,7 @@ typedef struct {
     const double *const *in;
     double *const *out;
     const pgr_run_options *options;
-    run_block run;
+    kernels kernels;
     double *uniform, *span_sums, *lanes;
     size_t lanes_each; /* numbers of a worker's slots and spare blocks */
     uint64_t work;     /* since the caller was last asked whether to stop */
@@ -125,48 +129,95 @@ static bool is_stopped(evaluation *e, uint64_t work)
 
 /* ---- Uniform segments ---------------------------------------------------------------------------- */
 
+static double term(const uint32_t *arg, const double *u) { return arg[1] == SLOT_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]]; }
+
+/* Long ones in four parts, for the latency of additions. */
 static double uniform_dot(const pgr_program *p, const instruction *i, const double *u)
 {
     const program_dot dot = p->dots[i->b];
     const uint32_t *arg = &p->args[dot.first];
+    const uint32_t *const end = arg + 2 * dot.count;
     double sum = i->a == SLOT_NONE ? -0.0 : u[i->a];
-    for (const uint32_t *const end = arg + 2 * dot.count; arg < end; arg += 2)
-        sum += arg[1] == SLOT_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]];
+    if (dot.count >= 16) {
+        double part[4] = {sum, -0.0, -0.0, -0.0};
+        for (; end - arg >= 8; arg += 8)
+            for (int k = 0; k < 4; k++)
+                part[k] += term(arg + 2 * k, u);
+        sum = (part[0] + part[1]) + (part[2] + part[3]);
+    }
+    for (; arg < end; arg += 2)
+        sum += term(arg, u);
     return sum;
 }
 
-static void run_uniform_part(const pgr_program *p, const instruction *i, const instruction *end, double *u)
+/* The `count` instructions from `i` on are alike and do not need each other. */
+static void run_alike(const kernels *kernels, const instruction *i, uint32_t count, double *u)
 {
-    for (; i < end; i++) {
-        switch (i->op) {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
-        case PGR_OP_##ID: { \
-            const double a = u[i->a], b = PGR_TWO_##KIND ? u[i->b] : 0.0; \
-            (void)b; \
-            u[i->out] = (value); \
-            break; \
+    enum { MOST = 64 };
+    double x[MOST], y[MOST], out[MOST];
+    for (const instruction *const end = i + count; i < end;) {
+        const size_t n = end - i < MOST ? (size_t)(end - i) : MOST;
+        const size_t padded = (n + LANE_CHUNK - 1) / LANE_CHUNK * LANE_CHUNK;
+        for (size_t k = 0; k < n; k++)
+            x[k] = u[i[k].a];
+        for (size_t k = n; k < padded; k++)
+            x[k] = x[n - 1];
+        if (i->b != SLOT_NONE) {
+            for (size_t k = 0; k < n; k++)
+                y[k] = u[i[k].b];
+            for (size_t k = n; k < padded; k++)
+                y[k] = y[n - 1];
         }
+        kernels->apply((int)i->op, x, i->b != SLOT_NONE ? y : x, out, padded);
+        for (size_t k = 0; k < n; k++)
+            u[i[k].out] = out[k];
+        i += n;
+    }
+}
+
+/* Runs at least to `end`, and returns where it has come to. */
+static const instruction *run_uniform_part(evaluation *e, const instruction *i, const instruction *end)
+{
+    const pgr_program *const p = e->program;
+    double *const u = e->uniform;
+    while (i < end) {
+        switch (i->op) {
 #define PGR_TWO_UNARY  0
 #define PGR_TWO_CUT    0
 #define PGR_TWO_BINARY 1
 #define PGR_TWO_PARAM  1
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+        case PGR_OP_##ID: \
+            do { \
+                const double a = u[i->a], b = PGR_TWO_##KIND ? u[i->b] : 0.0; \
+                (void)b; \
+                u[i->out] = (value); \
+                i++; \
+            } while (i < end && i->op == PGR_OP_##ID); \
+            break;
         PGR_OPS(X)
 #undef X
-        case PROGRAM_DOT: u[i->out] = uniform_dot(p, i, u); break;
+        case PROGRAM_DOT:
+            do {
+                u[i->out] = uniform_dot(p, i, u);
+                i++;
+            } while (i < end && i->op == PROGRAM_DOT);
+            break;
+        case PROGRAM_RUN:
+            run_alike(&e->kernels, i + 1, i->a, u);
+            i += i->a + 1;
+            break;
+        default: i++; /* there is none */
         }
     }
+    return i;
 }
 
 static void run_uniform(evaluation *e, const segment *s)
 {
-    const pgr_program *const p = e->program;
-    for (uint32_t done = 0; done < s->count;) {
-        const uint32_t now = s->count - done < ASK_EVERY ? s->count - done : ASK_EVERY;
-        if (is_stopped(e, now))
-            return;
-        run_uniform_part(p, p->instructions + s->first + done, p->instructions + s->first + done + now, e->uniform);
-        done += now;
-    }
+    const instruction *i = e->program->instructions + s->first, *const end = i + s->count;
+    while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
+        i = run_uniform_part(e, i, end - i < ASK_EVERY ? end : i + ASK_EVERY);
 }
 
 /* ---- Lane segments -------------------------------------------------------------------------------- */
@@ -198,7 +249,7 @@ static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller
         b.padded = (b.count + LANE_CHUNK - 1) / LANE_CHUNK * LANE_CHUNK;
         if (is_caller ? is_stopped(e, (uint64_t)s->count * b.count) : e->stopped != 0)
             return;
-        e->run(&b);
+        e->kernels.run_block(&b);
     }
 }
 
@@ -273,18 +324,23 @@ static void run_segments(evaluation *e, unsigned workers)
 {
     const pgr_program *const p = e->program;
     memcpy(e->uniform, p->constants, p->constant_count * sizeof *e->uniform);
-    for (uint32_t i = 0; i < p->input_count; i++)
-        e->uniform[p->inputs[i].slot] = e->in[p->inputs[i].array][p->inputs[i].offset];
+    for (uint32_t i = 0; i < p->input_count; i++) {
+        const uniform_input input = p->inputs[i];
+        const double *const from = e->in[input.array] + input.offset;
+        for (uint64_t k = 0; k < input.count; k++)
+            e->uniform[input.slot + k] = from[k];
+    }
     for (uint32_t s = 0; s < p->segment_count && e->stopped == 0; s++) {
         if (p->segments[s].group == UINT32_MAX)
             run_uniform(e, &p->segments[s]);
         else
             run_lanes(e, &p->segments[s], workers);
     }
-    for (uint32_t i = 0; i < p->output_count; i++) {
-        const pgr_output *const o = &p->outputs[i];
-        if (o->node != SLOT_LANE)
-            e->out[o->array][o->offset] = e->uniform[o->node];
+    const uint32_t *slot = p->output_slots;
+    for (uint32_t i = 0; i < p->output_run_count; i++) {
+        double *const to = e->out[p->output_runs[i].array] + p->output_runs[i].offset;
+        for (uint64_t k = 0; k < p->output_runs[i].count; k++)
+            to[k] = e->uniform[*slot++];
     }
 }
 
@@ -312,11 +368,10 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
         if (memory == NULL)
             return PGR_ERR_NOMEM;
     }
-    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each};
+    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each, .kernels = best_kernels()};
     e.lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
     e.uniform = e.lanes + workers * lanes_each;
     e.span_sums = e.uniform + p->uniform_slots;
-    e.run = most_lanes != 0 ? best_run_block() : NULL;
 #if !defined(PGR_NO_THREADS)
     const bool locked = pthread_mutex_init(&e.lock, NULL) == 0;
     if (locked) {
