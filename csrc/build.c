@@ -701,9 +701,8 @@ static void emit_stages(builder *b, uint32_t group_count)
                 emit_lanes(b, close_list(b, count), group);
         }
     }
-    enum { CACHE = 1 << 20, FEWEST = 16, MOST = 256 }; /* bytes that a block's slots may take, about half of a second-level cache */
     pgr_program *const p = b->program;
-    for (p->block = MOST; p->block > FEWEST && (uint64_t)p->lane_slots * p->block * sizeof(double) > CACHE;)
+    for (p->block = BLOCK_MOST; p->block > BLOCK_FEWEST && (uint64_t)p->lane_slots * p->block * sizeof(double) > BLOCK_BYTES;)
         p->block /= 2;
 }
 
@@ -819,26 +818,30 @@ static void take_groups(builder *b, size_t group_count, const pgr_lane_group *gr
     for (size_t g = 0; g < group_count; g++) {
         p->group_lanes[g] = groups[g].lanes;
         p->group_first_input[g + 1] = p->group_first_input[g] + groups[g].input_count;
-        for (uint32_t i = 0; i < groups[g].input_count; i++)
-            p->lane_inputs[p->group_first_input[g] + i] = groups[g].inputs[i];
+        if (groups[g].input_count > 0)
+            memcpy(p->lane_inputs + p->group_first_input[g], groups[g].inputs, groups[g].input_count * sizeof *p->lane_inputs);
     }
     p->group_count = (uint32_t)group_count;
 }
 
-void program_join_outputs(pgr_program *p)
+/* Gives back what the program has more room for than it needs. */
+static void fit(builder *b)
 {
-    uint32_t slots = 0;
-    for (uint32_t i = 0; i < p->output_count; i++) {
-        const pgr_output o = p->outputs[i];
-        if (o.node == SLOT_LANE)
-            continue;
-        uniform_output *const before = p->output_run_count == 0 ? NULL : &p->output_runs[p->output_run_count - 1];
-        if (before != NULL && before->array == o.array && before->offset + before->count == o.offset)
-            before->count++;
-        else
-            p->output_runs[p->output_run_count++] = (uniform_output){o.array, o.offset, 1};
-        p->output_slots[slots++] = o.node;
-    }
+    pgr_program *const p = b->program;
+#define FIT(array, count) \
+    do { \
+        void *const fitting = tape_resize(b->tape, p->array, ((size_t)(count) + 1) * sizeof *p->array); \
+        if (fitting != NULL) \
+            p->array = fitting; \
+    } while (0)
+    FIT(instructions, p->instruction_count);
+    FIT(origins, p->instruction_count);
+    FIT(args, p->arg_count);
+    FIT(constants, p->constant_count);
+    FIT(inputs, p->input_count);
+    FIT(captures, p->capture_count);
+    FIT(output_runs, p->output_run_count);
+#undef FIT
 }
 
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
@@ -885,8 +888,10 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
         p->outputs[i].node = is_lane_value(b, p->outputs[i].node) ? SLOT_LANE : b->values[p->outputs[i].node].slot;
     p->output_slots = grab_raw(b, output_count, sizeof *p->output_slots);
     p->output_runs = grab_raw(b, output_count, sizeof *p->output_runs);
-    if (b->status == PGR_OK)
+    if (b->status == PGR_OK) {
         program_join_outputs(p);
+        fit(b);
+    }
     void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots,
                              b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end, b->level};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
@@ -898,25 +903,3 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     *out = p;
     return PGR_OK;
 }
-
-void pgr_program_free(pgr_program *program)
-{
-    if (program == NULL)
-        return;
-    const pgr_allocator a = program->allocator;
-    void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
-                            program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
-                            program->group_lanes, program->captures, program->origins,
-                            program->output_slots, program->output_runs};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        a.resize(a.ctx, arrays[i], 0);
-    a.resize(a.ctx, program, 0);
-}
-
-size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
-{
-    *ids = program->captures;
-    return program->capture_count;
-}
-
-const uint32_t *pgr_program_origins(const pgr_program *program) { return program->origins; }

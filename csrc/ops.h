@@ -15,14 +15,6 @@ enum {
     PGR_OP_COUNT
 };
 
-static inline double pgr_sign(double a) { return (double)((a > 0.0) - (a < 0.0)) + (isnan(a) ? a : 0.0); }
-
-static inline double pgr_sigmoid(double a)
-{
-    const double e = exp(-fabs(a));
-    return (a >= 0.0 ? 1.0 : e) / (1.0 + e);
-}
-
 /* The share of the gradient that a gets in max(a, b), and b in min(a, b). */
 static inline double pgr_wins(double a, double b) { return a > b ? 1.0 : a < b ? 0.0 : 0.5; }
 
@@ -32,23 +24,6 @@ static inline double pgr_unit(double p, double a, double b)
     const double r = hypot(a, b);
     return r == 0.0 ? 0.0 : p / r / r;
 }
-
-/* Squares and reciprocals are most of all powers, and exact without pow. */
-static inline double pgr_pow(double a, double b)
-{
-    if (b == 2.0)
-        return a * a;
-    if (b == 1.0)
-        return a;
-    if (b == -1.0)
-        return 1.0 / a;
-    return pow(a, b);
-}
-
-static inline double pgr_pow_da(double a, double b) { return b == 0.0 ? 0.0 : b * pgr_pow(a, b - 1.0); }
-
-/* 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
-static inline double pgr_pow_db(double a, double b, double v) { return a == 0.0 && b >= 0.0 ? 0.0 : v * log(a); }
 
 static inline pgr_status pgr_pow_check(double a, double b, double v)
 {
@@ -89,6 +64,18 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
+static inline double ops_value(int op, double a, double b)
+{
+    double v = NAN;
+    ops_eval(op, a, b, &v);
+    return v;
+}
+
+static inline double pgr_pow_da(double a, double b) { return b == 0.0 ? 0.0 : b * ops_value(PGR_OP_POW, a, b - 1.0); }
+
+/* 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
+static inline double pgr_pow_db(double a, double b, double v) { return a == 0.0 && b >= 0.0 ? 0.0 : v * log(a); }
+
 /* The words of the table's derivatives, as numbers. */
 #define ZERO 0.0
 #define ONE  1.0
@@ -105,8 +92,8 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
 #define COS_(x)         cos(x)
 #define SINH_(x)        sinh(x)
 #define COSH_(x)        cosh(x)
-#define SIGMOID_(x)     pgr_sigmoid(x)
-#define SIGN_(x)        pgr_sign(x)
+#define SIGMOID_(x)     ops_value(PGR_OP_SIGMOID, x, 0.0)
+#define SIGN_(x)        ops_value(PGR_OP_SIGN, x, 0.0)
 #define LESS_(x, y)     ((x) < (y) ? 1.0 : 0.0)
 #define PICK_(c, x)     ((c) != 0.0 ? (x) : 0.0)
 #define SLOPE_(a, b)    ((a) > 0.0 ? 1.0 : (b))

@@ -69,6 +69,7 @@ typedef struct {
     const char *symbol;    /* "tanh", "+": what is drawn */
     const char *rule;      /* what an error says: "the argument must be positive" */
     const char *doc;       /* one sentence */
+    const char *c;         /* the value, as a C99 expression in a and b */
     pgr_kind kind;
     double param_default;  /* of PGR_KIND_PARAM; NAN: none */
 } pgr_op_info;
@@ -112,6 +113,9 @@ pgr_status pgr_tape_collect(pgr_tape *tape);
 /* Sets the least number of nodes at which handles collect (2^14 at first), and the number of nodes
  * at which the tape is full (2^32 - 2 at first). Small numbers are for tests. */
 void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes);
+
+/* While the tape is held, calls on handles do not collect, and ids stay as they are. */
+void pgr_tape_hold(pgr_tape *tape, int hold);
 
 typedef struct {
     uint32_t nodes;       /* recorded since the last collection, or kept by it */
@@ -279,6 +283,68 @@ pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_c
  * are inputs like others: in[captures_array][i] is the value of the i-th. Borrowed ids, valid until the next
  * collection. */
 size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
+
+/* What a program consists of: for listings, and for files. Slots are numbers; those of lanes, which hold one for each
+ * lane, have the bit PGR_SLOT_LANE; PGR_SLOT_NONE is none. Arrays belong to the program. */
+#define PGR_SLOT_LANE 0x80000000u
+#define PGR_SLOT_NONE 0x7fffffffu
+
+/* Instructions besides those of the table; each is out = ..., but for the last two. */
+enum {
+    PGR_PROGRAM_DOT = 128, /* a + args[first] * args[first + 1] + ..., of dots[b] */
+    PGR_PROGRAM_LANE_SUM,  /* out += sum over lanes of a */
+    PGR_PROGRAM_LANE_DOT,  /* out += sum over lanes of a * b */
+    PGR_PROGRAM_LOAD,      /* lane input number a */
+    PGR_PROGRAM_STORE,     /* a, to output number b */
+    PGR_PROGRAM_RUN        /* the next `a` instructions are alike, and none needs another's result */
+};
+
+typedef struct {
+    uint32_t op, out, a, b;
+} pgr_instruction;
+
+/* `count` pairs, args[first] and args[first + 1] the first. The second is PGR_SLOT_NONE where there is one alone; of a
+ * uniform and a lane one, the uniform one is the first. */
+typedef struct {
+    uint32_t first, count;
+} pgr_program_dot;
+
+typedef struct {
+    uint32_t first, count;         /* of its instructions */
+    uint32_t group;                /* of lanes; UINT32_MAX: uniform, run once */
+    uint32_t first_sum, sum_count; /* uniform slots of its sums over lanes */
+} pgr_segment;
+
+typedef struct { /* slot + i is in[array][offset + i], for i < count */
+    uint32_t slot, array;
+    uint64_t offset, count;
+} pgr_uniform_input;
+
+typedef struct {
+    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count;
+    uint32_t lane_input_count, group_count;
+    uint32_t uniform_slots, lane_slots;
+    uint32_t block;                      /* lanes that are worked on together: a power of two from 16 to 256 */
+    uint32_t nodes;
+    const pgr_instruction *instructions;
+    const uint32_t *args;
+    const pgr_program_dot *dots;
+    const pgr_segment *segments;         /* one after the other, all instructions */
+    const double *constants;             /* of the first uniform slots */
+    const pgr_uniform_input *inputs;
+    const pgr_output *outputs;           /* `node` is a uniform slot; PGR_SLOT_LANE: stored by lanes */
+    const pgr_lane_input *lane_inputs;
+    const uint32_t *group_first_input;   /* of lane_inputs, by group; one more than there are groups */
+    const uint64_t *group_lanes;
+} pgr_program_parts;
+
+void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);
+
+/* A program of parts that anybody may have written: PGR_ERR_OP if they are no program, or one that would read or
+ * write beside its slots or beyond in_sizes[i] and out_sizes[i] numbers of array i. Copies all that it needs. The caller
+ * frees it with pgr_program_free. O(instructions). */
+pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
+                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out);
 
 /* For each instruction the node that it comes from, counted from `start`; one of a derivative comes from the node that
  * is derived. Right if the tape has not collected since `start` was recorded. Borrowed. */

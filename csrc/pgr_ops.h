@@ -9,7 +9,7 @@
  *           PARAM   f(a) with a constant parameter b: no gradient flows to b, and the db column holds
  *                   b's default value (NAN: there is none)
  *           CUT     f(a), recorded without its operand, so that nothing flows and nothing is kept
- *   value   an expression in a and b, the operands' values
+ *   value   an expression in a and b, the operands' values. Plain C99: it goes into generated code, too
  *   da, db  the partial derivatives, in a, b and v, the result's value. Written with the words below (ADD_,
  *           EXP_, ...), so that one expression serves twice: ops.h makes numbers of it, derive.c nodes
  *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
@@ -32,9 +32,11 @@ X(SUB,   "sub",   "-",     BINARY, a - b,  ONE,       NEG_(ONE), PGR_ALWAYS, "",
 X(MUL,   "mul",   "*",     BINARY, a * b,  b,         a,       PGR_ALWAYS, "", "Product, a * b.") \
 X(DIV,   "div",   "/",     BINARY, a / b,  DIV_(ONE, b), NEG_(DIV_(v, b)), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
   "the divisor must not be zero", "Quotient, a / b.") \
-X(POW,   "pow",   "**",    BINARY, pgr_pow(a, b), POW_DA_(a, b), POW_DB_(a, b, v), pgr_pow_check(a, b, v), \
+X(POW,   "pow",   "**",    BINARY, (b == 2.0 ? a * a : b == 1.0 ? a : b == -1.0 ? 1.0 / a : pow(a, b)), \
+  POW_DA_(a, b), POW_DB_(a, b, v), pgr_pow_check(a, b, v), \
   "a negative base needs an integral exponent", "Power, a ** b.") \
-X(POWC,  "powc",  "**",    PARAM,  pgr_pow(a, b), POW_DA_(a, b), NAN, pgr_pow_check(a, b, v), \
+X(POWC,  "powc",  "**",    PARAM,  (b == 2.0 ? a * a : b == 1.0 ? a : b == -1.0 ? 1.0 / a : pow(a, b)), \
+  POW_DA_(a, b), NAN, pgr_pow_check(a, b, v), \
   "a negative base needs an integral exponent", "Power with a constant exponent: what a ** 3 records.") \
 X(NEG,   "neg",   "neg",   UNARY,  -a,     NEG_(ONE), ZERO,    PGR_ALWAYS, "", "Negation, -a.") \
 X(EXP,   "exp",   "exp",   UNARY,  exp(a),  v,        ZERO,    PGR_OVERFLOWS, "", "Exponential, e ** a.") \
@@ -47,7 +49,8 @@ X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  DIV_(HALF, v), ZERO,    PGR_NEEDS(!
   "the argument must not be negative", "Square root.") \
 X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  SIGN_(a), ZERO, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
 X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  SUB_(ONE, MUL_(v, v)), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
-X(SIGMOID, "sigmoid", "sigmoid", UNARY, pgr_sigmoid(a), MUL_(v, SIGMOID_(NEG_(a))), ZERO, PGR_ALWAYS, "", \
+X(SIGMOID, "sigmoid", "sigmoid", UNARY, (a >= 0.0 ? 1.0 : exp(-fabs(a))) / (1.0 + exp(-fabs(a))), \
+  MUL_(v, SIGMOID_(NEG_(a))), ZERO, PGR_ALWAYS, "", \
   "Logistic function, 1 / (1 + exp(-a)), without overflow.") \
 X(SOFTPLUS, "softplus", "softplus", UNARY, (a > 0.0 ? a : 0.0) + log1p(exp(-fabs(a))), SIGMOID_(a), ZERO, PGR_ALWAYS, "", \
   "log(1 + exp(a)), without overflow.") \
@@ -78,7 +81,8 @@ X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), WINS_(b, a), WIN
   "The smaller of a and b, nan if either is; equal operands share the gradient.") \
 X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), WINS_(a, b), WINS_(b, a), PGR_ALWAYS, "", \
   "The larger of a and b, nan if either is; equal operands share the gradient.") \
-X(SIGN,  "sign",  "sign",  UNARY,  pgr_sign(a), ZERO, ZERO, PGR_ALWAYS, "", "-1, 0 or 1, as a is below, at or above 0; nan if it is nan.") \
+X(SIGN,  "sign",  "sign",  UNARY,  (isnan(a) ? a : (double)((a > 0.0) - (a < 0.0))), ZERO, ZERO, PGR_ALWAYS, "", \
+  "-1, 0 or 1, as a is below, at or above 0; nan if it is nan.") \
 X(LESS,  "less",  "<",     BINARY, (a < b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a < b, else 0.") \
 X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", "b where a is not 0, else 0: what where() is made of.") \
 X(DETACH, "detach", "detach", CUT, a, ZERO, ZERO, PGR_ALWAYS, "", \

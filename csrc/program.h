@@ -8,64 +8,49 @@
 
 #include "tape.h"
 
-/* Instructions besides those of the table. */
-enum {
-    PROGRAM_DOT = PGR_OP_COUNT, /* out = [a] + args[b][0] * args[b][1] + ...: see program_dot */
-    PROGRAM_LANE_SUM,           /* out += sum over lanes of a */
-    PROGRAM_LANE_DOT,           /* out += sum over lanes of a * b */
-    PROGRAM_LOAD,               /* lane input number a */
-    PROGRAM_STORE,              /* a, to output number b */
-    PROGRAM_RUN                 /* the next `a` instructions are alike, and none needs another's result */
-};
+#define PROGRAM_DOT      PGR_PROGRAM_DOT
+#define PROGRAM_LANE_SUM PGR_PROGRAM_LANE_SUM
+#define PROGRAM_LANE_DOT PGR_PROGRAM_LANE_DOT
+#define PROGRAM_LOAD     PGR_PROGRAM_LOAD
+#define PROGRAM_STORE    PGR_PROGRAM_STORE
+#define PROGRAM_RUN      PGR_PROGRAM_RUN
+#define SLOT_LANE        PGR_SLOT_LANE
+#define SLOT_NONE        PGR_SLOT_NONE
+_Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "instructions besides the table's come after it");
 
-/* A slot's index; lane slots carry this bit, uniform ones do not. */
-#define SLOT_LANE UINT32_C(0x80000000)
-#define SLOT_NONE UINT32_C(0x7fffffff)
+typedef pgr_instruction instruction;
+typedef pgr_program_dot program_dot;
+typedef pgr_segment segment;
+typedef pgr_uniform_input uniform_input;
 
-typedef struct {
-    uint32_t op, out, a, b;
-} instruction;
-
-/* The operands of a dot: args[first] .. args[first + 2 * count - 1], in pairs. The second is SLOT_NONE where there is
- * one alone; of a uniform and a lane one, the uniform one is the first. */
-typedef struct {
-    uint32_t first, count;
-} program_dot;
-
-typedef struct {
-    uint32_t first, count; /* of its instructions */
-    uint32_t group;        /* of lanes; UINT32_MAX: uniform */
-    uint32_t first_sum, sum_count; /* uniform slots of its sums over lanes */
-} segment;
-
-typedef struct { /* slot + i is in[array][offset + i], for i < count */
-    uint32_t slot, array;
-    uint64_t offset;
-    uint64_t count;
-} uniform_input;
+/* Lanes to a block, and bytes that its slots may take unless there are fewest: half of a second-level cache. */
+enum { BLOCK_FEWEST = 16, BLOCK_MOST = 256, BLOCK_BYTES = 1 << 20 };
 
 typedef struct { /* out[array][offset + i], for i < count: the next of output_slots */
     uint32_t array;
     uint64_t offset, count;
 } uniform_output;
 
+/* As pgr_program_parts, which says what each is. */
 struct pgr_program {
     instruction *instructions;
-    uint32_t *origins; /* see pgr_program_origins */
     uint32_t *args;
     program_dot *dots;
     segment *segments;
-    double *constants; /* of the first uniform slots */
+    double *constants;
     uniform_input *inputs;
-    pgr_output *outputs; /* `node` is a slot, SLOT_LANE for what lanes store */
-    uint32_t *output_slots;
-    uniform_output *output_runs;
+    pgr_output *outputs;
     pgr_lane_input *lane_inputs;
-    uint32_t *group_first_input; /* of lane_inputs, by group; one more than there are groups */
+    uint32_t *group_first_input;
     uint64_t *group_lanes;
-    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, output_run_count, group_count;
-    uint32_t uniform_slots, lane_slots, nodes;
-    uint32_t block; /* lanes that are worked on together, at most */
+    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, group_count;
+    uint32_t uniform_slots, lane_slots, block, nodes;
+
+    uint32_t *output_slots;      /* of the uniform outputs .. */
+    uniform_output *output_runs; /* .. and where they go */
+    uint32_t output_run_count;
+
+    uint32_t *origins; /* see pgr_program_origins; NULL: not known */
     pgr_id *captures;
     uint32_t capture_count;
     pgr_allocator allocator;

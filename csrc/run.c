@@ -386,20 +386,3 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
         p->allocator.resize(p->allocator.ctx, memory, 0);
     return !locked ? PGR_ERR_NOMEM : e.stopped ? PGR_ERR_STOPPED : PGR_OK;
 }
-
-pgr_program_stats pgr_program_stat(const pgr_program *program)
-{
-    const pgr_program *const p = program;
-    return (pgr_program_stats){
-        .instructions = p->instruction_count,
-        .dots = p->dot_count,
-        .segments = p->segment_count,
-        .uniform_slots = p->uniform_slots,
-        .lane_slots = p->lane_slots,
-        .constants = p->constant_count,
-        .nodes = p->nodes,
-        .block = p->lane_slots == 0 ? 0 : p->block,
-        .bytes = sizeof *p + p->instruction_count * sizeof *p->instructions + p->arg_count * sizeof *p->args +
-                 p->dot_count * sizeof *p->dots + p->segment_count * sizeof *p->segments,
-    };
-}

@@ -20,9 +20,14 @@ static void *malloc_resize(void *ctx, void *p, size_t size)
     return realloc(p, size);
 }
 
+pgr_allocator tape_allocator(const pgr_allocator *allocator)
+{
+    return allocator != NULL ? *allocator : (pgr_allocator){malloc_resize, NULL};
+}
+
 pgr_tape *pgr_tape_new(const pgr_allocator *allocator)
 {
-    const pgr_allocator a = allocator != NULL ? *allocator : (pgr_allocator){malloc_resize, NULL};
+    const pgr_allocator a = tape_allocator(allocator);
     pgr_tape *const tape = a.resize(a.ctx, NULL, sizeof *tape);
     if (tape == NULL)
         return NULL;
@@ -68,6 +73,12 @@ void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nod
     tape->collect_at_least = collect_at_least;
     tape->max_nodes = max_nodes < MAX_NODES ? max_nodes : MAX_NODES;
     tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
+    tape->limit = tape->size; /* the next record looks again */
+}
+
+void pgr_tape_hold(pgr_tape *tape, int hold)
+{
+    tape->collect_at = hold ? UINT32_MAX : tape->size > tape->collect_at_least ? tape->size : tape->collect_at_least;
     tape->limit = tape->size; /* the next record looks again */
 }
 

@@ -108,6 +108,9 @@ static inline void tape_prefetch_below(const pgr_node *node)
     PGR_PREFETCH((uintptr_t)node - TAPE_AHEAD * sizeof *node);
 }
 
+/* The given allocator, or the C library's for NULL. */
+pgr_allocator tape_allocator(const pgr_allocator *allocator);
+
 /* Room for k more nodes. Never collects, so ids stay. PGR_ERR_NOMEM or _FULL, the tape as before. */
 pgr_status pgr__make_room(pgr_tape *tape, uint32_t k);
 

@@ -17,6 +17,7 @@ from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
 from pygrad.math import clip, maximum, minimum, where
+from pygrad.program import Program
 from pygrad.transforms import (
     RecordingError,
     grad,
@@ -32,6 +33,7 @@ from pygrad.transforms import (
 )
 
 __all__ = [
+    "Program",
     "RecordingError",
     "Value",
     "clip",

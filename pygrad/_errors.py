@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import reprlib
 import sys
-from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from pygrad._pgr import ffi, lib
@@ -60,11 +60,19 @@ _INSTEAD = {
 _OTHERWISE = "its number would be frozen into the program: use the functions of pygrad.math, or detach()"
 
 
+# Between the user's code and ours there may be others': NumPy calls operators, the standard library functions.
+_NOBODY = {"pygrad", "numpy", "cffi", *getattr(sys, "stdlib_module_names", ())}
+
+
+def is_users(frame: FrameType) -> bool:
+    """Whether a frame runs code that the user would know."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _NOBODY
+
+
 def users_line() -> str:
     """Where the caller's own code is: file, line and text of the nearest frame outside this package."""
-    here = Path(__file__).parent
     frame = sys._getframe(1)
-    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
+    while frame.f_back is not None and not is_users(frame):
         frame = frame.f_back
     text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" + (f": {text}" if text else "")

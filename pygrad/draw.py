@@ -15,8 +15,11 @@ import graphviz
 from graphviz.backend import dot_command
 
 from pygrad.engine import Value, node_table, node_values
+from pygrad.listing import steps
+from pygrad.program import Program
 
 SHOWN_AT_MOST = 200  # nodes that Jupyter shows by itself
+INSTRUCTIONS_AT_MOST = 1000
 
 
 def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
@@ -69,16 +72,20 @@ def _text(text: str, special: str = "\\") -> str:
     return "".join(f"\\{c}" if c in special else " " if c in "\r\n\t" else "&amp;" if c == "&" else c for c in text)
 
 
-def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> graphviz.Digraph:  # noqa: A002
+def draw_dot(root: Value | Program, format: str = "svg", rankdir: str = "LR") -> graphviz.Digraph:  # noqa: A002
     """The graph below `root`: a box {label | data | grad} for each value, an oval for each operation.
 
-    format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to right,
-    or 'TB', top to bottom; else ValueError. In Jupyter the result shows itself.
+    A recorded Program is drawn by its instructions, those of lanes in a frame of their own; ValueError if there are
+    more than 1,000. format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to
+    right, or 'TB', top to bottom; else ValueError. In Jupyter the result shows itself.
     """
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
     # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
     drawing = Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
+    if isinstance(root, Program):
+        _draw_program(drawing, root)
+        return drawing
     for i, row in enumerate(node_table(root)):
         label = _text(row.label, special='\\{}|<>"') + " | " if row.label else ""
         drawing.node(f"n{i}", f"{{ {label}data {row.data:.4f} | grad {row.grad:.4f} }}", shape="record")
@@ -90,6 +97,37 @@ def draw_dot(root: Value, format: str = "svg", rankdir: str = "LR") -> graphviz.
         for operand in row.operands:
             drawing.edge(f"n{operand}", target)
     return drawing
+
+
+def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
+    """A box for each argument, number and result, an oval for each instruction."""
+    found = list(steps(program))
+    if len(found) > INSTRUCTIONS_AT_MOST:
+        raise ValueError(
+            f"the program has {len(found)} instructions and results, more than the {INSTRUCTIONS_AT_MOST} that can be "
+            "drawn legibly: print(program) lists them"
+        )
+    lanes = [program.parts().group_lanes[i] for i in range(program.parts().group_count)]
+    ids: dict[str, str] = {}
+    for group in dict.fromkeys(step.group for step in found):
+        part = graphviz.Digraph(
+            name="once" if group is None else f"cluster{group}",
+            graph_attr={} if group is None else {"label": f"for each of {lanes[group]} lanes", "fontname": "Courier"},
+        )
+        for i, step in enumerate(found):
+            if step.group != group:
+                continue
+            for operand in step.operands:
+                if operand not in ids and not operand.startswith("%"):
+                    ids[operand] = f"a{len(ids)}"
+                    part.node(ids[operand], graphviz.nohtml(_text(operand)), shape="box")
+            label, shape = (step.operation, "oval") if step.operation else (step.result, "box")
+            part.node(f"i{i}", graphviz.nohtml(_text(label)), shape=shape)
+            ids[step.result] = f"i{i}"
+        drawing.subgraph(part)
+    for i, step in enumerate(found):
+        for operand in step.operands:
+            drawing.edge(ids[operand], f"i{i}")
 
 
 def mimebundle(root: Value) -> dict[str, str]:

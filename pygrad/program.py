@@ -1,15 +1,27 @@
-"""Programs: recorded functions as C runs them."""
+"""Programs: recorded functions as C runs them, and as files.
+
+A file is a line of text, a header in JSON and the program's numbers, little-endian. All of it is checked when it is
+loaded: a file from a stranger gives an error or a program, and running that touches its own memory only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple
+import inspect
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run
 from pygrad.recording import Lanes, Recording, value_of
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
+
+Path_ = Union[str, "os.PathLike[str]"]
 
 
 class ProgramStats(NamedTuple):
@@ -31,8 +43,22 @@ class ProgramStats(NamedTuple):
     bytes: int
 
 
+class Leaf(NamedTuple):
+    """A scalar (shape None) or an array among a program's arguments or results."""
+
+    name: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape or ())
+
+
 class Program:
-    """A recorded function as C runs it. Immutable: one may run in many threads."""
+    """A recorded function as C runs it. Immutable: one may run in many threads.
+
+    print(program) lists its instructions, `pygrad.draw_dot` draws them; `to_c` writes them as C.
+    """
 
     def __init__(
         self, c: Any, structures: tuple[Any, Any], constants: Sequence[Any] = (), captured: Sequence[Value] = ()
@@ -43,13 +69,20 @@ class Program:
         self._captured = tuple(captured)
         self._captured_handles = ffi.new("pgr_handle[]", [value._handle for value in captured])
         self._address = int(ffi.cast("uintptr_t", c))
-        self._shapes_in, self._shapes_out = _shapes(self._in), _shapes(self._out)
-        self._again: Callable[[tuple[Any, ...]], Program] | None = None
-        self._function: Any = None
+        self._shapes_in, self._shapes_out = shapes(self._in), shapes(self._out)
+        self._names: Sequence[str] = [f"arg{i}" for i in range(len(self._in) - 1)]
+        self._start = 0  # where its recording began
+        self._again: Callable[[], list[str] | None] | None = None
 
-    def remember(self, again: Callable[[tuple[Any, ...]], Program], function: Any) -> None:
-        """What records the function again, and the function: for listings with its lines."""
-        self._again, self._function = again, function
+    def remember(self, function: Any, again: Callable[[], list[str] | None]) -> None:
+        """What the function's arguments are called, and what records it again for the line of each instruction."""
+        self._again = again
+        try:
+            names = [p.name for p in inspect.signature(function).parameters.values()]
+        except (TypeError, ValueError):
+            return
+        if len(names) >= len(self._names):
+            self._names = names[: len(self._names)]
 
     @property
     def stats(self) -> ProgramStats:
@@ -57,17 +90,55 @@ class Program:
         stats = lib.pgr_program_stat(self._c)
         return ProgramStats(*(getattr(stats, name) for name in ProgramStats._fields))
 
+    @property
+    def arguments(self) -> list[Leaf]:
+        """The scalars and arrays that go in, in order, with their names and shapes."""
+        parts = zip(self._names, self._in[1:])
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in _paths(part)]
+
+    @property
+    def results(self) -> list[Leaf]:
+        """The scalars and arrays that come out, in order, with their places and shapes."""
+        return [Leaf("result" + path, shape) for path, shape in _paths(self._out)]
+
     def __repr__(self) -> str:
         stats = self.stats
         lanes = f", {stats.lane_slots} slots of {stats.block} lanes" if stats.block else ""
         return f"<Program of {stats.instructions} instructions from {stats.nodes} nodes, {stats.dots} dots{lanes}>"
+
+    def __str__(self) -> str:
+        return self.listing(200)
+
+    def listing(self, limit: int | None = None) -> str:
+        """The instructions as text, at most `limit` of them, each with the line of code that it comes from."""
+        from pygrad.listing import listing
+
+        return listing(self, limit)
+
+    def lines(self) -> list[str] | None:
+        """For each instruction 'file:line' of the function, which is recorded again to know; None if that is gone."""
+        lines = None if self._again is None else self._again()
+        return lines if lines is not None and len(lines) == self.stats.instructions else None
+
+    def to_c(self, name: str) -> str:
+        """The program as a C99 file that needs nothing but libm, with `void name(const double *in, double *out)`.
+
+        `in` has the arguments' numbers and arrays one after the other, `out` the results'; the file says where each
+        is. Values from outside that the function reads come last in `in`. ValueError if name is no C identifier.
+        """
+        from pygrad.c_source import to_c
+
+        return to_c(self, name)
+
+    # ---- Running it ----
 
     def __call__(self, *args: Any, workers: int = 1) -> Any:
         """The result for arguments of the structure and shapes that it was recorded for; else ValueError."""
         given: list[Any] = []
         structure = describe(args, given)
         if structure != self._in:
-            raise ValueError(f"the program is for arguments structured as {self._in[1:]}, not {structure[1:]}")
+            wanted = ", ".join(f"{leaf.name} {leaf.shape or ''}".strip() for leaf in self.arguments)
+            raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
         return self.run([x.data if isinstance(x, Value) else x for x in given], workers)
 
     def plan(self, workers: int) -> Any:
@@ -75,7 +146,7 @@ class Program:
         if self._captured:
             return None
         scalars_in, scalars_out = self._shapes_in.count(None), self._shapes_out.count(None)
-        shapes = tuple([shape for shape in self._shapes_out if shape is not None])
+        arrays_out = tuple([shape for shape in self._shapes_out if shape is not None])
         np = need_numpy() if any(shape is not None for shape in (*self._shapes_in, *self._shapes_out)) else None
         return (
             self._address,
@@ -84,7 +155,7 @@ class Program:
             scalars_in,
             len(self._shapes_in) - scalars_in,
             scalars_out,
-            shapes,
+            arrays_out,
             None if np is None else np.empty,
             object if np is None else np.ndarray,
             self._constants,
@@ -106,18 +177,62 @@ class Program:
         array = iter(results)
         return rebuild(self._out, iter([next(out if shape is None else array) for shape in self._shapes_out]))
 
+    # ---- What it is made of ----
 
-def _shapes(structure: Any) -> list[Any]:
+    def parts(self) -> Any:
+        """The program's parts, a pgr_program_parts (see csrc/pgr.h), which are there as long as the program."""
+        parts = ffi.new("pgr_program_parts *")
+        lib.pgr_program_to_parts(self._c, parts)
+        return parts
+
+    def sizes(self) -> tuple[list[int], list[int]]:
+        """How many numbers the arrays have that go in, and those that come out. The first holds the scalars."""
+        inputs = [self._shapes_in.count(None), *(math.prod(shape) for shape in self._shapes_in if shape is not None)]
+        outputs = [self._shapes_out.count(None), *(math.prod(shape) for shape in self._shapes_out if shape is not None)]
+        inputs += [constant.size for constant in self._constants]
+        return [*inputs, len(self._captured)] if self._captured else inputs, outputs
+
+    def save(self, path: Path_) -> None:
+        """Writes the program to a file, for Program.load.
+
+        ValueError if it reads Values from outside, which another process does not have: pass them as arguments.
+        """
+        if self._captured:
+            raise ValueError(
+                f"the program reads {len(self._captured)} Values from outside of the function, which a file cannot "
+                "hold: pass them as arguments"
+            )
+        Path(path).write_bytes(_to_bytes(self))
+
+    @staticmethod
+    def load(path: Path_) -> Program:
+        """The program in a file that `save` has written. ValueError if it is none, or is damaged; safe for any file."""
+        return from_bytes(Path(path).read_bytes(), str(path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (_to_bytes(self), self._captured)
+
+
+def shapes(structure: Any) -> list[Any]:
     """The shape of each leaf, None for a scalar."""
+    return [shape for _, shape in _paths(structure)]
+
+
+def _paths(structure: Any) -> Iterator[tuple[str, Any]]:
+    """For each leaf how it is reached, as Python writes it, and its shape."""
     if structure == "scalar":
-        return [None]
-    if structure[0] == "array":
-        return [structure[1]]
-    return [shape for part in structure[2 if structure[0] == "dict" else 1 :] for shape in _shapes(part)]
+        yield "", None
+    elif structure[0] == "array":
+        yield "", structure[1]
+    else:
+        keys = structure[1] if structure[0] == "dict" else range(len(structure) - 1)
+        for key, part in zip(keys, structure[2 if structure[0] == "dict" else 1 :]):
+            for path, shape in _paths(part):
+                yield f"[{key!r}]{path}", shape
 
 
 def build(recording: Recording, structure: Any, result: Any) -> Program:
-    """The program for a recorded function's result."""
+    """The program for a recorded function's result. RecordingError if it cannot be one."""
     out: list[Any] = []
     out_structure = describe(result, out)
     values: list[Value] = []
@@ -165,4 +280,188 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     # Values from outside, whose numbers are read at every call.
     captured = [value_of(lib.pgr_h_hold(TAPE, ids[0][i])) for i in range(lib.pgr_program_captures(c, ids))]
     constants = [constant for _, constant in sorted(recording.constants.items())]
-    return Program(c, (structure, out_structure), constants, captured)
+    made = Program(c, (structure, out_structure), constants, captured)
+    made._start = lib.pgr_h_id(TAPE, recording.start._handle)
+    return made
+
+
+def origins(program: Program) -> list[int]:
+    """For each instruction of a program that has just been recorded the id of the node that it comes from."""
+    counted = ffi.unpack(lib.pgr_program_origins(program._c), program.stats.instructions)
+    return [program._start + origin for origin in counted]
+
+
+# ---- As bytes ------------------------------------------------------------------------------------
+
+_MAGIC = b"pygrad program 1\n"
+# The parts that are arrays, in the order in which they are written: their counts, and the C types of their elements.
+_ARRAYS = {
+    "instructions": ("instruction_count", "pgr_instruction"),
+    "args": ("arg_count", "uint32_t"),
+    "dots": ("dot_count", "pgr_program_dot"),
+    "segments": ("segment_count", "pgr_segment"),
+    "constants": ("constant_count", "double"),
+    "inputs": ("input_count", "pgr_uniform_input"),
+    "outputs": ("output_count", "pgr_output"),
+    "lane_inputs": ("lane_input_count", "pgr_lane_input"),
+    "group_first_input": ("group_count", "uint32_t"),  # and one more
+    "group_lanes": ("group_count", "uint64_t"),
+}
+_COUNTS = [*dict.fromkeys(count for count, _ in _ARRAYS.values()), "uniform_slots", "lane_slots", "block", "nodes"]
+
+
+def _count(name: str, counts: Any) -> int:
+    return int(counts[_ARRAYS[name][0]]) + (name == "group_first_input")
+
+
+def _to_bytes(program: Program) -> bytes:
+    if sys.byteorder != "little":
+        raise NotImplementedError("programs are saved by little-endian machines only")
+    parts = program.parts()
+    header = {
+        "counts": {name: getattr(parts, name) for name in _COUNTS},
+        # Operations by name: their numbers may be others in another version.
+        "operations": {i: ffi.string(lib.pgr_op_row(i).name).decode() for i in range(lib.pgr_op_count())},
+        "arguments": program._in,
+        "results": program._out,
+        "names": list(program._names),
+        "constants": [constant.shape for constant in program._constants],
+        "outside": len(program._captured),
+    }
+    try:
+        text = json.dumps(header, default=_not_json).encode()
+    except TypeError as error:
+        raise ValueError(f"the program cannot be saved: {error}") from None
+    arrays = []
+    for name, (_, kind) in _ARRAYS.items():
+        size = _count(name, header["counts"]) * ffi.sizeof(kind)
+        arrays.append(bytes(ffi.buffer(getattr(parts, name), size)) if size else b"")
+    arrays += [constant.tobytes() for constant in program._constants]
+    return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
+
+
+def _not_json(x: Any) -> Any:
+    raise TypeError(f"keys of dicts must be str, int or float, not {type(x).__name__}")
+
+
+def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:
+    return from_bytes(data, "the pickle", captured)
+
+
+def from_bytes(data: bytes, where: str, captured: Sequence[Value] = ()) -> Program:
+    """The program that the bytes stand for. ValueError, naming `where`, if they stand for none."""
+    try:
+        return _from_bytes(data, captured)
+    except _DamagedError as damage:
+        raise ValueError(f"{where}: not a program, or a damaged one: {damage}") from None
+
+
+class _DamagedError(Exception):
+    pass
+
+
+def _need(condition: bool, what: str) -> None:
+    if not condition:
+        raise _DamagedError(what)
+
+
+def _from_bytes(data: bytes, captured: Sequence[Value]) -> Program:
+    _need(data.startswith(_MAGIC), f"it does not begin with {_MAGIC.decode().strip()!r}")
+    if sys.byteorder != "little":
+        raise NotImplementedError("programs are loaded by little-endian machines only")
+    end = data.find(b"\n", len(_MAGIC), len(_MAGIC) + 12)
+    length = data[len(_MAGIC) : end]
+    _need(end > 0 and length.isdigit(), "the header has no length")
+    at = end + 1 + int(length)
+    _need(at <= len(data), "the header is cut off")
+    try:
+        header = json.loads(data[end + 1 : at])
+    except (ValueError, RecursionError):
+        raise _DamagedError("the header is not JSON") from None
+    _need(isinstance(header, dict), "the header is no object")
+    counts = header.get("counts")
+    _need(isinstance(counts, dict) and set(counts) == set(_COUNTS), "the header has no counts")
+    _need(all(_is_count(x, 2**32) for x in counts.values()), "a count is no number")
+    parts = ffi.new("pgr_program_parts *", counts)
+    alive = []
+    for name, (_, kind) in _ARRAYS.items():
+        count = _count(name, counts)
+        size = count * ffi.sizeof(kind)
+        _need(at + size <= len(data), f"{name} are cut off")
+        array = ffi.new(f"{kind}[]", count)
+        ffi.memmove(array, data[at : at + size], size)
+        alive.append(array)
+        setattr(parts, name, array)
+        at += size
+    _renumber(alive[0], header.get("operations"))
+    structures = tuple([_structure(header.get(name)) for name in ("arguments", "results")])
+    _need(structures[0][0] == "tuple", "the arguments are no tuple")
+    constants = []
+    constant_shapes = header.get("constants")
+    _need(isinstance(constant_shapes, list), "the constants have no shapes")
+    for shape in map(_shape, constant_shapes):
+        size = 8 * math.prod(shape)
+        _need(at + size <= len(data), "constants are cut off")
+        constants.append(need_numpy().frombuffer(data[at : at + size], dtype="<f8").reshape(shape))
+        at += size
+    _need(at == len(data), f"{len(data) - at} bytes follow its end")
+    _need(header.get("outside") == len(captured), "the Values that it reads are not with it")
+    names = header.get("names")
+    _need(
+        isinstance(names, list) and len(names) == len(structures[0]) - 1 and all(isinstance(n, str) for n in names),
+        "its arguments have no names",
+    )
+    program = Program(ffi.NULL, structures, constants, captured)  # what follows needs its sizes
+    in_sizes, out_sizes = program.sizes()
+    c = ffi.new("pgr_program **")
+    status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
+    _need(status != lib.PGR_ERR_OP, "its instructions are none, or reach beyond its slots and arrays")
+    check(status)
+    program = Program(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured)
+    program._names = names
+    return program
+
+
+def _is_count(x: Any, limit: int) -> bool:
+    return type(x) is int and 0 <= x < limit
+
+
+def _renumber(instructions: Any, names: Any) -> None:
+    """Gives operations the numbers that they have here."""
+    _need(isinstance(names, dict), "the header has no operations")
+    here = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_op_count())}
+    numbers = {}
+    for number, name in names.items():
+        _need(number.isdigit() and len(number) < 4, "an operation has no number")
+        numbers[int(number)] = here.get(name) if isinstance(name, str) else None
+    if all(number == new for number, new in numbers.items()):
+        return
+    for instruction in instructions:
+        if instruction.op < lib.PGR_PROGRAM_DOT:
+            new = numbers.get(instruction.op)
+            _need(new is not None, f"this version does not know the operation {names.get(str(instruction.op))!r}")
+            instruction.op = new
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    _need(isinstance(x, list) and len(x) <= 32 and all(_is_count(n, 2**48) for n in x), "a shape is none")
+    _need(math.prod(x) < 2**48, "a shape is too large")
+    return tuple(x)
+
+
+def _structure(x: Any, depth: int = 0) -> Any:
+    """A structure as `describe` makes them, of what JSON makes of it."""
+    if x == "scalar":
+        return "scalar"
+    _need(depth < 100, "arguments or results are nested too deeply")
+    _need(isinstance(x, list) and len(x) > 0, "a structure is none")
+    kind = x[0]
+    if kind == "array":
+        _need(len(x) == 2, "a structure is none")
+        return ("array", _shape(x[1]))
+    if kind == "dict":
+        _need(len(x) > 1 and isinstance(x[1], list) and len(x[1]) == len(x) - 2, "a structure is none")
+        _need(all(type(key) in (str, int, float) for key in x[1]), "a key is none")
+        return ("dict", tuple(x[1]), *[_structure(part, depth + 1) for part in x[2:]])
+    _need(kind in ("list", "tuple"), "a structure is none")
+    return (kind, *[_structure(part, depth + 1) for part in x[1:]])

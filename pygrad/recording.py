@@ -6,13 +6,16 @@ result of a vmap that is not reduced is Lanes.
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import random
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, Callable
 
-from pygrad._errors import RecordingError, check, users_line
+from pygrad._errors import RecordingError, check, is_users, users_line
 from pygrad._pgr import lib
 from pygrad.engine import TAPE, Operand, Value
 from pygrad.structures import Tracer, need_numpy
@@ -72,6 +75,44 @@ class Recording:
                 f"{users_line()}\nThe function draws random numbers, which would be the same on every call: "
                 "draw them outside and pass them as arguments, or use record=False"
             )
+
+
+@contextlib.contextmanager
+def users_lines() -> Iterator[Callable[[int], str]]:
+    """Watches the lines of the user's code that are run: yields what tells of a node recorded meanwhile which it was.
+
+    Nodes stay where they are meanwhile: the tape is not collected. The line is 'file:line', '' if there is none.
+    """
+    sizes: list[int] = []  # of the tape when a line was reached
+    lines: list[tuple[str, int]] = []
+    before = sys.gettrace()
+
+    def reached(frame: FrameType | None) -> None:
+        while frame is not None and not is_users(frame):
+            frame = frame.f_back
+        size = lib.pgr_tape_stat(TAPE).nodes + 1  # the next node's id
+        while sizes and sizes[-1] >= size:
+            del sizes[-1], lines[-1]
+        if frame is not None:
+            sizes.append(size)
+            lines.append((frame.f_code.co_filename, frame.f_lineno))
+
+    def watch(frame: FrameType, event: str, _arg: Any) -> Any:
+        if recordings.stack and event in ("line", "return"):
+            reached(frame if event == "line" else frame.f_back)
+        return watch if recordings.stack and is_users(frame) else None
+
+    def where(node: int) -> str:
+        at = bisect.bisect_right(sizes, node) - 1
+        return "" if at < 0 else f"{lines[at][0]}:{lines[at][1]}"
+
+    lib.pgr_tape_hold(TAPE, 1)
+    sys.settrace(watch)
+    try:
+        yield where
+    finally:
+        sys.settrace(before)
+        lib.pgr_tape_hold(TAPE, 0)
 
 
 class _AsArray(Tracer):

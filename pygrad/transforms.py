@@ -20,8 +20,8 @@ from typing import Any, Callable, Union
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _call
-from pygrad.program import Program, build
-from pygrad.recording import Input, Lanes, Recording, recordings, value_of
+from pygrad.program import Program, build, origins, shapes
+from pygrad.recording import Input, Lanes, Recording, recordings, users_lines, value_of
 from pygrad.structures import describe, elements, is_array, leaves, map_leaves, need_numpy, rebuild
 
 __all__ = [
@@ -65,6 +65,17 @@ def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
         return build(recording, structure, result)
     finally:
         recordings.stack.pop()
+
+
+def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
+    """For each instruction of the program of `function` 'file:line', which is found by recording it once more."""
+    args = rebuild(structure, iter([_stand_in(shape) for shape in shapes(structure)]))
+    with users_lines() as where:
+        return [where(node) for node in origins(_record(function, args))]
+
+
+def _stand_in(shape: Any) -> Any:
+    return 0.0 if shape is None else need_numpy().zeros(shape)
 
 
 class Function:
@@ -112,7 +123,8 @@ class Function:
         program = self._programs.get(key)
         if program is None:
             program = self._programs[key] = _record(self._function, args)
-            program.remember(functools.partial(_record, self._function), self.__wrapped__)  # type: ignore[attr-defined]
+            again = functools.partial(_lines, self._function, key)
+            program.remember(self.__wrapped__, again)  # type: ignore[attr-defined]
             while len(self._programs) > self.cache_size:
                 self._programs.popitem(last=False)
         else:
@@ -440,8 +452,8 @@ def vmap(
     in_axes: the axis to map over, for each argument; None for one that is the same for all. reduce: None gives
     results with a new first axis, 'sum' and 'mean' their sum or mean, which is worked out on the way. Where the
     mapped arrays are arguments of the recorded function, the slices are lanes of SIMD registers; else fn is recorded
-    for each slice. Sums over lanes are added up in blocks, in an order that depends on how many there are, not on workers
-    (see jit).
+    for each slice. Sums over lanes are added up in blocks, in an order that depends on how many there are, not on
+    workers (see jit).
     """
     if fn is None:
         return functools.partial(vmap, in_axes=in_axes, reduce=reduce, record=record, workers=workers)

@@ -1,0 +1,312 @@
+/* program.c: what a program is made of, for those who look at it, keep it in files, or free it.
+ *
+ * Parts may come from a stranger's file, so nothing of them is believed: every index is checked before there is a
+ * program, and running one then reads and writes its own slots and the arrays that it is given, and nothing else. */
+#include "program.h"
+
+#include <string.h>
+
+void program_join_outputs(pgr_program *p)
+{
+    uint32_t slots = 0;
+    for (uint32_t i = 0; i < p->output_count; i++) {
+        const pgr_output o = p->outputs[i];
+        if (o.node == SLOT_LANE)
+            continue;
+        uniform_output *const before = p->output_run_count == 0 ? NULL : &p->output_runs[p->output_run_count - 1];
+        if (before != NULL && before->array == o.array && before->offset + before->count == o.offset)
+            before->count++;
+        else
+            p->output_runs[p->output_run_count++] = (uniform_output){o.array, o.offset, 1};
+        p->output_slots[slots++] = o.node;
+    }
+}
+
+void pgr_program_free(pgr_program *program)
+{
+    if (program == NULL)
+        return;
+    const pgr_allocator a = program->allocator;
+    void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
+                            program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
+                            program->group_lanes, program->captures, program->origins,
+                            program->output_slots, program->output_runs};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        a.resize(a.ctx, arrays[i], 0);
+    a.resize(a.ctx, program, 0);
+}
+
+size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
+{
+    *ids = program->captures;
+    return program->capture_count;
+}
+
+const uint32_t *pgr_program_origins(const pgr_program *program) { return program->origins; }
+
+pgr_program_stats pgr_program_stat(const pgr_program *program)
+{
+    const pgr_program *const p = program;
+    return (pgr_program_stats){
+        .instructions = p->instruction_count,
+        .dots = p->dot_count,
+        .segments = p->segment_count,
+        .uniform_slots = p->uniform_slots,
+        .lane_slots = p->lane_slots,
+        .constants = p->constant_count,
+        .nodes = p->nodes,
+        .block = p->lane_slots == 0 ? 0 : p->block,
+        .bytes = sizeof *p + p->instruction_count * sizeof *p->instructions + p->arg_count * sizeof *p->args +
+                 p->dot_count * sizeof *p->dots + p->segment_count * sizeof *p->segments,
+    };
+}
+
+void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
+{
+    const pgr_program *const p = program;
+    *parts = (pgr_program_parts){
+        .instruction_count = p->instruction_count,
+        .arg_count = p->arg_count,
+        .dot_count = p->dot_count,
+        .segment_count = p->segment_count,
+        .constant_count = p->constant_count,
+        .input_count = p->input_count,
+        .output_count = p->output_count,
+        .lane_input_count = p->group_first_input[p->group_count],
+        .group_count = p->group_count,
+        .uniform_slots = p->uniform_slots,
+        .lane_slots = p->lane_slots,
+        .block = p->block,
+        .nodes = p->nodes,
+        .instructions = p->instructions,
+        .args = p->args,
+        .dots = p->dots,
+        .segments = p->segments,
+        .constants = p->constants,
+        .inputs = p->inputs,
+        .outputs = p->outputs,
+        .lane_inputs = p->lane_inputs,
+        .group_first_input = p->group_first_input,
+        .group_lanes = p->group_lanes,
+    };
+}
+
+/* ---- Parts that anybody may have written ------------------------------------------------------------ */
+
+typedef struct {
+    const pgr_program_parts *p;
+    size_t in_count, out_count;
+    const uint64_t *in_sizes, *out_sizes;
+    const pgr_segment *segment;
+} check;
+
+/* Whether offset + (count - 1) * stride < size; count > 0. */
+static bool reaches(uint64_t offset, uint64_t count, uint64_t stride, uint64_t size)
+{
+    return offset < size && (count == 1 || stride == 0 || (count - 1) <= (size - 1 - offset) / stride);
+}
+
+static bool is_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots; }
+static bool is_lane(const check *c, uint32_t slot) { return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots; }
+static bool is_slot(const check *c, uint32_t slot) { return is_uniform(c, slot) || is_lane(c, slot); }
+
+/* A table's operation, whose operands are as many as it has. */
+static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
+{
+    const pgr_op_info *const row = i->op >= PGR_OP_FIRST ? pgr_op_row((int)i->op) : NULL;
+    if (row == NULL)
+        return false;
+    const bool has_b = row->kind == PGR_KIND_BINARY || row->kind == PGR_KIND_PARAM;
+    if (!has_b && i->b != SLOT_NONE)
+        return false;
+    if (!lanes)
+        return is_uniform(c, i->a) && (!has_b || is_uniform(c, i->b)) && is_uniform(c, i->out);
+    return is_slot(c, i->a) && (!has_b || is_slot(c, i->b)) && is_lane(c, i->out) &&
+           (is_lane(c, i->a) || (has_b && is_lane(c, i->b)));
+}
+
+static bool is_dot(const check *c, const pgr_instruction *i, bool lanes)
+{
+    if (!(i->a == SLOT_NONE || is_uniform(c, i->a) || (lanes && is_lane(c, i->a))) || i->b >= c->p->dot_count)
+        return false;
+    const pgr_program_dot dot = c->p->dots[i->b];
+    if (dot.first > c->p->arg_count || dot.count > (c->p->arg_count - dot.first) / 2)
+        return false;
+    for (uint32_t k = 0; k < dot.count; k++) {
+        const uint32_t s = c->p->args[dot.first + 2 * k], t = c->p->args[dot.first + 2 * k + 1];
+        if (is_uniform(c, s) ? !(t == SLOT_NONE || is_uniform(c, t) || (lanes && is_lane(c, t)))
+                             : !(lanes && is_lane(c, s) && (t == SLOT_NONE || is_lane(c, t))))
+            return false;
+    }
+    return lanes ? is_lane(c, i->out) : is_uniform(c, i->out);
+}
+
+static bool is_uniform_segment(const check *c)
+{
+    const pgr_instruction *const end = c->p->instructions + c->segment->first + c->segment->count;
+    for (const pgr_instruction *i = c->p->instructions + c->segment->first; i < end; i++) {
+        if (i->op == PROGRAM_RUN) {
+            if (i->a == 0 || i->a >= (size_t)(end - i))
+                return false;
+            for (uint32_t k = 1; k <= i->a; k++)
+                if (i[k].op != i[1].op || !is_operation(c, &i[k], false))
+                    return false;
+        } else if (i->op == PROGRAM_DOT ? !is_dot(c, i, false) : !is_operation(c, i, false)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_sum(const check *c, uint32_t slot) { return slot - c->segment->first_sum < c->segment->sum_count; }
+
+static bool is_lane_instruction(const check *c, const pgr_instruction *i)
+{
+    const pgr_program_parts *const p = c->p;
+    const uint32_t group = c->segment->group;
+    switch (i->op) {
+    case PROGRAM_LOAD:
+        return is_lane(c, i->out) && i->a < p->group_first_input[group + 1] - p->group_first_input[group];
+    case PROGRAM_STORE: {
+        if (!is_lane(c, i->a) || i->b >= p->output_count || p->outputs[i->b].node != SLOT_LANE)
+            return false;
+        const pgr_output o = p->outputs[i->b];
+        return reaches(o.offset, p->group_lanes[group], o.stride, c->out_sizes[o.array]);
+    }
+    case PROGRAM_LANE_SUM:
+        return is_slot(c, i->a) && is_sum(c, i->out);
+    case PROGRAM_LANE_DOT:
+        return is_slot(c, i->a) && is_slot(c, i->b) && is_sum(c, i->out);
+    case PROGRAM_DOT:
+        return is_dot(c, i, true);
+    default:
+        return is_operation(c, i, true);
+    }
+}
+
+static bool are_segments(check *c)
+{
+    const pgr_program_parts *const p = c->p;
+    uint32_t next = 0;
+    for (uint32_t k = 0; k < p->segment_count; k++) {
+        const pgr_segment *const s = c->segment = &p->segments[k];
+        if (s->first != next || s->count > p->instruction_count - next || s->first_sum > p->uniform_slots ||
+            s->sum_count > p->uniform_slots - s->first_sum)
+            return false;
+        next += s->count;
+        if (s->group == UINT32_MAX) {
+            if (!is_uniform_segment(c))
+                return false;
+            continue;
+        }
+        if (s->group >= p->group_count)
+            return false;
+        for (uint32_t i = 0; i < s->count; i++)
+            if (!is_lane_instruction(c, &p->instructions[s->first + i]))
+                return false;
+    }
+    return next == p->instruction_count;
+}
+
+static bool are_ends(const check *c)
+{
+    const pgr_program_parts *const p = c->p;
+    for (uint32_t k = 0; k < p->input_count; k++) {
+        const pgr_uniform_input i = p->inputs[k];
+        if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, c->in_sizes[i.array]) ||
+            i.slot >= p->uniform_slots || i.count > p->uniform_slots - i.slot)
+            return false;
+    }
+    for (uint32_t k = 0; k < p->output_count; k++) {
+        const pgr_output o = p->outputs[k];
+        if (o.array >= c->out_count || o.offset >= c->out_sizes[o.array] || !(o.node == SLOT_LANE || is_uniform(c, o.node)))
+            return false;
+    }
+    if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 || p->group_first_input[p->group_count] != p->lane_input_count)
+        return false;
+    for (uint32_t g = 0; g < p->group_count; g++) {
+        if (p->group_first_input[g] > p->group_first_input[g + 1] || p->group_lanes[g] == 0)
+            return false;
+        for (uint32_t k = p->group_first_input[g]; k < p->group_first_input[g + 1] && k < p->lane_input_count; k++) {
+            const pgr_lane_input i = p->lane_inputs[k];
+            if (i.array >= c->in_count || !reaches(i.offset, p->group_lanes[g], i.stride, c->in_sizes[i.array]))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* No more slots than something could have filled, so that no number in a file asks for memory beyond what the file
+ * and the arrays account for. */
+static bool are_counts(const pgr_program_parts *p)
+{
+    uint64_t filled = p->constant_count + (uint64_t)p->instruction_count;
+    for (uint32_t k = 0; k < p->input_count; k++) {
+        if (p->inputs[k].count > UINT32_MAX)
+            return false;
+        filled += p->inputs[k].count;
+    }
+    return p->constant_count <= p->uniform_slots && p->uniform_slots <= filled && p->uniform_slots < SLOT_NONE &&
+           p->lane_slots <= p->instruction_count && p->block >= BLOCK_FEWEST && p->block <= BLOCK_MOST &&
+           (p->block & (p->block - 1)) == 0 &&
+           (p->block == BLOCK_FEWEST || (uint64_t)p->lane_slots * p->block * sizeof(double) <= BLOCK_BYTES);
+}
+
+static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t size, pgr_status *status)
+{
+    void *const to = *status == PGR_OK ? a->resize(a->ctx, NULL, (count + 1) * size) : NULL;
+    if (to == NULL)
+        *status = PGR_ERR_NOMEM;
+    else if (count > 0)
+        memcpy(to, from, count * size);
+    return to;
+}
+
+pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
+                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out)
+{
+    check c = {.p = parts, .in_count = in_count, .in_sizes = in_sizes, .out_count = out_count, .out_sizes = out_sizes};
+    if (!are_counts(parts) || !are_ends(&c) || !are_segments(&c))
+        return PGR_ERR_OP;
+    const pgr_allocator a = tape_allocator(NULL);
+    pgr_program *const p = a.resize(a.ctx, NULL, sizeof *p);
+    if (p == NULL)
+        return PGR_ERR_NOMEM;
+    pgr_status status = PGR_OK;
+    *p = (pgr_program){
+        .allocator = a,
+        .instruction_count = parts->instruction_count,
+        .arg_count = parts->arg_count,
+        .dot_count = parts->dot_count,
+        .segment_count = parts->segment_count,
+        .constant_count = parts->constant_count,
+        .input_count = parts->input_count,
+        .output_count = parts->output_count,
+        .group_count = parts->group_count,
+        .uniform_slots = parts->uniform_slots,
+        .lane_slots = parts->lane_slots,
+        .block = parts->block,
+        .nodes = parts->nodes,
+    };
+#define COPY(array, count) p->array = copy(&a, parts->array, count, sizeof *p->array, &status)
+    COPY(instructions, p->instruction_count);
+    COPY(args, p->arg_count);
+    COPY(dots, p->dot_count);
+    COPY(segments, p->segment_count);
+    COPY(constants, p->constant_count);
+    COPY(inputs, p->input_count);
+    COPY(outputs, p->output_count);
+    COPY(lane_inputs, parts->lane_input_count);
+    COPY(group_first_input, (size_t)p->group_count + 1);
+    COPY(group_lanes, p->group_count);
+#undef COPY
+    p->output_slots = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_slots, &status);
+    p->output_runs = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_runs, &status);
+    if (status != PGR_OK) {
+        pgr_program_free(p);
+        return status;
+    }
+    program_join_outputs(p);
+    *out = p;
+    return PGR_OK;
+}

@@ -1,0 +1,300 @@
+"""Programs: what they say of themselves, as files, as C, over workers and lanes."""
+
+import ctypes
+import math
+import pickle
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import mpmath
+import pytest
+from test_transforms import mlp, moons, random_program
+
+np = pytest.importorskip("numpy")
+
+
+def small(pg):
+    def function(x, w):
+        y = x * w
+        z = pg.math.tanh(y + 1)
+        return z * y
+
+    return pg.value_and_grad(function, argnums=(0, 1))
+
+
+def batch(pg):
+    """A program with lanes, sums over them, arrays and a dict."""
+
+    def loss(params, x, y):
+        return (mlp(params, x, pg.math.tanh) - y) ** 2
+
+    def objective(params, data):
+        total = pg.vmap(loss, in_axes=(None, 0, 0), reduce="mean")(params, data["x"], data["y"])
+        return total + 1e-3 * sum(p * p for p in pg.leaves(params))
+
+    params, X, Y = moons(np.random.default_rng(1), 37)
+    return pg.value_and_grad(objective), (params, {"x": X, "y": Y})
+
+
+def flat(pg, result):
+    return np.array([float(x) for x in pg.leaves(result)])
+
+
+def test_a_listing_names_arguments_operations_and_lines(pg):
+    text = str(small(pg).program(0.5, 2.0))
+    assert "arguments: x, w\n" in text and "results: result[0], result[1][0], result[1][1]" in text
+    assert "%0 = x * w" in text and "tanh(" in text and "result[0] = %" in text
+    assert "test_programs.py" in text and "z = pg.math.tanh(y + 1)" in text and "y = x * w" in text
+
+
+def test_derivatives_are_listed_with_the_line_that_they_belong_to(pg):
+    program = small(pg).program(0.5, 2.0)
+    lines = program.lines()
+    assert len(lines) == program.stats.instructions and all(line.split(":")[0].endswith(".py") for line in lines)
+    squares = [line for line, row in zip(lines, str(program).splitlines()[4:]) if "1.0 -" in row]
+    assert squares and {line.rpartition(":")[2] for line in squares} == {lines[2].rpartition(":")[2]}
+
+
+def test_a_listing_of_lanes_names_their_elements_and_may_be_cut(pg):
+    function, args = batch(pg)
+    program = function.program(*args)
+    text = program.listing()
+    assert "for each of 37 lanes:" in text and "data['x'][lane, 0]" in text and "sum over lanes of" in text
+    assert "bytes a lane" in text
+    short = program.listing(10)
+    assert "more than 10 lines" in short and len(short.splitlines()) < 20 < len(text.splitlines())
+
+
+def test_recording_for_the_listing_leaves_the_tape_as_it_was(pg):
+    program = small(pg).program(0.5, 2.0)
+    before = pg.tape_stats().collect_at
+    str(program)
+    assert pg.tape_stats().collect_at <= max(before, 1 << 16)
+
+
+def test_a_program_is_drawn_with_its_lanes_in_a_frame(pg):
+    function, args = batch(pg)
+    with pytest.raises(ValueError, match="print\\(program\\)"):
+        pg.draw_dot(function.program(*args))
+    source = pg.draw_dot(pg.vmap(lambda x, w: x * w, (0, None)).program(np.ones(3), 2.0)).source
+    assert "for each of 3 lanes" in source and "x[lane]" in source and "result[lane]" in source
+    assert pg.draw_dot(small(pg).program(0.5, 2.0)).pipe(format="svg").count(b"<ellipse") >= 3
+
+
+def test_a_program_is_called_with_arguments_of_its_structure(pg):
+    program = small(pg).program(0.5, 2.0)
+    y = 1.0
+    assert program(0.5, 2.0)[0] == pytest.approx(math.tanh(y + 1) * y)
+    with pytest.raises(ValueError, match="x, w"):
+        program(np.ones(2), 2.0)
+
+
+@pytest.mark.parametrize("make", [small, batch])
+def test_pickled_and_saved_programs_give_the_same_bits(pg, make, tmp_path):
+    function, args = make(pg) if make is batch else (small(pg), (0.5, 2.0))
+    program = function.program(*args)
+    expected = flat(pg, function(*args))
+    copied = pickle.loads(pickle.dumps(program))
+    assert (flat(pg, copied(*args)) == expected).all() and copied.stats == program.stats
+    assert copied.arguments == program.arguments and copied.results == program.results
+    program.save(tmp_path / "f.pygrad")
+    loaded = pg.Program.load(tmp_path / "f.pygrad")
+    assert (flat(pg, loaded(*args)) == expected).all()
+    assert loaded.listing().splitlines()[:4] == program.listing().splitlines()[:4]
+
+
+def test_programs_that_read_values_from_outside_are_pickled_with_them_and_not_saved(pg, tmp_path):
+    k = pg.Value(3.0, label="k")
+    program = pg.jit(lambda x: x * k).program(1.0)
+    copied = pickle.loads(pickle.dumps(program))
+    k.data = 5.0
+    assert (program(2.0), copied(2.0)) == (10.0, 6.0)
+    with pytest.raises(ValueError, match="pass them as arguments"):
+        program.save(tmp_path / "f.pygrad")
+    assert "k" in str(program)
+
+
+def test_arrays_from_outside_that_are_mapped_over_go_into_the_file(pg, tmp_path):
+    data = np.linspace(0, 1, 50)
+    function = pg.grad(lambda w: pg.vmap(lambda x: (x * w).tanh(), reduce="sum")(data))
+    program = function.program(0.5)
+    program.save(tmp_path / "f.pygrad")
+    expected = (data * (1 - np.tanh(0.5 * data) ** 2)).sum()
+    assert pg.Program.load(tmp_path / "f.pygrad")(0.5) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [small, batch])
+def test_damaged_files_give_an_error_or_a_program_and_nothing_else(pg, make, rng, tmp_path):
+    function, args = make(pg) if make is batch else (small(pg), (0.5, 2.0))
+    function.program(*args).save(tmp_path / "f.pygrad")
+    good = (tmp_path / "f.pygrad").read_bytes()
+    refused = 0
+    for _ in range(600):
+        data = bytearray(good)
+        kind = rng.random()
+        if kind < 0.2:
+            data = data[: rng.randrange(len(data))]
+        elif kind < 0.3:
+            data += bytes(rng.randrange(1, 9))
+        else:
+            for _ in range(rng.choice([1, 1, 2, 8])):
+                at = rng.randrange(len(data))
+                data[at] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256), (data[at] + 1) % 256])
+        (tmp_path / "bad.pygrad").write_bytes(data)
+        try:
+            program = pg.Program.load(tmp_path / "bad.pygrad")
+        except ValueError as error:
+            assert "bad.pygrad: not a program, or a damaged one" in str(error)
+            refused += 1
+            continue
+        try:
+            program(*args)
+            program.listing(20)
+        except (ValueError, TypeError, MemoryError, KeyError):
+            pass
+    assert refused > 100
+
+
+def compile_c(program, path):
+    path.mkdir(exist_ok=True)
+    (path / "f.c").write_text(program.to_c("f"))
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, "-o", path / "f.so", path / "f.c", "-lm"], check=True)
+    return ctypes.CDLL(str(path / "f.so")).f
+
+
+def run_c(function, numbers, count):
+    pointer = ctypes.POINTER(ctypes.c_double)
+    numbers, out = np.ascontiguousarray(numbers, dtype=float), np.full(count, np.nan)
+    function(numbers.ctypes.data_as(pointer), out.ctypes.data_as(pointer))
+    return out
+
+
+def test_generated_c_computes_the_same_value_and_gradient(pg, rng, tmp_path):
+    function, args = batch(pg)
+    expected = flat(pg, function(*args))
+    compiled = compile_c(function.program(*args), tmp_path / "batch")
+    np.testing.assert_allclose(run_c(compiled, flat(pg, args), len(expected)), expected, rtol=1e-12, atol=1e-14)
+    for i in range(4):
+        program = random_program(rng, 60, 3)
+        x = np.array([rng.uniform(-1, 1) for _ in range(3)])
+        both = pg.value_and_grad(program)
+        expected = flat(pg, both(x))
+        compiled = compile_c(both.program(x), tmp_path / str(i))
+        np.testing.assert_allclose(run_c(compiled, x, len(expected)), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_generated_c_has_constants_stores_and_values_from_outside(pg, tmp_path):
+    data, k = np.linspace(-1, 1, 5), pg.Value(3.0, label="k")
+    program = pg.jit(lambda x, w: (pg.vmap(lambda t, d: t * d + k)(x, data), w * math.inf)).program(data, 1.0)
+    compiled = compile_c(program, tmp_path)
+    np.testing.assert_array_equal(run_c(compiled, [*data, 2.0, 4.0], 6), [*(data * data + 4.0), math.inf])
+    with pytest.raises(ValueError, match="name of a C function"):
+        program.to_c("not a name")
+    with pytest.raises(ValueError, match="name of a C function"):
+        program.to_c("double")
+
+
+@pytest.mark.parametrize("lanes", [1, 255, 256, 257, 5_000, 60_001])
+def test_results_do_not_depend_on_workers(pg, lanes):
+    x = np.random.default_rng(lanes).normal(size=(lanes, 3))
+
+    def loss(w, x):
+        return ((w * x).sum().tanh() - x[0]).exp()
+
+    def objective(w, x):
+        return pg.vmap(loss, in_axes=(None, 0), reduce="mean")(w, x), pg.vmap(loss, in_axes=(None, 0))(w, x)
+
+    w = np.array([0.1, -0.2, 0.3])
+    program = pg.jit(objective).program(w, x)
+    mean, each = program(w, x)
+    expected = np.exp(np.tanh(x @ w) - x[:, 0])
+    np.testing.assert_allclose(each, expected, rtol=1e-12)
+    assert mean == pytest.approx(expected.mean(), rel=1e-12)
+    gradient = pg.grad(lambda w, x: objective(w, x)[0])(w, x)
+    for workers in (2, 3, 7):
+        again = program(w, x, workers=workers)
+        assert again[0] == mean and (again[1] == each).all()
+        assert (pg.grad(lambda w, x: objective(w, x)[0], workers=workers)(w, x) == gradient).all()
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, 1000, None])
+def test_a_wrong_number_of_workers_is_named(pg, workers):
+    with pytest.raises(ValueError, match="workers="):
+        pg.jit(lambda x: x, workers=workers)
+
+
+def test_ctrl_c_stops_a_long_run_soon_and_leaves_everything_usable(pg):
+    if pg.Value.__mro__[1].__module__ != "pygrad._pgr":
+        pytest.skip("cffi's calls cannot be interrupted")
+    x = np.linspace(0, 1, 2_000_000)
+
+    def slow(t):
+        for _ in range(400):
+            t = (t * 1.01).sin().exp().tanh()
+        return t
+
+    function = pg.vmap(slow, reduce="sum", workers=2)
+    program = function.program(x)
+    sent = []
+
+    def interrupt():
+        time.sleep(0.3)
+        sent.append(time.perf_counter())
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        program(x, workers=2)
+    assert time.perf_counter() - sent[0] < 0.5
+    assert pg.vmap(lambda t: t * 2, reduce="sum")(np.ones(1000)) == 2000.0
+
+
+def ulps(got, exact):
+    """How many units in the last place of the exact result `got` is off."""
+    exact = mpmath.mpf(exact)
+    if not mpmath.isfinite(exact) or abs(float(exact)) == math.inf:
+        return 0.0 if float(exact) == got or (math.isnan(got) and mpmath.isnan(exact)) else math.inf
+    size = abs(float(exact))
+    return float(abs(mpmath.mpf(got) - exact) / (math.nextafter(size, math.inf) - size)) if size else abs(got) * 2**1074
+
+
+FUNCTIONS = {
+    "exp": (mpmath.exp, -700, 700),
+    "expm1": (mpmath.expm1, -30, 700),
+    "log": (mpmath.log, 1e-300, 1e10),
+    "log1p": (mpmath.log1p, -0.999, 1e6),
+    "sqrt": (mpmath.sqrt, 0, 1e10),
+    "sin": (mpmath.sin, -1000, 1000),
+    "cos": (mpmath.cos, -1000, 1000),
+    "tan": (mpmath.tan, -1000, 1000),
+    "asin": (mpmath.asin, -1, 1),
+    "acos": (mpmath.acos, -1, 1),
+    "atan": (mpmath.atan, -50, 50),
+    "sinh": (mpmath.sinh, -700, 700),
+    "cosh": (mpmath.cosh, -700, 700),
+    "tanh": (mpmath.tanh, -20, 20),
+    "erf": (mpmath.erf, -6, 6),
+    "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), -700, 700),
+    "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), -700, 700),
+}
+
+
+@pytest.mark.skipif(not hasattr(math, "nextafter"), reason="math.nextafter came with Python 3.9")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_over_lanes_are_within_four_ulp(pg, rng, name):
+    exact, low, high = FUNCTIONS[name]
+    small = [rng.uniform(max(low, -1), min(high, 1)) for _ in range(300)]
+    tiny = [x for x in (rng.choice([-1, 1]) * 10 ** rng.uniform(-300, -5) for _ in range(100)) if low <= x <= high]
+    points = np.array([rng.uniform(low, high) for _ in range(300)] + small + tiny)
+    with mpmath.workdps(60):
+        got = pg.vmap(getattr(pg.math, name))(points)
+        worst = max((ulps(y, exact(mpmath.mpf(x))), x) for x, y in zip(points.tolist(), got.tolist()))
+    print(f"{name}: {worst[0]:.2f} ulp at {worst[1]!r}")
+    assert worst[0] <= 4
