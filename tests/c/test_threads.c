@@ -43,8 +43,51 @@ static void threads_share_a_leaf_and_build_their_own_graphs(void)
     pgr_tape_free(shared);
 }
 
+enum { LANES = 4000, RUNNERS = 4 };
+static pgr_program *program;
+static double points[LANES];
+
+static void *run(void *arg)
+{
+    double *const sum = arg;
+    const double *const in[] = {NULL, points, NULL};
+    double *const out[] = {sum};
+    const pgr_run_options options = {.workers = 3};
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(pgr_program_run(program, in, out, &options), PGR_OK);
+    return NULL;
+}
+
+static void threads_run_one_program_each_with_workers(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id x = 0, sum = 0;
+    const pgr_id start = leaf(tape, 0.0);
+    CHECK_EQ(pgr_input(tape, PGR_OP_LANE, 0, &x), PGR_OK);
+    CHECK_EQ(pgr_lane_sum(tape, record(tape, "tanh", record(tape, "mul", x, x), 0), x, &sum), PGR_OK);
+    const pgr_lane_input input = {.array = 1, .offset = 0, .stride = 1};
+    const pgr_lane_group group = {.lanes = LANES, .input_count = 1, .inputs = &input};
+    const pgr_output output = {.node = sum};
+    CHECK_EQ(pgr_program_build(tape, start, 1, &output, 1, &group, 2, &program), PGR_OK);
+    for (int i = 0; i < LANES; i++)
+        points[i] = i * 1e-3;
+    pthread_t threads[RUNNERS];
+    double sums[RUNNERS], expected = 0.0;
+    for (int i = 0; i < RUNNERS; i++)
+        CHECK(pthread_create(&threads[i], NULL, run, &sums[i]) == 0);
+    for (int i = 0; i < RUNNERS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < LANES; i++)
+        expected += tanh(points[i] * points[i]);
+    for (int i = 0; i < RUNNERS; i++)
+        CHECK(fabs(sums[i] - expected) < 1e-9 * expected && sums[i] == sums[0]);
+    pgr_program_free(program);
+    pgr_tape_free(tape);
+}
+
 int main(void)
 {
+    TEST(threads_run_one_program_each_with_workers);
     TEST(threads_share_a_leaf_and_build_their_own_graphs);
     return check_report();
 }

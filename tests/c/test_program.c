@@ -1,0 +1,327 @@
+/* Recorded functions: derivatives as nodes, building, running, and parts that anybody may have written. */
+#include "check.h"
+#include "program.h"
+
+enum { INPUTS = 4, STEPS = 60, LANES = 300 };
+
+/* A random function of INPUTS numbers whose values stay small: the same steps on nodes of any kind. */
+typedef struct {
+    int op[STEPS], a[STEPS], b[STEPS];
+} function;
+
+static function random_function(void)
+{
+    static const char *const names[] = {"add", "sub", "mul", "max", "tanh", "sin", "sigmoid", "neg", "atan", "relu"};
+    function f;
+    for (int i = 0; i < STEPS; i++) {
+        f.op[i] = op_named(names[pick(10)]);
+        f.a[i] = (int)pick((unsigned)(INPUTS + 2 * i));
+        f.b[i] = (int)pick((unsigned)(INPUTS + 2 * i));
+    }
+    return f;
+}
+
+/* Every step is squashed, so that nothing grows. */
+static pgr_id apply(pgr_tape *tape, const function *f, const pgr_id *inputs)
+{
+    pgr_id ids[INPUTS + 2 * STEPS];
+    memcpy(ids, inputs, INPUTS * sizeof *ids);
+    for (int i = 0; i < STEPS; i++) {
+        const bool binary = pgr_op_row(f->op[i])->kind == PGR_KIND_BINARY;
+        CHECK_EQ(pgr_record(tape, f->op[i], ids[f->a[i]], binary ? ids[f->b[i]] : 0, &ids[INPUTS + 2 * i]), PGR_OK);
+        ids[INPUTS + 2 * i + 1] = record(tape, "tanh", ids[INPUTS + 2 * i], 0);
+    }
+    pgr_id sum = ids[INPUTS + 2 * STEPS - 1];
+    for (int i = 1; i < 6; i++)
+        sum = record(tape, "add", sum, record(tape, "mul", ids[INPUTS + 2 * (STEPS - i)], ids[i % INPUTS]));
+    return sum;
+}
+
+/* The value and the gradient of f at x, from the eager engine. */
+static void eager(const function *f, const double *x, double *out)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id ids[INPUTS];
+    for (int i = 0; i < INPUTS; i++)
+        ids[i] = leaf(tape, x[i]);
+    const pgr_id root = apply(tape, f, ids);
+    CHECK_EQ(pgr_backward(tape, root), PGR_OK);
+    out[0] = tape->nodes[root].data;
+    for (int i = 0; i < INPUTS; i++)
+        out[1 + i] = tape->nodes[ids[i]].grad;
+    pgr_tape_free(tape);
+}
+
+/* Records the value and the gradient of f: as lanes with stride INPUTS, or once. */
+static pgr_status record_both(pgr_tape *tape, const function *f, bool lanes, pgr_id *start, pgr_id *nodes)
+{
+    pgr_id ids[INPUTS], copies[INPUTS], seed = 0;
+    *start = leaf(tape, 0.0);
+    for (uint64_t i = 0; i < INPUTS; i++) {
+        pgr_status status = pgr_input(tape, lanes ? PGR_OP_LANE : PGR_OP_INPUT, lanes ? i : (uint64_t)1 << 32 | i, &ids[i]);
+        if (status != PGR_OK)
+            return status;
+        copies[i] = record(tape, "mul", ids[i], leaf(tape, 1.0));
+    }
+    nodes[0] = apply(tape, f, copies);
+    const pgr_status status = pgr_constant(tape, 1.0, &seed);
+    return status != PGR_OK ? status : pgr_vjp(tape, 1, nodes, &seed, INPUTS, copies, nodes + 1);
+}
+
+static pgr_status build(pgr_tape *tape, bool lanes, bool sum, uint64_t count, pgr_id start, const pgr_id *nodes, pgr_program **out)
+{
+    pgr_lane_input lane_inputs[INPUTS];
+    pgr_output outputs[1 + INPUTS];
+    for (uint32_t i = 0; i < INPUTS; i++)
+        lane_inputs[i] = (pgr_lane_input){.array = 1, .offset = i, .stride = INPUTS};
+    for (uint32_t i = 0; i <= INPUTS; i++) {
+        outputs[i] = (pgr_output){.node = nodes[i], .array = 1, .offset = i, .stride = lanes && !sum ? 1 + INPUTS : 0};
+        if (sum)
+            CHECK_EQ(pgr_lane_sum(tape, nodes[i], nodes[0], &outputs[i].node), PGR_OK);
+    }
+    const pgr_lane_group group = {.lanes = count, .input_count = INPUTS, .inputs = lane_inputs};
+    return pgr_program_build(tape, start, 1 + INPUTS, outputs, lanes ? 1 : 0, &group, 2, out);
+}
+
+static double number(void) { return (double)rand() / RAND_MAX * 3.0 - 1.5; }
+
+static bool close_to(double x, double y) { return fabs(x - y) <= 1e-11 * (1.0 + fabs(y)) || (isnan(x) && isnan(y)); }
+
+static void programs_compute_what_the_eager_engine_does(void)
+{
+    check_seed();
+    double x[LANES * INPUTS], out[LANES * (1 + INPUTS)], expected[1 + INPUTS];
+    for (int round = 0; round < 60; round++) {
+        const function f = random_function();
+        const uint64_t lanes = round % 2 ? 1 + pick(LANES) : 1;
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        pgr_id start, nodes[1 + INPUTS];
+        pgr_program *program = NULL;
+        CHECK_EQ(record_both(tape, &f, round % 2, &start, nodes), PGR_OK);
+        CHECK_EQ(build(tape, round % 2, false, lanes, start, nodes, &program), PGR_OK);
+        for (uint64_t i = 0; i < lanes * INPUTS; i++)
+            x[i] = number();
+        const double *const in[] = {NULL, x, NULL};
+        double *const to[] = {NULL, out};
+        CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
+        for (uint64_t lane = 0; lane < lanes; lane++) {
+            eager(&f, x + lane * INPUTS, expected);
+            for (int i = 0; i <= INPUTS; i++)
+                CHECK(close_to(out[lane * (1 + INPUTS) + (uint64_t)i], expected[i]));
+        }
+        pgr_program_free(program);
+        pgr_tape_free(tape);
+    }
+}
+
+static void sums_over_lanes_do_not_depend_on_workers(void)
+{
+    enum { MANY = 3001 };
+    double *const x = malloc(MANY * INPUTS * sizeof *x), first[1 + INPUTS], out[1 + INPUTS];
+    const function f = random_function();
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id start, nodes[1 + INPUTS];
+    pgr_program *program = NULL;
+    CHECK_EQ(record_both(tape, &f, true, &start, nodes), PGR_OK);
+    CHECK_EQ(build(tape, true, true, MANY, start, nodes, &program), PGR_OK);
+    for (int i = 0; i < MANY * INPUTS; i++)
+        x[i] = number();
+    for (unsigned workers = 0; workers < 9; workers++) {
+        const double *const in[] = {NULL, x, NULL};
+        double *const to[] = {NULL, workers == 0 ? first : out};
+        const pgr_run_options options = {.workers = workers};
+        CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_OK);
+        CHECK(workers == 0 || memcmp(first, out, sizeof out) == 0);
+    }
+    double sum[1 + INPUTS] = {0.0}, each[1 + INPUTS];
+    for (int lane = 0; lane < MANY; lane++) {
+        eager(&f, x + lane * INPUTS, each);
+        for (int i = 0; i <= INPUTS; i++)
+            sum[i] += each[i];
+    }
+    for (int i = 0; i <= INPUTS; i++)
+        CHECK(fabs(first[i] - sum[i]) < 1e-8 * (1.0 + fabs(sum[i])));
+    pgr_program_free(program);
+    pgr_tape_free(tape);
+    free(x);
+}
+
+static int stop_at_once(void *ctx)
+{
+    ++*(int *)ctx;
+    return 1;
+}
+
+static void a_run_stops_when_it_is_told_to(void)
+{
+    enum { MANY = 200000 };
+    double *const x = calloc(MANY * INPUTS, sizeof *x), out[1 + INPUTS];
+    const function f = random_function();
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id start, nodes[1 + INPUTS];
+    pgr_program *program = NULL;
+    CHECK_EQ(record_both(tape, &f, true, &start, nodes), PGR_OK);
+    CHECK_EQ(build(tape, true, true, MANY, start, nodes, &program), PGR_OK);
+    const double *const in[] = {NULL, x, NULL};
+    double *const to[] = {NULL, out};
+    int asked = 0;
+    const pgr_run_options options = {.workers = 3, .stop = stop_at_once, .ctx = &asked};
+    CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_ERR_STOPPED);
+    CHECK_EQ(asked, 1);
+    pgr_program_free(program);
+    pgr_tape_free(tape);
+    free(x);
+}
+
+typedef struct {
+    long until, blocks;
+} failing;
+
+static void *failing_resize(void *ctx, void *p, size_t size)
+{
+    failing *const f = ctx;
+    if (size == 0) {
+        f->blocks -= p != NULL;
+        free(p);
+        return NULL;
+    }
+    if (f->until-- <= 0)
+        return NULL;
+    void *const q = realloc(p, size);
+    f->blocks += p == NULL;
+    return q;
+}
+
+static void every_failed_allocation_is_reported_and_leaks_nothing(void)
+{
+    failing f = {1 << 30, 0};
+    const pgr_allocator allocator = {failing_resize, &f};
+    const function function = random_function();
+    double x[LANES * INPUTS] = {0.0}, out[LANES * (1 + INPUTS)];
+    long failures = 0;
+    for (int lanes = 0; lanes < 2; lanes++) {
+        f = (failing){1 << 30, 0};
+        pgr_tape *const tape = pgr_tape_new(&allocator);
+        pgr_id start, nodes[1 + INPUTS], seed, grads[INPUTS], copies[INPUTS];
+        CHECK_EQ(record_both(tape, &function, lanes, &start, nodes), PGR_OK);
+        for (int i = 0; i < INPUTS; i++)
+            copies[i] = nodes[1 + i];
+        CHECK_EQ(pgr_constant(tape, 1.0, &seed), PGR_OK);
+        const uint32_t size = tape->size;
+        const long blocks = f.blocks;
+        for (long k = 0, done = 0; !done; k++) {
+            f.until = k;
+            done = pgr_vjp(tape, 1, nodes, &seed, INPUTS, copies, grads) == PGR_OK;
+            CHECK(done || tape->size == size);
+            failures += !done;
+        }
+        CHECK_EQ(f.blocks, blocks);
+        pgr_program *program = NULL;
+        for (long k = 0; program == NULL; k++) {
+            f.until = k;
+            const pgr_status status = build(tape, lanes, false, LANES, start, nodes, &program);
+            CHECK(status == (program == NULL ? PGR_ERR_NOMEM : PGR_OK));
+            if (program == NULL)
+                CHECK_EQ(f.blocks, blocks);
+            failures += program == NULL;
+        }
+        const double *const in[] = {NULL, x, NULL};
+        double *const to[] = {NULL, out};
+        for (long k = 0, done = 0; !done; k++) {
+            f.until = k;
+            const pgr_status status = pgr_program_run(program, in, to, NULL);
+            done = status == PGR_OK;
+            CHECK(done || status == PGR_ERR_NOMEM);
+            failures += !done;
+        }
+        f.until = 1 << 30;
+        pgr_program_free(program);
+        pgr_tape_free(tape);
+        CHECK_EQ(f.blocks, 0);
+    }
+    printf("%ld failed allocations of programs survived\n", failures);
+    CHECK(failures > 30);
+}
+
+/* One number of the parts changed. */
+static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args, uint32_t *segments, uint32_t *dots)
+{
+    static const uint32_t likely[] = {0, 1, 2, 3, PGR_SLOT_NONE, PGR_SLOT_LANE, PGR_SLOT_LANE | 1, UINT32_MAX, 128, 129, 131, 132, 133};
+    const uint32_t value = pick(3) == 0 ? (uint32_t)rand() : pick(2) ? pick(300) : likely[pick(13)];
+    switch (pick(8)) {
+    case 0:
+    case 1:
+    case 2: instructions[pick(4 * p->instruction_count + 4)] = value; break;
+    case 3: args[pick(p->arg_count + 1)] = value; break;
+    case 4: segments[pick(5 * p->segment_count + 5)] = value; break;
+    case 5: dots[pick(2 * p->dot_count + 1)] = value; break;
+    case 6: *(&p->uniform_slots + pick(3)) = value; break;
+    default: p->instruction_count = pick(p->instruction_count + 1); break;
+    }
+}
+
+/* ROUNDS=10000000 for a long one. */
+static void damaged_parts_are_refused_or_harmless(void)
+{
+    const char *const given = getenv("ROUNDS");
+    const long rounds = given != NULL ? atol(given) : 20000;
+    check_seed();
+    double x[LANES * INPUTS] = {0.0}, out[LANES * (1 + INPUTS)];
+    const uint64_t sizes_in[] = {0, LANES * INPUTS, 0}, sizes_out[] = {0, LANES * (1 + INPUTS)};
+    const double *const in[] = {x, x, x};
+    double *const to[] = {out, out};
+    long accepted = 0;
+    for (int kind = 0; kind < 3; kind++) {
+        const function f = random_function();
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        pgr_id start, nodes[1 + INPUTS];
+        pgr_program *program = NULL;
+        CHECK_EQ(record_both(tape, &f, kind > 0, &start, nodes), PGR_OK);
+        CHECK_EQ(build(tape, kind > 0, kind == 2, LANES, start, nodes, &program), PGR_OK);
+        pgr_program_parts good;
+        pgr_program_to_parts(program, &good);
+        uint32_t *const instructions = malloc((good.instruction_count + 1) * sizeof(pgr_instruction));
+        uint32_t *const args = malloc((good.arg_count + 1) * sizeof *args);
+        uint32_t *const segments = malloc((good.segment_count + 1) * sizeof(pgr_segment));
+        uint32_t *const dots = malloc((good.dot_count + 1) * sizeof(pgr_program_dot));
+        for (long round = 0; round < rounds / 3; round++) {
+            memcpy(instructions, good.instructions, good.instruction_count * sizeof(pgr_instruction));
+            memcpy(args, good.args, good.arg_count * sizeof *args);
+            memcpy(segments, good.segments, good.segment_count * sizeof(pgr_segment));
+            memcpy(dots, good.dots, good.dot_count * sizeof(pgr_program_dot));
+            pgr_program_parts bad = good;
+            bad.instructions = (const void *)instructions;
+            bad.args = args;
+            bad.segments = (const void *)segments;
+            bad.dots = (const void *)dots;
+            for (unsigned k = round == 0 ? 0 : 1 + pick(3); k > 0; k--)
+                damage(&bad, instructions, args, segments, dots);
+            pgr_program *made = NULL;
+            const pgr_status status = pgr_program_from_parts(&bad, 3, sizes_in, 2, sizes_out, &made);
+            CHECK(status == PGR_OK || status == PGR_ERR_OP);
+            CHECK(round > 0 || status == PGR_OK);
+            if (status != PGR_OK)
+                continue;
+            accepted++;
+            CHECK_EQ(pgr_program_run(made, in, to, NULL), PGR_OK);
+            pgr_program_free(made);
+        }
+        free(instructions);
+        free(args);
+        free(segments);
+        free(dots);
+        pgr_program_free(program);
+        pgr_tape_free(tape);
+    }
+    printf("%ld damaged programs, %ld of them run\n", rounds, accepted);
+}
+
+int main(void)
+{
+    TEST(programs_compute_what_the_eager_engine_does);
+    TEST(sums_over_lanes_do_not_depend_on_workers);
+    TEST(a_run_stops_when_it_is_told_to);
+    TEST(every_failed_allocation_is_reported_and_leaks_nothing);
+    TEST(damaged_parts_are_refused_or_harmless);
+    return check_report();
+}
