@@ -12,10 +12,10 @@ from importlib import resources
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.peers import FAST, PEERS
-from benchmarks.run import HERE, ROOT, grow, in_c, interleave, named, operations
+from benchmarks.peers import FAST, PEERS, RIVALS
+from benchmarks.run import HERE, ROOT, building, grow, in_c, interleave, named, operations, recorded
 
-WORKLOADS = ("expression", "mlp", "transformer", "growth", "operation", "c")
+WORKLOADS = ("expression", "mlp", "transformer", "growth", "operation", "recorded", "c")
 
 
 def first_names() -> list[str]:
@@ -55,6 +55,10 @@ def main() -> None:
     if "operation" in parts:
         few = [peer for peer in peers if peer.adapter in ("Pygrad", "Micrograd", "Plain") and peer.gc]
         results["operation"] = operations(environments, few)
+    if "recorded" in parts:
+        rivals = [rival.name for rival in RIVALS.values() if args.peers is None or rival.name in args.peers]
+        results["recorded"] = recorded(environments, rivals, rounds, budget)
+        results["building"] = building(environments, [10**k for k in range(4, 6 if args.quick else 8)])
     if "c" in parts:
         results["c"] = in_c(args.quick)
     args.out.mkdir(parents=True, exist_ok=True)

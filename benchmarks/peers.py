@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Peer:
     options: dict[str, bool] = field(default_factory=dict)  # of the workload
 
 
-PYGRAD = ("{root}",)
+PYGRAD = ("{root}[numpy]",)
 
 PEERS = [
     Peer("pygrad", "pygrad", PYGRAD, "Pygrad", most_nodes=10**7),
@@ -44,12 +44,43 @@ PEERS = [
         tolerance=1e-4,
         note="float32 tensors of one element",
     ),
-    Peer("xad", "xad", ("xad==1.5.2",), "Xad"),
+    Peer("xad", "xad", ("xad==1.5.2", "numpy"), "Xad"),
     Peer("casadi", "casadi", ("casadi==3.8.2",), "Casadi", most_nodes=10**5, note="SX, built and run at each step"),
     Peer("autograd", "autograd", ("autograd==1.9.1",), "Autograd", most_nodes=10**5),
     Peer("PyTorch", "torch", ("torch==2.13.0", "numpy"), "Torch", most_nodes=10**5, note="0-d float64 tensors"),
     Peer("JAX", "jax", ("jax==0.10.2", "jaxlib==0.10.2"), "Jax", most_nodes=10**4, note="jax.vjp, not jitted"),
 ]
+
+# Where recorded.py's rivals run, and what they are called. One thread each, unless it says so.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENTS = {peer.environment: peer for peer in PEERS}
+RIVALS = {
+    rival: replace(_ENVIRONMENTS[environment], name=name, variables=ONE_THREAD)
+    for rival, environment, name in [
+        ("Pygrad", "pygrad", "pygrad"),
+        ("PygradTwoWorkers", "pygrad", "pygrad, two workers"),
+        ("Hand", "pygrad", "C by hand, with vectors"),
+        ("NumPy", "pygrad", "NumPy by hand"),
+        ("Jax", "jax", "JAX jit, its own threads"),
+        ("Casadi", "casadi", "CasADi"),
+        ("Torch", "torch", "PyTorch"),
+        ("Xad", "xad", "xad, adjoints alone"),
+        ("Plain", "plain", "plain Python"),
+    ]
+}
+
+PROBLEMS = {
+    # The problems of recorded.py: who takes part; operations that a run stands for.
+    "moons": (["Pygrad", "Hand", "NumPy", "Jax", "Casadi", "Torch"], 65_000),
+    "expression": (["Pygrad", "Casadi", "Xad"], 80_000),
+    "random": (["Pygrad", "Casadi", "Xad"], 100_000),
+    "two_floats": (["Pygrad", "Jax"], 5),
+    "rosenbrock_gradient": (["Pygrad", "NumPy", "Jax", "Casadi"], 7_000),
+    "rosenbrock_hvp": (["Pygrad", "Casadi"], 7_000),
+    "batch": (["Pygrad", "PygradTwoWorkers", "NumPy", "Jax", "Torch"], 50_000_000),
+    "batch_gradient": (["Pygrad", "PygradTwoWorkers"], 50_000_000),
+    "transformer": (["Pygrad", "Plain"], 64_000),
+}
 
 # pygrad's own ways of doing what the transformer's generic code spells out.
 FAST = Peer("pygrad with dot and Adam", "pygrad", PYGRAD, "Pygrad", options={"fast": True})

@@ -104,6 +104,49 @@ def operations(rows: dict[str, Any]) -> str:
     return table(["ns (ratio x ns of floats)", *rows], body)
 
 
+PROBLEM_TITLES = {
+    "moons": "Value and gradient of a network (2-16-16-1, 337 parameters) over 100 points, from Python",
+    "expression": "Value and gradient of 20,000 terms `tanh(x[i]*w + b)` by x, w and b, one lane",
+    "random": "Value and gradient of 60,000 sums, differences and products in random order, one lane",
+    "two_floats": "Value and gradient of `tanh(x*y + x)*y - x`, two floats, the whole call",
+    "rosenbrock_gradient": "Rosenbrock's function in 1,000 dimensions: value and gradient",
+    "rosenbrock_hvp": "The same: Hessian times vector",
+    "batch": "Sum of a 50-operation function over 1,000,000 points",
+    "batch_gradient": "Value and gradient of that at each of the points",
+    "transformer": "A step of value, gradient and Adam of the character-level GPT, one name",
+}
+
+
+def recorded(problems: dict[str, Any]) -> str:
+    """A table a problem: its rivals' minimum and median, and how many times pygrad's that is."""
+    parts = []
+    for problem, found in problems.items():
+        rows = {name: row for name, row in found["rivals"].items() if "times" in row}
+        missing = [f"{name} ({row['lacks']})" for name, row in found["rivals"].items() if "times" not in row]
+        body = []
+        for name, row in sorted(rows.items(), key=lambda pair: median(pair[1])):
+            ratio = f"{median(row) / median(rows[OURS]):.3g}" if OURS in rows else ""
+            least = min(map(total, row["times"]))
+            cells = [figure(1e6 * least), figure(1e6 * median(row)), figure(1e9 * median(row) / found["operations"])]
+            body.append([name, *cells, ratio])
+        header = ["", "minimum, µs", "median, µs", "ns an operation", f"times {OURS}'s"]
+        text = f"**{PROBLEM_TITLES[problem]}**\n\n{table(header, body)}"
+        parts.append(text + (f"\n\nNot in the table: {'; '.join(missing)}." if missing else ""))
+    return "\n\n".join(parts)
+
+
+def building(rows: dict[str, Any]) -> str:
+    if "lacks" in rows:
+        return f"Not run: {rows['lacks']}"
+    body = []
+    for size, row in rows.items():
+        times = [figure(1e3 * row["build"]), figure(1e9 * row["build"] / int(size))]
+        body.append([f"{int(size):,}", f"{row['recording_to_eager']:.2f}", *times, f"{row['bytes']:.0f}"])
+    return table(
+        ["operations", "recording, times eager", "building, ms", "ns an operation", "bytes more at peak"], body
+    )
+
+
 def in_c(result: dict[str, Any]) -> str:
     if "lacks" in result:
         return f"Not run: {result['lacks']}"
@@ -144,6 +187,12 @@ def text(results: dict[str, Any]) -> str:
         parts += ["## Growth: the expression by size, record + backward + free", growth(results["growth"])]
     if "operation" in results:
         parts += ["## One operation, the loop around it taken off", operations(results["operation"])]
+    if "recorded" in results:
+        about = (
+            "Recorded once, then run: what comes back are floats and arrays. One thread each, unless it says otherwise."
+        )
+        parts += ["## Recorded functions", about, recorded(results["recorded"])]
+        parts += ["## Recording and building", building(results["building"])]
     if "c" in results:
         parts += ["## In C", in_c(results["c"])]
     peers = [[peer.name, " ".join(peer.requires).format(root="this tree") or "-", peer.note] for peer in [*PEERS, FAST]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.peers import PEERS, PYGRAD, Peer
+from benchmarks.peers import PEERS, PROBLEMS, PYGRAD, RIVALS, Peer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -54,7 +55,9 @@ def _install(peer: Peer, folder: Path) -> tuple[Path | None, str]:
             # pip's own words come last; the build's, which say more, before them.
             why = [line.strip() for line in done.stderr.splitlines() if "rror: " in line or "error (" in line]
             why = [line for line in why if "subprocess-exited" not in line and "metadata-generation" not in line]
-            return None, "does not install: " + (why[-1] if why else "pip failed")[:160]
+            # .. without the folder where pip built.
+            said = re.sub(r" \(?/[^\s)]*\)?", "", why[-1]) if why else "pip failed"
+            return None, "does not install: " + said[:160]
     ready.touch()
     return python, ""
 
@@ -108,7 +111,7 @@ def differs(result: list[float], expected: list[float], tolerance: float) -> str
     """What is wrong with a result, if anything is."""
     if len(result) != len(expected):
         return f"gives {len(result)} numbers, not {len(expected)}"
-    scale = max(abs(x) for x in expected)
+    scale = max(abs(x) for x in expected) or 1.0
     worst = max(abs(a - b) for a, b in zip(result, expected)) / scale
     return "" if worst <= tolerance else f"its gradient differs by {worst:.1e} of the largest"
 
@@ -154,6 +157,19 @@ def interleave(
         else:
             process.setup(workload, options)
         running.append(process)
+    take_turns(running, rounds, budget, seed)
+    for process in running:
+        process.close()
+        name = process.peer.name
+        rows[name] = {"lacks": process.lacks} if process.lacks else {"times": process.times}
+        if "terms" in common:
+            rows[name]["nodes"] = 4 * min(common["terms"], process.peer.most_nodes // 40)
+        say(f"  {name}: {process.lacks or f'{1e3 * statistics.median(map(total, process.times)):.3g} ms'}")
+    return rows
+
+
+def take_turns(running: list[Process], rounds: int, budget: float, seed: int) -> None:
+    """Turn by turn, in an order drawn anew for each round; who has spent `budget` seconds sits out."""
     order = random.Random(seed)
     for _ in range(rounds):
         for process in order.sample(running, len(running)):
@@ -164,14 +180,50 @@ def interleave(
             process.spent += perf_counter() - start
             if not process.lacks:
                 process.times.append(middle(turn["steps"]))
-    for process in running:
-        process.close()
-        name = process.peer.name
-        rows[name] = {"lacks": process.lacks} if process.lacks else {"times": process.times}
-        if "terms" in common:
-            rows[name]["nodes"] = 4 * min(common["terms"], process.peer.most_nodes // 40)
-        say(f"  {name}: {process.lacks or f'{1e3 * statistics.median(map(total, process.times)):.3g} ms'}")
+
+
+def recorded(environments: Path, names: list[str], rounds: int, budget: float) -> dict[str, Any]:
+    """{problem: {rival: {...}}}: the problems of recorded.py, those of `names` among the rivals, interleaved."""
+    rows: dict[str, Any] = {}
+    for problem, (rivals, operations) in PROBLEMS.items():
+        say(f"recorded functions: {problem}")
+        rows[problem] = {"operations": operations, "rivals": {}}
+        running, expected = [], []
+        for rival in rivals:
+            peer = RIVALS[rival]
+            if peer.name not in names:
+                continue
+            python, why = install(peer, environments)
+            if python is None:
+                rows[problem]["rivals"][peer.name] = {"lacks": why}
+                continue
+            process = Process(peer, python)
+            process.ask("setup", rival=rival, problem=problem, seed=SEED)
+            result = process.ask("result").get("result")
+            if result is not None:
+                expected = expected or result
+                process.lacks = differs(result, expected, peer.tolerance)
+            running.append(process)
+        take_turns(running, rounds, budget, SEED)
+        for process in running:
+            process.close()
+            row = {"lacks": process.lacks} if process.lacks else {"times": process.times}
+            rows[problem]["rivals"][process.peer.name] = row
+            median = 0.0 if process.lacks else 1e6 * statistics.median(map(total, process.times))
+            say(f"  {process.peer.name}: {process.lacks or f'{median:.4g} us'}")
     return rows
+
+
+def building(environments: Path, sizes: list[int]) -> dict[str, Any]:
+    """What it costs pygrad to record and to build."""
+    say("recording and building")
+    python, why = install(RIVALS["Pygrad"], environments)
+    if python is None:
+        return {"lacks": why}
+    process = Process(RIVALS["Pygrad"], python)
+    answer = process.ask("building", sizes=sizes)
+    process.close()
+    return answer.get("building", {"lacks": process.lacks})
 
 
 PHASES = ("forward", "backward", "update", "free")

@@ -11,6 +11,7 @@ import random
 SEED = 42
 WIDTH, HEADS, CONTEXT, HIDDEN = 16, 4, 16, 64
 LETTERS = ".abcdefghijklmnopqrstuvwxyz"  # the dot begins and ends a name
+EXAMPLE = "barbara"
 SCALE = 0.08  # of the normal distribution that parameters start from
 
 
@@ -52,13 +53,18 @@ def attend(q, keys, values):
     return [sum(w * v[j] for w, v in zip(weights, values)) for j in range(len(q))]
 
 
-def name_loss(dot, m, name):
-    """The mean of -log p(next letter) over one name."""
-    tokens = [LETTERS.index(c) for c in f".{name}."][: CONTEXT + 1]
+def name_loss(dot, m, name, one_hot=False):
+    """The mean of -log p(next letter) over one name; with one_hot, its letters are rows with a one among zeros."""
+    if one_hot:
+        tokens = name[: CONTEXT + 1]
+        columns = list(zip(*m["token"]))
+    else:
+        tokens = [LETTERS.index(c) for c in f".{name}."][: CONTEXT + 1]
     size = WIDTH // HEADS
     keys, values, losses = [], [], []
     for position, (token, target) in enumerate(zip(tokens, tokens[1:])):
-        x = norm([a + b for a, b in zip(m["token"][token], m["position"][position])])
+        embedding = [dot(column, token) for column in columns] if one_hot else m["token"][token]
+        x = norm([a + b for a, b in zip(embedding, m["position"][position])])
         h = norm(x)
         q = linear(dot, m["query"], h)
         keys.append(linear(dot, m["key"], h))
@@ -71,7 +77,7 @@ def name_loss(dot, m, name):
         hidden = [v.relu() for v in linear(dot, m["up"], norm(x))]
         x = [a + b for a, b in zip(x, linear(dot, m["down"], hidden))]
         probabilities = softmax(linear(dot, m["logits"], x))
-        losses.append(-probabilities[target].log())
+        losses.append(-(dot(probabilities, target) if one_hot else probabilities[target]).log())
     return sum(losses) * (1.0 / len(losses))
 
 

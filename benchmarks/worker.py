@@ -1,10 +1,12 @@
 """A peer's process: takes one JSON command a line, answers with one. Run by the peer's own Python.
 
 {"do": "setup", "adapter": ..., "workload": ..., "options": {...}, "gc": true}   -> {"ok": true}
+{"do": "setup", "rival": ..., "problem": ..., "seed": ...}   the same of recorded.py, with runs for steps
 {"do": "result"}     -> {"result": [loss, gradient...]}   a step that is not timed
 {"do": "step"}       -> {"forward": s, "backward": s, "update": s, "free": s, "bytes": resident bytes more}
 {"do": "turn", "seconds": ...} -> {"steps": [...]}   so long a turn of steps, at least one
 {"do": "operations"} -> {"operations": {snippet: [ns, ns of floats]}}
+{"do": "building", "sizes": [...]} -> {"building": {operations: {...}}}
 """
 
 import gc
@@ -28,7 +30,14 @@ def resident():
 
 
 class Worker:
+    run = None  # of a recorded function
+
     def setup(self, command):
+        if "rival" in command:
+            import recorded
+
+            self.run = recorded.make(command["rival"], command["problem"], command["seed"])
+            return {"ok": True}
         if not hasattr(self, "lib"):
             self.lib = getattr(adapters, command["adapter"])()
         self.gc = command["gc"]
@@ -38,11 +47,24 @@ class Worker:
         return {"ok": True, "python": platform.python_version()}
 
     def result(self, command):
+        if self.run is not None:
+            import recorded
+
+            return {"result": recorded.flat(self.run())}
         root = self.lib.forward()
         self.lib.backward(root)
         return {"result": self.lib.result(root)}
 
+    def building(self, command):
+        import recorded
+
+        return {"building": recorded.building(command["sizes"])}
+
     def step(self, command):
+        if self.run is not None:
+            start = perf_counter()
+            self.run()
+            return {"forward": perf_counter() - start, "backward": 0.0, "update": 0.0, "free": 0.0}
         lib, workload = self.lib, self.lib.workload
         (gc.enable if self.gc else gc.disable)()
         before = resident()

@@ -118,11 +118,15 @@ static uint32_t share(builder *b, int op, uint32_t x, uint32_t y)
         x = y;
         y = swap;
     }
-    uint32_t at = hash_of((uint32_t)op, x, y) & b->table_mask;
-    for (; b->table[at] != 0; at = (at + 1) & b->table_mask) {
+    /* First where the later operand is, so that the table is gone through as the nodes are, and memory waits for nobody;
+     * then anywhere, for an operand may be used by many. */
+    const uint32_t hash = hash_of((uint32_t)op, x, y), later = y != NONE && y > x ? y : x;
+    uint32_t at = (2 * later + (hash >> 31)) & b->table_mask;
+    for (uint32_t probe = 0; b->table[at] != 0; probe++) {
         const value *const v = &b->values[b->table[at] - 1];
         if (v->op == op && v->a == x && v->b == y)
             return b->table[at] - 1;
+        at = probe == 0 ? at ^ 1 : (probe == 1 ? hash : at + 1) & b->table_mask;
     }
     const uint32_t id = new_value(b, op, x, y);
     b->table[at] = id + 1;

@@ -26,7 +26,7 @@ class Recordings(threading.local):
 
     def __init__(self) -> None:
         self.stack: list[Recording] = []
-        self.eager = 0  # transforms with record=False under way
+        self.eager = 0  # transforms with record=False under way, within each other
 
 
 recordings = Recordings()

@@ -105,8 +105,10 @@ class Function:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if keywords:
             raise TypeError(f"{self!r} takes its arguments by position, not as {', '.join(keywords)}=")
-        if recordings.stack or recordings.eager:
+        if recordings.stack:
             return self._function(*args)
+        if recordings.eager:  # within another transform that runs eagerly
+            return _one_deeper(self._function, args)
         if self._plan is not None:
             result = _call(self._plan, args)
             if result is not NotImplemented:
@@ -143,9 +145,13 @@ class Function:
 
 def _run_eagerly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """The result of `function`, as numbers and arrays."""
+    return map_leaves(_number_of, _one_deeper(function, args))
+
+
+def _one_deeper(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     recordings.eager += 1
     try:
-        return map_leaves(_number_of, function(*args))
+        return function(*args)
     finally:
         recordings.eager -= 1
 

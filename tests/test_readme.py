@@ -7,6 +7,7 @@ block of text that follows one is what it prints. In a console block, `$ pygrad 
 from __future__ import annotations
 
 import importlib
+import linecache
 import re
 import shlex
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_python_blocks_print_the_text_that_follows(blocks, capsys, monkeypatch, 
             continue
         if ".render(" in source and find_renderer() is None:
             pytest.skip("nothing to render graphs with")
-        exec(compile(source, "README.md", "exec"), namespace)
+        # Listings look the lines up that they show.
+        linecache.cache["example.py"] = (len(source), None, source.splitlines(keepends=True), "example.py")
+        exec(compile(source, "example.py", "exec"), namespace)
         assert i + 1 < len(blocks) and blocks[i + 1][0] == "text", "a block of Python without its output"
         assert _rounded(capsys.readouterr().out) == _rounded(blocks[i + 1][1])
 

@@ -189,6 +189,38 @@ def test_least_squares_takes_a_recorded_jacobian(pg):
     np.testing.assert_allclose(found.x, [2.5, -1.3], rtol=1e-8)
 
 
+def test_scipy_finds_roots_and_integrates_with_recorded_jacobians(pg):
+    optimize = pytest.importorskip("scipy.optimize")
+    integrate = pytest.importorskip("scipy.integrate")
+
+    def equations(x):
+        return np.array([x[0] + 0.5 * (x[0] - x[1]) ** 3 - 1.0, 0.5 * (x[1] - x[0]) ** 3 + x[1]])
+
+    found = optimize.root(pg.jit(equations), [0.0, 0.0], jac=pg.jacobian(equations))
+    np.testing.assert_allclose(found.x, [0.8411639, 0.1588361], rtol=1e-6)  # from SciPy's own documentation
+
+    def van_der_pol(t, y):
+        return np.array([y[1], 1000.0 * (1 - y[0] * y[0]) * y[1] - y[0]])
+
+    exact = {"rtol": 1e-8, "atol": 1e-10, "method": "Radau"}
+    ours = integrate.solve_ivp(pg.jit(van_der_pol), (0, 100), [2.0, 0.0], jac=pg.jacobian(van_der_pol, 1), **exact)
+    plain = integrate.solve_ivp(van_der_pol, (0, 100), [2.0, 0.0], **exact)
+    np.testing.assert_allclose(ours.y[:, -1], plain.y[:, -1], rtol=1e-6)
+
+
+def test_array_arguments_are_not_copied_and_other_layouts_are_right(pg):
+    f = pg.jit(lambda x: x[0, 1] * 10 + x[1, 0])
+    x = np.arange(6.0).reshape(2, 3)
+    assert f(x) == 13.0
+    x[0, 1] = 5.0
+    assert f(x) == 53.0
+    assert f(np.asfortranarray(x)) == 53.0
+    assert f(x.astype(np.float32)) == f(x.astype(">f8")) == f(x.astype(int)) == 53.0
+    assert f(np.repeat(x, 2, axis=1)[:, ::2]) == 53.0
+    x.flags.writeable = False
+    assert f(x) == 53.0
+
+
 def test_jvp_and_vjp_agree_with_the_jacobian(pg):
     def f(x):
         return [x[0] * x[1], (x[1] - x[2]).sin(), x[0].exp(), x[2]]
@@ -312,6 +344,47 @@ def test_eager_transforms_follow_control_flow(pg):
         return x * x if x > 0 else -x
 
     assert (f(3.0), f(-3.0)) == (6.0, -1.0)
+
+
+def branchy(x):
+    """Its derivatives are those of x**4 above 0, of -x**3 below."""
+    y = x * x
+    return y * y if x > 0 else -(y * x)
+
+
+@pytest.mark.parametrize("x", [1.5, -0.5])
+def test_every_transform_runs_eagerly_where_it_is_asked_to(pg, x):
+    first, second = (4 * x**3, 12 * x**2) if x > 0 else (-3 * x**2, -6 * x)
+    value = x**4 if x > 0 else -(x**3)
+    close = lambda number: pytest.approx(number, rel=1e-12)
+    assert pg.jit(branchy, record=False)(x) == close(value)
+    assert pg.value_and_grad(branchy, record=False)(x) == (close(value), close(first))
+    assert pg.grad(pg.grad(branchy, record=False), record=False)(x) == close(second)
+    assert pg.jacobian(branchy, record=False)(x) == close(first)
+    assert pg.hessian(branchy, record=False)(x) == close(second)
+    assert pg.hvp(branchy, record=False)(x, 2.0) == close(2 * second)
+    assert pg.jvp(branchy, (x,), (2.0,), record=False) == (close(value), close(2 * first))
+    result, pull = pg.vjp(branchy, x, record=False)
+    assert (result, pull(3.0)) == (close(value), (close(3 * first),))
+    points = np.array([1.5, -0.5])
+    np.testing.assert_allclose(pg.vmap(branchy, record=False)(points), [1.5**4, 0.125], rtol=1e-12)
+    with pytest.raises(pg.RecordingError):
+        pg.hessian(branchy)(x)
+
+
+def test_eager_transforms_leave_grads_from_outside_alone(pg):
+    k = pg.Value(3.0)
+    assert pg.grad(lambda x: x * x * k, record=False)(2.0) == 12.0
+    assert k.grad == 0.0
+
+
+def test_custom_operations_are_refused_in_recordings_and_derived_once_eagerly(pg):
+    cube = pg.custom_op(lambda x: x**3, lambda g, v, x: g * 3 * x * x)
+    with pytest.raises(pg.RecordingError):
+        pg.grad(lambda x: cube(x) * x)(2.0)
+    assert pg.grad(lambda x: cube(x) * x, record=False)(2.0) == pytest.approx(32.0)
+    with pytest.raises(pg.RecordingError, match="custom operation"):
+        pg.grad(pg.grad(lambda x: cube(x) * x, record=False), record=False)(2.0)
 
 
 def test_transforms_compose(pg):
