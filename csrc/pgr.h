@@ -396,6 +396,11 @@ typedef struct {
 pgr_status pgr_h_adam(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_adam *options, uint64_t step, double *m,
                       double *v, double *v_max);
 
+/* The same for arrays of n numbers. */
+void pgr_sgd_array(size_t n, double *data, const double *grad, const pgr_sgd *options, uint64_t step, double *buffer);
+void pgr_adam_array(size_t n, double *data, const double *grad, const pgr_adam *options, uint64_t step, double *m, double *v,
+                    double *v_max);
+
 pgr_status pgr_h_zero_grads(pgr_tape *tape, size_t n, const pgr_handle *nodes);
 
 /* ---- The node table ------------------------------------------------------------------------ */

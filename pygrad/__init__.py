@@ -18,6 +18,7 @@ from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
 from pygrad.math import clip, maximum, minimum, where
 from pygrad.program import Program
+from pygrad.training import fit
 from pygrad.transforms import (
     RecordingError,
     grad,
@@ -41,6 +42,7 @@ __all__ = [
     "custom_op",
     "dot",
     "draw_dot",
+    "fit",
     "grad",
     "hessian",
     "hvp",

@@ -1,14 +1,23 @@
-"""Neurons, layers and multi-layer perceptrons, with micrograd's signatures, reprs and order of parameters."""
+"""Neurons, layers and multi-layer perceptrons, with micrograd's signatures, reprs and order of parameters; and more.
+
+Everything here is scalar code over Values, so it runs eagerly, `model(x)`, and recorded, `model.function()`.
+"""
 
 from __future__ import annotations
 
+import copy
+import math
+import os
 import random
-from collections.abc import Iterable, Sequence
-from typing import Any, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Union
 
 from pygrad.engine import Value, dot
+from pygrad.structures import leaves, need_numpy
 
 Nonlin = Union[bool, str]
+Init = Union[str, Callable[[int, int], float]]
 
 # What `nonlin` may name, and what a neuron's repr calls it.
 _ACTIVATIONS = {
@@ -22,8 +31,22 @@ _ACTIVATIONS = {
 }
 
 
+# What `init` may name: a number for a weight, from how many inputs and outputs its neuron has. Sources: Glorot &
+# Bengio, AISTATS 2010, eq. 16; He et al., ICCV 2015, eq. 10.
+_INITS: dict[str, Callable[[int, int], float]] = {
+    "uniform": lambda _nin, _nout: random.uniform(-1, 1),
+    "xavier": lambda nin, nout: random.uniform(-1, 1) * math.sqrt(6 / (nin + nout)),
+    "he": lambda nin, _nout: random.gauss(0, math.sqrt(2 / nin)),
+}
+
+
+def seed(number: int) -> None:
+    """Make what comes random here the same on every run: Python's `random.seed`, which parameters are drawn by."""
+    random.seed(number)
+
+
 class Module:
-    """Something with parameters."""
+    """Something with parameters: Values among its attributes, or in lists, tuples, dicts and Modules there."""
 
     def zero_grad(self) -> None:
         """Set the grad of every parameter to 0."""
@@ -34,18 +57,136 @@ class Module:
         """Every parameter, in a fixed order."""
         return []
 
+    def function(self) -> Callable[..., Any]:
+        """A function of (parameters, *inputs): what the module gives for these in place of its own.
+
+        parameters: as many numbers or Values as `parameters()`, in an array or nested as they like. For recorded
+        functions: `value_and_grad(lambda w, x: model.function()(w, x)...)`. The module is not changed.
+        """
+        own = self.parameters()
+
+        def call(parameters: Any, *inputs: Any) -> Any:
+            given = leaves(parameters)
+            if len(given) != len(own):
+                raise ValueError(f"parameters: {len(given)} numbers; {type(self).__name__} has {len(own)}")
+            new = [v if isinstance(v, Value) else Value(v) for v in given]
+            return _replaced(self, dict(zip(own, new)), {})(*inputs)
+
+        return call
+
+    def predict(self, X: Any) -> Any:
+        """The outputs for each row of X: shape (n, inputs) to (n,) or (n, outputs). Recorded; a NumPy array.
+
+        ValueError if X has no two dimensions, or rows of another length than the module takes.
+        """
+        from pygrad.training import predict
+
+        return predict(self, X)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parameters' numbers by name: where each Value or list of them is, "layers.0.neurons.1.w"."""
+        return {
+            name: value.data if isinstance(value, Value) else [v.data for v in value]
+            for name, value in _named(self, self.parameters())
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict()` gave. ValueError, with nothing changed, if names or sizes are others."""
+        named = dict(_named(self, self.parameters()))
+        if set(named) != set(state):
+            odd = sorted(set(named) ^ set(state))
+            raise ValueError(f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only")
+        pairs: list[tuple[Value, float]] = []
+        for name, value in named.items():
+            numbers = [float(x) for x in leaves(state[name])]
+            values = [value] if isinstance(value, Value) else value
+            if len(numbers) != len(values):
+                raise ValueError(f"{name}: {len(numbers)} numbers for {len(values)} parameters")
+            pairs += zip(values, numbers)
+        for value, number in pairs:
+            value.data = number
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a NumPy .npz file: an array for each name of `state_dict()`."""
+        np = need_numpy()
+        with Path(path).open("wb") as file:
+            np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over the state that `save` has written. ValueError if it is another module's; no code in it is run."""
+        with need_numpy().load(path, allow_pickle=False) as arrays:
+            self.load_state_dict({name: arrays[name] for name in arrays.files})
+
+
+def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:
+    """A copy of `x` with other Values for those in `new`; what holds none is the same object."""
+    if isinstance(x, Value):
+        return new.get(x, x)
+    if id(x) in seen:
+        return seen[id(x)]
+    made: Any
+    if isinstance(x, (list, tuple)):
+        parts = [_replaced(y, new, seen) for y in x]
+        same = all(a is b for a, b in zip(parts, x))
+        made = x if same else type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    elif isinstance(x, dict):
+        made = {key: _replaced(y, new, seen) for key, y in x.items()}
+    elif isinstance(x, Module):
+        made = seen[id(x)] = copy.copy(x)
+        made.__dict__.update({key: _replaced(y, new, seen) for key, y in x.__dict__.items()})
+    elif type(x).__name__ == "ndarray" and x.dtype == object:
+        made = x.copy()
+        for i, y in enumerate(x.flat):
+            made.flat[i] = _replaced(y, new, seen)
+    else:
+        made = x
+    seen[id(x)] = made
+    return made
+
+
+def _named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, Value or list of Values) of the parameters in `x`."""
+    wanted = set(parameters)
+    found: set[Value] = set()
+
+    def walk(x: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(x, Value):
+            if x in wanted and x not in found:
+                found.add(x)
+                yield path, x
+        elif isinstance(x, (list, tuple)) and x and all(isinstance(v, Value) for v in x):
+            ours = [v for v in x if v in wanted and v not in found]
+            found.update(ours)
+            if ours:
+                yield path, ours
+        elif isinstance(x, (list, tuple)):
+            for i, part in enumerate(x):
+                yield from walk(part, f"{path}.{i}" if path else str(i))
+        elif isinstance(x, (dict, Module)):
+            for key, part in (x if isinstance(x, dict) else x.__dict__).items():
+                yield from walk(part, f"{path}.{key}" if path else str(key))
+
+    yield from walk(x, path)
+    rest = [p for p in parameters if p not in found]
+    if rest:  # kept in ways of the user's own
+        yield "parameters", rest
+
 
 class Neuron(Module):
     """nonlin(w . x + b), with nin weights drawn from uniform(-1, 1) by Python's `random`, and b = 0.
 
-    nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'sin'.
+    nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'sin'. init: 'uniform' as
+    above, 'xavier' (Glorot), 'he', or a function of (number of inputs, of outputs); nout counts the outputs.
     """
 
-    def __init__(self, nin: int, nonlin: Nonlin = True) -> None:
+    def __init__(self, nin: int, nonlin: Nonlin = True, init: Init = "uniform", nout: int = 1) -> None:
+        draw = _INITS.get(init) if isinstance(init, str) else init
+        if not callable(draw):
+            raise ValueError(f"init={init!r}: must be a function or one of {', '.join(map(repr, _INITS))}")
         name = {True: "relu", False: "linear"}[nonlin] if isinstance(nonlin, bool) else nonlin
         if not isinstance(name, str) or name not in _ACTIVATIONS:
             raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {', '.join(map(repr, _ACTIVATIONS))}")
-        self.w = [Value(random.uniform(-1, 1)) for _ in range(nin)]
+        self.w = [Value(draw(nin, nout)) for _ in range(nin)]
         self.b = Value(0)
         self.nonlin = name
 
@@ -67,7 +208,7 @@ class Layer(Module):
     """nout neurons on the same nin inputs. Called with nin inputs; a list, or the one output if nout is 1."""
 
     def __init__(self, nin: int, nout: int, **kwargs: Any) -> None:
-        self.neurons = [Neuron(nin, **kwargs) for _ in range(nout)]
+        self.neurons = [Neuron(nin, nout=nout, **kwargs) for _ in range(nout)]
 
     def __call__(self, x: Iterable[Any]) -> Any:
         x = x if isinstance(x, (list, tuple)) else list(x)
@@ -84,10 +225,12 @@ class Layer(Module):
 class MLP(Module):
     """Layers of nouts[0], nouts[1], ... neurons on nin inputs; the last layer is linear, the others `nonlin`."""
 
-    def __init__(self, nin: int, nouts: Sequence[int], nonlin: Nonlin = True) -> None:
+    def __init__(self, nin: int, nouts: Sequence[int], nonlin: Nonlin = True, init: Init = "uniform") -> None:
         sz = [nin, *nouts]
         last = len(nouts) - 1
-        self.layers = [Layer(sz[i], sz[i + 1], nonlin=nonlin if i != last else False) for i in range(len(nouts))]
+        self.layers = [
+            Layer(sz[i], sz[i + 1], nonlin=nonlin if i != last else False, init=init) for i in range(len(nouts))
+        ]
 
     def __call__(self, x: Iterable[Any]) -> Any:
         for layer in self.layers:
@@ -100,3 +243,171 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"
+
+
+class Sequential(Module):
+    """Modules and functions, one after another: `Sequential(Layer(2, 8), norm, Layer(8, 1))`."""
+
+    def __init__(self, *steps: Callable[[Any], Any]) -> None:
+        for step in steps:
+            if not callable(step):
+                raise TypeError(
+                    f"Sequential: {step!r} is of type {type(step).__name__}; steps are modules or functions"
+                )
+        self.steps = list(steps)
+
+    def __call__(self, x: Any) -> Any:
+        for step in self.steps:
+            x = step([x] if isinstance(x, Value) else x)
+        return x
+
+    def parameters(self) -> list[Value]:
+        return [p for step in self.steps if hasattr(step, "parameters") for p in step.parameters()]
+
+    def __repr__(self) -> str:
+        return f"Sequential of [{', '.join(getattr(step, '__name__', None) or repr(step) for step in self.steps)}]"
+
+
+class Embedding(Module):
+    """A vector of `width` parameters for each of `count` symbols, drawn from a normal distribution.
+
+    Called with a symbol's number, 0 .. count-1, or with `count` numbers, a one among zeros, as recorded functions
+    need it. IndexError for another number, ValueError for another length.
+    """
+
+    def __init__(self, count: int, width: int, scale: float = 1.0) -> None:
+        self.rows = [[Value(random.gauss(0, scale)) for _ in range(width)] for _ in range(count)]
+
+    def __call__(self, symbol: Any) -> list[Value]:
+        if hasattr(symbol, "__index__") and getattr(symbol, "ndim", 0) == 0:
+            number = symbol.__index__()
+            if not 0 <= number < len(self.rows):
+                raise IndexError(f"symbol {number}: there are {len(self.rows)}, from 0 on")
+            return list(self.rows[number])
+        return [dot(column, symbol) for column in zip(*self.rows)]
+
+    def parameters(self) -> list[Value]:
+        return [v for row in self.rows for v in row]
+
+    def __repr__(self) -> str:
+        return f"Embedding({len(self.rows)}, {len(self.rows[0]) if self.rows else 0})"
+
+
+class RMSNorm(Module):
+    """x[i] * w[i] / sqrt(mean(x**2) + eps), w from 1. Source: Zhang & Sennrich, NeurIPS 2019, eq. 4."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        self.w = [Value(1.0) for _ in range(width)]
+        self.eps = eps
+
+    def __call__(self, x: Sequence[Any]) -> list[Value]:
+        scale = (dot(x, x) * (1 / len(x)) + self.eps) ** -0.5
+        return [v * scale * w for v, w in zip(_as_long(x, self.w), self.w)]
+
+    def parameters(self) -> list[Value]:
+        return list(self.w)
+
+    def __repr__(self) -> str:
+        return f"RMSNorm({len(self.w)})"
+
+
+class LayerNorm(Module):
+    """(x[i] - mean) * w[i] / sqrt(variance + eps) + b[i], w from 1 and b from 0. Source: Ba et al., 2016, eq. 4."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        self.w = [Value(1.0) for _ in range(width)]
+        self.b = [Value(0.0) for _ in range(width)]
+        self.eps = eps
+
+    def __call__(self, x: Sequence[Any]) -> list[Value]:
+        mean = sum(x) * (1 / len(x))
+        centred = [v - mean for v in _as_long(x, self.w)]
+        scale = (dot(centred, centred) * (1 / len(x)) + self.eps) ** -0.5
+        return [v * scale * w + b for v, w, b in zip(centred, self.w, self.b)]
+
+    def parameters(self) -> list[Value]:
+        return [*self.w, *self.b]
+
+    def __repr__(self) -> str:
+        return f"LayerNorm({len(self.w)})"
+
+
+def _as_long(x: Sequence[Any], w: Sequence[Any]) -> Sequence[Any]:
+    if len(x) != len(w):
+        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}")
+    return x
+
+
+# ---- Losses, of one sample ------------------------------------------------------------------------
+
+
+def logsumexp(xs: Iterable[Any]) -> Value:
+    """log(sum(exp(x))), without overflow for large x: the largest is taken out first. ValueError if xs is empty."""
+    values = [x if isinstance(x, Value) else Value(x) for x in xs]
+    if not values:
+        raise ValueError("logsumexp of nothing")
+    largest = values[0]
+    for v in values[1:]:
+        largest = largest.max(v)
+    largest = largest.detach()
+    return sum([(v - largest).exp() for v in values], Value(0.0)).log() + largest
+
+
+def softmax(xs: Iterable[Any]) -> list[Value]:
+    """exp(x) / sum(exp(x)) for each x, without overflow; they add up to 1. ValueError if xs is empty."""
+    values = [x if isinstance(x, Value) else Value(x) for x in xs]
+    total = logsumexp(values)
+    return [(v - total).exp() for v in values]
+
+
+def _outputs(y: Any) -> list[Any]:
+    return [y] if isinstance(y, Value) or not hasattr(y, "__len__") else list(y)
+
+
+def mse(output: Any, target: Any) -> Value:
+    """The mean of (output - target)**2 over one or more outputs and as many targets; ValueError if they differ."""
+    outputs, targets = _outputs(output), _outputs(target)
+    if len(outputs) != len(targets):
+        raise ValueError(f"mse: {len(outputs)} outputs and {len(targets)} targets; there must be as many of each")
+    errors = [o - t for o, t in zip(outputs, targets)]
+    return dot(errors, errors) * (1 / len(errors))
+
+
+def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
+    """-log of the probability that softmax(logits) gives the target, a class's number, or the classes' probabilities.
+
+    ValueError for a class that there is not, or for as many probabilities.
+    """
+    if hasattr(target, "__index__") and getattr(target, "ndim", 0) == 0:
+        number = target.__index__()
+        if not 0 <= number < len(logits):
+            raise ValueError(f"cross_entropy: class {number}; there are {len(logits)} logits, for classes from 0 on")
+        loss: Value = logsumexp(logits) - logits[number]
+        return loss
+    if not hasattr(target, "__len__") or len(target) != len(logits):
+        raise ValueError(f"cross_entropy: the target must be a class's number or {len(logits)} probabilities")
+    soft: Value = logsumexp(logits) * sum(target) - dot(target, logits)
+    return soft
+
+
+def binary_cross_entropy(logit: Any, target: Any) -> Value:
+    """-log of the probability that sigmoid(logit) gives the target, 0 or 1 (or between), without overflow."""
+    (x,) = _outputs(logit)
+    value = x if isinstance(x, Value) else Value(x)
+    loss: Value = value.softplus() - target * value
+    return loss
+
+
+def hinge(score: Any, target: Any) -> Value:
+    """max(0, 1 - target * score), for targets -1 and 1."""
+    (x,) = _outputs(score)
+    value: Value = (1 - target * x).relu()
+    return value
+
+
+LOSSES: dict[str, Callable[[Any, Any], Value]] = {
+    "mse": mse,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "hinge": hinge,
+}

@@ -1,4 +1,7 @@
-"""Optimisers of Values, with PyTorch's names, defaults and arithmetic; a step is one call of the C library.
+"""Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call of the C library.
+
+Of Values, whose grads are there after backward(); or of NumPy arrays, alone or nested in lists, tuples and dicts as
+recorded functions take them, which are updated in place: `optimizer.step(grads)` with what value_and_grad gave.
 
 Their state can be saved and loaded: `state_dict()` is plain Python, `load_state_dict()` takes it back.
 """
@@ -11,30 +14,49 @@ from typing import Any
 from pygrad._errors import check
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value
+from pygrad.structures import as_float64, describe, is_array
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+def _parameters(params: Any) -> tuple[bool, list[Any], Any]:
+    """Whether they are arrays, each of them, and how they are nested."""
+    if not is_array(params) and not isinstance(params, dict):
+        params = params if isinstance(params, (list, tuple)) else list(params)
+    found: list[Any] = []
+    structure = describe(params, found)
+    of_arrays = any(is_array(p) for p in found)
+    for p in found:
+        if of_arrays and not (is_array(p) and p.dtype == float and p.flags.c_contiguous and p.flags.writeable):
+            what = f"an array of {p.dtype}" if is_array(p) else f"of type {type(p).__name__}"
+            raise TypeError(
+                f"params: {p!r} is {what}; arrays are updated in place: C-contiguous, writeable float64 ones"
+            )
+        if not of_arrays and not isinstance(p, Value):
+            raise TypeError(
+                f"params: {p!r} is of type {type(p).__name__}; an optimizer's parameters are Values or arrays"
+            )
+    return of_arrays, found, structure
 
 
 class Optimizer:
     """What optimisers have in common: parameters, settings, a step count and arrays of state.
 
-    params: Values, at least one, none twice. They are kept alive.
-    Raises TypeError for what is no Value, ValueError for a setting out of its range.
+    params: Values, or C-contiguous float64 arrays, nested as they like; at least one, none twice. They are kept alive.
+    Raises TypeError for what is neither, ValueError for a setting out of its range.
     """
 
     _buffers: dict[str, Any]
 
-    def __init__(self, params: Iterable[Value], settings: Mapping[str, float], buffers: Iterable[str]) -> None:
-        self.params = list(params)
-        for p in self.params:
-            if not isinstance(p, Value):
-                raise TypeError(f"params: {p!r} is of type {type(p).__name__}; an optimizer's parameters are Values")
+    def __init__(self, params: Any, settings: Mapping[str, float], buffers: Iterable[str]) -> None:
+        self._of_arrays, self.params, self._structure = _parameters(params)
         if not self.params:
             raise ValueError("params is empty: there is nothing to optimize")
-        if len(set(self.params)) < len(self.params):
-            raise ValueError("params has a Value twice: it would be updated twice a step")
-        self._handles = ffi.new("pgr_handle[]", [p._handle for p in self.params])
-        self._buffers = {name: ffi.new("double[]", len(self.params)) for name in buffers}
+        if len({id(p) if self._of_arrays else p for p in self.params}) < len(self.params):
+            raise ValueError("params has one twice: it would be updated twice a step")
+        self._sizes = [p.size if self._of_arrays else 1 for p in self.params]
+        self._handles = None if self._of_arrays else ffi.new("pgr_handle[]", [p._handle for p in self.params])
+        self._buffers = {name: ffi.new("double[]", sum(self._sizes)) for name in buffers}
         self._settings = dict(settings)
         self._check()
         self._step = 0
@@ -67,14 +89,36 @@ class Optimizer:
     def _update(self, step: int) -> int:
         raise NotImplementedError
 
-    def step(self) -> None:
-        """Update every parameter's data from its grad."""
-        check(self._update(self._step + 1))
+    def _update_array(self, step: int, size: int, data: Any, grad: Any, at: int) -> None:
+        """The same for one array; its state is in the buffers from `at` on."""
+        raise NotImplementedError
+
+    def step(self, grads: Any = None) -> None:
+        """Update every parameter: Values from their grads; arrays from `grads`, structured and shaped as they are.
+
+        ValueError, with nothing changed, if grads are not.
+        """
+        if not self._of_arrays:
+            if grads is not None:
+                raise TypeError("step() of Values takes no grads: they have theirs")
+            check(self._update(self._step + 1))
+        else:
+            given: list[Any] = []
+            if grads is None:
+                raise TypeError("step(grads): the parameters are arrays, whose grads have to be given")
+            if describe(grads, given) != self._structure:
+                raise ValueError("step(grads): grads must have the structure and the shapes of the parameters")
+            at = 0
+            for p, g, size in zip(self.params, map(as_float64, given), self._sizes):
+                data = ffi.from_buffer("double[]", p, require_writable=True)
+                self._update_array(self._step + 1, size, data, ffi.from_buffer("double[]", g), at)
+                at += size
         self._step += 1
 
     def zero_grad(self) -> None:
-        """Set every parameter's grad to 0."""
-        check(lib.pgr_h_zero_grads(TAPE, len(self.params), self._handles))
+        """Set every parameter's grad to 0. There are none of arrays, and nothing to do."""
+        if self._handles is not None:
+            check(lib.pgr_h_zero_grads(TAPE, len(self.params), self._handles))
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, step count and state, as numbers and lists of them."""
@@ -90,8 +134,8 @@ class Optimizer:
         if set(buffers) != set(self._buffers) or set(state["settings"]) != set(self._settings):
             raise ValueError(f"not the state of {type(self).__name__} with these settings")
         for name, numbers in buffers.items():
-            if len(numbers) != len(self.params):
-                raise ValueError(f"{name} has {len(numbers)} numbers; there are {len(self.params)} parameters")
+            if len(numbers) != sum(self._sizes):
+                raise ValueError(f"{name} has {len(numbers)} numbers; there are {sum(self._sizes)} parameters")
         new = {name: ffi.new("double[]", list(numbers)) for name, numbers in buffers.items()}
         before = self._settings
         self.__dict__["_settings"] = dict(state["settings"])
@@ -104,7 +148,7 @@ class Optimizer:
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())
-        return f"{type(self).__name__}({len(self.params)} parameters, {settings})"
+        return f"{type(self).__name__}({sum(self._sizes)} parameters, {settings})"
 
 
 class SGD(Optimizer):
@@ -115,7 +159,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Value],
+        params: Any,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -144,6 +188,11 @@ class SGD(Optimizer):
         buffer = self._buffers["momentum_buffer"] if self.momentum != 0.0 else ffi.NULL
         return int(lib.pgr_h_sgd(TAPE, len(self.params), self._handles, options, step, buffer))
 
+    def _update_array(self, step: int, size: int, data: Any, grad: Any, at: int) -> None:
+        options = ffi.new("pgr_sgd *", self._settings)
+        buffer = self._buffers["momentum_buffer"] + at if self.momentum != 0.0 else ffi.NULL
+        lib.pgr_sgd_array(size, data, grad, options, step, buffer)
+
 
 class Adam(Optimizer):
     """Adam; arguments as torch.optim.Adam's: weight_decay is added to the grad.
@@ -156,7 +205,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Value],
+        params: Any,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -188,6 +237,11 @@ class Adam(Optimizer):
         v_max = v_max[0] if v_max else ffi.NULL
         return int(lib.pgr_h_adam(TAPE, len(self.params), self._handles, options, step, m, v, v_max))
 
+    def _update_array(self, step: int, size: int, data: Any, grad: Any, at: int) -> None:
+        options = ffi.new("pgr_adam *", {**self._settings, "decoupled": self._decoupled})
+        m, v, *v_max = [buffer + at for buffer in self._buffers.values()]
+        lib.pgr_adam_array(size, data, grad, options, step, m, v, v_max[0] if v_max else ffi.NULL)
+
 
 class AdamW(Adam):
     """Adam with weight decay apart from the grad; arguments and defaults as torch.optim.AdamW's.
@@ -199,7 +253,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Value],
+        params: Any,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

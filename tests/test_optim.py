@@ -161,3 +161,38 @@ def test_what_can_not_be_optimized_is_refused(pg):
         optimizer.load_state_dict(pg.optim.SGD([a]).state_dict())
     with pytest.raises(ValueError, match="there are 1 parameters"):
         optimizer.load_state_dict(pg.optim.Adam([a, pg.Value(2.0)]).state_dict())
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_arrays_are_updated_in_place_as_values_are(pg, rng, name, settings):
+    np = pytest.importorskip("numpy")
+    data, steps = start(rng), gradients(rng)
+    values = [pg.Value(x) for x in data]
+    run(getattr(pg.optim, name)(values, **settings), values, steps)
+    params = {"w": np.array(data[:6]).reshape(2, 3), "b": [np.array(data[6:])]}
+    optimizer = getattr(pg.optim, name)(params, **settings)
+    for grads in steps:
+        optimizer.step({"w": np.array(grads[:6]).reshape(2, 3), "b": [np.array(grads[6:])]})
+    assert [*params["w"].ravel(), *params["b"][0]] == [v.data for v in values]
+    again = getattr(pg.optim, name)(params, **settings)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.state_dict() == optimizer.state_dict()
+
+
+def test_mistakes_with_arrays_are_named_and_change_nothing(pg):
+    np = pytest.importorskip("numpy")
+    w = np.ones((2, 2))
+    optimizer = pg.optim.SGD([w], lr=1.0)
+    for grads, error, says in [
+        (None, TypeError, "have to be given"),
+        ([np.ones(4)], ValueError, "shapes of the parameters"),
+        (np.ones((2, 2)), ValueError, "structure"),
+    ]:
+        with pytest.raises(error, match=says):
+            optimizer.step(grads)
+    assert (w == 1).all() and optimizer.state_dict()["step"] == 0
+    for params in (np.ones(3, dtype=int), [np.ones((4, 4))[:, ::2]], [w, 1.0]):
+        with pytest.raises(TypeError, match="C-contiguous, writeable float64"):
+            pg.optim.SGD(params)
+    with pytest.raises(ValueError, match="twice"):
+        pg.optim.SGD([w, w])

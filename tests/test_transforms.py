@@ -356,7 +356,10 @@ def branchy(x):
 def test_every_transform_runs_eagerly_where_it_is_asked_to(pg, x):
     first, second = (4 * x**3, 12 * x**2) if x > 0 else (-3 * x**2, -6 * x)
     value = x**4 if x > 0 else -(x**3)
-    close = lambda number: pytest.approx(number, rel=1e-12)
+
+    def close(number):
+        return pytest.approx(number, rel=1e-12)
+
     assert pg.jit(branchy, record=False)(x) == close(value)
     assert pg.value_and_grad(branchy, record=False)(x) == (close(value), close(first))
     assert pg.grad(pg.grad(branchy, record=False), record=False)(x) == close(second)
