@@ -1,0 +1,142 @@
+"""scikit-learn estimators: small networks for pipelines, grid search and cross-validation.
+
+    make_pipeline(StandardScaler(), MLPClassifier(hidden=(32,))).fit(X, y).score(X, y)
+
+As scikit-learn's own of these names, but trained by `pygrad.fit`: float64, the same bits for the same random_state.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+try:
+    import numpy as np
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError:
+    raise ImportError("pygrad.sklearn needs scikit-learn 1.6 or later: pip install 'pygrad[sklearn]'") from None
+
+from pygrad import nn
+from pygrad.training import fit
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+class _MLP(BaseEstimator):
+    """What both have in common. Parameters:
+
+    hidden: neurons of each hidden layer; nonlin: their activation, see pygrad.nn.Neuron; optimizer, lr, epochs,
+    batch_size, l2, patience, workers: see pygrad.fit; random_state: an int, or None for other numbers on every fit.
+
+    Fitted: model_, a pygrad.nn.MLP; history_, a pygrad.training.History; n_features_in_, n_iter_ (epochs).
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (32,),
+        *,
+        nonlin: str = "relu",
+        optimizer: str = "adam",
+        lr: float = 0.01,
+        epochs: int = 200,
+        batch_size: int = 32,
+        l2: float = 1e-4,
+        patience: int | None = 20,
+        workers: int = 1,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden = hidden
+        self.nonlin = nonlin
+        self.optimizer = optimizer
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.l2 = l2
+        self.patience = patience
+        self.workers = workers
+        self.random_state = random_state
+
+    def _train(self, X: Any, targets: Any, outputs: int, loss: str) -> None:
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        before = random.getstate()  # parameters are drawn by Python's generator, which is the caller's
+        try:
+            nn.seed(seed)
+            self.model_ = nn.MLP(X.shape[1], [*self.hidden, outputs], nonlin=self.nonlin, init="he")
+        finally:
+            random.setstate(before)
+        self.history_ = fit(
+            self.model_,
+            X,
+            targets,
+            loss=loss,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            l2=self.l2,
+            seed=seed,
+            workers=self.workers,
+        )
+        self.n_iter_ = len(self.history_.loss)
+
+    def _outputs(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return self.model_.predict(validate_data(self, X, reset=False, dtype=np.float64))
+
+
+class MLPClassifier(ClassifierMixin, _MLP):
+    __doc__ = f"A multi-layer perceptron for classes, trained on cross-entropy.\n\n{_MLP.__doc__}"
+
+    def fit(self, X: Any, y: Any) -> MLPClassifier:
+        """Train on samples X, shape (n, features), and their classes y, numbers or names. Returns itself."""
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_[0]!r}: a classifier needs at least two to tell apart")
+        self._train(X, targets, len(self.classes_), "cross_entropy")
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """The logits, shape (n, classes); of two classes how much the second's is above the first's, shape (n,)."""
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> Any:
+        """The classes' probabilities, shape (n, classes), in the order of classes_."""
+        logits = self._outputs(X)
+        exps = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exps / exps.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> Any:
+        """The most probable class of each sample, shape (n,)."""
+        best = self._outputs(X).argmax(axis=1)
+        return self.classes_[best]
+
+
+class MLPRegressor(RegressorMixin, _MLP):
+    __doc__ = (
+        f"A multi-layer perceptron for one or more numbers, trained on their mean squared error.\n\n{_MLP.__doc__}"
+    )
+
+    def fit(self, X: Any, y: Any) -> MLPRegressor:
+        """Train on samples X, shape (n, features), and targets y, shape (n,) or (n, outputs). Returns itself."""
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        self._train(X, y.astype(np.float64), 1 if y.ndim == 1 else y.shape[1], "mse")
+        self._columns = y.ndim
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """The targets of each sample, shaped as they were in training."""
+        outputs = self._outputs(X)
+        return outputs[:, None] if self._columns == 2 and outputs.ndim == 1 else outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
