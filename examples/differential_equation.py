@@ -1,0 +1,76 @@
+"""A differential equation solved by a small network: u'' + u = 0, u(0) = 0, u'(0) = 1, whose solution is the sine.
+
+You will see how far the network is from sin(t) on [0, 2 pi] before and after training. What is minimised is the
+equation's own residual, in which the network's second derivative stands: a derivative of a derivative by t, which is
+then derived by the network's parameters.
+
+    python examples/differential_equation.py
+
+Source: Lagaris, Likas & Fotiadis, Artificial neural networks for solving ordinary and partial differential equations,
+1998.
+"""
+
+import argparse
+import math
+
+import numpy as np
+from scipy.optimize import minimize
+
+from pygrad import grad, jit, value_and_grad, vmap
+
+HIDDEN, END = 12, 2 * math.pi
+
+
+def net(w, t):
+    """One hidden layer of HIDDEN tanh: a number in, a number out. w: 3 * HIDDEN numbers."""
+    return sum(w[2 * HIDDEN + i] * (w[i] * t + w[HIDDEN + i]).tanh() for i in range(HIDDEN))
+
+
+def u(w, t):
+    """A trial solution that starts as it must, from 0 with slope 1, whatever the network says."""
+    return t + t * t * net(w, t)
+
+
+u_tt = grad(grad(u, argnums=1), argnums=1)
+
+
+def residual(w, t):
+    """(u'' + u)**2 at one time."""
+    r = u_tt(w, t) + u(w, t)
+    return r * r
+
+
+def objective(w, ts):
+    return vmap(residual, in_axes=(None, 0), reduce="mean")(w, ts)
+
+
+def solve(iterations=400, seed=0):
+    """The network's parameters before and after, and SciPy's report."""
+    start = np.random.default_rng(seed).normal(0.0, 0.5, 3 * HIDDEN)
+    ts = np.linspace(0, END, 64)
+    step = value_and_grad(objective)
+    found = minimize(
+        lambda w: step(w, ts), start, jac=True, method="BFGS", options={"maxiter": iterations, "gtol": 1e-9}
+    )
+    return start, found
+
+
+def error(w):
+    """The largest distance from the sine."""
+    ts = np.linspace(0, END, 301)
+    return np.abs(jit(vmap(u, in_axes=(None, 0)))(w, ts) - np.sin(ts)).max()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--iterations", type=int, default=400)
+    args = parser.parse_args()
+    start, found = solve(args.iterations)
+    print(
+        f"before: residual {value_and_grad(objective)(start, np.linspace(0, END, 64))[0]:.3g}, error {error(start):.3g}"
+    )
+    print(f"after {found.nit} iterations: residual {found.fun:.3g}, error {error(found.x):.3g}")
+
+
+if __name__ == "__main__":
+    main()
