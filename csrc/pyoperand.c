@@ -449,11 +449,15 @@ static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
     return result;
 }
 
-/* Order is by value; equality is identity, object's own, since a node has one object. */
+/* Order is by value; equality is identity, object's own, since a node has one object. What has no value yet is not
+ * silently unequal to a number. */
 static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
-    if (how == Py_EQ || how == Py_NE)
+    if (how == Py_EQ || how == Py_NE) {
+        if (PGR_UNLIKELY((PyFloat_Check(right) || PyLong_Check(right)) && is_unknown(left)))
+            return unknown("==");
         Py_RETURN_NOTIMPLEMENTED;
+    }
     if (is_unknown(left) || (is_operand(right) && is_unknown(right)))
         return record_comparison(left, right, how);
     const double a = node_of(left)->data;

@@ -53,6 +53,7 @@ class RecordingError(TypeError):
 _INSTEAD = {
     "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip",
     "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
+    "==": "Values are compared by identity, never by value: use where(abs(a - b) < tolerance, ...)",
     "grad": "grads belong to eager Values: use grad or value_and_grad",
     "data =": "it can't be assigned to: compute a new Value",
     "grad =": "it can't be assigned to: grads belong to eager Values",
@@ -80,9 +81,13 @@ def users_line() -> str:
 
 def unknown(where: str) -> NoReturn:
     """Raise RecordingError: `where` needs the value of a node that has none."""
-    asked = {"if": "its truth", "hash": "its hash", "float": "float() of it", "int": "int() of it"}.get(
-        where, f".{where}"
-    )
+    asked = {
+        "if": "its truth",
+        "hash": "its hash",
+        "==": "whether it equals a number",
+        "float": "float() of it",
+        "int": "int() of it",
+    }.get(where, f".{where}")
     raise RecordingError(
         f"{users_line()}\nA function is being recorded, so this Value has no value yet, and {asked} was asked for; "
         f"{_INSTEAD.get(where, _OTHERWISE)}. With record=False it runs eagerly on every call."

@@ -244,6 +244,8 @@ class Operand:
 
     # A node may have a second object while a closure keeps an old one (see the module's text).
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, (float, int)) and lib.pgr_h_unknown(tape, self._handle):
+            unknown("==")
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
 
     def __hash__(self) -> int:

@@ -48,6 +48,8 @@ def describe(x: Any, out: list[Any]) -> Any:
     if kind is list or kind is tuple:
         return (kind.__name__, *[describe(y, out) for y in x])
     if kind.__name__ == "ndarray" and x.ndim:
+        if x.dtype.kind not in "fiubO":
+            raise TypeError(f"an array of {x.dtype}: arguments and results are arrays of real numbers, float64 inside")
         out.append(x)
         return ("array", x.shape)
     if kind is dict:

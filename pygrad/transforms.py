@@ -58,6 +58,7 @@ def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
+    recording.watch_random(function)
     recordings.stack.append(recording)
     try:
         result = function(*rebuild(structure, iter(tracers)))
@@ -89,6 +90,8 @@ class Function:
     def __init__(
         self, function: Callable[..., Any], of: Callable[..., Any], name: str, record: bool = True, workers: int = 1
     ) -> None:
+        if not callable(of):
+            raise TypeError(f"{name} takes a function, not {of!r}")
         functools.update_wrapper(self, of)
         if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= lib.PGR_MAX_WORKERS:
             raise ValueError(f"workers={workers!r}: must be an int from 1 to {lib.PGR_MAX_WORKERS}")
@@ -236,6 +239,8 @@ def _selected(args: tuple[Any, ...], argnums: Argnums) -> tuple[list[int], tuple
     """The positions that are derived by, and the arguments with those copied."""
     positions = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in positions:
+        if not isinstance(i, int):
+            raise TypeError(f"argnums={argnums!r}: must be an int or a sequence of them, counted from 0")
         if not -len(args) <= i < len(args):
             raise TypeError(f"argnums={argnums!r}: the function was called with {len(args)} arguments")
     positions = [i % len(args) for i in positions]

@@ -299,6 +299,62 @@ def test_what_needs_a_value_is_refused_with_the_users_line(pg, asks, says):
     assert "test_transforms.py:" in str(caught.value)
 
 
+def test_equality_with_a_number_is_not_silently_false(pg):
+    for function in (lambda x: x == 1.0, lambda x: x != 1, lambda x: 1.0 in [x], lambda x: x in (np.float64(1.0),)):
+        with pytest.raises(pg.RecordingError, match="equals a number"):
+            pg.jit(function)(1.0)
+    x = pg.Value(1.0)
+    assert x != 1.0 and 1.0 not in [x] and x in [x]
+
+
+def test_random_generators_of_any_kind_are_noticed(pg):
+    generator, legacy, python = np.random.default_rng(1), np.random.RandomState(1), random.Random(1)
+
+    class Noisy:
+        def __init__(self):
+            self.rng = np.random.default_rng(2)
+
+        def __call__(self, x):
+            return x * self.rng.normal()
+
+    draws = [
+        lambda x: x * generator.normal(),
+        lambda x: x * legacy.normal(),
+        lambda x: x * python.random(),
+        lambda x: x * random.random(),
+        lambda x: x * np.random.rand(),
+        lambda x: x * np.random.default_rng().normal(),
+        lambda x, rng=generator: x * rng.normal(),
+        Noisy(),
+    ]
+    for draw in draws:
+        with pytest.raises(pg.RecordingError, match="draws random numbers"):
+            pg.grad(lambda x, draw=draw: draw(x))(1.0)
+    assert pg.grad(lambda x: x * np.random.default_rng(3).normal())(1.0) == np.random.default_rng(3).normal()
+
+
+def test_arrays_that_are_not_of_real_numbers_are_refused(pg):
+    for array in (np.array([1j]), np.array(["a"]), np.array([np.datetime64("2020-01-01")])):
+        with pytest.raises(TypeError, match="an array of "):
+            pg.jit(lambda x: x.sum())(array)
+
+
+def test_arguments_are_not_assigned_to(pg):
+    def assign(x):
+        x[0] = 3.0
+        return x.sum()
+
+    with pytest.raises(pg.RecordingError, match="assign to a copy"):
+        pg.jit(assign)(np.ones(2))
+
+    def copied(x):
+        x = 1 * x
+        x[0] = 3.0
+        return x.sum()
+
+    assert pg.jit(copied)(np.ones(2)) == 4.0
+
+
 def test_assignments_are_refused_while_recording(pg):
     def f(x):
         x.data = 3.0
