@@ -1,6 +1,7 @@
 """The examples: each runs as a script and finds what it says, and the GPT learns as the plain Python program does."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,17 @@ def test_examples_run_as_scripts(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run_from_top_to_bottom(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    namespace = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), namespace)
 
 
 @pytest.mark.parametrize("example", ["lecture"], indirect=True)
