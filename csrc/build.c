@@ -610,9 +610,9 @@ static void schedule_uniform(builder *b, uint32_t last)
 }
 
 /* Where uniform values are used for the last time; those that lanes use, or that are results, are kept. */
+#define KEPT UINT32_MAX
 static void find_last_uses(builder *b)
 {
-    enum { KEPT = UINT32_MAX };
     uint32_t *const last = b->uniform_last_use = grab(b, b->value_count, sizeof *last);
     b->free_uniform = grab_raw(b, b->value_count, sizeof *b->free_uniform);
     if (b->status != PGR_OK)
@@ -627,7 +627,7 @@ static void find_last_uses(builder *b)
             last[id] = KEPT;
         if (v->fused)
             continue;
-        const uint32_t place = v->group != 0 || v->op == PGR_OP_LANE_SUM ? (uint32_t)KEPT : i;
+        const uint32_t place = v->group != 0 || v->op == PGR_OP_LANE_SUM ? KEPT : i;
 #define USED_AT(operand) last[operand] = last[operand] > place ? last[operand] : place
         FOR_OPERANDS(b, v, USED_AT);
     }

@@ -353,10 +353,14 @@ void pgr_program_free(pgr_program *program); /* NULL is allowed */
 
 #define PGR_MAX_WORKERS 64
 
+/* Instruction sets that lanes are compiled for. They differ in the last places: AVX fuses multiplies and adds. */
+typedef enum { PGR_KERNELS_BEST = 0, PGR_KERNELS_PLAIN, PGR_KERNELS_AVX2, PGR_KERNELS_AVX512 } pgr_kernels;
+
 typedef struct {
     unsigned workers;        /* threads that share a vmap's lanes, with the caller's; 0 is 1 */
     int (*stop)(void *ctx);  /* asked every few milliseconds by the caller's thread: whether to stop. May be NULL */
     void *ctx;
+    pgr_kernels kernels;     /* at most these: for tests, and for the same bits on other machines */
 } pgr_run_options;
 
 /* Runs it: reads in[array][...], writes out[array][...]. Results follow IEEE 754, and do not depend on the number

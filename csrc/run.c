@@ -4,10 +4,17 @@
  * through all their instructions, one dispatch an instruction, so that what a block works on stays in the cache; their
  * loops are in lanes.h, compiled for each instruction set that is worth it. Blocks are dealt out to workers in
  * spans, whose number does not depend on who works: each span has its sums, which are added up in order. */
-#if defined(__GNUC__)
-/* Lanes may fuse a multiply and an add, and nobody asks for errno. */
+
+/* Lanes may fuse a multiply and an add, and nobody asks for errno. LANES_IN_PLACE: a result's block may be an operand's,
+ * but each lane is its own. */
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+#pragma clang diagnostic ignored "-Wpass-failed" /* a loop with a call in it stays as it is */
+#define LANES_IN_PLACE _Pragma("clang loop vectorize(assume_safety)")
+#define UNROLLED       _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=fast", "no-math-errno", "no-trapping-math")
-#define LANES_IN_PLACE _Pragma("GCC ivdep") /* a result's block may be an operand's, but each lane its own */
+#define LANES_IN_PLACE _Pragma("GCC ivdep")
 #define UNROLLED       _Pragma("GCC unroll 16")
 #else
 #define LANES_IN_PLACE
@@ -68,7 +75,11 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #undef LANES_VECTOR
 #undef LANES_WIDE
 #define LANES(name)  name##_avx512
+#if defined(__clang__)
+#define LANES_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma")))
+#else
 #define LANES_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")))
+#endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
 #include "lanes.h"
@@ -84,12 +95,15 @@ typedef struct {
     void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
 } kernels;
 
-static kernels best_kernels(void)
+/* The best that there are, of those up to `most`. */
+static kernels best_kernels(pgr_kernels most)
 {
+    (void)most;
 #if defined(__GNUC__) && defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX512) && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return (kernels){run_block_avx512, apply_avx512};
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX2) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return (kernels){run_block_avx2, apply_avx2};
 #endif
     return (kernels){run_block_plain, apply_plain};
@@ -368,7 +382,7 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
         if (memory == NULL)
             return PGR_ERR_NOMEM;
     }
-    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each, .kernels = best_kernels()};
+    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each, .kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels)};
     e.lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
     e.uniform = e.lanes + workers * lanes_each;
     e.span_sums = e.uniform + p->uniform_slots;

@@ -28,7 +28,7 @@ def _load(layer):
     os.environ["PYGRAD_OPERANDS"] = layer
     package = importlib.import_module("pygrad")
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
+        if not module.name.startswith("_") and module.name != "sklearn":  # which needs scikit-learn
             importlib.import_module(f"pygrad.{module.name}")
     assert package.engine.OPERANDS == layer
     return {name: sys.modules[name] for name in _ours()}

@@ -87,7 +87,7 @@ static double number(void) { return (double)rand() / RAND_MAX * 3.0 - 1.5; }
 
 static bool close_to(double x, double y) { return fabs(x - y) <= 1e-11 * (1.0 + fabs(y)) || (isnan(x) && isnan(y)); }
 
-static void programs_compute_what_the_eager_engine_does(void)
+static void programs_compute_what_the_eager_engine_does_with_every_instruction_set(void)
 {
     check_seed();
     double x[LANES * INPUTS], out[LANES * (1 + INPUTS)], expected[1 + INPUTS];
@@ -103,11 +103,15 @@ static void programs_compute_what_the_eager_engine_does(void)
             x[i] = number();
         const double *const in[] = {NULL, x, NULL};
         double *const to[] = {NULL, out};
-        CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
-        for (uint64_t lane = 0; lane < lanes; lane++) {
-            eager(&f, x + lane * INPUTS, expected);
-            for (int i = 0; i <= INPUTS; i++)
-                CHECK(close_to(out[lane * (1 + INPUTS) + (uint64_t)i], expected[i]));
+        for (int set = PGR_KERNELS_BEST; set <= PGR_KERNELS_AVX512; set++) {
+            const pgr_run_options options = {.kernels = (pgr_kernels)set};
+            memset(out, 0, sizeof out);
+            CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_OK);
+            for (uint64_t lane = 0; lane < lanes; lane++) {
+                eager(&f, x + lane * INPUTS, expected);
+                for (int i = 0; i <= INPUTS; i++)
+                    CHECK(close_to(out[lane * (1 + INPUTS) + (uint64_t)i], expected[i]));
+            }
         }
         pgr_program_free(program);
         pgr_tape_free(tape);
@@ -129,7 +133,7 @@ static void sums_over_lanes_do_not_depend_on_workers(void)
     for (unsigned workers = 0; workers < 9; workers++) {
         const double *const in[] = {NULL, x, NULL};
         double *const to[] = {NULL, workers == 0 ? first : out};
-        const pgr_run_options options = {.workers = workers};
+        const pgr_run_options options = {.workers = workers, .kernels = PGR_KERNELS_AVX2};
         CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_OK);
         CHECK(workers == 0 || memcmp(first, out, sizeof out) == 0);
     }
@@ -318,7 +322,7 @@ static void damaged_parts_are_refused_or_harmless(void)
 
 int main(void)
 {
-    TEST(programs_compute_what_the_eager_engine_does);
+    TEST(programs_compute_what_the_eager_engine_does_with_every_instruction_set);
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_run_stops_when_it_is_told_to);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
