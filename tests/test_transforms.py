@@ -590,3 +590,53 @@ def test_recorded_functions_run_in_threads(pg):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def staged(pg):
+    """Three vmaps over two lengths, each of which uses sums of those before."""
+    tanh, exp, sin = pg.math.tanh, pg.math.exp, pg.math.sin
+
+    def function(W, b, X, Z):
+        def one(W, b, x):
+            return (tanh(W @ x + b) * pg.maximum(W @ x, -0.3)).sum()
+
+        m = pg.vmap(one, (None, None, 0), reduce="mean")(W, b, X)
+
+        def two(m, b, z):
+            return exp(-(z - m) * (z - m)) * b[0] + pg.where(z > b[1], sin(z * b[2]), z * z * 0.1)
+
+        s = pg.vmap(two, (None, None, 0), reduce="sum")(m, b, Z)
+
+        def three(s, m, x):
+            return tanh(x[0] * s * 0.01 + m) * x[1]
+
+        return s * m + pg.vmap(three, (None, None, 0), reduce="sum")(s, m, X) + (b * b).sum()
+
+    return function
+
+
+@pytest.mark.parametrize("argnum", [0, 1, 2, 3])
+def test_sums_over_lanes_that_need_each_other_are_derived_right(pg, argnum):
+    generator = np.random.default_rng(0)
+    args = [generator.normal(size=shape) for shape in ((3, 2), 3, (37, 2), 40)]
+    direction = generator.normal(size=args[argnum].shape)
+    function = staged(pg)
+    value, slope = pg.value_and_grad(function, argnum)(*args)
+    plain, expected = pg.value_and_grad(function, argnum, record=False)(*args)
+    assert value == pytest.approx(plain, rel=1e-13)
+    np.testing.assert_allclose(slope, expected, rtol=1e-11, atol=1e-13)
+
+    def along(t):
+        moved = list(args)
+        moved[argnum] = args[argnum] + t * direction
+        return function(*moved)
+
+    h = 1e-5
+    difference = (pg.jit(along)(h) - pg.jit(along)(-h)) / (2 * h)
+    assert (slope * direction).sum() == pytest.approx(difference, rel=1e-6)
+    if argnum < 2:
+        recorded = pg.hessian(function, argnum)(*args)
+        np.testing.assert_allclose(recorded, pg.hessian(function, argnum, record=False)(*args), rtol=1e-9, atol=1e-11)
+        curvature = np.tensordot(recorded, direction, axes=direction.ndim)
+        product = pg.hvp(lambda x: function(*args[:argnum], x, *args[argnum + 1 :]))(args[argnum], direction)
+        np.testing.assert_allclose(product, curvature, rtol=1e-9, atol=1e-11)
