@@ -341,8 +341,8 @@ typedef struct {
 void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);
 
 /* A program of parts that anybody may have written: PGR_ERR_OP if they are no program, or one that would read or
- * write beside its slots or beyond in_sizes[i] and out_sizes[i] numbers of array i. Copies all that it needs. The caller
- * frees it with pgr_program_free. O(instructions). */
+ * write beside its slots, read a slot that nothing is written to, or go beyond in_sizes[i] and out_sizes[i] numbers of
+ * array i. Copies all that it needs. The caller frees it with pgr_program_free. O(instructions). */
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
                                   size_t out_count, const uint64_t *out_sizes, pgr_program **out);
 

@@ -1,7 +1,8 @@
 /* program.c: what a program is made of, for those who look at it, keep it in files, or free it.
  *
  * Parts may come from a stranger's file, so nothing of them is believed: every index is checked before there is a
- * program, and running one then reads and writes its own slots and the arrays that it is given, and nothing else. */
+ * program, and running one then reads and writes its own slots and the arrays that it is given, and nothing else, and
+ * reads nothing that has not been written. */
 #include "program.h"
 
 #include <string.h>
@@ -98,6 +99,8 @@ typedef struct {
     size_t in_count, out_count;
     const uint64_t *in_sizes, *out_sizes;
     const pgr_segment *segment;
+    uint8_t *uniform_set, *lane_set; /* slots that have been written to: nothing is read before */
+    uint8_t *stored;                 /* outputs that lanes have been stored to */
 } check;
 
 /* Whether offset + (count - 1) * stride < size; count > 0. */
@@ -106,9 +109,19 @@ static bool reaches(uint64_t offset, uint64_t count, uint64_t stride, uint64_t s
     return offset < size && (count == 1 || stride == 0 || (count - 1) <= (size - 1 - offset) / stride);
 }
 
-static bool is_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots; }
-static bool is_lane(const check *c, uint32_t slot) { return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots; }
-static bool is_slot(const check *c, uint32_t slot) { return is_uniform(c, slot) || is_lane(c, slot); }
+/* Slots that may be read, and slots that may be written. */
+static bool has_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots && c->uniform_set[slot]; }
+static bool is_lane_place(const check *c, uint32_t slot) { return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots; }
+static bool has_lane(const check *c, uint32_t slot) { return is_lane_place(c, slot) && c->lane_set[slot & ~SLOT_LANE]; }
+static bool has_any(const check *c, uint32_t slot) { return has_uniform(c, slot) || has_lane(c, slot); }
+
+static bool set_out(check *c, uint32_t slot, bool lanes)
+{
+    if (lanes ? !is_lane_place(c, slot) : slot >= c->p->uniform_slots)
+        return false;
+    *(lanes ? &c->lane_set[slot & ~SLOT_LANE] : &c->uniform_set[slot]) = 1;
+    return true;
+}
 
 /* A table's operation, whose operands are as many as it has. */
 static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
@@ -120,38 +133,42 @@ static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
     if (!has_b && i->b != SLOT_NONE)
         return false;
     if (!lanes)
-        return is_uniform(c, i->a) && (!has_b || is_uniform(c, i->b)) && is_uniform(c, i->out);
-    return is_slot(c, i->a) && (!has_b || is_slot(c, i->b)) && is_lane(c, i->out) &&
-           (is_lane(c, i->a) || (has_b && is_lane(c, i->b)));
+        return has_uniform(c, i->a) && (!has_b || has_uniform(c, i->b));
+    return has_any(c, i->a) && (!has_b || has_any(c, i->b)) && (has_lane(c, i->a) || (has_b && has_lane(c, i->b)));
 }
 
 static bool is_dot(const check *c, const pgr_instruction *i, bool lanes)
 {
-    if (!(i->a == SLOT_NONE || is_uniform(c, i->a) || (lanes && is_lane(c, i->a))) || i->b >= c->p->dot_count)
+    if (!(i->a == SLOT_NONE || has_uniform(c, i->a) || (lanes && has_lane(c, i->a))) || i->b >= c->p->dot_count)
         return false;
     const pgr_program_dot dot = c->p->dots[i->b];
     if (dot.first > c->p->arg_count || dot.count > (c->p->arg_count - dot.first) / 2)
         return false;
     for (uint32_t k = 0; k < dot.count; k++) {
         const uint32_t s = c->p->args[dot.first + 2 * k], t = c->p->args[dot.first + 2 * k + 1];
-        if (is_uniform(c, s) ? !(t == SLOT_NONE || is_uniform(c, t) || (lanes && is_lane(c, t)))
-                             : !(lanes && is_lane(c, s) && (t == SLOT_NONE || is_lane(c, t))))
+        if (has_uniform(c, s) ? !(t == SLOT_NONE || has_uniform(c, t) || (lanes && has_lane(c, t)))
+                              : !(lanes && has_lane(c, s) && (t == SLOT_NONE || has_lane(c, t))))
             return false;
     }
-    return lanes ? is_lane(c, i->out) : is_uniform(c, i->out);
+    return true;
 }
 
-static bool is_uniform_segment(const check *c)
+static bool is_uniform_segment(check *c)
 {
     const pgr_instruction *const end = c->p->instructions + c->segment->first + c->segment->count;
     for (const pgr_instruction *i = c->p->instructions + c->segment->first; i < end; i++) {
         if (i->op == PROGRAM_RUN) {
-            if (i->a == 0 || i->a >= (size_t)(end - i))
+            const uint32_t count = i->a;
+            if (count == 0 || count >= (size_t)(end - i))
                 return false;
-            for (uint32_t k = 1; k <= i->a; k++)
+            for (uint32_t k = 1; k <= count; k++) /* none reads what another writes */
                 if (i[k].op != i[1].op || !is_operation(c, &i[k], false))
                     return false;
-        } else if (i->op == PROGRAM_DOT ? !is_dot(c, i, false) : !is_operation(c, i, false)) {
+            for (uint32_t k = 1; k <= count; k++)
+                if (!set_out(c, i[k].out, false))
+                    return false;
+            i += count;
+        } else if (!(i->op == PROGRAM_DOT ? is_dot(c, i, false) : is_operation(c, i, false)) || !set_out(c, i->out, false)) {
             return false;
         }
     }
@@ -160,27 +177,28 @@ static bool is_uniform_segment(const check *c)
 
 static bool is_sum(const check *c, uint32_t slot) { return slot - c->segment->first_sum < c->segment->sum_count; }
 
-static bool is_lane_instruction(const check *c, const pgr_instruction *i)
+static bool is_lane_instruction(check *c, const pgr_instruction *i)
 {
     const pgr_program_parts *const p = c->p;
     const uint32_t group = c->segment->group;
     switch (i->op) {
     case PROGRAM_LOAD:
-        return is_lane(c, i->out) && i->a < p->group_first_input[group + 1] - p->group_first_input[group];
+        return i->a < p->group_first_input[group + 1] - p->group_first_input[group] && set_out(c, i->out, true);
     case PROGRAM_STORE: {
-        if (!is_lane(c, i->a) || i->b >= p->output_count || p->outputs[i->b].node != SLOT_LANE)
+        if (!has_lane(c, i->a) || i->b >= p->output_count || p->outputs[i->b].node != SLOT_LANE)
             return false;
         const pgr_output o = p->outputs[i->b];
+        c->stored[i->b] = 1;
         return reaches(o.offset, p->group_lanes[group], o.stride, c->out_sizes[o.array]);
     }
     case PROGRAM_LANE_SUM:
-        return is_slot(c, i->a) && is_sum(c, i->out);
+        return has_any(c, i->a) && is_sum(c, i->out);
     case PROGRAM_LANE_DOT:
-        return is_slot(c, i->a) && is_slot(c, i->b) && is_sum(c, i->out);
+        return has_any(c, i->a) && has_any(c, i->b) && is_sum(c, i->out);
     case PROGRAM_DOT:
-        return is_dot(c, i, true);
+        return is_dot(c, i, true) && set_out(c, i->out, true);
     default:
-        return is_operation(c, i, true);
+        return is_operation(c, i, true) && set_out(c, i->out, true);
     }
 }
 
@@ -201,10 +219,15 @@ static bool are_segments(check *c)
         }
         if (s->group >= p->group_count)
             return false;
+        memset(c->lane_set, 0, p->lane_slots);
         for (uint32_t i = 0; i < s->count; i++)
             if (!is_lane_instruction(c, &p->instructions[s->first + i]))
                 return false;
+        memset(c->uniform_set + s->first_sum, 1, s->sum_count);
     }
+    for (uint32_t k = 0; k < p->output_count; k++)
+        if (p->outputs[k].node == SLOT_LANE ? !c->stored[k] : !has_uniform(c, p->outputs[k].node))
+            return false;
     return next == p->instruction_count;
 }
 
@@ -216,10 +239,12 @@ static bool are_ends(const check *c)
         if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, c->in_sizes[i.array]) ||
             i.slot >= p->uniform_slots || i.count > p->uniform_slots - i.slot)
             return false;
+        memset(c->uniform_set + i.slot, 1, i.count);
     }
+    memset(c->uniform_set, 1, p->constant_count);
     for (uint32_t k = 0; k < p->output_count; k++) {
         const pgr_output o = p->outputs[k];
-        if (o.array >= c->out_count || o.offset >= c->out_sizes[o.array] || !(o.node == SLOT_LANE || is_uniform(c, o.node)))
+        if (o.array >= c->out_count || o.offset >= c->out_sizes[o.array])
             return false;
     }
     if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 || p->group_first_input[p->group_count] != p->lane_input_count)
@@ -265,10 +290,22 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
                                   size_t out_count, const uint64_t *out_sizes, pgr_program **out)
 {
-    check c = {.p = parts, .in_count = in_count, .in_sizes = in_sizes, .out_count = out_count, .out_sizes = out_sizes};
-    if (!are_counts(parts) || !are_ends(&c) || !are_segments(&c))
+    if (!are_counts(parts))
         return PGR_ERR_OP;
     const pgr_allocator a = tape_allocator(NULL);
+    const size_t flags = (size_t)parts->uniform_slots + parts->lane_slots + parts->output_count + 1;
+    uint8_t *const set = a.resize(a.ctx, NULL, flags);
+    if (set == NULL)
+        return PGR_ERR_NOMEM;
+    memset(set, 0, flags);
+    check c = {.p = parts, .in_count = in_count, .in_sizes = in_sizes, .out_count = out_count, .out_sizes = out_sizes};
+    c.uniform_set = set;
+    c.lane_set = c.uniform_set + parts->uniform_slots;
+    c.stored = c.lane_set + parts->lane_slots;
+    const bool is_program = are_ends(&c) && are_segments(&c);
+    a.resize(a.ctx, set, 0);
+    if (!is_program)
+        return PGR_ERR_OP;
     pgr_program *const p = a.resize(a.ctx, NULL, sizeof *p);
     if (p == NULL)
         return PGR_ERR_NOMEM;
