@@ -13,9 +13,11 @@ if find_spec("pygrad._pgr") is None:
         "or build it here with pip install -e ."
     )
 
+from pygrad.checking import GradcheckError, gradcheck
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
+from pygrad.graph import label_from, to_json, to_mermaid, to_networkx, to_text
 from pygrad.math import clip, maximum, minimum, where
 from pygrad.program import Program
 from pygrad.training import fit
@@ -34,6 +36,7 @@ from pygrad.transforms import (
 )
 
 __all__ = [
+    "GradcheckError",
     "Program",
     "RecordingError",
     "Value",
@@ -44,15 +47,21 @@ __all__ = [
     "draw_dot",
     "fit",
     "grad",
+    "gradcheck",
     "hessian",
     "hvp",
     "jacobian",
     "jit",
     "jvp",
+    "label_from",
     "leaves",
     "maximum",
     "minimum",
     "tape_stats",
+    "to_json",
+    "to_mermaid",
+    "to_networkx",
+    "to_text",
     "trace",
     "value_and_grad",
     "vjp",
