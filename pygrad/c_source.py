@@ -41,7 +41,7 @@ def to_c(program: Program, name: str) -> str:
     parts = program.parts()
     used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & set(_table()))
     body = "\n".join(f"    {line}" for line in _body(program, parts, in_start, out_start))
-    table = "\n".join(f" *   {line}" for line in [*in_table, *out_table])
+    table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
     functions = "\n".join(_function(op) for op in used)
     constants = "\n".join(_constant(i, constant) for i, constant in enumerate(program._constants))
     return f"""/* Written by pygrad from a recorded function. C99 and libm.
@@ -62,6 +62,12 @@ void {name}(const double *in, double *out)
 {body}
 }}
 """
+
+
+def _in_comment(text: str) -> str:
+    """Names, which may be anything, as they can stand in a comment: nothing that ends it, or a line."""
+    plain = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
 
 def _size(leaf: Leaf) -> int:

@@ -201,6 +201,15 @@ def test_generated_c_has_constants_stores_and_values_from_outside(pg, tmp_path):
         program.to_c("double")
 
 
+def test_names_cannot_leave_the_comment_of_generated_c(pg, tmp_path):
+    key, label = '*/ int evil; /* "?" ??/', "k */ #error \\\n int evil;"
+    k = pg.Value(2.0, label=label)
+    program = pg.jit(lambda d: d[key] * k).program({key: 1.0})
+    source = program.to_c("f")
+    assert source.count("*/") == source.count("/*") == 1 and "\\" not in source
+    assert run_c(compile_c(program, tmp_path), [3.0, 2.0], 1)[0] == 6.0
+
+
 @pytest.mark.parametrize("lanes", [1, 255, 256, 257, 5_000, 60_001])
 def test_results_do_not_depend_on_workers(pg, lanes):
     x = np.random.default_rng(lanes).normal(size=(lanes, 3))
