@@ -216,3 +216,10 @@ def test_a_history_plots_itself(pg):
     pytest.importorskip("matplotlib").use("Agg")
     ax = train(pg, epochs=3, validation=0.2)[1].plot()
     assert [line.get_label() for line in ax.lines] == ["training", "validation"] and len(ax.lines[0].get_xdata()) == 3
+
+
+def test_progress_shows_loss_and_rate(pg, capsys):
+    pytest.importorskip("tqdm")
+    train(pg, epochs=3, progress=True)
+    shown = capsys.readouterr().err
+    assert "3/3" in shown and "loss=" in shown and "samples/s=" in shown
