@@ -157,14 +157,19 @@ static inline bool tape_is_known(const pgr_tape *tape, int op, pgr_id lhs, pgr_i
     return ops_is_linear(op) || op == PGR_OP_DIV || op == PGR_OP_NEG || !PGR_UNLIKELY(tape_inherited(tape, lhs, rhs) & TAPE_UNKNOWN);
 }
 
+/* The same, as it is asked for each node: only one whose data are nan may have no value. */
+static inline uint8_t tape_flags(const pgr_tape *tape, double data, pgr_id lhs, pgr_id rhs)
+{
+    return PGR_UNLIKELY(data != data) ? tape_inherited(tape, lhs, rhs) : 0;
+}
+
 /* Appends a node. There is room. */
 static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
 {
     const pgr_id id = tape->size++;
     assert(id == 0 || (lhs < id && rhs < id)); /* the first is nobody's */
-    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op};
-    if (PGR_UNLIKELY(data != data))
-        tape->nodes[id].flags |= tape_inherited(tape, lhs, rhs);
+    const uint8_t flags = tape_flags(tape, data, lhs, rhs);
+    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags};
     return id;
 }
 
@@ -216,10 +221,8 @@ static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_
 {
     const pgr_id id = tape->size++;
     assert(lhs < id && rhs < id);
-    tape->nodes[id] =
-        (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = TAPE_HELD, .slot = slot};
-    if (PGR_UNLIKELY(data != data))
-        tape->nodes[id].flags |= tape_inherited(tape, lhs, rhs);
+    const uint8_t flags = TAPE_HELD | tape_flags(tape, data, lhs, rhs);
+    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags, .slot = slot};
     tape->slots[slot].id = id;
     tape->slots[slot].holds = 1;
     tape->named = id;
