@@ -6,6 +6,7 @@ import pickle
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -81,7 +82,10 @@ def test_a_program_is_drawn_with_its_lanes_in_a_frame(pg):
         pg.draw_dot(function.program(*args))
     source = pg.draw_dot(pg.vmap(lambda x, w: x * w, (0, None)).program(np.ones(3), 2.0)).source
     assert "for each of 3 lanes" in source and "x[lane]" in source and "result[lane]" in source
-    assert pg.draw_dot(small(pg).program(0.5, 2.0)).pipe(format="svg").count(b"<ellipse") >= 3
+    drawing = pg.draw_dot(small(pg).program(0.5, 2.0))
+    assert "tanh" in drawing.source
+    if sys.modules["pygrad.draw"].find_renderer() is not None:
+        assert drawing.pipe(format="svg").count(b"<ellipse") >= 3
 
 
 def test_a_program_is_called_with_arguments_of_its_structure(pg):
