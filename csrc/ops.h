@@ -2,6 +2,7 @@
 #ifndef PGR_INTERNAL_OPS_H
 #define PGR_INTERNAL_OPS_H
 
+#include <float.h>
 #include <math.h>
 
 #include "pgr.h"
@@ -17,13 +18,6 @@ enum {
 
 /* The share of the gradient that a gets in max(a, b), and b in min(a, b). */
 static inline double pgr_wins(double a, double b) { return a > b ? 1.0 : a < b ? 0.0 : 0.5; }
-
-/* p / (a*a + b*b), scaled against overflow. */
-static inline double pgr_unit(double p, double a, double b)
-{
-    const double r = hypot(a, b);
-    return r == 0.0 ? 0.0 : p / r / r;
-}
 
 static inline pgr_status pgr_pow_check(double a, double b, double v)
 {
@@ -74,16 +68,98 @@ static inline double ops_value(int op, double a, double b)
     return v;
 }
 
-static inline double pgr_pow_da(double a, double b) { return b == 0.0 ? 0.0 : b * ops_value(PGR_OP_POW, a, b - 1.0); }
+/* ---- Partials that a plain formula would not give to the last digits -------------------------------
+ *
+ * Each is within 4 ulp of the exact partial (docs/accuracy.md). Where an intermediate result would overflow or be
+ * subnormal, numbers are scaled by powers of two, which is exact. In programs (derive.c) the plain formulas stand. */
 
-/* 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
-static inline double pgr_pow_db(double a, double b, double v) { return a == 0.0 && b >= 0.0 ? 0.0 : v * log(a); }
+static inline int pgr_is_normal(double x) { return fabs(x) >= DBL_MIN && fabs(x) <= DBL_MAX; }
+
+/* -a / b**2, v being a / b. */
+static inline double pgr_div_db(double a, double b, double v)
+{
+    if (fabs(v) < DBL_MIN && fabs(b) < 1.0)
+        return -(a * 0x1p200 / b / b * 0x1p-200);
+    return -(v / b);
+}
+
+/* p / (a*a + b*b) */
+static inline double pgr_unit(double p, double a, double b)
+{
+    const double r = hypot(a, b), q = p / r;
+    const int is_middling = r > 0x1p-900 && r < 0x1p1000;
+    if (is_middling && fabs(q) >= DBL_MIN)
+        return q / r;
+    if (r == 0.0)
+        return 0.0;
+    if (!isfinite(a) || !isfinite(b))
+        return q / r;
+    const double s = r >= 0x1p1000 ? 0x1p-100 : 0x1p600;
+    if (is_middling)
+        return p * s / r / r / s;
+    const double t = hypot(a * s, b * s);
+    return p * s / t / t * s;
+}
+
+/* p / hypot(a, b), which is v. */
+static inline double pgr_hypot_da(double p, double a, double b, double v)
+{
+    if (v >= DBL_MIN)
+        return p / v;
+    return v == 0.0 ? 0.0 : p * 0x1p600 / hypot(a * 0x1p600, b * 0x1p600);
+}
+
+/* 1 / (1 + a*a) */
+static inline double pgr_atan_da(double a)
+{
+    return fabs(a) > 0x1p500 ? 1.0 / a / a : 1.0 / (1.0 + a * a);
+}
+
+/* 2 / sqrt(pi) * exp(-a*a). What a*a loses in rounding, exp would make up to 500 ulp of: it is found with a split in
+ * halves (Dekker 1971) and put back. */
+static inline double pgr_erf_da(double a)
+{
+    const double square = a * a;
+    if (!(square < 1000.0))
+        return exp(-square);
+    const double high = (double)(float)a, low = a - high;
+    const double lost = high * high - square + 2.0 * high * low + low * low;
+    const double e = 1.1283791670955126 * exp(-square);
+    return e - e * lost;
+}
+
+/* b * a ** (b - 1). Where b - 1 is rounded, a ** b / a is better. */
+static inline double pgr_pow_da(double a, double b)
+{
+    if (b == 0.0)
+        return 0.0;
+    const double c = b - 1.0;
+    const int is_plain = a == 0.0 || !isfinite(a) || !isfinite(b);
+    const int is_exact = is_plain || (c + 1.0 == b && b - c == 1.0);
+    const double power = is_exact ? ops_value(PGR_OP_POW, a, c) : pow(a, b);
+    if (!is_plain && !pgr_is_normal(power) && !isnan(power)) {
+        const double root = pow(fabs(a), 0.5 * (is_exact ? c : b));
+        return copysign(1.0, power) * (is_exact ? b * root * root : b * root / a * root);
+    }
+    return is_exact ? b * power : b * power / a;
+}
+
+/* a ** b * log(a). 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
+static inline double pgr_pow_db(double a, double b, double v)
+{
+    if (a == 0.0 && b >= 0.0)
+        return 0.0;
+    if (!pgr_is_normal(v) && a > 0.0 && isfinite(a) && isfinite(b)) {
+        const double root = pow(a, 0.5 * b);
+        return root * log(a) * root;
+    }
+    return v * log(a);
+}
 
 /* The words of the table's derivatives, as numbers. */
 #define ZERO 0.0
 #define ONE  1.0
 #define HALF 0.5
-#define NUMBER_(x)      (x)
 #define ADD_(x, y)      ((x) + (y))
 #define SUB_(x, y)      ((x) - (y))
 #define MUL_(x, y)      ((x) * (y))
@@ -101,9 +177,13 @@ static inline double pgr_pow_db(double a, double b, double v) { return a == 0.0 
 #define PICK_(c, x)     ((c) != 0.0 ? (x) : 0.0)
 #define SLOPE_(a, b)    ((a) > 0.0 ? 1.0 : (b))
 #define WINS_(a, b)     pgr_wins(a, b)
-#define UNIT_(p, a, b)  pgr_unit(p, a, b)
-#define POW_DA_(a, b)   pgr_pow_da(a, b)
-#define POW_DB_(a, b, v) pgr_pow_db(a, b, v)
+#define DIV_DB_(a, b, v)      pgr_div_db(a, b, v)
+#define POW_DA_(a, b)         pgr_pow_da(a, b)
+#define POW_DB_(a, b, v)      pgr_pow_db(a, b, v)
+#define ATAN_DA_(a)           pgr_atan_da(a)
+#define UNIT_(p, a, b)        pgr_unit(p, a, b)
+#define HYPOT_DA_(p, a, b, v) pgr_hypot_da(p, a, b, v)
+#define ERF_DA_(a)            pgr_erf_da(a)
 
 /* The partial derivatives of op(a, b) = v; 0 where there is none. */
 typedef struct {
@@ -148,7 +228,6 @@ static inline int ops_is_binary(int op)
 #undef ZERO
 #undef ONE
 #undef HALF
-#undef NUMBER_
 #undef ADD_
 #undef SUB_
 #undef MUL_
@@ -166,8 +245,12 @@ static inline int ops_is_binary(int op)
 #undef PICK_
 #undef SLOPE_
 #undef WINS_
-#undef UNIT_
+#undef DIV_DB_
 #undef POW_DA_
 #undef POW_DB_
+#undef ATAN_DA_
+#undef UNIT_
+#undef HYPOT_DA_
+#undef ERF_DA_
 
 #endif

@@ -30,7 +30,7 @@
 X(ADD,   "add",   "+",     BINARY, a + b,  ONE,       ONE,     PGR_ALWAYS, "", "Sum, a + b.") \
 X(SUB,   "sub",   "-",     BINARY, a - b,  ONE,       NEG_(ONE), PGR_ALWAYS, "", "Difference, a - b.") \
 X(MUL,   "mul",   "*",     BINARY, a * b,  b,         a,       PGR_ALWAYS, "", "Product, a * b.") \
-X(DIV,   "div",   "/",     BINARY, a / b,  DIV_(ONE, b), NEG_(DIV_(v, b)), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
+X(DIV,   "div",   "/",     BINARY, a / b,  DIV_(ONE, b), DIV_DB_(a, b, v), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
   "the divisor must not be zero", "Quotient, a / b.") \
 X(POW,   "pow",   "**",    BINARY, (b == 2.0 ? a * a : b == 1.0 ? a : b == -1.0 ? 1.0 / a : pow(a, b)), \
   POW_DA_(a, b), POW_DB_(a, b, v), pgr_pow_check(a, b, v), \
@@ -68,15 +68,15 @@ X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  DIV_(ONE, SQRT_(MUL_(SUB_(ONE, a), 
   "the argument must lie in [-1, 1]", "Inverse sine, in radians, in [-pi/2, pi/2].") \
 X(ACOS,  "acos",  "acos",  UNARY,  acos(a),  DIV_(NEG_(ONE), SQRT_(MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, PGR_NEEDS(!(fabs(a) > 1.0)), \
   "the argument must lie in [-1, 1]", "Inverse cosine, in radians, in [0, pi].") \
-X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  DIV_(ONE, ADD_(ONE, MUL_(a, a))), ZERO, PGR_ALWAYS, "", \
+X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  ATAN_DA_(a), ZERO, PGR_ALWAYS, "", \
   "Inverse tangent, in radians, in (-pi/2, pi/2).") \
 X(SINH,  "sinh",  "sinh",  UNARY,  sinh(a),  COSH_(a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic sine.") \
 X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  SINH_(a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic cosine.") \
 X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), UNIT_(b, a, b), NEG_(UNIT_(a, a, b)), PGR_ALWAYS, "", \
   "Angle of the point (x=b, y=a), in radians, in [-pi, pi].") \
-X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), PICK_(v, DIV_(a, v)), PICK_(v, DIV_(b, v)), \
+X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), HYPOT_DA_(a, a, b, v), HYPOT_DA_(b, a, b, v), \
   (isfinite(b) ? PGR_OVERFLOWS : PGR_OK), "", "sqrt(a*a + b*b), without overflow on the way.") \
-X(ERF,   "erf",   "erf",   UNARY,  erf(a), MUL_(NUMBER_(1.1283791670955126), EXP_(NEG_(MUL_(a, a)))), ZERO, PGR_ALWAYS, "", "Error function.") \
+X(ERF,   "erf",   "erf",   UNARY,  erf(a), ERF_DA_(a), ZERO, PGR_ALWAYS, "", "Error function.") \
 X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), WINS_(b, a), WINS_(a, b), PGR_ALWAYS, "", \
   "The smaller of a and b, nan if either is; equal operands share the gradient.") \
 X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), WINS_(a, b), WINS_(b, a), PGR_ALWAYS, "", \
