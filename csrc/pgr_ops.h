@@ -16,7 +16,7 @@
  *   rule    what the error message says when the check fails
  *
  * Kinks follow PyTorch: abs'(0) = relu'(0) = 0, leaky_relu'(0) = slope, both partials of max(a, a)
- * are 1/2, and atan2'(0, 0) = 0. Likewise hypot'(0, 0) = 0, where PyTorch gives nan.
+ * are 1/2, and atan2'(0, 0) = 0. Likewise hypot'(0, 0) = 0, where PyTorch gives nan. All of it: docs/accuracy.md.
  * Source of the derivatives: Abramowitz & Stegun, Handbook of Mathematical Functions, ch. 4 and 7. */
 #ifndef PGR_OPS_H
 #define PGR_OPS_H

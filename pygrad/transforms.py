@@ -589,10 +589,15 @@ def _in_lanes(
         places = elements(leaf) if is_array(leaf) else [leaf]
         if reduce is not None:
             return _like(leaf, [total(x) for x in places]) if is_array(leaf) else total(leaf)
-        # Only lanes are written by lanes: what is the same in all becomes one by adding nothing of a lane.
+        # Only lanes are written by lanes: what is the same in all becomes one by taking nothing of a lane away. If it
+        # were added, -0.0 would become 0.0.
         nothing = Value(0.0).pick(witness[0])
         shape = (count, *(leaf.shape if is_array(leaf) else ()))
-        return Lanes(shape, [nothing + x for x in places], functools.partial(unroll, next(numbers)))
+        return Lanes(
+            shape,
+            [(x if isinstance(x, Value) else Value(x)) - nothing for x in places],
+            functools.partial(unroll, next(numbers)),
+        )
 
     return map_leaves(finish, result)
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 
-import mpmath
 import pytest
 from test_transforms import mlp, moons, random_program
 
@@ -267,47 +266,3 @@ def test_ctrl_c_stops_a_long_run_soon_and_leaves_everything_usable(pg):
         program(x, workers=2)
     assert time.perf_counter() - sent[0] < 0.5
     assert pg.vmap(lambda t: t * 2, reduce="sum")(np.ones(1000)) == 2000.0
-
-
-def ulps(got, exact):
-    """How many units in the last place of the exact result `got` is off."""
-    exact = mpmath.mpf(exact)
-    if not mpmath.isfinite(exact) or abs(float(exact)) == math.inf:
-        return 0.0 if float(exact) == got or (math.isnan(got) and mpmath.isnan(exact)) else math.inf
-    size = abs(float(exact))
-    return float(abs(mpmath.mpf(got) - exact) / (math.nextafter(size, math.inf) - size)) if size else abs(got) * 2**1074
-
-
-FUNCTIONS = {
-    "exp": (mpmath.exp, -700, 700),
-    "expm1": (mpmath.expm1, -30, 700),
-    "log": (mpmath.log, 1e-300, 1e10),
-    "log1p": (mpmath.log1p, -0.999, 1e6),
-    "sqrt": (mpmath.sqrt, 0, 1e10),
-    "sin": (mpmath.sin, -1000, 1000),
-    "cos": (mpmath.cos, -1000, 1000),
-    "tan": (mpmath.tan, -1000, 1000),
-    "asin": (mpmath.asin, -1, 1),
-    "acos": (mpmath.acos, -1, 1),
-    "atan": (mpmath.atan, -50, 50),
-    "sinh": (mpmath.sinh, -700, 700),
-    "cosh": (mpmath.cosh, -700, 700),
-    "tanh": (mpmath.tanh, -20, 20),
-    "erf": (mpmath.erf, -6, 6),
-    "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), -700, 700),
-    "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), -700, 700),
-}
-
-
-@pytest.mark.skipif(not hasattr(math, "nextafter"), reason="math.nextafter came with Python 3.9")
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_over_lanes_are_within_four_ulp(pg, rng, name):
-    exact, low, high = FUNCTIONS[name]
-    small = [rng.uniform(max(low, -1), min(high, 1)) for _ in range(300)]
-    tiny = [x for x in (rng.choice([-1, 1]) * 10 ** rng.uniform(-300, -5) for _ in range(100)) if low <= x <= high]
-    points = np.array([rng.uniform(low, high) for _ in range(300)] + small + tiny)
-    with mpmath.workdps(60):
-        got = pg.vmap(getattr(pg.math, name))(points)
-        worst = max((ulps(y, exact(mpmath.mpf(x))), x) for x, y in zip(points.tolist(), got.tolist()))
-    print(f"{name}: {worst[0]:.2f} ulp at {worst[1]!r}")
-    assert worst[0] <= 4
