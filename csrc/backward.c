@@ -10,6 +10,7 @@
 typedef struct {
     bool familiar; /* the tape is short */
     bool custom;   /* it may have custom nodes */
+    bool checked;  /* the sweep stops at the first grad that is inf or nan */
 } expected;
 
 static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
@@ -115,7 +116,17 @@ PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_no
     return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
 }
 
-static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x)
+static bool gave_finite(marks m, const pgr_node *node)
+{
+    operand_walk walk = {(pgr_id)(node - m.nodes), false};
+    bool finite = true;
+    for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
+        finite = finite && isfinite(m.nodes[operand].grad);
+    return finite;
+}
+
+/* `stopped_at` is of no interest unless the sweep is checked. */
+static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x, pgr_id *stopped_at)
 {
     pgr_status status = PGR_OK;
     pgr_node *node = &m.nodes[root];
@@ -123,12 +134,18 @@ static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x)
     for (node = node + 1; (node = marks_next(m, node, !x.familiar)) != m.nodes;) {
         if (!x.custom || node->op != PGR_OP_CUSTOM) {
             step(m, x, node);
-            continue;
+            if (!x.checked)
+                continue;
+        } else {
+            const ptrdiff_t id = node - m.nodes;
+            status = step_custom(tape, m, node);
+            marks_refresh(&m, tape);
+            node = m.nodes + id;
         }
-        const ptrdiff_t id = node - m.nodes;
-        status = step_custom(tape, m, node);
-        marks_refresh(&m, tape);
-        node = m.nodes + id;
+        if (x.checked && status == PGR_OK && !gave_finite(m, node)) {
+            status = PGR_ERR_NOT_FINITE;
+            *stopped_at = (pgr_id)(node - m.nodes);
+        }
         if (status != PGR_OK)
             break;
     }
@@ -140,17 +157,17 @@ static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x)
 /* Each for itself, so that no loop is the poorer for the others. */
 PGR_HOT static pgr_status sweep_familiar(pgr_tape *tape, marks m, pgr_id root)
 {
-    return sweep(tape, m, root, (expected){.familiar = true});
+    return sweep(tape, m, root, (expected){.familiar = true}, NULL);
 }
 
 PGR_HOT static pgr_status sweep_unforeseen(pgr_tape *tape, marks m, pgr_id root)
 {
-    return sweep(tape, m, root, (expected){.familiar = false});
+    return sweep(tape, m, root, (expected){.familiar = false}, NULL);
 }
 
 PGR_HOT static pgr_status sweep_with_custom(pgr_tape *tape, marks m, pgr_id root)
 {
-    return sweep(tape, m, root, (expected){.custom = true});
+    return sweep(tape, m, root, (expected){.custom = true}, NULL);
 }
 
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
@@ -164,6 +181,47 @@ pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
     marks_refresh(&m, tape);
     marks_end(m, tape);
     return status;
+}
+
+/* The first node below root whose number, or whose grad if it is a leaf, is inf or nan; 0: none. */
+static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
+{
+    const marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
+    if (m.mark == 0)
+        return PGR_ERR_NESTED;
+    *first = 0;
+    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node, true)) != m.nodes;) {
+        if (node->op != PGR_OP_PAIR && !(isfinite(node->data) && (node->lhs != 0 || isfinite(node->grad))))
+            *first = (pgr_id)(node - m.nodes);
+        operand_walk walk = {(pgr_id)(node - m.nodes), false};
+        for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
+            if (!marks_has(m, operand))
+                marks_set(m, &m.nodes[operand], node);
+    }
+    marks_end(m, tape);
+    return *first == 0 ? PGR_OK : PGR_ERR_NOT_FINITE;
+}
+
+pgr_status pgr_backward_checked(pgr_tape *tape, pgr_id root, pgr_id *bad)
+{
+    pgr_status status = find_not_finite(tape, root, bad);
+    if (status != PGR_OK)
+        return status;
+    marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
+    if (m.mark == 0)
+        return PGR_ERR_NESTED;
+    status = sweep(tape, m, root, (expected){.custom = true, .checked = true}, bad);
+    marks_refresh(&m, tape);
+    marks_end(m, tape);
+    return status;
+}
+
+void pgr_partials(const pgr_tape *tape, pgr_id id, double *out)
+{
+    const pgr_node *const node = &tape->nodes[id];
+    const ops_pair p = node->lhs == 0 ? (ops_pair){0.0, 0.0} : partials(tape->nodes, node);
+    out[0] = p.da;
+    out[1] = p.db;
 }
 
 pgr_status pgr_push(pgr_tape *tape, pgr_id id)

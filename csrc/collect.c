@@ -76,7 +76,9 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
 {
     pgr_node *const nodes = tape->nodes;
     pgr_id to = first;
-    for (pgr_id id = first; id < tape->size; id++) {
+    const uint32_t size = tape->size;
+    for (pgr_id id = first; id < size; id++) {
+        moved[id - first] = to;
         if (!is_live(&nodes[id])) {
             if (nodes[id].slot != 0)
                 bury(tape, nodes[id].slot);
@@ -90,11 +92,11 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
         node.flags &= (uint8_t)~TAPE_LIVE;
         if (node.slot != 0)
             tape->slots[node.slot].id = to;
-        moved[id - first] = to;
         nodes[to++] = node;
     }
     tape->size = to;
     tape->named = to - 1;
+    pgr__slide_tags(tape, first, size, moved);
 }
 
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough)

@@ -66,7 +66,9 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
 {
     const pgr_node *const nodes = tape->nodes;
     const pgr_id lowest = f->ids[f->count - 1];
-    uint32_t end = 0;
+    uint32_t end = 0, runs[PGR_TAG_CHANNELS];
+    for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
+        runs[channel] = pgr__run_of(tape, channel, lowest);
     for (uint32_t i = 0; i < f->count; i++) {
         const pgr_id id = f->ids[f->count - 1 - i];
         const pgr_node *const node = &nodes[id];
@@ -81,6 +83,13 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
             table->operands[q] = table->operands[p];
             table->operands[p] = swap;
         }
+        uint32_t tags[PGR_TAG_CHANNELS];
+        for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
+            const tape_tags *const all = &tape->tags[channel];
+            while (runs[channel] < all->count && all->runs[runs[channel]].start <= id)
+                runs[channel]++;
+            tags[channel] = runs[channel] == 0 ? 0 : all->runs[runs[channel] - 1].tag;
+        }
         table->rows[i] = (pgr_row){
             .data = node->data,
             .grad = node->grad,
@@ -90,6 +99,9 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
             .first_operand = first,
             .operand_count = end - first,
             .op = node->op,
+            .scope = tags[PGR_TAG_SCOPE],
+            .line = tags[PGR_TAG_LINE],
+            .call = runs[PGR_TAG_SCOPE],
         };
     }
     table->row_count = f->count;

@@ -444,7 +444,19 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     return status
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward(tape, id)); }
+pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_id *bad)
+{
+    CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward_checked(tape, id, bad));
+}
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_push(tape, id)); }
+
+void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out)
+{
+    const int token = pgr__enter(tape);
+    pgr_partials(tape, id_of(tape, h), out);
+    pgr__leave(tape, token);
+}
+
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, pgr_table *table) { CALL_ON_NODE(pgr_export(tape, id, table)); }
 
 pgr_status pgr_h_collect(pgr_tape *tape)

@@ -47,7 +47,8 @@ typedef enum {
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
-    PGR_ERR_STOPPED   /* a program's run was told to stop */
+    PGR_ERR_STOPPED,  /* a program's run was told to stop */
+    PGR_ERR_NOT_FINITE /* a number or a grad is inf or nan */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -70,6 +71,7 @@ typedef struct {
     const char *rule;      /* what an error says: "the argument must be positive" */
     const char *doc;       /* one sentence */
     const char *c;         /* the value, as a C99 expression in a and b */
+    const char *da, *db;   /* the partial derivatives in pgr_ops.h's words; db of PGR_KIND_BINARY only */
     pgr_kind kind;
     double param_default;  /* of PGR_KIND_PARAM; NAN: none */
 } pgr_op_info;
@@ -164,8 +166,29 @@ void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
  * Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2. */
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root);
 
+/* The same, but stops at the first inf or nan. A number that is none, or a leaf's grad, is found before anything is
+ * changed: the earliest of them. Else `*bad` is the node whose step made an operand's grad inf or nan, with the grads
+ * above it done and those below it partial. PGR_ERR_NOT_FINITE. */
+pgr_status pgr_backward_checked(pgr_tape *tape, pgr_id root, pgr_id *bad);
+
+/* The partial derivatives of a node by its two operands, from their present numbers: 0 where there is none, and for
+ * leaves and custom nodes. */
+void pgr_partials(const pgr_tape *tape, pgr_id id, double *out);
+
 /* One step of it: adds to the grads of the node's operands what its own grad gives them. */
 pgr_status pgr_push(pgr_tape *tape, pgr_id id);
+
+/* ---- Where nodes come from ------------------------------------------------------------------- */
+
+/* Each channel tags nodes with numbers of the caller's. */
+enum { PGR_TAG_SCOPE = 0, PGR_TAG_LINE, PGR_TAG_CHANNELS };
+
+/* Nodes recorded from now on carry `tag`, 0 at first. PGR_ERR_NOMEM, with nothing changed; PGR_ERR_OP for another
+ * channel. Takes the lock. Amortised O(1), in time and memory a constant for each change of a tag between two nodes. */
+pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag);
+
+/* The tag of a node. O(log of the number of runs). */
+uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id);
 
 /* ---- Nodes, by handle ---------------------------------------------------------------------- */
 
@@ -207,7 +230,9 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);
+pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle root, pgr_id *bad);
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h);
+void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out);
 pgr_status pgr_h_collect(pgr_tape *tape);
 
 /* The lock that calls on handles take. enter's result, which is not negative, is handed to leave;
@@ -418,6 +443,8 @@ typedef struct {
     uint32_t first_operand;  /* this row's operands are operands[first_operand] .. */
     uint32_t operand_count;  /* .. and so many, in order, with repeats */
     int op;
+    uint32_t scope, line;    /* tags */
+    uint32_t call;           /* nodes of one scope that were recorded without another between have one number */
 } pgr_row;
 
 typedef struct {
@@ -432,6 +459,56 @@ typedef struct {
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, pgr_table *table);
 pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table);
 void pgr_table_free(pgr_tape *tape, pgr_table *table);
+
+/* ---- Large graphs, folded -------------------------------------------------------------------- */
+
+/* What is shown in place of a graph's nodes: a node itself, or a fold of several. */
+typedef struct {
+    uint32_t row;    /* the node, or the fold's last one */
+    uint32_t count;  /* nodes that it stands for */
+    uint32_t leaves; /* as many of them are leaves */
+    uint32_t calls;  /* how often its one scope was entered; 0: it has nodes of several */
+    uint32_t fold;   /* PGR_OPEN: the node itself; else which fold */
+} pgr_vertex;
+
+#define PGR_OPEN 0xffffffffu
+
+typedef struct {
+    uint32_t source, target; /* vertices: operand, result */
+    uint32_t count;
+} pgr_edge;
+
+typedef struct {
+    pgr_vertex *vertices; /* in the order of their first nodes */
+    pgr_edge *edges;      /* in the order of results and operands */
+    uint32_t vertex_count, edge_count;
+} pgr_folding;
+
+/* Folds by the caller's numbers, from PGR_FOLD_FIRST on; of these the library forms the first ones itself. */
+enum {
+    PGR_FOLD_REST = 0,    /* operations further from the root than what is shown */
+    PGR_FOLD_INPUTS,      /* leaves that no scope is tagged with */
+    PGR_FOLD_PARAMETERS,  /* leaves of the scope `parameters` */
+    PGR_FOLD_FIRST
+};
+
+typedef struct {
+    uint32_t scope_count;
+    const uint32_t *folds;      /* by scope: the fold that its nodes go to, PGR_OPEN: none */
+    const uint32_t *more_folds; /* by scope: where those of all calls but the first go, PGR_OPEN: as the first's */
+    uint32_t fold_count;        /* with the library's own */
+    uint32_t parameters;        /* the scope that leaves are tagged with which are parameters */
+    uint32_t max_open;          /* nodes that are shown as themselves at most .. */
+    uint32_t max_near;          /* .. and of them beside the root and those of scopes that are not folded */
+} pgr_fold_options;
+
+/* Folds the graph of a table. A parameter, or a constant, that nodes of just one fold use goes with them. Of nodes that
+ * no scope folds, the nearest to the root and to scopes that are not folded are shown, the others folded. The caller frees the
+ * arrays with pgr_folding_free. PGR_ERR_NOMEM. O(nodes and operands). */
+pgr_status pgr_fold(pgr_tape *tape, const pgr_table *table, const pgr_fold_options *options, pgr_folding *folding);
+/* Sets used[s] to 1 for each scope s below `count` that nodes of a table are in. */
+void pgr_table_scopes(const pgr_table *table, uint32_t count, uint8_t *used);
+void pgr_folding_free(pgr_tape *tape, pgr_folding *folding);
 
 /* cdef: end */
 

@@ -10,7 +10,7 @@
 
 /* cdef: begin */
 
-/* Puts the type Operand, its _adopt and dot into the module pygrad._pgr. Takes the GIL. Once done,
+/* Puts the type Operand and the functions that go with it into the module pygrad._pgr. Takes the GIL. Once done,
  * does nothing. -1 on failure, which is reported through sys.unraisablehook. */
 int pgr_install_operand_type(void);
 

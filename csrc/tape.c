@@ -55,6 +55,8 @@ void pgr_tape_free(pgr_tape *tape)
     a.resize(a.ctx, tape->slots, 0);
     a.resize(a.ctx, tape->blocks, 0);
     a.resize(a.ctx, tape->supers, 0);
+    for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
+        a.resize(a.ctx, tape->tags[channel].runs, 0);
     if (tape->leave != NULL)
         tape->leave(tape->lock_ctx, -1);
     a.resize(a.ctx, tape, 0);
@@ -232,13 +234,16 @@ void pgr_set_grad(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].gra
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {
+    uint64_t runs = 0;
+    for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
+        runs += tape->tags[channel].capacity;
     return (pgr_tape_stats){
         .nodes = tape->size - 1,
         .capacity = tape->capacity,
         .handles = tape->held,
         .collect_at = tape->collect_at,
         .bytes = sizeof *tape + (uint64_t)tape->capacity * sizeof *tape->nodes +
-                 (uint64_t)tape->slot_capacity * sizeof *tape->slots +
+                 (uint64_t)tape->slot_capacity * sizeof *tape->slots + runs * sizeof(tape_run) +
                  summary_count(tape->capacity, TAPE_BLOCK) + summary_count(tape->capacity, TAPE_SUPER),
         .collections = tape->collections,
     };

@@ -57,6 +57,18 @@ typedef struct {
     uint32_t link;
 } pgr_slot;
 
+/* From node `start` on, nodes carry `tag` (see tags.c). */
+typedef struct {
+    pgr_id start;
+    uint32_t tag;
+} tape_run;
+
+typedef struct {
+    tape_run *runs; /* by ascending start; nodes before the first carry 0 */
+    uint32_t count, capacity;
+    uint32_t tag;   /* of the next node */
+} tape_tags;
+
 /* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
  * so that a sweep skips what it does not reach; a bit for each pass under way. */
 enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
@@ -74,6 +86,9 @@ struct pgr_tape {
     uint32_t dead;      /* first of the slots whose node died while they were named */
     uint32_t held;
     pgr_id named; /* no node above it has a slot */
+
+    tape_tags tags[PGR_TAG_CHANNELS];
+    pgr_id tagged; /* no run starts above it */
 
     uint8_t *blocks, *supers;
     uint8_t passes;        /* backward passes under way, a bit each */
@@ -128,6 +143,17 @@ pgr_status pgr__make_slot(pgr_tape *tape);
 /* Takes the next dead slot off its chain, 0 if there is none. A slot without holds is the caller's to
  * free; one with holds is freed by its last release. */
 uint32_t pgr__next_dead(pgr_tape *tape);
+
+/* pgr_tape_tag for who has the tape to itself. */
+pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);
+
+/* Runs of tags after nodes were taken back at the tape's end, and after a collection has moved those from `first`
+ * on: to moved[id - first], for a dead one where the next would be. */
+void pgr__trim_tags(pgr_tape *tape);
+void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved);
+
+/* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */
+uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
 
 /* The tape's lock, see pgr_tape_on_lock. */
 int pgr__enter(pgr_tape *tape);
@@ -295,6 +321,8 @@ static inline void tape_pop(pgr_tape *tape)
         named--;
     tape->named = named;
     tape->size = named + 1;
+    if (PGR_UNLIKELY(tape->size < tape->tagged))
+        pgr__trim_tags(tape);
 }
 
 static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)

@@ -13,13 +13,14 @@ if find_spec("pygrad._pgr") is None:
         "or build it here with pip install -e ."
     )
 
-from pygrad.checking import GradcheckError, gradcheck
+from pygrad.checking import GradcheckError, detect_anomaly, gradcheck
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
 from pygrad.graph import label_from, to_json, to_mermaid, to_networkx, to_text
 from pygrad.math import clip, maximum, minimum, where
 from pygrad.program import Program
+from pygrad.scopes import scope
 from pygrad.training import fit
 from pygrad.transforms import (
     RecordingError,
@@ -43,6 +44,7 @@ __all__ = [
     "clip",
     "collect",
     "custom_op",
+    "detect_anomaly",
     "dot",
     "draw_dot",
     "fit",
@@ -57,6 +59,7 @@ __all__ = [
     "leaves",
     "maximum",
     "minimum",
+    "scope",
     "tape_stats",
     "to_json",
     "to_mermaid",

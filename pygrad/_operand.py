@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import platform
+import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any, Callable, ClassVar
@@ -49,6 +50,33 @@ def _count_object() -> None:
     if _objects_left <= 0:
         gc.collect()
         _objects_left = max(_OBJECTS_AT_LEAST, lib.pgr_tape_stat(tape).handles)
+
+
+class _Thread(threading.local):
+    scope = 0
+
+
+_thread = _Thread()
+
+
+def _present_scope() -> int:
+    """Return the number of the thread's scope."""
+    return _thread.scope
+
+
+def _enter_scope(number: int) -> None:
+    """From now on, what the thread records is in the scope of this number."""
+    check(lib.pgr_tape_tag(tape, lib.PGR_TAG_SCOPE, number))
+    _thread.scope = number
+
+
+def _call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
+    """Return [f(x) for f in functions], each in a scope of its own: first, first + 1, ..."""
+    before = _thread.scope
+    try:
+        return [f(x) for f, _ in zip(functions, map(_enter_scope, range(first, first + len(functions))))]
+    finally:
+        _enter_scope(before)
 
 
 _objects: dict[int, weakref.ref[Operand]] = {}

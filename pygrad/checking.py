@@ -1,15 +1,19 @@
-"""gradcheck: gradients against finite differences, input by input."""
+"""Checking: gradients against finite differences, and where the first inf or nan comes from."""
 
 from __future__ import annotations
 
+import contextlib
+import linecache
 import math
-from collections.abc import Sequence
-from typing import Any, Callable
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NoReturn
 
-from pygrad.engine import Value
+from pygrad import scopes
+from pygrad._pgr import ffi, lib
+from pygrad.engine import TAPE, Value, _check_backward
 from pygrad.structures import describe, is_array, leaves, need_numpy, rebuild
 
-__all__ = ["GradcheckError", "gradcheck"]
+__all__ = ["GradcheckError", "detect_anomaly", "gradcheck"]
 
 
 class GradcheckError(AssertionError):
@@ -101,3 +105,49 @@ def _names(x: Any, name: str = "") -> list[str]:
     if isinstance(x, (list, tuple)):
         return [n for i, y in enumerate(x) for n in _names(y, f"{name}[{i}]" if name else f"args[{i}]")]
     return [name]
+
+
+@contextlib.contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """In a `with` block: every backward() is backward(check=True), and its error names the line that made the node.
+
+    As torch.autograd.detect_anomaly. What is recorded within is tagged with the line of the user's code, which makes
+    recording some 50 times slower; meant for finding a mistake.
+    """
+    _check_backward(1)
+    try:
+        with scopes.watched_lines(scopes.tag_line):
+            yield
+    finally:
+        _check_backward(-1)
+        scopes.tag_line("")
+
+
+def not_finite(node: Value) -> NoReturn:
+    """Raise FloatingPointError: `node` has a number, or gives a grad, that is inf or nan."""
+    at = lib.pgr_h_id(TAPE, node._handle)
+    scope = "/".join(scopes.path(lib.pgr_tag(TAPE, lib.PGR_TAG_SCOPE, at)))
+    name = f"{node._op or 'the leaf'}{f' {node.label!r}' if node.label else ''}{f' in scope {scope}' if scope else ''}"
+    operands = node._operands()
+    given = ", ".join(f"{x.label or f'operand {i}'} = {x.data!r}" for i, x in enumerate(operands, 1))
+    if not math.isfinite(node.data):
+        text = f"{name} is {node.data!r}" + (f", of {given}" if given else "")
+    elif not math.isfinite(node.grad) and not operands:
+        text = f"{name} has the grad {node.grad!r} from before this pass: set it to 0"
+    else:
+        i = next(i for i, x in enumerate(operands) if not math.isfinite(x.grad))
+        to = operands[i].label or f"operand {i + 1}"
+        text = f"{name} with the grad {node.grad!r} gives {to} the grad {operands[i].grad!r}"
+        if "_backward" not in node.__dict__ and "_custom" not in node.__dict__:
+            partials = ffi.new("double[2]")
+            lib.pgr_h_partials(TAPE, node._handle, partials)
+            given = f"its partial derivative is {partials[i]!r}; {given}"
+        text += f" ({given})"
+    line = scopes.line(lib.pgr_tag(TAPE, lib.PGR_TAG_LINE, at))
+    if line:
+        file, _, number = line.rpartition(":")
+        code = linecache.getline(file, int(number)).strip()
+        raise FloatingPointError(f"{text}\n{line}{f': {code}' if code else ''}")
+    raise FloatingPointError(
+        f"{text}\nRecord and run it in `with pygrad.detect_anomaly():` to see the line that made it."
+    )

@@ -14,9 +14,10 @@ from typing import Any, cast
 import graphviz
 from graphviz.backend import dot_command
 
-from pygrad.engine import Value, node_table, node_values
+from pygrad.engine import Value, node_values
 from pygrad.listing import steps
 from pygrad.program import Program
+from pygrad.table import node_table
 
 SHOWN_AT_MOST = 200  # nodes that Jupyter shows by itself
 INSTRUCTIONS_AT_MOST = 1000

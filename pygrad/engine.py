@@ -11,29 +11,41 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from pygrad._errors import check, fail, reject, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _call, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
     from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _call, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _call, _run, dot
+    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
 
     OPERANDS = "cffi"
 
-__all__ = ["OPERANDS", "TAPE", "Operand", "Row", "Value", "_call", "_run", "collect", "dot", "node_table", "tape_stats"]
+__all__ = [
+    "OPERANDS",
+    "TAPE",
+    "Operand",
+    "Value",
+    "_call",
+    "_call_in_scopes",
+    "_enter_scope",
+    "_present_scope",
+    "_run",
+    "collect",
+    "dot",
+    "tape_stats",
+]
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
@@ -82,15 +94,21 @@ class Value(Operand):
     arctan = Operand.atan
     arctan2 = Operand.atan2
 
-    def backward(self) -> None:
+    def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.
 
         This Value's own grad becomes 1. Scalars, float64. Twice on one graph gives twice the gradient
         at the leaves; set their grads to 0 before the next step. Raises what a custom operation's
         function raises, and RecursionError when nine run inside each other.
+        check: stop at the first inf or nan with a FloatingPointError that says where it comes from. One among the
+        numbers is found before anything is changed; at one among the grads, those above it are done and those below
+        it partial. About twice the time. See detect_anomaly for the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
         """
-        _checked(lib.pgr_h_backward(TAPE, self._handle))
+        if check or _checks:
+            _backward_checked(self)
+        else:
+            _checked(lib.pgr_h_backward(TAPE, self._handle))
 
     def _push(self) -> None:
         _checked(lib.pgr_h_push(TAPE, self._handle))
@@ -204,6 +222,25 @@ def _checked(status: int) -> None:
     check(status)
 
 
+_checks = 0  # contexts of detect_anomaly() under way
+
+
+def _check_backward(more: int) -> None:
+    """Make every backward() a checked one, or no longer: +1, -1."""
+    global _checks
+    _checks += more
+
+
+def _backward_checked(root: Value) -> None:
+    bad = ffi.new("pgr_id *")
+    status = lib.pgr_h_backward_checked(TAPE, root._handle, bad)
+    if status == lib.PGR_ERR_NOT_FINITE:
+        from pygrad.checking import not_finite
+
+        not_finite(_of_id(bad[0]))
+    _checked(status)
+
+
 # ---- Copying and pickling ------------------------------------------------------------------------
 
 _flattening = threading.local()
@@ -265,49 +302,10 @@ def _restore(
 # ---- The tape as a whole -------------------------------------------------------------------------
 
 
-class Row(NamedTuple):
-    """One node of a node table."""
-
-    id: int  # its place on the tape: ascending ids are a topological order
-    data: float
-    grad: float
-    op: str  # as Value._op
-    label: str
-    operands: tuple[int, ...]  # indices of rows, in order, with repeats
-
-
 def _export(root: Value) -> Any:
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, table))
     return ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
-
-
-def node_table(root: Value) -> list[Row]:
-    """The nodes that `root` was made from, itself last, exported by C in one call. O(nodes)."""
-    return list(_rows(_export(root)))
-
-
-def _rows(table: Any) -> Iterator[Row]:
-    # Attributes of nodes that have a Value are its __dict__, of the others _notes'.
-    for i in range(table.row_count):
-        row = table.rows[i]
-        notes = _attributes(row.handle) if row.handle else None
-        first = row.first_operand
-        yield Row(
-            row.id,
-            row.data,
-            row.grad,
-            _symbol(row.op, row.param, notes),
-            "" if notes is None else str(notes.get("label", "")),
-            tuple(table.operands[first : first + row.operand_count]),
-        )
-
-
-def _attributes(handle: int) -> dict[str, Any] | None:
-    if handle in _notes:
-        return _notes[handle]
-    value = _of_id(lib.pgr_h_id(TAPE, handle))
-    return value.__dict__ or None
 
 
 def _of_id(node: int) -> Value:
@@ -318,7 +316,7 @@ def _of_id(node: int) -> Value:
 
 
 def node_values(root: Value) -> list[tuple[Value, tuple[int, ...]]]:
-    """The same as Values, each with its operands' indices in this list."""
+    """The nodes that `root` was made from, itself last, as Values, each with its operands' indices in this list."""
     table = _export(root)
     ids = [table.rows[i].id for i in range(table.row_count)]
     spans = [(table.rows[i].first_operand, table.rows[i].operand_count) for i in range(table.row_count)]

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pygrad.engine import Row, Value, node_table
+from pygrad.engine import Value
+from pygrad.table import Row, node_table
 
 __all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
 

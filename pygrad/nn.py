@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
-from pygrad.engine import Value, dot
+from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
+from pygrad.scopes import PARAMETERS, each, series
 from pygrad.structures import leaves, need_numpy
 
 Nonlin = Union[bool, str]
@@ -43,6 +44,16 @@ _INITS: dict[str, Callable[[int, int], float]] = {
 def seed(number: int) -> None:
     """Make what comes random here the same on every run: Python's `random.seed`, which parameters are drawn by."""
     random.seed(number)
+
+
+def Parameter(data: Any, label: str = "") -> Value:  # noqa: N802
+    """A Value that drawings show as a parameter; in all else like any other leaf."""
+    before = _present_scope()
+    _enter_scope(PARAMETERS)
+    try:
+        return Value(data, label=label)
+    finally:
+        _enter_scope(before)
 
 
 class Module:
@@ -186,8 +197,8 @@ class Neuron(Module):
         name = {True: "relu", False: "linear"}[nonlin] if isinstance(nonlin, bool) else nonlin
         if not isinstance(name, str) or name not in _ACTIVATIONS:
             raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {', '.join(map(repr, _ACTIVATIONS))}")
-        self.w = [Value(draw(nin, nout)) for _ in range(nin)]
-        self.b = Value(0)
+        self.w = [Parameter(draw(nin, nout)) for _ in range(nin)]
+        self.b = Parameter(0)
         self.nonlin = name
 
     def __call__(self, x: Iterable[Any]) -> Value:
@@ -212,7 +223,7 @@ class Layer(Module):
 
     def __call__(self, x: Iterable[Any]) -> Any:
         x = x if isinstance(x, (list, tuple)) else list(x)
-        out = [n(x) for n in self.neurons]
+        out = _call_in_scopes(self.neurons, x, series(_present_scope(), "neuron", len(self.neurons)).start)
         return out[0] if len(out) == 1 else out
 
     def parameters(self) -> list[Value]:
@@ -233,7 +244,7 @@ class MLP(Module):
         ]
 
     def __call__(self, x: Iterable[Any]) -> Any:
-        for layer in self.layers:
+        for layer in each("layer", self.layers):
             x = [x] if isinstance(x, Value) else x  # after a layer of one neuron
             x = layer(x)
         return x
@@ -257,7 +268,7 @@ class Sequential(Module):
         self.steps = list(steps)
 
     def __call__(self, x: Any) -> Any:
-        for step in self.steps:
+        for step in each("step", self.steps):
             x = step([x] if isinstance(x, Value) else x)
         return x
 
@@ -276,7 +287,7 @@ class Embedding(Module):
     """
 
     def __init__(self, count: int, width: int, scale: float = 1.0) -> None:
-        self.rows = [[Value(random.gauss(0, scale)) for _ in range(width)] for _ in range(count)]
+        self.rows = [[Parameter(random.gauss(0, scale)) for _ in range(width)] for _ in range(count)]
 
     def __call__(self, symbol: Any) -> list[Value]:
         if hasattr(symbol, "__index__") and getattr(symbol, "ndim", 0) == 0:
@@ -297,7 +308,7 @@ class RMSNorm(Module):
     """x[i] * w[i] / sqrt(mean(x**2) + eps), w from 1. Source: Zhang & Sennrich, NeurIPS 2019, eq. 4."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
-        self.w = [Value(1.0) for _ in range(width)]
+        self.w = [Parameter(1.0) for _ in range(width)]
         self.eps = eps
 
     def __call__(self, x: Sequence[Any]) -> list[Value]:
@@ -315,8 +326,8 @@ class LayerNorm(Module):
     """(x[i] - mean) * w[i] / sqrt(variance + eps) + b[i], w from 1 and b from 0. Source: Ba et al., 2016, eq. 4."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
-        self.w = [Value(1.0) for _ in range(width)]
-        self.b = [Value(0.0) for _ in range(width)]
+        self.w = [Parameter(1.0) for _ in range(width)]
+        self.b = [Parameter(0.0) for _ in range(width)]
         self.eps = eps
 
     def __call__(self, x: Sequence[Any]) -> list[Value]:

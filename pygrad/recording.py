@@ -14,10 +14,11 @@ import random
 import sys
 import threading
 from collections.abc import Iterator
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Callable
 
-from pygrad._errors import RecordingError, check, is_users, users_line
+from pygrad import scopes
+from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import lib
 from pygrad.engine import TAPE, Operand, Value
 from pygrad.structures import Tracer, need_numpy
@@ -155,35 +156,27 @@ def users_lines() -> Iterator[Callable[[int], str]]:
 
     Nodes stay where they are meanwhile: the tape is not collected. The line is 'file:line', '' if there is none.
     """
-    sizes: list[int] = []  # of the tape when a line was reached
-    lines: list[tuple[str, int]] = []
-    before = sys.gettrace()
+    sizes: list[
+        int
+    ] = []  # of the tape when a line was reached; kept here, since nodes may be gone when it is asked for
+    lines: list[str] = []
 
-    def reached(frame: FrameType | None) -> None:
-        while frame is not None and not is_users(frame):
-            frame = frame.f_back
+    def reached(line: str) -> None:
         size = lib.pgr_tape_stat(TAPE).nodes + 1  # the next node's id
         while sizes and sizes[-1] >= size:
             del sizes[-1], lines[-1]
-        if frame is not None:
-            sizes.append(size)
-            lines.append((frame.f_code.co_filename, frame.f_lineno))
-
-    def watch(frame: FrameType, event: str, _arg: Any) -> Any:
-        if recordings.stack and event in ("line", "return"):
-            reached(frame if event == "line" else frame.f_back)
-        return watch if recordings.stack and is_users(frame) else None
+        sizes.append(size)
+        lines.append(line)
 
     def where(node: int) -> str:
         at = bisect.bisect_right(sizes, node) - 1
-        return "" if at < 0 else f"{lines[at][0]}:{lines[at][1]}"
+        return "" if at < 0 else lines[at]
 
     lib.pgr_tape_hold(TAPE, 1)
-    sys.settrace(watch)
     try:
-        yield where
+        with scopes.watched_lines(reached, lambda: recordings.stack):
+            yield where
     finally:
-        sys.settrace(before)
         lib.pgr_tape_hold(TAPE, 0)
 
 

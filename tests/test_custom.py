@@ -295,11 +295,11 @@ def test_the_function_may_look_at_the_graph_that_is_being_swept(pg):
     seen = []
 
     def _backward():
-        seen.append([(row.op, row.data) for row in pg.engine.node_table(root)])
+        seen.append([(row.op, row.data) for row in pg.table.node_table(root)])
         h.grad += out.grad
 
     out._backward = _backward
-    expected = [(row.op, row.data) for row in pg.engine.node_table(root)]
+    expected = [(row.op, row.data) for row in pg.table.node_table(root)]
     root.backward()
     assert seen == [expected]
     assert x.grad == 3 * (2 * 12 + 2 * 12)

@@ -158,6 +158,6 @@ def test_a_hundred_thousand_nodes_are_tabled_without_recursion(pg):
     y = pg.Value(1.0)
     for _ in range(100_000):
         y = y.sin()
-    table = pg.engine.node_table(y)
+    table = pg.table.node_table(y)
     assert len(table) == 100_001
     assert all(row.operands == (i - 1,) for i, row in enumerate(table) if i)

@@ -1,0 +1,65 @@
+"""The node table: the graph below a Value as rows, operands before results, exported by C in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pygrad import scopes
+from pygrad._pgr import lib
+from pygrad.engine import TAPE, Value, _export, _notes, _of_id, _symbol
+
+__all__ = ["Row", "node_table"]
+
+
+class Row(NamedTuple):
+    """One node of a node table."""
+
+    id: int  # its place on the tape: ascending ids are a topological order
+    data: float
+    grad: float
+    op: str  # as Value._op
+    label: str
+    operands: tuple[int, ...]  # indices of rows, in order, with repeats
+    kind: str = "operation"  # or 'input', 'parameter', 'constant': leaves
+    scope: str = ""  # 'layer1/neuron3'; see pygrad.scope
+    line: str = ""  # 'file:line' of the code that recorded it, if that was watched: see detect_anomaly
+
+
+def node_table(root: Value) -> list[Row]:
+    """The nodes that `root` was made from, itself last, exported by C in one call. O(nodes)."""
+    return list(_rows(_export(root)))
+
+
+def _rows(table: Any) -> Iterator[Row]:
+    return (_row(table, i) for i in range(table.row_count))
+
+
+def _row(table: Any, i: int) -> Row:
+    # Attributes of nodes that have a Value are its __dict__, of the others _notes'.
+    row = table.rows[i]
+    notes = _attributes(row.handle) if row.handle else None
+    first = row.first_operand
+    kind = "operation"
+    if row.op == lib.PGR_OP_CONST:
+        kind = "constant"
+    elif not row.operand_count and (row.op != lib.PGR_OP_CUSTOM or not _symbol(row.op, row.param, notes)):
+        kind = "parameter" if row.scope == scopes.PARAMETERS else "input"
+    return Row(
+        row.id,
+        row.data,
+        row.grad,
+        _symbol(row.op, row.param, notes),
+        "" if notes is None else str(notes.get("label", "")),
+        tuple(table.operands[first : first + row.operand_count]),
+        kind,
+        "/".join(scopes.path(row.scope)),
+        scopes.line(row.line),
+    )
+
+
+def _attributes(handle: int) -> dict[str, Any] | None:
+    if handle in _notes:
+        return _notes[handle]
+    value = _of_id(lib.pgr_h_id(TAPE, handle))
+    return value.__dict__ or None
