@@ -1,10 +1,11 @@
-"""Drawing: the graph below a Value as boxes and ovals, as in the micrograd notebooks.
+"""Drawing: the graph below a Value as boxes and ovals, as in the micrograd notebooks; large ones folded.
 
 Everything here walks the node table that C exports in one call.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sysconfig
@@ -15,12 +16,22 @@ import graphviz
 from graphviz.backend import dot_command
 
 from pygrad.engine import Value, node_values
+from pygrad.folding import MAX_NODES, Collapse, Fold, Folded, fold
 from pygrad.listing import steps
 from pygrad.program import Program
-from pygrad.table import node_table
+from pygrad.table import Row, printable, shortened
 
-SHOWN_AT_MOST = 200  # nodes that Jupyter shows by itself
 INSTRUCTIONS_AT_MOST = 1000
+SHOWN = ("data", "grad")
+
+# What leaves look like, so that constants are told from parameters and from inputs.
+_LOOKS = {
+    "operation": {},
+    "input": {"style": "rounded"},
+    "parameter": {"style": "filled", "fillcolor": "#dbe9ff"},
+    "constant": {"style": "dashed", "color": "gray40", "fontcolor": "gray40"},
+}
+_FOLD_LOOKS = {"shape": "box", "style": "filled", "fillcolor": "#eeeeee", "peripheries": "2"}
 
 
 def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
@@ -70,34 +81,99 @@ class Drawing(graphviz.Digraph):
 
 def _text(text: str, special: str = "\\") -> str:
     """Text as DOT shows it, where backslashes and entities mean something, and `special` too."""
-    return "".join(f"\\{c}" if c in special else " " if c in "\r\n\t" else "&amp;" if c == "&" else c for c in text)
+    return "".join(f"\\{c}" if c in special else "&amp;" if c == "&" else c for c in printable(text))
 
 
-def draw_dot(root: Value | Program, format: str = "svg", rankdir: str = "LR") -> graphviz.Digraph:  # noqa: A002
+def draw_dot(
+    root: Value | Program,
+    format: str = "svg",  # noqa: A002
+    rankdir: str = "LR",
+    *,
+    max_nodes: int = MAX_NODES,
+    collapse: Collapse = None,
+    unfold: Collapse = None,
+    show: str = "data grad",
+    precision: int = 4,
+    color: str | None = None,
+) -> graphviz.Digraph:
     """The graph below `root`: a box {label | data | grad} for each value, an oval for each operation.
 
+    Constants are dashed, parameters of pygrad.nn blue, other leaves round. A graph of more than `max_nodes` nodes is
+    folded: by scope (see pygrad.scope; those of nn are layer1, layer1/neuron1, ...), and what is in none beyond a
+    distance from the root. Folds say how many nodes they hold.
+    collapse: the scopes to fold: a depth, 1 for layers, 2 for neurons, 0 for none; or names.
+    unfold: names of scopes to show node by node, by their first call: "layer2/neuron3".
+    show: of "data" and "grad" what boxes show. precision: decimals. color: "grad" paints boxes by their grad, blue
+    below 0, red above, the stronger the larger.
+    format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to right, or 'TB',
+    top to bottom. In Jupyter the result shows itself. ValueError, TypeError for arguments that are none of these.
+
     A recorded Program is drawn by its instructions, those of lanes in a frame of their own; ValueError if there are
-    more than 1,000. format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to
-    right, or 'TB', top to bottom; else ValueError. In Jupyter the result shows itself.
+    more than 1,000. Of the arguments it takes format and rankdir.
     """
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
+    if color not in (None, "grad"):
+        raise ValueError(f"color={color!r}: must be 'grad' or None")
+    if isinstance(precision, bool) or not isinstance(precision, int) or not 0 <= precision <= 17:
+        raise ValueError(f"precision={precision!r}: must be an int from 0 to 17")
+    fields = show.split() if isinstance(show, str) else [show]
+    if not all(field in SHOWN for field in fields):
+        raise ValueError(f"show={show!r}: must be of the words {' and '.join(map(repr, SHOWN))}")
     # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
     drawing = Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
     if isinstance(root, Program):
         _draw_program(drawing, root)
         return drawing
-    for i, row in enumerate(node_table(root)):
-        label = _text(row.label, special='\\{}|<>"') + " | " if row.label else ""
-        drawing.node(f"n{i}", f"{{ {label}data {row.data:.4f} | grad {row.grad:.4f} }}", shape="record")
-        target = f"n{i}"
-        if row.op:
-            target = f"op{i}"
-            drawing.node(target, graphviz.nohtml(_text(row.op)))
-            drawing.edge(target, f"n{i}")
-        for operand in row.operands:
-            drawing.edge(f"n{operand}", target)
+    folded = fold(root, max_nodes, collapse, unfold)
+    largest = _largest_grad(folded) if color else 0.0
+    for i, vertex in enumerate(folded.vertices):
+        if isinstance(vertex, Fold):
+            lines = "\\n".join(map(_text, (shortened(vertex.title), vertex.text)))
+            drawing.node(f"n{i}", graphviz.nohtml(lines), **_FOLD_LOOKS)
+            continue
+        parts = [_text(shortened(vertex.label), special='\\{}|<>"')] if vertex.label else []
+        parts += [f"{field} {getattr(vertex, field):.{precision}f}" for field in fields]
+        looks = dict(_LOOKS[vertex.kind])
+        if color:
+            looks.update(_paint(vertex.grad, largest))
+        if vertex.scope or shortened(vertex.label) != vertex.label:
+            looks["tooltip"] = _text(" in ".join(filter(None, (vertex.label, vertex.scope))))
+        drawing.node(f"n{i}", f"{{ {' | '.join(parts)} }}", shape="record", **looks)
+        if vertex.op:
+            drawing.node(f"op{i}", graphviz.nohtml(_text(shortened(vertex.op))))
+            drawing.edge(f"op{i}", f"n{i}")
+    for edge in folded.edges:
+        into = folded.vertices[edge.target]
+        target = f"op{edge.target}" if isinstance(into, Row) and into.op else f"n{edge.target}"
+        ends = (into, folded.vertices[edge.source])
+        if edge.count > 1 and any(isinstance(end, Fold) for end in ends):
+            drawing.edge(f"n{edge.source}", target, tooltip=f"{edge.count:,} operands", penwidth=_width(edge.count))
+        else:
+            for _ in range(edge.count):
+                drawing.edge(f"n{edge.source}", target)
     return drawing
+
+
+def _width(count: int) -> str:
+    return f"{min(4.0, 1 + math.log10(count)):.1f}"
+
+
+def _largest_grad(folded: Folded) -> float:
+    grads = [abs(v.grad) for v in folded.vertices if isinstance(v, Row) and math.isfinite(v.grad)]
+    return max(grads, default=0.0)
+
+
+def _paint(grad: float, largest: float) -> dict[str, str]:
+    """How a box shows its grad: its sign by the hue, its size over three decades by how strong it is."""
+    if not math.isfinite(grad):
+        return {"style": "filled", "fillcolor": "#ffd500"}
+    if not grad:
+        return {}
+    strength = max(0.1, 1 + math.log10(abs(grad) / largest) / 3)
+    weak = round(255 * (1 - 0.6 * strength))
+    fill = f"#ff{weak:02x}{weak:02x}" if grad > 0 else f"#{weak:02x}{weak:02x}ff"
+    return {"style": "filled", "fillcolor": fill}
 
 
 def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
@@ -132,8 +208,8 @@ def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
 
 
 def mimebundle(root: Value) -> dict[str, str]:
-    """What Jupyter shows of a Value: its repr and, if it is small enough and can be rendered, its graph."""
+    """What Jupyter shows of a Value: its repr and, if it can be rendered, its graph."""
     bundle = {"text/plain": repr(root)}
-    if find_renderer() is not None and len(node_table(root)) <= SHOWN_AT_MOST:
+    if find_renderer() is not None:
         bundle["image/svg+xml"] = draw_dot(root).pipe(format="svg", encoding="utf-8")
     return bundle

@@ -12,8 +12,8 @@ from pygrad.engine import TAPE, Value, _export
 from pygrad.table import Row, _row
 
 MAX_NODES = 200  # that are drawn before a graph is folded
-FOLDS_AT_MOST = 50  # scopes that are shown if the user doesn't say which
-NEAR_ROOT = 5  # beside scopes, a fifth of the nodes that could be shown are
+FOLDS_AT_MOST = 30  # scopes that are shown if the user doesn't say which
+NEAR_ROOT = 10  # beside scopes, a tenth of the nodes that could be shown are
 
 Collapse = Union[None, int, str, Iterable[str]]
 

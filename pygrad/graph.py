@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pygrad.engine import Value
-from pygrad.table import Row, node_table
+from pygrad.folding import MAX_NODES, Collapse, Fold, fold
+from pygrad.table import Row, node_table, printable, shortened
 
 __all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
 
-SHOWN_LINES = 1000  # of a tree, and nodes of a Mermaid chart
+SHOWN_LINES = 1000  # of a tree
 
 
 def label_from(names: Mapping[str, Any]) -> None:
@@ -47,8 +48,10 @@ def _number(x: float) -> Any:
 def to_json(root: Value, indent: int | None = None) -> str:
     """The graph below `root` as JSON.
 
-    {"format": "pygrad graph 1", "root": index, "nodes": [{"label", "op", "data", "grad", "operands"}, ...]}: operands
-    are indices of earlier nodes, in order, with repeats; op is "" for a leaf; nan and infinities are strings.
+    {"format": "pygrad graph 1", "root": index, "nodes": [{"label", "op", "data", "grad", "operands", "kind", "scope",
+    "line"}, ...]}: operands are indices of earlier nodes, in order, with repeats; op is "" for a leaf; nan and
+    infinities are strings; kind is "operation", "input", "parameter" or "constant"; scope is "layer1/neuron2", "" for
+    none; line "file:line" where it was watched (see detect_anomaly), else "".
     """
     rows = node_table(root)
     nodes = [
@@ -58,6 +61,9 @@ def to_json(root: Value, indent: int | None = None) -> str:
             "data": _number(row.data),
             "grad": _number(row.grad),
             "operands": list(row.operands),
+            "kind": row.kind,
+            "scope": row.scope,
+            "line": row.line,
         }
         for row in rows
     ]
@@ -67,7 +73,7 @@ def to_json(root: Value, indent: int | None = None) -> str:
 def to_networkx(root: Value) -> Any:
     """The graph below `root` as a networkx.MultiDiGraph, from operands to results, nodes 0, 1, ... in order.
 
-    Nodes have label, op, data and grad; edges their place among the operands. ImportError if networkx is missing.
+    Nodes have label, op, data, grad, kind and scope; edges their place among the operands. ImportError without networkx.
     """
     try:
         import networkx
@@ -75,7 +81,7 @@ def to_networkx(root: Value) -> Any:
         raise ImportError("to_networkx needs networkx: pip install networkx") from None
     graph = networkx.MultiDiGraph()
     for i, row in enumerate(node_table(root)):
-        graph.add_node(i, label=row.label, op=row.op, data=row.data, grad=row.grad)
+        graph.add_node(i, label=row.label, op=row.op, data=row.data, grad=row.grad, kind=row.kind, scope=row.scope)
         for place, operand in enumerate(row.operands):
             graph.add_edge(operand, i, place=place)
     return graph
@@ -83,23 +89,25 @@ def to_networkx(root: Value) -> Any:
 
 def _escaped(text: str) -> str:
     """Text in a Mermaid label: what means something there, or in HTML, by its number."""
-    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in text)
+    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in printable(shortened(text)))
 
 
-def to_mermaid(root: Value) -> str:
-    """The graph below `root` as a Mermaid flowchart, for Markdown; ValueError if it has more than 1,000 nodes."""
-    rows = node_table(root)
-    if len(rows) > SHOWN_LINES:
-        raise ValueError(f"the graph has {len(rows)} nodes, more than the {SHOWN_LINES} that a chart shows legibly")
+def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> str:
+    """The graph below `root` as a Mermaid flowchart, for Markdown; a large one folded as by draw_dot."""
+    folded = fold(root, max_nodes, collapse, unfold)
     lines = ["flowchart LR"]
-    for i, row in enumerate(rows):
-        label = f"{_escaped(row.label)}<br/>" if row.label else ""
-        lines.append(f'    n{i}["{label}data {row.data:.4g}<br/>grad {row.grad:.4g}"]')
-        target = f"n{i}"
-        if row.op:
-            target = f"op{i}"
-            lines += [f'    {target}(["{_escaped(row.op)}"])', f"    {target} --> n{i}"]
-        lines += [f"    n{operand} --> {target}" for operand in row.operands]
+    for i, vertex in enumerate(folded.vertices):
+        if isinstance(vertex, Fold):
+            lines.append(f'    n{i}[["{_escaped(vertex.title)}<br/>{vertex.text}"]]')
+            continue
+        label = f"{_escaped(vertex.label)}<br/>" if vertex.label else ""
+        lines.append(f'    n{i}["{label}data {vertex.data:.4g}<br/>grad {vertex.grad:.4g}"]')
+        if vertex.op:
+            lines += [f'    op{i}(["{_escaped(vertex.op)}"])', f"    op{i} --> n{i}"]
+    for edge in folded.edges:
+        into = folded.vertices[edge.target]
+        target = f"n{edge.target}" if isinstance(into, Fold) or not into.op else f"op{edge.target}"
+        lines += [f"    n{edge.source} --> {target}"] * (1 if isinstance(into, Fold) else edge.count)
     return "\n".join(lines) + "\n"
 
 
@@ -134,9 +142,9 @@ def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
 
 
 def _line(row: Row, number: int, is_shared: bool, is_known: bool) -> str:
-    name = "".join(c if c.isprintable() else " " for c in row.label)
+    name = printable(shortened(row.label))
     mark = f" #{number}" if is_shared else ""
     if is_known:
         return f"{name or row.op or 'leaf'}{mark}, as above"
-    parts = [part for part in (name, row.op) if part]
+    parts = [part for part in (name, printable(row.op)) if part]
     return f"{' = '.join(parts) or 'leaf'}{mark}  data {row.data:.6g}  grad {row.grad:.6g}"

@@ -129,13 +129,13 @@ def test_render_writes_the_picture(pg, tmp_path):
     assert re.search("<svg", (tmp_path / "graph.svg").read_text(encoding="utf-8")) and path.endswith("graph.svg")
 
 
-def test_jupyter_shows_small_graphs_and_the_repr_of_large_ones(pg, draw):
+def test_jupyter_shows_graphs_of_any_size(pg):
     bundle = neuron(pg)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Value(data=") and "<svg" in bundle["image/svg+xml"]
     x = pg.Value(1.0)
-    for _ in range(draw.SHOWN_AT_MOST):
+    for _ in range(5000):
         x = x.sin()
-    assert set(x._repr_mimebundle_()) == {"text/plain"}
+    assert "nodes further from the root" in x._repr_mimebundle_()["image/svg+xml"]
     assert "image/svg+xml" in pg.draw_dot(neuron(pg))._repr_mimebundle_()
 
 
