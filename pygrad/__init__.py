@@ -17,6 +17,7 @@ from pygrad.checking import GradcheckError, detect_anomaly, gradcheck
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value, collect, dot, tape_stats
+from pygrad.explore import explore
 from pygrad.graph import label_from, to_json, to_mermaid, to_networkx, to_text
 from pygrad.math import clip, maximum, minimum, where
 from pygrad.program import Program
@@ -47,6 +48,7 @@ __all__ = [
     "detect_anomaly",
     "dot",
     "draw_dot",
+    "explore",
     "fit",
     "grad",
     "gradcheck",

@@ -73,7 +73,7 @@ def to_json(root: Value, indent: int | None = None) -> str:
 def to_networkx(root: Value) -> Any:
     """The graph below `root` as a networkx.MultiDiGraph, from operands to results, nodes 0, 1, ... in order.
 
-    Nodes have label, op, data, grad, kind and scope; edges their place among the operands. ImportError without networkx.
+    Nodes have label, op, data, grad, kind, scope; edges their place among the operands. ImportError if it is missing.
     """
     try:
         import networkx
