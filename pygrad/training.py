@@ -40,20 +40,9 @@ class History:
 
     def plot(self, ax: Any = None) -> Any:
         """Losses by epoch on a logarithmic scale (matplotlib); returns the Axes, drawn into `ax` where there is one."""
-        if ax is None:
-            from matplotlib import pyplot
+        from pygrad.plot import loss_history
 
-            ax = pyplot.subplots()[1]
-        epochs = range(1, len(self.loss) + 1)
-        ax.plot(epochs, self.loss, label="training")
-        if self.validation:
-            ax.plot(epochs, self.validation, label="validation")
-            ax.legend()
-        if self.loss and min([*self.loss, *self.validation]) > 0:
-            ax.set_yscale("log")
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("loss")
-        return ax
+        return loss_history(self, ax)
 
 
 def _rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:

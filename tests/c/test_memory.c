@@ -84,6 +84,16 @@ static void every_failed_allocation_leaves_the_tape_unchanged(void)
     pgr_table table = {NULL, NULL, 0, 0};
     MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_h_export(tape, (pgr_handle)c, &table));
     CHECK(table.row_count > 100);
+    for (uint32_t tag = 1; tag < 200; tag++) { /* runs grow */
+        MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_tape_tag(tape, PGR_TAG_SCOPE, tag));
+        pgr_h_release(tape, held_ones[tag % 200], 0);
+        held_ones[tag % 200] = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.0));
+    }
+    pgr_folding folding = {NULL, NULL, 0, 0};
+    const pgr_fold_options options = {.fold_count = PGR_FOLD_FIRST, .max_open = 20, .max_near = 20};
+    MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_fold(tape, &table, &options, &folding));
+    CHECK(folding.vertex_count <= 23 && folding.vertices[0].count > 0);
+    pgr_folding_free(tape, &folding);
     pgr_table_free(tape, &table);
     MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_h_collect(tape));
     f.until = 0;

@@ -1,0 +1,214 @@
+"""Pictures of training and of derivatives, with matplotlib: pip install 'pygrad[plot]'.
+
+Every function draws into `ax`, or into Axes of its own, and returns the Axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from pygrad.engine import Value
+from pygrad.nn import Module
+from pygrad.structures import need_numpy
+from pygrad.table import node_table
+
+__all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
+
+SATURATED = 0.97  # of tanh: beyond it, its derivative is below 0.06
+BINS_AT_MOST = 50
+
+
+def _axes(ax: Any) -> Any:
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ImportError("pictures need matplotlib: pip install 'pygrad[plot]'") from None
+    return pyplot.subplots()[1]
+
+
+def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: int = 200) -> Any:
+    """Where a classifier of points in the plane changes its mind, with the points.
+
+    model: something with `predict`, or a function, from points of shape (n, 2) to a score or a class of each, shape
+    (n,), or to a score for each class, shape (n, classes). X: shape (n, 2). y: shape (n,), classes. resolution: points
+    along each side. ValueError for other shapes.
+    """
+    np = need_numpy()
+    X, y = np.asarray(X, dtype=float), np.asarray(y)
+    if X.ndim != 2 or X.shape[1] != 2 or y.shape != X.shape[:1]:
+        raise ValueError(f"decision_boundary: X must have shape (n, 2) and y (n,), not {X.shape} and {y.shape}")
+    ax = _axes(ax)
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.15 * np.maximum(high - low, 1e-9)
+    grid = np.meshgrid(*(np.linspace(a, b, resolution) for a, b in zip(low - margin, high + margin)))
+    predict = getattr(model, "predict", model)
+    scores = np.asarray(predict(np.column_stack([g.ravel() for g in grid])), dtype=float)
+    classes = np.unique(y)
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        scores = scores.argmax(axis=1)
+    scores = scores.reshape(grid[0].shape)
+    found = np.unique(scores)
+    if len(found) <= max(20, len(classes)):  # classes
+        middles = (found[1:] + found[:-1]) / 2
+        ax.contourf(*grid, scores, levels=[found[0] - 1, *middles, found[-1] + 1], cmap="coolwarm", alpha=0.35)
+        if len(middles):
+            ax.contour(*grid, scores, levels=middles, colors="black", linewidths=1.2)
+    else:
+        reach = float(np.percentile(np.abs(scores), 95)) or 1.0
+        ax.contourf(*grid, scores, levels=np.linspace(-reach, reach, 21), cmap="coolwarm", alpha=0.6, extend="both")
+        ax.contour(*grid, scores, levels=[0.0], colors="black", linewidths=1.5)
+    ax.scatter(*X.T, c=np.searchsorted(classes, y), cmap="coolwarm", s=25, edgecolors="black", linewidths=0.5)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    return ax
+
+
+def loss_history(history: Any, ax: Any = None) -> Any:
+    """Losses by epoch: of the History that fit() gives, or of a list; on a logarithmic scale where all are above 0."""
+    ax = _axes(ax)
+    loss = list(getattr(history, "loss", history))
+    validation = list(getattr(history, "validation", []))
+    epochs = range(1, len(loss) + 1)
+    ax.plot(epochs, loss, label="training")
+    if validation:
+        ax.plot(range(1, len(validation) + 1), validation, label="validation")
+        ax.legend()
+    if loss and min([*loss, *validation]) > 0:
+        ax.set_yscale("log")
+    ax.set(xlabel="epoch", ylabel="loss")
+    return ax
+
+
+def _curve(ax: Any, numbers: Sequence[float], label: str) -> None:
+    np = need_numpy()
+    finite = [x for x in numbers if math.isfinite(x)]
+    odd = f", {len(numbers) - len(finite)} not finite" if len(finite) < len(numbers) else ""
+    if finite:
+        bins = max(5, min(BINS_AT_MOST, round(2 * math.sqrt(len(finite)))))
+        density, edges = np.histogram(finite, bins=bins, density=len(set(finite)) > 1)
+        ax.plot((edges[1:] + edges[:-1]) / 2, density, label=label + odd)
+
+
+def activations(root: Value, ax: Any = None) -> Any:
+    """Histograms of what layers put out, of a graph that pygrad.nn has recorded: one curve for each scope `layer...`.
+
+    Counted are the results of activation functions; where they are tanh, with the share beyond ±0.97, where almost no
+    gradient comes through. ValueError if the graph has no layers. Source: A. Karpathy, Building makemore part 3 (2022).
+    """
+    by_layer: dict[str, list[float]] = {}
+    ops: dict[str, set[str]] = {}
+    for row in node_table(root):
+        layer, _, neuron = row.scope.rpartition("/")
+        if neuron.startswith("neuron") and row.kind == "operation" and row.op not in ("*", "+"):
+            by_layer.setdefault(layer or "layer", []).append(row.data)
+            ops.setdefault(layer or "layer", set()).add(row.op)
+    if not by_layer:
+        raise ValueError("activations: the graph has no activation functions in the scopes of layers")
+    ax = _axes(ax)
+    for layer, numbers in by_layer.items():
+        label = f"{layer} ({', '.join(sorted(ops[layer]))})"
+        if ops[layer] == {"tanh"}:
+            label += f": {sum(abs(x) > SATURATED for x in numbers) / len(numbers):.1%} saturated"
+        elif ops[layer] == {"ReLU"}:
+            label += f": {sum(x == 0 for x in numbers) / len(numbers):.1%} at 0"
+        _curve(ax, numbers, label)
+    ax.set(xlabel="activation", ylabel="density")
+    ax.legend()
+    return ax
+
+
+def _layers(model: Module) -> dict[str, list[Value]]:
+    """A model's parameters by layer: by what comes before `.neurons` in their names."""
+    from pygrad.nn import _named
+
+    found: dict[str, list[Value]] = {}
+    for name, value in _named(model, model.parameters()):
+        found.setdefault(name.partition(".neurons")[0], []).extend([value] if isinstance(value, Value) else value)
+    return found
+
+
+def gradients(model: Module, ax: Any = None) -> Any:
+    """Histograms of the parameters' grads, one curve for each layer, after backward(). ValueError if all are 0."""
+    layers = {name: [p.grad for p in parameters] for name, parameters in _layers(model).items()}
+    if not any(any(grads) for grads in layers.values()):
+        raise ValueError("gradients: every grad is 0: call backward() first")
+    ax = _axes(ax)
+    for name, grads in layers.items():
+        _curve(ax, grads, name)
+    ax.set(xlabel="grad", ylabel="density")
+    ax.legend()
+    return ax
+
+
+class UpdateRatios:
+    """How large updates are against the parameters that they change, by layer: about 1e-3 is a good pace.
+
+    ratios = UpdateRatios(model); after each step ratios.note(); at the end ratios.plot(). A ratio is the standard
+    deviation of what a step has changed over that of the parameters.
+    Source: A. Karpathy, Building makemore part 3 (2022).
+    """
+
+    def __init__(self, model: Module) -> None:
+        self._layers = {name: ps for name, ps in _layers(model).items() if len(ps) > 1}
+        self._before = self._data()
+        self.ratios: dict[str, list[float]] = {name: [] for name in self._layers}
+
+    def _data(self) -> dict[str, list[float]]:
+        return {name: [p.data for p in parameters] for name, parameters in self._layers.items()}
+
+    def note(self) -> None:
+        """Compare the parameters with what they were at the last call."""
+        now = self._data()
+        for name, data in now.items():
+            spread = _deviation(data)
+            change = _deviation([a - b for a, b in zip(data, self._before[name])])
+            self.ratios[name].append(change / spread if spread else math.nan)
+        self._before = now
+
+    def plot(self, ax: Any = None) -> Any:
+        """The ratios by step, on a logarithmic scale, and a line at 1e-3."""
+        ax = _axes(ax)
+        for name, ratios in self.ratios.items():
+            ax.plot(range(1, len(ratios) + 1), ratios, label=name)
+        ax.axhline(1e-3, color="black", linewidth=0.8, linestyle="dotted")
+        ax.set_yscale("log")
+        ax.set(xlabel="step", ylabel="update : data")
+        ax.legend()
+        return ax
+
+
+def _deviation(numbers: Sequence[float]) -> float:
+    mean = math.fsum(numbers) / len(numbers)
+    return math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / len(numbers))
+
+
+def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float = 4.0) -> Any:
+    """A function of one number around x, and its tangent there, whose slope is the grad.
+
+    fn: from a Value to a Value. width: of what is drawn, x in its middle. What fn raises where it is not defined
+    leaves a gap; at x itself it is raised.
+    """
+    at = Value(float(x))
+    y = fn(at)
+    if not isinstance(y, Value):
+        raise TypeError(f"tangent: fn must return a Value, not {type(y).__name__}")
+    y.backward()
+    xs = [x - width / 2 + width * k / 400 for k in range(401)]
+    ys = []
+    for point in xs:
+        try:
+            ys.append(float(fn(Value(point))))
+        except (ArithmeticError, ValueError):
+            ys.append(math.nan)
+    ax = _axes(ax)
+    ax.plot(xs, ys, label="f")
+    half = width / 4
+    ends = [x - half, x + half]
+    ax.plot(ends, [y.data + at.grad * (end - x) for end in ends], label=f"slope {at.grad:.4g} at {x:.4g}")
+    ax.plot([x], [y.data], "o", color="black")
+    ax.set(xlabel="x", ylabel="f(x)")
+    ax.legend()
+    return ax
