@@ -1,0 +1,278 @@
+"""Scopes: what drawings know of where nodes come from; folding by them; the checked backward pass."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+
+import pytest
+
+
+def rows(pg, root):
+    return pg.table.node_table(root)
+
+
+def names(folded):
+    return {v.title: v for v in folded.vertices if hasattr(v, "title")}
+
+
+def moons_graph(pg, points=100):
+    pg.nn.seed(1)
+    model = pg.nn.MLP(2, [16, 16, 1])
+    inputs = [[pg.Value(0.01 * i), pg.Value(1 - 0.02 * i)] for i in range(points)]
+    loss = sum(((1 - model(x)).relu() for x in inputs), pg.Value(0.0)) / points
+    return model, loss + 1e-4 * sum(p * p for p in model.parameters())
+
+
+def test_scopes_nest_and_end_with_their_block(pg):
+    x = pg.Value(1.0)
+    with pg.scope("a"):
+        y = x + 1
+        with pg.scope("b/c"):
+            z = y * y
+        with pytest.raises(ZeroDivisionError), pg.scope("broken"):
+            z / 0
+        w = z.exp()
+    out = w + 1
+    found = {row.op + str(row.data): row.scope for row in rows(pg, out)}
+    assert [row.scope for row in rows(pg, out)] == ["", "a", "a", "a/b/c", "a", "", ""], found
+
+
+def test_a_decorated_function_is_a_scope_in_every_call(pg):
+    @pg.scope("square")
+    def square(x, depth):
+        return square(x, depth - 1) if depth else x * x
+
+    root = square(pg.Value(2.0), 3) + 1
+    assert [row.scope for row in rows(pg, root) if row.op == "*"] == ["square/square/square/square"]
+    assert rows(pg, root)[-1].scope == ""
+
+
+@pytest.mark.parametrize(("name", "error"), [("", ValueError), ("a//b", ValueError), (3, TypeError), (None, TypeError)])
+def test_names_that_are_none_are_refused(pg, name, error):
+    with pytest.raises(error, match="scope"):
+        pg.scope(name)
+
+
+def test_scopes_survive_drops_and_collections(pg, rng):
+    lib, TAPE = pg.engine.lib, pg.engine.TAPE
+    lib.pgr_tape_limits(TAPE, 50, 2**32 - 2)
+    try:
+        kept = []
+        for _ in range(3000):
+            scope = rng.choice(["", "a", "b", "a/b", "c"])
+            if scope:
+                with pg.scope(scope):
+                    value = pg.Value(1.0) if not kept or rng.random() < 0.5 else rng.choice(kept)[0].sin()
+            else:
+                value = pg.Value(2.0)
+            kept.append((value, scope))
+            if rng.random() < 0.55:
+                del kept[rng.randrange(len(kept))]
+            if rng.random() < 0.01:
+                pg.collect()
+        for value, scope in kept:
+            assert rows(pg, value)[-1].scope == scope
+    finally:
+        lib.pgr_tape_limits(TAPE, 1 << 14, 2**32 - 2)
+
+
+def test_threads_keep_their_own_scopes(pg):
+    inside, go = threading.Event(), threading.Event()
+
+    def other():
+        with pg.scope("other"):
+            inside.set()
+            go.wait(10)
+
+    thread = threading.Thread(target=other)
+    with pg.scope("mine"):
+        thread.start()
+        inside.wait(10)
+        go.set()
+        thread.join()
+    after = pg.Value(1.0)
+    assert rows(pg, after)[-1].scope == ""
+
+
+def test_networks_set_scopes_by_themselves(pg):
+    model = pg.nn.MLP(2, [3, 1])
+    with pg.scope("generator"):
+        root = model([1.0, 2.0])
+    found = rows(pg, root)
+    assert {row.scope for row in found if row.kind == "operation"} == {
+        *(f"generator/layer1/neuron{i}" for i in (1, 2, 3)),
+        "generator/layer2/neuron1",
+    }
+    assert sum(row.kind == "parameter" for row in found) == len(model.parameters())
+    assert sum(row.kind == "constant" for row in found) == 2 * 3
+    steps = pg.nn.Sequential(pg.nn.Layer(2, 2), pg.nn.RMSNorm(2), pg.nn.softmax)
+    assert {"step1/neuron1", "step2", "step3"} <= {row.scope for row in rows(pg, sum(steps([1.0, 2.0]), pg.Value(0)))}
+
+
+def test_a_failing_layer_leaves_no_scope_behind(pg):
+    model = pg.nn.MLP(2, [3, 1])
+    with pytest.raises(ValueError, match="weights"):
+        model([1.0, 2.0, 3.0])
+    assert rows(pg, pg.Value(1.0))[-1].scope == ""
+
+
+def test_small_graphs_are_not_folded(pg):
+    root = pg.nn.MLP(2, [3, 1])([1.0, 2.0])
+    folded = pg.folding.fold(root)
+    assert folded.is_whole and folded.count == len(rows(pg, root)) and folded.vertices == rows(pg, root)
+    assert [(e.source, e.target) for e in folded.edges] == [
+        (operand, i) for i, row in enumerate(rows(pg, root)) for operand in row.operands
+    ]
+
+
+def test_a_network_folds_to_layers_neurons_and_one_neuron(pg):
+    model, loss = moons_graph(pg)
+    count = len(rows(pg, loss))
+    layers = pg.folding.fold(loss)
+    assert {"layer1", "layer2", "layer3", "inputs", "nodes further from the root"} == set(names(layers))
+    assert len(layers.vertices) < 40 and layers.vertices[layers.root] == rows(pg, loss)[-1]
+    neurons = names(pg.folding.fold(loss, collapse=2))
+    assert sum("/neuron" in title for title in neurons) == 33
+    assert neurons["layer2/neuron3"].calls == 100 and neurons["layer2/neuron3"].nodes == 100 * 33 + 17
+    one = pg.folding.fold(loss, unfold="layer2/neuron3")
+    titles = names(one)
+    assert {"layer1", "layer3", "layer2/neuron2", "layer2/neuron3, other calls"} <= set(titles)
+    assert titles["layer2/neuron3, other calls"].calls == 99
+    shown = [v for v in one.vertices if getattr(v, "scope", "") == "layer2/neuron3"]
+    assert sorted(v.op for v in shown) == ["*"] * 16 + ["+"] * 16 + ["ReLU"]
+    for folded in (
+        layers,
+        one,
+        pg.folding.fold(loss, collapse=0),
+        pg.folding.fold(loss, collapse=["layer1", "layer3"]),
+    ):
+        assert sum(getattr(v, "nodes", 1) for v in folded.vertices) == count
+        assert sum(not hasattr(v, "title") for v in folded.vertices) <= 200
+    del model
+
+
+def test_a_graph_without_scopes_folds_by_distance(pg):
+    x = pg.Value(1.0, label="x")
+    y = x
+    for _ in range(5000):
+        y = (y + x) * 0.5
+    folded = pg.folding.fold(y, max_nodes=30)
+    assert sum(getattr(v, "nodes", 1) for v in folded.vertices) == folded.count == len(rows(pg, y))
+    assert len(folded.vertices) <= 33 and "nodes further from the root" in names(folded)
+    wide = pg.Value(1.0, [pg.Value(i) for i in range(5000)], "many")
+    assert sum(not hasattr(v, "title") for v in pg.folding.fold(wide, max_nodes=50).vertices) == 50
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"collapse": "layer9"},
+        {"unfold": "layer1/neuron99"},
+        {"collapse": -1},
+        {"collapse": True},
+        {"unfold": 2},
+        {"max_nodes": 0},
+        {"max_nodes": 2.5},
+        {"show": "date"},
+        {"precision": 18},
+        {"color": "red"},
+    ],
+)
+def test_wrong_arguments_of_drawings_are_named(pg, arguments):
+    model, loss = moons_graph(pg, 2)
+    (name,) = arguments
+    with pytest.raises(ValueError, match=name):
+        pg.draw_dot(loss, **arguments)
+    with pytest.raises(TypeError, match="collapse"):
+        pg.draw_dot(loss, collapse=[3])
+    del model
+
+
+def test_drawings_show_what_is_asked_for(pg):
+    x = pg.nn.Parameter(2.0, label="x")
+    y = x * 3 + pg.Value(1.0)
+    y.backward()
+    source = pg.draw_dot(y, show="grad", precision=1).source
+    assert "grad 3.0" in source and "data" not in source
+    assert all(look in source for look in ('fillcolor="#dbe9ff"', "style=dashed", "style=rounded"))
+    painted = pg.draw_dot(y - 7 * x, color="grad").source
+    assert painted.count("fillcolor=") >= 3
+    assert "data" not in pg.draw_dot(y, show="").source
+
+
+def test_a_folded_drawing_renders(pg):
+    if sys.modules["pygrad.draw"].find_renderer() is None:
+        pytest.skip("nothing to render graphs with")
+    model, loss = moons_graph(pg)
+    svg = pg.draw_dot(loss).pipe(encoding="utf-8")
+    assert "53,072 nodes" in svg and "layer3" in svg and "in 100 calls" in svg
+    del model
+
+
+def test_json_has_kinds_and_scopes(pg):
+    import json
+
+    root = pg.nn.MLP(2, [2, 1])([1.0, 2.0])
+    nodes = json.loads(pg.to_json(root))["nodes"]
+    assert {node["kind"] for node in nodes} == {"operation", "parameter", "constant"}
+    assert any(node["scope"] == "layer1/neuron2" for node in nodes)
+
+
+def test_backward_can_stop_at_the_first_number_that_is_none(pg):
+    x, w = pg.Value(3.0, label="x"), pg.Value(2.0, label="w")
+    with pg.scope("head"):
+        y = x * w
+        y.label = "y"
+        z = y + 1
+    y.data = math.inf
+    root = z - z
+    with pytest.raises(FloatingPointError, match=r"\* 'y' in scope head is inf, of x = 3.0, w = 2.0") as error:
+        root.backward(check=True)
+    assert "detect_anomaly" in str(error.value) and (x.grad, w.grad) == (0.0, 0.0)
+    x.grad = math.nan
+    with pytest.raises(FloatingPointError, match="the leaf 'x' has the grad nan from before this pass"):
+        (x * 2).backward(check=True)
+
+
+def test_backward_can_stop_at_the_first_grad_that_is_none(pg):
+    x = pg.Value(0.0, label="x")
+    root = x.sqrt() * 3
+    with pytest.raises(
+        FloatingPointError, match="sqrt with the grad 3.0 gives x the grad inf .its partial derivative is inf; x = 0.0"
+    ):
+        root.backward(check=True)
+    fine = pg.Value(4.0)
+    (fine.sqrt() * 3).backward(check=True)
+    assert fine.grad == 0.75
+    wrong = pg.custom_op(lambda a: a, lambda g, v, a: math.nan)
+    with pytest.raises(FloatingPointError, match="gives operand 1 the grad nan"):
+        wrong(pg.Value(1.0)).backward(check=True)
+
+
+def test_within_detect_anomaly_the_line_is_named(pg):
+    def model(x):
+        y = x * 2
+        return y.log() * y  # the line
+
+    before = sys.gettrace()
+    with pg.detect_anomaly():
+        x = pg.Value(0.0)
+        y = x + 5e-324
+        with pytest.raises(FloatingPointError, match=r"test_scopes.py:\d+: return y.log\(\) \* y  # the line") as error:
+            model(y).backward()
+        z = y.sqrt() / 1e-300
+        assert "test_scopes.py" in rows(pg, z)[-1].line
+    assert sys.gettrace() is before and "log with the grad" in str(error.value)
+    model(y).backward()  # unchecked again
+    assert math.isinf(x.grad)
+
+
+def test_checked_and_plain_backward_agree(pg):
+    model, loss = moons_graph(pg, 5)
+    loss.backward()
+    plain = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    loss.backward(check=True)
+    assert [p.grad for p in model.parameters()] == plain and any(plain)
