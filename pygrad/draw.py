@@ -147,10 +147,12 @@ def draw_dot(
         into = folded.vertices[edge.target]
         target = f"op{edge.target}" if isinstance(into, Row) and into.op else f"n{edge.target}"
         ends = (into, folded.vertices[edge.source])
-        if edge.count > 1 and any(isinstance(end, Fold) for end in ends):
-            drawing.edge(f"n{edge.source}", target, tooltip=f"{edge.count:,} operands", penwidth=_width(edge.count))
+        if edge.operands > 1 and any(isinstance(end, Fold) for end in ends):
+            drawing.edge(
+                f"n{edge.source}", target, tooltip=f"{edge.operands:,} operands", penwidth=_width(edge.operands)
+            )
         else:
-            for _ in range(edge.count):
+            for _ in range(edge.operands):
                 drawing.edge(f"n{edge.source}", target)
     return drawing
 

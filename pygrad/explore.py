@@ -74,8 +74,8 @@ def explore(
     params = [table.rows[i].param for i in range(table.row_count)]
     gifts = _backward(rows, [value for value, _ in node_values(root)], ops, params, names, precision)
     sizes = [_size(name, precision) for name in names]
+    title = f"Backward through {names[-1]}" if rows[-1].label else "Backward, step by step"
     data = {
-        "title": f"Backward through {names[-1]}" if rows[-1].label else "Backward, step by step",
         "nodes": [
             {
                 "name": name,
@@ -97,9 +97,7 @@ def explore(
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for c in "<>&\u2028\u2029":  # so that nothing in it can end the script
         text = text.replace(c, f"\\u{ord(c):04x}")
-    page = (
-        _TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(data["title"])).replace("{{data}}", text)
-    )
+    page = _TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(title)).replace("{{data}}", text)
     if path is not None:
         Path(path).write_text(page, encoding="utf-8")
     return Page(None if path is None else Path(path), page)

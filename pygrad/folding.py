@@ -35,11 +35,11 @@ class Fold(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """From an operand to a result, by index; `count` of them where one end is a fold."""
+    """From an operand to a result, by index; as many `operands` as there are between the two."""
 
     source: int
     target: int
-    count: int
+    operands: int
 
 
 class Folded(NamedTuple):
@@ -48,12 +48,12 @@ class Folded(NamedTuple):
     vertices: list[Row | Fold]
     edges: list[Edge]
     root: int  # index of the vertex that is the root, or holds it
-    count: int  # nodes of the graph
+    size: int  # nodes of the graph
 
     @property
     def is_whole(self) -> bool:
         """Whether every node is shown as itself."""
-        return len(self.vertices) == self.count
+        return len(self.vertices) == self.size
 
 
 def _paths(name: str, given: Any) -> list[tuple[str, ...]]:
@@ -137,19 +137,23 @@ def _fold(
     closed: list[tuple[str, ...]],
 ) -> Folded:
     titles = ["nodes further from the root", "inputs", "parameters"]
-    numbers: dict[tuple[str, ...], int] = {}
+    counted = set()  # folds whose runs of nodes are calls: nothing in them, or within their scope, interrupts one
+    numbers: dict[tuple[str, str], int] = {}
 
-    def number_of(key: tuple[str, ...], title: str) -> int:
+    def number_of(path: tuple[str, ...], which: str = "") -> int:
+        key = "/".join(path), which
         if key not in numbers:
             numbers[key] = len(titles)
-            titles.append(title)
+            if all(other == path or other[: len(path)] != path for other in present.values()):
+                counted.add(len(titles))
+            titles.append("".join(key))
         return numbers[key]
 
     folds = [lib.PGR_OPEN] * scopes.count()
     more = list(folds)
     for number, path in present.items():
         if path in opened:
-            more[number] = number_of((*path, "", ""), f"{'/'.join(path)}, other calls")
+            more[number] = number_of(path, ", other calls")
             continue
         around = next((c for c in closed if path[: len(c)] == c), None)
         if around is None and depth and path:
@@ -159,7 +163,7 @@ def _fold(
             if any(o[: len(around)] == around for o in opened):
                 around = None
         if around is not None:
-            folds[number] = number_of(around, "/".join(around))
+            folds[number] = number_of(around)
     folding = ffi.new("pgr_folding *")
     given = ffi.new("uint32_t[]", folds), ffi.new("uint32_t[]", more)
     options = {
@@ -183,7 +187,8 @@ def _fold(
                 vertices.append(_row(table, v.row))
             else:
                 is_scope = v.fold >= lib.PGR_FOLD_FIRST
-                vertices.append(Fold(titles[v.fold], v.count, v.leaves, v.calls if is_scope else 0, is_scope))
+                calls = v.calls if v.fold in counted else 0
+                vertices.append(Fold(titles[v.fold], v.count, v.leaves, calls, is_scope))
         edges = [Edge(e.source, e.target, e.count) for e in folding.edges[0 : folding.edge_count]]
     finally:
         lib.pgr_folding_free(TAPE, folding)

@@ -107,7 +107,7 @@ def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = Non
     for edge in folded.edges:
         into = folded.vertices[edge.target]
         target = f"n{edge.target}" if isinstance(into, Fold) or not into.op else f"op{edge.target}"
-        lines += [f"    n{edge.source} --> {target}"] * (1 if isinstance(into, Fold) else edge.count)
+        lines += [f"    n{edge.source} --> {target}"] * (1 if isinstance(into, Fold) else edge.operands)
     return "\n".join(lines) + "\n"
 
 
