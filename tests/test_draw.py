@@ -161,3 +161,18 @@ def test_a_hundred_thousand_nodes_are_tabled_without_recursion(pg):
     table = pg.table.node_table(y)
     assert len(table) == 100_001
     assert all(row.operands == (i - 1,) for i, row in enumerate(table) if i)
+
+
+def test_a_long_label_is_shortened_and_whole_on_hover(pg):
+    label = '"><script>alert(1)</script>' * 400
+    root = ET.fromstring(pg.draw_dot(pg.Value(2.0, label=label) * 2).pipe(encoding="utf-8"))
+    assert f"{label[:29]} … {label[-28:]}" in [" ".join("".join(t.itertext()).split()) for t in root.iter(f"{SVG}text")]
+    assert label in {a.get("{http://www.w3.org/1999/xlink}title") for a in root.iter(f"{SVG}a")}
+    assert not list(root.iter(f"{SVG}script"))
+
+
+def test_control_characters_cannot_turn_what_is_around_them(pg):
+    source = pg.draw_dot(pg.Value(1.0, label="a\u202eb\u2066c\x00d\x1be\nf") * 2).source
+    assert "\\u202e" in source and not any(c in source for c in "\u202e\u2066\x00\x1b")
+    for text in (pg.to_text(pg.Value(1.0, label="a\u202eb")), pg.to_mermaid(pg.Value(1.0, label="a\u202eb"))):
+        assert "\u202e" not in text and "202e" in text
