@@ -97,6 +97,7 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
 #define ATAN_DA_(a)      DIV_(ONE, ADD_(ONE, MUL_(a, a)))
 #define UNIT_(p, a, b)   unit(e, p, a, b)
 #define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, v))
+#define TANH_DA_(a, v)   SUB_(ONE, MUL_(v, v))
 #define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), EXP_(NEG_(MUL_(a, a))))
 
 static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)

@@ -115,6 +115,16 @@ static inline double pgr_atan_da(double a)
     return fabs(a) > 0x1p500 ? 1.0 / a / a : 1.0 / (1.0 + a * a);
 }
 
+/* 1 - v*v, which cancels where v, rounded, is near 1: there 4 e / (1 + e)**2 with e = exp(-2 |a|). */
+static inline double pgr_tanh_da(double a, double v)
+{
+    const double square = v * v;
+    if (square <= 0.5)
+        return 1.0 - square;
+    const double e = exp(-2.0 * fabs(a));
+    return 4.0 * e / ((1.0 + e) * (1.0 + e));
+}
+
 /* 2 / sqrt(pi) * exp(-a*a). What a*a loses in rounding, exp would make up to 500 ulp of: it is found with a split in
  * halves (Dekker 1971) and put back. */
 static inline double pgr_erf_da(double a)
@@ -184,6 +194,7 @@ static inline double pgr_pow_db(double a, double b, double v)
 #define UNIT_(p, a, b)        pgr_unit(p, a, b)
 #define HYPOT_DA_(p, a, b, v) pgr_hypot_da(p, a, b, v)
 #define ERF_DA_(a)            pgr_erf_da(a)
+#define TANH_DA_(a, v)        pgr_tanh_da(a, v)
 
 /* The partial derivatives of op(a, b) = v; 0 where there is none. */
 typedef struct {
@@ -252,5 +263,6 @@ static inline int ops_is_binary(int op)
 #undef UNIT_
 #undef HYPOT_DA_
 #undef ERF_DA_
+#undef TANH_DA_
 
 #endif

@@ -48,7 +48,7 @@ X(EXPM1, "expm1", "expm1", UNARY,  expm1(a), EXP_(a), ZERO,    PGR_OVERFLOWS, ""
 X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  DIV_(HALF, v), ZERO,    PGR_NEEDS(!(a < 0.0)), \
   "the argument must not be negative", "Square root.") \
 X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  SIGN_(a), ZERO, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
-X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  SUB_(ONE, MUL_(v, v)), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
+X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  TANH_DA_(a, v), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
 X(SIGMOID, "sigmoid", "sigmoid", UNARY, (a >= 0.0 ? 1.0 : exp(-fabs(a))) / (1.0 + exp(-fabs(a))), \
   MUL_(v, SIGMOID_(NEG_(a))), ZERO, PGR_ALWAYS, "", \
   "Logistic function, 1 / (1 + exp(-a)), without overflow.") \

@@ -75,6 +75,7 @@ _WORDS: dict[str, Callable[..., _Piece]] = {
     "POW_DB_": lambda _a, _b, v: _product(v, _Piece(f"log({_a.text})")),
     "ATAN_DA_": lambda a: _quotient(_ONE, _plus(_ONE, _square(a))),
     "HYPOT_DA_": lambda p, _a, _b, v: _quotient(p, v),
+    "TANH_DA_": lambda _a, v: _Piece(f"1 − {_square(v).text}", _SUM),
     "ERF_DA_": lambda a: _Piece(f"2 / sqrt(π) · exp(−{_square(a).text})", _PRODUCT),
 }
 _NAMES = {"ONE": "1", "ZERO": "0", "HALF": "½"}
