@@ -15,7 +15,7 @@ from typing import Any, Callable, Union
 
 from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
 from pygrad.scopes import PARAMETERS, each, series
-from pygrad.structures import leaves, need_numpy
+from pygrad.structures import leaves, need_numpy, read_arrays
 
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
@@ -109,7 +109,10 @@ class Module:
             raise ValueError(f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only")
         pairs: list[tuple[Value, float]] = []
         for name, value in named.items():
-            numbers = [float(x) for x in leaves(state[name])]
+            try:
+                numbers = [float(x) for x in leaves(state[name])]
+            except TypeError:
+                raise ValueError(f"{name}: there is something among its numbers that is none") from None
             values = [value] if isinstance(value, Value) else value
             if len(numbers) != len(values):
                 raise ValueError(f"{name}: {len(numbers)} numbers for {len(values)} parameters")
@@ -124,9 +127,13 @@ class Module:
             np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state that `save` has written. ValueError if it is another module's; no code in it is run."""
-        with need_numpy().load(path, allow_pickle=False) as arrays:
-            self.load_state_dict({name: arrays[name] for name in arrays.files})
+        """Take over the state that `save` has written; no code in it is run.
+
+        ValueError, with nothing changed, if it is another module's, or damaged. OSError if it can't be read.
+        """
+        names = dict(_named(self, self.parameters()))
+        most = 64 * len(self.parameters()) + 4096 * (len(names) + 1)
+        self.load_state_dict(read_arrays(path, str(path), most))
 
 
 def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from pygrad.nn import LOSSES, Module
 from pygrad.optim import SGD, Adam, AdamW, Optimizer
-from pygrad.structures import need_numpy
+from pygrad.structures import need_numpy, read_arrays
 from pygrad.transforms import Function, jit, value_and_grad, vmap
 
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -311,15 +311,22 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
 
 def _load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, tuple[float, int, Any]]:
     np = need_numpy()
-    with np.load(file, allow_pickle=False) as arrays:
-        if arrays["w"].shape != w.shape:
-            raise ValueError(f"{file}: a checkpoint of {arrays['w'].size} parameters; the model has {w.size}")
+    arrays = read_arrays(file, str(file), 64 * w.size * 8 + (1 << 26))
+    try:
         text = json.loads(str(arrays["text"]))
-        buffers = {name[6:]: arrays[name].tolist() for name in arrays.files if name.startswith("state_")}
-        opt.load_state_dict({"settings": text["settings"], "step": text["step"], "buffers": buffers})
-        w[:] = arrays["w"]
-        history.loss, history.validation, history.seconds = text["history"]
-        return text["epoch"], (text["best"][0], text["best"][1], arrays["best"])
+        new, kept = (np.asarray(arrays[name], dtype=float) for name in ("w", "best"))
+        buffers = {name[6:]: np.asarray(x, float).tolist() for name, x in arrays.items() if name.startswith("state_")}
+        epoch, found = int(text["epoch"]), (float(text["best"][0]), int(text["best"][1]), kept)
+        loss, validation, seconds = ([float(x) for x in numbers] for numbers in text["history"])
+        state = {"settings": dict(text["settings"]), "step": int(text["step"]), "buffers": buffers}
+    except Exception as error:  # whatever is missing, or is something else
+        raise ValueError(f"{file}: not a checkpoint, or a damaged one: {type(error).__name__}: {error}") from None
+    if new.shape != w.shape or kept.shape != w.shape:
+        raise ValueError(f"{file}: a checkpoint of {new.size} parameters; the model has {w.size}")
+    opt.load_state_dict(state)
+    w[:] = new
+    history.loss, history.validation, history.seconds = loss, validation, seconds
+    return epoch, found
 
 
 __all__ = ["History", "fit", "predict"]
