@@ -303,3 +303,17 @@ def test_the_function_may_look_at_the_graph_that_is_being_swept(pg):
     root.backward()
     assert seen == [expected]
     assert x.grad == 3 * (2 * 12 + 2 * 12)
+
+
+def test_operands_of_an_operation_of_many_keep_what_belongs_to_them(pg):
+    x = pg.Value(2.0)
+    inner = square_op(pg)(x)
+    inner.label = "inner"
+    outer = pg.Value(1.0, (inner, x, x), "outer")
+    del inner
+    for _ in range(2):
+        assert [(v._op, v.label) for v in outer._operands()] == [("square", "inner"), ("", ""), ("", "")]
+
+
+def square_op(pg):
+    return pg.custom_op(lambda x: x * x, lambda g, _y, x: 2 * g * x, "square")
