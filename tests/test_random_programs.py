@@ -174,6 +174,7 @@ def machine(pg, taken):
         @rule(i=PICK, data=NUMBERS)
         def edit(self, i, data):
             a, x = self.any(i)
+            assume(x.op != "div" or data)  # a quotient that is 0 counts as an underflow of its operands
             a.data = x.data = data
             taken["edit"] += 1
 
