@@ -5,14 +5,8 @@ as in JAX: `from pygrad import grad, jit, vmap`.
 """
 
 from importlib.metadata import version
-from importlib.util import find_spec
 
-if find_spec("pygrad._pgr") is None:
-    raise ImportError(
-        f"pygrad's C extension is not built in {__path__[0]}: leave this folder if pygrad is installed, "
-        "or build it here with pip install -e ."
-    )
-
+from pygrad import _support  # noqa: F401  (first: it says in one sentence what can't be)
 from pygrad.checking import GradcheckError, detect_anomaly, gradcheck
 from pygrad.custom import custom_op
 from pygrad.draw import draw_dot, trace
