@@ -127,7 +127,8 @@ def not_finite(node: Value) -> NoReturn:
     """Raise FloatingPointError: `node` has a number, or gives a grad, that is inf or nan."""
     at = lib.pgr_h_id(TAPE, node._handle)
     scope = "/".join(scopes.path(lib.pgr_tag(TAPE, lib.PGR_TAG_SCOPE, at)))
-    name = f"{node._op or 'the leaf'}{f' {node.label!r}' if node.label else ''}{f' in scope {scope}' if scope else ''}"
+    leaf = "the constant" if lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST else "the leaf"
+    name = f"{node._op or leaf}{f' {node.label!r}' if node.label else ''}{f' in scope {scope}' if scope else ''}"
     operands = node._operands()
     given = ", ".join(f"{x.label or f'operand {i}'} = {x.data!r}" for i, x in enumerate(operands, 1))
     if not math.isfinite(node.data):

@@ -103,7 +103,7 @@ def _generators(function: Any) -> list[Any]:
         if isinstance(x, FunctionType):
             more += [cell.cell_contents for cell in x.__closure__ or () if not _is_empty(cell)]
             more += [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
-            if not x.__module__.startswith("pygrad"):
+            if not str(x.__module__).startswith("pygrad"):
                 more += [x.__globals__[name] for name in _names(x.__code__) if name in x.__globals__]
         elif isinstance(x, MethodType):
             more += [x.__func__, x.__self__]
