@@ -1,6 +1,6 @@
 """Threads and processes: many threads on shared and on their own Values, recorded functions beside them; fork.
 
-SECONDS=60 runs the threads for longer than the second that they have by default.
+THREAD_SECONDS=60 runs the threads for longer than the second that they have by default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from helpers import close, run_python
 
 np = pytest.importorskip("numpy")
-SECONDS = float(os.environ.get("SECONDS", "1"))
+LASTS = float(os.environ.get("THREAD_SECONDS", "1"))
 THREADS = 8
 
 
@@ -28,7 +28,7 @@ def test_eight_threads_share_leaves_and_have_their_own(pg, rng):
     points = np.array([[rng.uniform(-1, 1) for _ in range(4)] for _ in range(8)])
     expected = [function(point, point[::-1].copy()) for point in points]
     given = [[0] * len(shared) for _ in range(THREADS)]  # whole numbers, whose sums are exact
-    wrong, rounds, end = [], [0] * THREADS, time.monotonic() + SECONDS
+    wrong, rounds, end = [], [0] * THREADS, time.monotonic() + LASTS
 
     def own(rng):
         """A small network of the thread's own, against its derivative by hand."""
@@ -70,7 +70,7 @@ def test_eight_threads_share_leaves_and_have_their_own(pg, rng):
             thread.join()
     finally:
         sys.setswitchinterval(interval)
-    print(f"{sum(rounds)} rounds in {SECONDS} s")
+    print(f"{sum(rounds)} rounds in {LASTS} s")
     assert not wrong and min(rounds) > 0
     assert [v.grad for v in shared] == [sum(counts) for counts in zip(*given)]
 
