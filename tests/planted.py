@@ -51,12 +51,6 @@ FAULTS = {
         "sliding", "collect.c", "node.rhs = moved[node.rhs - first];", "node.rhs = node.lhs != 0 ? node.lhs : 1;"
     ),
     "slots not moved": Fault("sliding", "collect.c", "tape->slots[node.slot].id = to;", "(void)0;"),
-    "moved by one too far": Fault(
-        "sliding",
-        "collect.c",
-        "        nodes[to++] = node;",
-        "        nodes[to] = node, to += 1 + (id % 64 == 63 && to < id);",
-    ),
     "generation stays": Fault(
         "handle identity",
         "tape.h",
@@ -112,7 +106,7 @@ def found(fault: Fault) -> str:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pygrad\nVersion: 0\n")
         test = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_random_programs.py"]
         try:
-            status = subprocess.run(test, cwd=tree, env=environment, capture_output=True, timeout=900).returncode
+            status = subprocess.run(test, cwd=tree, env=environment, capture_output=True, timeout=300).returncode
         except subprocess.TimeoutExpired:
             return "hung"
         return {0: "passed", 1: "failed"}.get(status, f"crashed ({status})")

@@ -1,7 +1,7 @@
-"""Fuzzes one target, guided by coverage: python tests/fuzz/fuzz.py formula -runs=1000000 -max_len=2000.
+"""Fuzzes one target, guided by coverage: python tests/fuzz/fuzz.py formula -runs=1000000 -max_len=400.
 
-Needs atheris (pip install atheris; Linux). What it finds of interest goes to a folder of its own, not to the corpus,
-which is kept small: -merge=1 tests/fuzz/corpus/formula NEW adds to it what covers more.
+Needs atheris (pip install atheris; Linux). Inputs that reach something new go to a folder that is named at the start;
+those worth keeping belong into tests/fuzz/corpus, which the tests run again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"{__doc__}\ntargets: {', '.join(TARGETS)}")
     name = sys.argv.pop(1)
-    folders = [] if any(arg.startswith("-merge") for arg in sys.argv) else [tempfile.mkdtemp(), str(CORPUS / name)]
-    atheris.Setup([*sys.argv, *folders], TARGETS[name])
+    new = tempfile.mkdtemp(prefix=f"{name}-")
+    print(f"new inputs: {new}")
+    atheris.Setup([*sys.argv, new, str(CORPUS / name)], TARGETS[name])
     atheris.Fuzz()
 
 
