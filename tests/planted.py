@@ -51,11 +51,8 @@ FAULTS = {
         "sliding", "collect.c", "node.rhs = moved[node.rhs - first];", "node.rhs = node.lhs != 0 ? node.lhs : 1;"
     ),
     "slots not moved": Fault("sliding", "collect.c", "tape->slots[node.slot].id = to;", "(void)0;"),
-    "generation stays": Fault(
-        "handle identity",
-        "tape.h",
-        "s->generation = (s->generation + 1) & 0x7fffffffu;",
-        "s->generation = s->generation;",
+    "the dead keep their ids": Fault(
+        "handle identity", "collect.c", "    s->id = 0;\n    s->is_dead = 1;", "    s->is_dead = 1;"
     ),
     "names are never kept": Fault("handle identity", "tape.h", "    if (!keep) {", "    if (true || keep) {"),
     "a node gets a second name": Fault(
