@@ -141,10 +141,10 @@ def _backward(
     for i in reversed(range(len(rows))):
         row, g = rows[i], grads[i]
         if ops[i] == lib.PGR_OP_CUSTOM:
-            for operand, given in _custom(values[i], [values[o] for o in row.operands], row.operands, g):
-                grads[operand] += given
+            for operand, after in _custom(values, i, row.operands, grads).items():
                 words = "what the operation's own function gives"
-                gifts[i].append(_Gift(operand, words, f"{given:.{precision}g}", grads[operand]))
+                gifts[i].append(_Gift(operand, words, f"{after - grads[operand]:.{precision}g}", after))
+                grads[operand] = after
             continue
         lib.pgr_h_partials(TAPE, values[i]._handle, partials)
         operands = [_term(names[o]) for o in row.operands]
@@ -158,18 +158,17 @@ def _backward(
     return gifts
 
 
-def _custom(value: Value, operands: list[Value], indices: tuple[int, ...], grad: float) -> list[tuple[int, float]]:
-    """What a custom operation's function gives to its operands, found by calling it with their grads at 0."""
-    before = [(x, x.grad) for x in (value, *operands)]
+def _custom(values: list[Value], i: int, operands: tuple[int, ...], grads: list[float]) -> dict[int, float]:
+    """The grads of a custom operation's operands after its function, which is called with the grads so far."""
+    before = [(k, values[k].grad) for k in (i, *operands)]
     try:
-        for x in operands:
-            x.grad = 0.0
-        value.grad = grad
-        value._backward()
-        return [(o, x.grad) for o, x in dict(zip(indices, operands)).items()]
+        for k in (i, *operands):
+            values[k].grad = grads[k]
+        values[i]._backward()
+        return {k: values[k].grad for k in operands}
     finally:
-        for x, g in reversed(before):
-            x.grad = g
+        for k, grad in reversed(before):
+            values[k].grad = grad
 
 
 def _layout(rows: list[Row], sizes: list[tuple[float, float]], rankdir: str) -> dict[str, Any]:

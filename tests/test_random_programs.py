@@ -300,7 +300,13 @@ def test_random_programs_agree_with_a_plain_model(pg):
         phases=[Phase.generate],  # a failing program is short enough as it is
         suppress_health_check=list(HealthCheck),
     )
+    gc.collect()
+    pg.collect()
+    kept = len(pg.engine._notes)
     run_state_machine_as_test(seed(number)(machine(pg, taken)), settings=budget)
+    gc.collect()
+    pg.collect()
+    assert len(pg.engine._notes) <= kept, "what belonged to nodes outlives them"
     print(", ".join(f"{count} {name}" for name, count in taken.most_common()))
     assert taken["programs"] >= PROGRAMS // layers
     assert (
