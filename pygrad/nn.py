@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
+from pygrad import npz
 from pygrad.engine import Value, dot
 from pygrad.structures import leaves, need_numpy
 
@@ -113,9 +114,11 @@ class Module:
             np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state that `save` has written. ValueError if it is another module's; no code in it is run."""
-        with need_numpy().load(path, allow_pickle=False) as arrays:
-            self.load_state_dict({name: arrays[name] for name in arrays.files})
+        """Take over the state that `save` has written; safe for any file.
+
+        ValueError, with nothing changed, if it is another module's, or damaged.
+        """
+        self.load_state_dict(npz.read(path, len(self.parameters())))
 
 
 def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:

@@ -8,6 +8,7 @@ Their state can be saved and loaded: `state_dict()` is plain Python, `load_state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,13 @@ def _parameters(params: Any) -> tuple[bool, list[Any], Any]:
                 f"params: {p!r} is of type {type(p).__name__}; an optimizer's parameters are Values or arrays"
             )
     return of_arrays, found, structure
+
+
+def _is_finite(x: Any) -> bool:
+    try:
+        return isinstance(x, (bool, int, float)) and math.isfinite(x)
+    except OverflowError:  # an int beyond float64
+        return False
 
 
 class Optimizer:
@@ -130,9 +138,14 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict()` gave. Raises ValueError, with nothing changed, if it is another optimizer's."""
-        buffers = state["buffers"]
-        if set(buffers) != set(self._buffers) or set(state["settings"]) != set(self._settings):
+        buffers, settings, step = state["buffers"], state["settings"], state["step"]
+        if set(buffers) != set(self._buffers) or set(settings) != set(self._settings):
             raise ValueError(f"not the state of {type(self).__name__} with these settings")
+        for name, value in settings.items():
+            if isinstance(value, bool) != isinstance(self._settings[name], bool) or not _is_finite(value):
+                raise ValueError(f"{name}={value!r}: not a setting of {type(self).__name__}")
+        if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**53:
+            raise ValueError(f"step={step!r}: must be a whole number of steps, from 0 on")
         for name, numbers in buffers.items():
             if len(numbers) != sum(self._sizes):
                 raise ValueError(f"{name} has {len(numbers)} numbers; there are {sum(self._sizes)} parameters")
@@ -144,7 +157,7 @@ class Optimizer:
         except (TypeError, ValueError):
             self.__dict__["_settings"] = before
             raise
-        self._buffers, self._step = new, int(state["step"])
+        self._buffers, self._step = new, step
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())

@@ -1,0 +1,149 @@
+"""What fuzzing, or writing the fuzzers, has found."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import math
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+# ---- Files -----------------------------------------------------------------------------------------
+
+
+def header_of(kind="<f8", shape="(4,)", order="False"):
+    return f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}"
+
+
+def npy(header, content=bytes(32)):
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+def npz(path, entries, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def damaged():
+    """Files that once raised something else than ValueError, or took what memory they asked for, by name."""
+    big = npy(header_of(shape="(1000000000000,)"))
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", bytes(100_000_000))
+    good = io.BytesIO()
+    with zipfile.ZipFile(good, "w") as archive:
+        archive.writestr("w.npy", npy(header_of()))
+    packed = bytearray(good.getvalue())
+    encrypted = bytearray(packed)
+    encrypted[6] |= 1
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    method = bytearray(packed)
+    method[8] = method[method.index(b"PK\1\2") + 10] = 99
+    return {
+        "nothing": b"",
+        "no zip": b"hello",
+        "cut off": bytes(packed[:-10]),
+        "an array alone": npy(header_of()),
+        "a bomb": file.getvalue(),
+        "encrypted": bytes(encrypted),
+        "an unknown compression": bytes(method),
+        "a promise of memory": {"w.npy": big},
+        "an object": {"w.npy": npy(header_of("|O", "()"), b"cos\nsystem\n(S'true'\ntR.")},
+        "code in the header": {"w.npy": npy("__import__('os').abort()")},
+        "nesting in the header": {"w.npy": npy("(" * 200)},
+        "text for numbers": {"w.npy": npy(header_of("<U8"))},
+        "an unknown width": {"w.npy": npy(header_of("<f3", "(4,)"), bytes(12))},
+        "no .npy": {"w": npy(header_of())},
+        "an empty entry": {"w.npy": b""},
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_damaged_npz_files_are_valueerrors_and_change_nothing(pg, tmp_path, name):
+    np = pytest.importorskip("numpy")
+    content, path = damaged()[name], tmp_path / "strange.npz"
+    if isinstance(content, dict):
+        npz(path, content)
+    else:
+        path.write_bytes(content)
+    model = pg.nn.MLP(2, [2, 1])
+    before = [p.data for p in model.parameters()]
+    with pytest.raises(ValueError, match="strange.npz: not an .npz file of numbers, or a damaged one"):
+        model.load(path)
+    assert [p.data for p in model.parameters()] == before
+    with pytest.raises(ValueError, match="strange.npz"):
+        pg.fit(model, np.ones((4, 2)), np.ones(4), checkpoint=path, resume=True)
+    assert [p.data for p in model.parameters()] == before
+
+
+def test_what_numpy_writes_is_read(pg, tmp_path):
+    np = pytest.importorskip("numpy")
+    arrays = {
+        "a": np.arange(3.0),
+        "b": np.arange(6, dtype=">f4").reshape(2, 3),
+        "c": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "d": np.array(2, dtype=np.int8),
+        "e": np.array([True, False]),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "f.npz", text=np.array("αβ\n"), **arrays)
+        read = sys.modules["pygrad.npz"].read(tmp_path / "f.npz", 20, texts=("text",))
+        assert read.pop("text") == "αβ\n" and set(read) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(read[name], array)
+
+
+def checkpoint(pg, path, change):
+    """Writes a checkpoint whose text went through `change`; returns a model that it is for, and its data."""
+    np = pytest.importorskip("numpy")
+    model, data = pg.nn.MLP(2, [1]), (np.ones((4, 2)), np.ones(4))
+    pg.fit(model, *data, epochs=2, checkpoint=path)
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    text = json.loads(str(content["text"]))
+    change(text, content)
+    np.savez(path, **{**content, "text": np.array(json.dumps(text))})
+    return model, data
+
+
+CHANGES = {
+    "settings of text": lambda text, arrays: text["settings"].update(lr="x"),
+    "settings beyond float64": lambda text, arrays: text["settings"].update(lr=10**400),
+    "no settings": lambda text, arrays: text.pop("settings"),
+    "a step of text": lambda text, arrays: text.update(step="3"),
+    "a negative step": lambda text, arrays: text.update(step=-1),
+    "an epoch of its own": lambda text, arrays: text.update(epoch=1.5),
+    "another number of epochs": lambda text, arrays: text.update(epoch=7),
+    "history of text": lambda text, arrays: text["history"][0].append("x"),
+    "history as a text": lambda text, arrays: text.update(history="abc"),
+    "best of one": lambda text, arrays: text.update(best=[1.0]),
+    "no w": lambda text, arrays: arrays.pop("w"),
+    "no best": lambda text, arrays: arrays.pop("best"),
+    "best of another shape": lambda text, arrays: arrays.update(best=arrays["best"][:1]),
+    "a state that is none": lambda text, arrays: arrays.update(other=arrays["w"]),
+    "a state cut off": lambda text, arrays: arrays.update(state_exp_avg=arrays["w"][:1]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_checkpoints_that_make_no_sense_are_valueerrors_that_name_the_file(pg, tmp_path, name):
+    path = tmp_path / "strange.npz"
+    model, data = checkpoint(pg, path, CHANGES[name])
+    before = [p.data for p in model.parameters()]
+    with pytest.raises(ValueError, match="strange.npz: "):
+        pg.fit(model, *data, epochs=3, checkpoint=path, resume=True)
+    assert [p.data for p in model.parameters()] == before
+
+
+def test_checkpoints_that_are_left_as_they_are_resume(pg, tmp_path):
+    model, data = checkpoint(pg, tmp_path / "f.npz", lambda text, arrays: None)
+    assert len(pg.fit(model, *data, epochs=3, checkpoint=tmp_path / "f.npz", resume=True).loss) == 3
+
+
