@@ -100,15 +100,20 @@ def check(status: int) -> None:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 
 
+def shown(value: Any) -> str:
+    """A value's repr, at most a line of it."""
+    return _repr.repr(value)
+
+
 def reject(where: str, value: Any) -> NoReturn:
     """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
-    shown, kind = _repr.repr(value), type(value).__name__
+    text, kind = shown(value), type(value).__name__
     if where == "_children":
-        raise TypeError(f"_children: {shown} is of type {kind}; every operand must be a Value")
+        raise TypeError(f"_children: {text} is of type {kind}; every operand must be a Value")
     if where == "Value":
-        raise TypeError(f"Value({shown}): data must be a real number, not {kind}")
+        raise TypeError(f"Value({text}): data must be a real number, not {kind}")
     if where in ("data", "grad"):
-        raise TypeError(f"{where} = {shown}: must be a real number, not {kind}")
+        raise TypeError(f"{where} = {text}: must be a real number, not {kind}")
     if where.isidentifier():
-        raise TypeError(f"{where}: {shown} is of type {kind}; use a Value or a real number")
-    raise TypeError(f"unsupported operand for {where}: {shown} is of type {kind}; use a Value or a real number")
+        raise TypeError(f"{where}: {text} is of type {kind}; use a Value or a real number")
+    raise TypeError(f"unsupported operand for {where}: {text} is of type {kind}; use a Value or a real number")

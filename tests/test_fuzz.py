@@ -147,3 +147,43 @@ def test_checkpoints_that_are_left_as_they_are_resume(pg, tmp_path):
     assert len(pg.fit(model, *data, epochs=3, checkpoint=tmp_path / "f.npz", resume=True).loss) == 3
 
 
+# ---- Pickles ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ["add"]},
+        {"name": "input", "operands": ()},
+        {"name": "lane", "operands": ()},
+        {"name": "lane_sum", "operands": ()},
+        {"name": "pair"},
+        {"data": "1.0"},
+        {"data": None},
+        {"data": 10**400},
+        {"grad": "1.0"},
+        {"grad": []},
+        {"param": "x"},
+        {"name": "leaky_relu", "operands": 1, "param": None},
+        {"operands": 3},
+        {"operands": [1.0, 2.0]},
+        {"operands": (1.0, 2.0)},
+        {"name": "custom", "operands": (None,)},
+        {"kind": 3},
+        {"kind": object},
+    ],
+    ids=str,
+)
+def test_pickles_that_make_no_sense_leave_the_tape_as_it_was(pg, change):
+    a, b = pg.Value(1.0), pg.Value(2.0)
+    good = {"kind": pg.Value, "name": "add", "data": 3.0, "grad": 0.5, "operands": (a, b), "param": math.nan}
+    arguments = {**good, **change}
+    if arguments["operands"] == 1:
+        arguments["operands"] = (a,)
+    order = ("kind", "name", "data", "grad", "operands", "param")
+    before = pg.tape_stats()
+    with pytest.raises((TypeError, ValueError), match="node"):
+        pg.engine._restore(arguments["kind"], None, *(arguments[name] for name in order[1:]))
+    assert pg.tape_stats() == before
+    made = pg.engine._restore(pg.Value, None, *(good[name] for name in order[1:]))
+    assert (made._op, made.grad, made._prev) == ("+", 0.5, {a, b})
