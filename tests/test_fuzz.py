@@ -1,4 +1,4 @@
-"""What fuzzing, or writing the fuzzers, has found."""
+"""The fuzzers' corpus, replayed; and what they, or their writing, have found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,36 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+FUZZ = Path(__file__).parent / "fuzz"
+
+
+def harness(name):
+    """The module of tests/fuzz, which has no package."""
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", FUZZ / f"fuzz_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("formula", {"refused", "no value", "evaluated"}), ("load", {"refused", "loaded", "run"})],
+)
+def test_the_corpus_is_read_or_refused_as_documented(pg, tmp_path, name, expected):
+    if name == "load":
+        pytest.importorskip("numpy")
+    fuzzer = harness(name)
+    fuzzer.FILE = tmp_path / "file"
+    files = sorted((FUZZ / "corpus" / name).iterdir())
+    found = set()
+    for file in files:
+        try:
+            found.add(fuzzer.check(file.read_bytes()))
+        except BaseException as error:
+            raise AssertionError(f"{file}: {type(error).__name__}: {error}") from error
+    assert len(files) > 20 and expected <= found
+
 
 # ---- Files -----------------------------------------------------------------------------------------
 
@@ -145,6 +175,60 @@ def test_checkpoints_that_make_no_sense_are_valueerrors_that_name_the_file(pg, t
 def test_checkpoints_that_are_left_as_they_are_resume(pg, tmp_path):
     model, data = checkpoint(pg, tmp_path / "f.npz", lambda text, arrays: None)
     assert len(pg.fit(model, *data, epochs=3, checkpoint=tmp_path / "f.npz", resume=True).loss) == 3
+
+
+# ---- Programs --------------------------------------------------------------------------------------
+
+
+def changed(pg, program, change):
+    """The program from its file, whose header and whose numbers went through `change`."""
+    magic, length, rest = pg.program._to_bytes(program).split(b"\n", 2)
+    header, arrays = json.loads(rest[: int(length)]), bytearray(rest[int(length) :])
+    change(header, arrays)
+    text = json.dumps(header).encode()
+    return pg.program.from_bytes(b"%s\n%d\n%s%s" % (magic, len(text), text, bytes(arrays)), "strange.pygrad")
+
+
+def test_elements_that_a_strangers_program_does_not_write_are_zeros(pg):
+    np = pytest.importorskip("numpy")
+    program = pg.jit(lambda x: x * 2).program(np.ones(3))
+
+    def longer(header, _arrays):
+        header["results"] = ["list", ["array", [50_000]], "scalar"]
+
+    def longer_scalars(header, _arrays):
+        header["results"] = ["list", *["scalar"] * 40]
+
+    for _ in range(20):
+        np.full(50_000, 7.0)  # memory that is freed, and may be had again
+        array, number = changed(pg, program, longer)(np.ones(3))
+        assert array[:3].tolist() == [2.0, 2.0, 2.0] and not array[3:].any() and number == 0.0
+    program = pg.jit(lambda x: [x * 2]).program(1.0)
+    assert changed(pg, program, longer_scalars)(1.5) == [3.0, *[0.0] * 39]
+
+
+def test_numbers_of_lanes_that_would_wrap_are_refused(pg):
+    np = pytest.importorskip("numpy")
+    program = pg.vmap(lambda x: x * 2).program(np.ones(3))
+
+    def endless(_header, arrays):
+        arrays[-8:] = struct.pack("<Q", 2**64 - 1)  # group_lanes, which come last
+
+        def no_stride(at):
+            arrays[at : at + 8] = bytes(8)
+
+        # outputs {node, array, offset, stride} and lane inputs {array, offset, stride}, before group_first_input.
+        no_stride(-8 - 8 - 8)
+        no_stride(-8 - 8 - 24 - 8)
+
+    with pytest.raises(ValueError, match="strange.pygrad: not a program, or a damaged one"):
+        changed(pg, program, endless)
+
+
+def test_an_operations_number_is_plain_digits(pg):
+    program = pg.jit(lambda x: x * 2).program(1.0)
+    with pytest.raises(ValueError, match="strange.pygrad: not a program, or a damaged one: an operation has no number"):
+        changed(pg, program, lambda header, arrays: header["operations"].update({"²": "add"}))
 
 
 # ---- Pickles ---------------------------------------------------------------------------------------
