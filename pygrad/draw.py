@@ -17,6 +17,7 @@ from graphviz.backend import dot_command
 from pygrad.engine import Value, node_table, node_values
 from pygrad.listing import steps
 from pygrad.program import Program
+from pygrad.text import visible
 
 SHOWN_AT_MOST = 200  # nodes that Jupyter shows by itself
 INSTRUCTIONS_AT_MOST = 1000
@@ -69,7 +70,7 @@ class Drawing(graphviz.Digraph):
 
 def _text(text: str, special: str = "\\") -> str:
     """Text as DOT shows it, where backslashes and entities mean something, and `special` too."""
-    return "".join(f"\\{c}" if c in special else " " if c in "\r\n\t" else "&amp;" if c == "&" else c for c in text)
+    return "".join(f"\\{c}" if c in special else "&amp;" if c == "&" else c for c in visible(text))
 
 
 def draw_dot(root: Value | Program, format: str = "svg", rankdir: str = "LR") -> graphviz.Digraph:  # noqa: A002

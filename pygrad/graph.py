@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pygrad.engine import Row, Value, node_table
+from pygrad.text import visible
 
 __all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
 
@@ -82,7 +83,7 @@ def to_networkx(root: Value) -> Any:
 
 def _escaped(text: str) -> str:
     """Text in a Mermaid label: what means something there, or in HTML, by its number."""
-    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in text)
+    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in visible(text))
 
 
 def to_mermaid(root: Value) -> str:
@@ -133,9 +134,9 @@ def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
 
 
 def _line(row: Row, number: int, is_shared: bool, is_known: bool) -> str:
-    name = "".join(c if c.isprintable() else " " for c in row.label)
+    name, op = visible(row.label), visible(row.op)
     mark = f" #{number}" if is_shared else ""
     if is_known:
-        return f"{name or row.op or 'leaf'}{mark}, as above"
-    parts = [part for part in (name, row.op) if part]
+        return f"{name or op or 'leaf'}{mark}, as above"
+    parts = [part for part in (name, op) if part]
     return f"{' = '.join(parts) or 'leaf'}{mark}  data {row.data:.6g}  grad {row.grad:.6g}"
