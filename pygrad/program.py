@@ -278,7 +278,8 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     )
     if status == lib.PGR_ERR_OP:
         raise RecordingError(
-            "values of two different vmaps meet, or a custom operation depends on an input: neither can be recorded"
+            "values of two different vmaps meet, or a custom operation depends on an input: neither can be recorded. "
+            "Return what the other vmap needs, and pass it in; or use record=False"
         )
     check(status)
     c = ffi.gc(program[0], lib.pgr_program_free)
@@ -334,10 +335,13 @@ def _to_bytes(program: Program) -> bytes:
         "constants": [constant.shape for constant in program._constants],
         "outside": len(program._captured),
     }
-    try:
-        text = json.dumps(header, default=_not_json).encode()
-    except TypeError as error:
-        raise ValueError(f"the program cannot be saved: {error}") from None
+    for key in (*_keys(program._in), *_keys(program._out)):
+        if type(key) not in (str, int, float):
+            raise ValueError(
+                f"the program cannot be saved: the key {key!r} is of type {type(key).__name__}; in files keys are "
+                "str, int or float"
+            )
+    text = json.dumps(header).encode()
     arrays = []
     for name, (_, kind) in _ARRAYS.items():
         size = _count(name, header["counts"]) * ffi.sizeof(kind)
@@ -346,8 +350,13 @@ def _to_bytes(program: Program) -> bytes:
     return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
 
 
-def _not_json(x: Any) -> Any:
-    raise TypeError(f"keys of dicts must be str, int or float, not {type(x).__name__}")
+def _keys(structure: Any) -> Iterator[Any]:
+    """The keys of all dicts in a structure."""
+    if structure != "scalar" and structure[0] != "array":
+        if structure[0] == "dict":
+            yield from structure[1]
+        for part in structure[2 if structure[0] == "dict" else 1 :]:
+            yield from _keys(part)
 
 
 def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:

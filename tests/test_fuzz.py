@@ -231,6 +231,14 @@ def test_an_operations_number_is_plain_digits(pg):
         changed(pg, program, lambda header, arrays: header["operations"].update({"²": "add"}))
 
 
+@pytest.mark.parametrize("key", [(1, 2), None, True], ids=str)
+def test_keys_that_a_file_would_not_give_back_are_refused_when_it_is_saved(pg, tmp_path, key):
+    program = pg.jit(lambda d: d[key] * 2).program({key: 1.0})
+    with pytest.raises(ValueError, match="the program cannot be saved: the key"):
+        program.save(tmp_path / "f.pygrad")
+    assert not (tmp_path / "f.pygrad").exists()
+
+
 # ---- Pickles ---------------------------------------------------------------------------------------
 
 
