@@ -19,7 +19,10 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_DOMAIN: (ValueError, ""),
     lib.PGR_ERR_DIVZERO: (ZeroDivisionError, ""),
     lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
-    lib.PGR_ERR_NESTED: (RecursionError, "more than eight backward passes inside each other's custom operations"),
+    lib.PGR_ERR_NESTED: (
+        RecursionError,
+        "more than eight backward passes inside each other's custom operations: compute without backward() in them",
+    ),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
@@ -110,6 +113,8 @@ def reject(where: str, value: Any) -> NoReturn:
     text, kind = shown(value), type(value).__name__
     if where == "_children":
         raise TypeError(f"_children: {text} is of type {kind}; every operand must be a Value")
+    if where in ("_op", "label"):
+        raise TypeError(f"{where}={text}: must be a str, not {kind}")
     if where == "Value":
         raise TypeError(f"Value({text}): data must be a real number, not {kind}")
     if where in ("data", "grad"):
