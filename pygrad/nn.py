@@ -96,13 +96,18 @@ class Module:
         named = dict(_named(self, self.parameters()))
         if set(named) != set(state):
             odd = sorted(set(named) ^ set(state))
-            raise ValueError(f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only")
+            raise ValueError(
+                f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only; "
+                "it must be built as the one that was saved"
+            )
         pairs: list[tuple[Value, float]] = []
         for name, value in named.items():
             numbers = [float(x) for x in leaves(state[name])]
             values = [value] if isinstance(value, Value) else value
             if len(numbers) != len(values):
-                raise ValueError(f"{name}: {len(numbers)} numbers for {len(values)} parameters")
+                raise ValueError(
+                    f"{name}: {len(numbers)} numbers for {len(values)} parameters: the sizes must be the same"
+                )
             pairs += zip(values, numbers)
         for value, number in pairs:
             value.data = number
@@ -337,7 +342,7 @@ class LayerNorm(Module):
 
 def _as_long(x: Sequence[Any], w: Sequence[Any]) -> Sequence[Any]:
     if len(x) != len(w):
-        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}")
+        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}: its width must be that of its inputs")
     return x
 
 
@@ -348,7 +353,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     """log(sum(exp(x))), without overflow for large x: the largest is taken out first. ValueError if xs is empty."""
     values = [x if isinstance(x, Value) else Value(x) for x in xs]
     if not values:
-        raise ValueError("logsumexp of nothing")
+        raise ValueError("logsumexp of nothing: it needs at least one Value or number")
     largest = values[0]
     for v in values[1:]:
         largest = largest.max(v)
@@ -365,6 +370,13 @@ def softmax(xs: Iterable[Any]) -> list[Value]:
 
 def _outputs(y: Any) -> list[Any]:
     return [y] if isinstance(y, Value) or not hasattr(y, "__len__") else list(y)
+
+
+def _only(loss: str, output: Any) -> Any:
+    outputs = _outputs(output)
+    if len(outputs) != 1:
+        raise ValueError(f"{loss}: {len(outputs)} outputs; it is for models of one")
+    return outputs[0]
 
 
 def mse(output: Any, target: Any) -> Value:
@@ -395,7 +407,7 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
 
 def binary_cross_entropy(logit: Any, target: Any) -> Value:
     """-log of the probability that sigmoid(logit) gives the target, 0 or 1 (or between), without overflow."""
-    (x,) = _outputs(logit)
+    x = _only("binary_cross_entropy", logit)
     value = x if isinstance(x, Value) else Value(x)
     loss: Value = value.softplus() - target * value
     return loss
@@ -403,7 +415,7 @@ def binary_cross_entropy(logit: Any, target: Any) -> Value:
 
 def hinge(score: Any, target: Any) -> Value:
     """max(0, 1 - target * score), for targets -1 and 1."""
-    (x,) = _outputs(score)
+    x = _only("hinge", score)
     value: Value = (1 - target * x).relu()
     return value
 

@@ -60,8 +60,11 @@ class Optimizer:
         self._of_arrays, self.params, self._structure = _parameters(params)
         if not self.params:
             raise ValueError("params is empty: there is nothing to optimize")
-        if len({id(p) if self._of_arrays else p for p in self.params}) < len(self.params):
-            raise ValueError("params has one twice: it would be updated twice a step")
+        seen: dict[Any, int] = {}
+        for i, p in enumerate(self.params):
+            first = seen.setdefault(id(p) if self._of_arrays else p, i)
+            if first < i:
+                raise ValueError(f"params has one twice, as number {first} and {i}: it would be updated twice a step")
         self._sizes = [p.size if self._of_arrays else 1 for p in self.params]
         self._handles = None if self._of_arrays else ffi.new("pgr_handle[]", [p._handle for p in self.params])
         self._buffers = {name: ffi.new("double[]", sum(self._sizes)) for name in buffers}
@@ -74,7 +77,7 @@ class Optimizer:
         settings = self.__dict__.get("_settings", {})
         if name in settings:
             return settings[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; its settings are {', '.join(settings)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         settings = self.__dict__.get("_settings", {})
@@ -91,6 +94,8 @@ class Optimizer:
 
     def _check(self) -> None:
         for name, value in self._settings.items():
+            if not hasattr(type(value), "__float__"):
+                raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
             if not isinstance(value, bool) and not value >= 0.0:
                 raise ValueError(f"{name}={value!r}: must not be negative")
 

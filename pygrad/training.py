@@ -60,7 +60,10 @@ class History:
 def _rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
     """An array of finite numbers, one row a sample."""
     np = need_numpy()
-    array = np.ascontiguousarray(np.asarray(X, dtype=float))
+    try:
+        array = np.ascontiguousarray(np.asarray(X, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: must be real numbers, in rows of one length: {error}") from None
     if array.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} has shape {array.shape}: it must have {wanted} dimensions, samples first")
@@ -184,8 +187,10 @@ def fit(
     y = _rows("y", y, (1, 2))
     if len(X) != len(y):
         raise ValueError(f"X has {len(X)} samples and y {len(y)}; there must be as many of each")
-    if epochs < 0 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: there must be at least one sample to a batch")
+    if epochs < 0:
+        raise ValueError(f"epochs={epochs}: must not be negative")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1, or None for all samples at once")
     held = None
     if isinstance(validation, (int, float)):
         if not 0 < validation < 1:
