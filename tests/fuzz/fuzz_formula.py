@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Any text as a formula: it is read or refused as documented, and what is read evaluates or raises as documented.
 
 `python tests/fuzz/fuzz_formula.py -runs=1000000 tests/fuzz/corpus/formula` (atheris); `check` alone needs nothing.

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Any bytes as the files that pygrad loads, and as what a pickle asks for: read, or refused as documented.
 
 The first byte says which: P a program; H a program whose header's length is put right; Z a module's .npz; N one that is

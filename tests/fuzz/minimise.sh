@@ -5,7 +5,7 @@ set -e
 kind=$1
 shift
 rm -rf "build/$kind-least" && mkdir "build/$kind-least"
-"$@" -merge=1 -max_len="${MOST:-1000}" "build/$kind-least" "corpus/$kind" "build/$kind" 2>/dev/null
+"$@" -merge=1 -max_len="${MOST:-2000}" "build/$kind-least" "corpus/$kind" "build/$kind" 2>/dev/null
 total=0
 for file in "corpus/$kind"/*; do
     case $file in */seed*) ;; *) rm "$file" ;; esac
