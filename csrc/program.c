@@ -231,6 +231,9 @@ static bool are_segments(check *c)
     return next == p->instruction_count;
 }
 
+/* Beyond these, lanes that read and write the same places all along, the arithmetic of blocks and spans would wrap. */
+static const uint64_t MOST_LANES = (uint64_t)1 << 48;
+
 static bool are_ends(const check *c)
 {
     const pgr_program_parts *const p = c->p;
@@ -250,7 +253,7 @@ static bool are_ends(const check *c)
     if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 || p->group_first_input[p->group_count] != p->lane_input_count)
         return false;
     for (uint32_t g = 0; g < p->group_count; g++) {
-        if (p->group_first_input[g] > p->group_first_input[g + 1] || p->group_lanes[g] == 0)
+        if (p->group_first_input[g] > p->group_first_input[g + 1] || p->group_lanes[g] == 0 || p->group_lanes[g] > MOST_LANES)
             return false;
         for (uint32_t k = p->group_first_input[g]; k < p->group_first_input[g + 1] && k < p->lane_input_count; k++) {
             const pgr_lane_input i = p->lane_inputs[k];

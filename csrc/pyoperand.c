@@ -662,13 +662,23 @@ static bool parse(PyObject *args, PyObject *keywords, arguments *out)
     static char *names[] = {"data", "_children", "_op", "label", NULL};
     PyObject *data, *children = NULL;
     *out = (arguments){0.0, NULL, NULL, NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OUU:Value", names, &data, &children, &out->op, &out->label) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label) ||
         !to_number("Value", data, &out->data))
         return false;
+    if ((out->op != NULL && !PyUnicode_Check(out->op)) || (out->label != NULL && !PyUnicode_Check(out->label))) {
+        const bool is_op = out->op != NULL && !PyUnicode_Check(out->op);
+        reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
+        return false;
+    }
     const bool has_op = out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0;
     PyObject *const list = children == NULL ? PyTuple_New(0) : PySequence_Fast(children, "_children must be Values");
-    if (list == NULL)
+    if (list == NULL) {
+        if (children != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            reject("_children", children);
+        }
         return false;
+    }
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++)
         if (!is_operand(PySequence_Fast_GET_ITEM(list, i))) {
             reject("_children", PySequence_Fast_GET_ITEM(list, i));

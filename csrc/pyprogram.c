@@ -1,6 +1,8 @@
 /* pyprogram.c: CPython's short way to a program: one call that takes numbers and buffers, without cffi's objects. */
 #include "pyoperand.h"
 
+#include <string.h>
+
 enum { BUFFERS_ON_STACK = 16, NUMBERS_ON_STACK = 64 };
 
 typedef struct {
@@ -94,6 +96,7 @@ static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     double few[NUMBERS_ON_STACK], *numbers = few;
     if (n + out_count > NUMBERS_ON_STACK && (numbers = PyMem_Malloc((size_t)(n + out_count) * sizeof *numbers)) == NULL)
         return PyErr_NoMemory();
+    memset(numbers + n, 0, (size_t)out_count * sizeof *numbers); /* a stranger's program may leave some of them */
     PyObject *result = NULL;
     buffers in, out;
     for (Py_ssize_t i = 0; i < n; i++) {

@@ -19,7 +19,10 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_DOMAIN: (ValueError, ""),
     lib.PGR_ERR_DIVZERO: (ZeroDivisionError, ""),
     lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
-    lib.PGR_ERR_NESTED: (RecursionError, "more than eight backward passes inside each other's custom operations"),
+    lib.PGR_ERR_NESTED: (
+        RecursionError,
+        "more than eight backward passes inside each other's custom operations: compute without backward() in them",
+    ),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
@@ -100,15 +103,22 @@ def check(status: int) -> None:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 
 
+def shown(value: Any) -> str:
+    """A value's repr, at most a line of it."""
+    return _repr.repr(value)
+
+
 def reject(where: str, value: Any) -> NoReturn:
     """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
-    shown, kind = _repr.repr(value), type(value).__name__
+    text, kind = shown(value), type(value).__name__
     if where == "_children":
-        raise TypeError(f"_children: {shown} is of type {kind}; every operand must be a Value")
+        raise TypeError(f"_children: {text} is of type {kind}; every operand must be a Value")
+    if where in ("_op", "label"):
+        raise TypeError(f"{where}={text}: must be a str, not {kind}")
     if where == "Value":
-        raise TypeError(f"Value({shown}): data must be a real number, not {kind}")
+        raise TypeError(f"Value({text}): data must be a real number, not {kind}")
     if where in ("data", "grad"):
-        raise TypeError(f"{where} = {shown}: must be a real number, not {kind}")
+        raise TypeError(f"{where} = {text}: must be a real number, not {kind}")
     if where.isidentifier():
-        raise TypeError(f"{where}: {shown} is of type {kind}; use a Value or a real number")
-    raise TypeError(f"unsupported operand for {where}: {shown} is of type {kind}; use a Value or a real number")
+        raise TypeError(f"{where}: {text} is of type {kind}; use a Value or a real number")
+    raise TypeError(f"unsupported operand for {where}: {text} is of type {kind}; use a Value or a real number")

@@ -154,20 +154,22 @@ class Operand:
         number = data if type(data) is float else _as_number(data)
         if number is None:
             reject("Value", data)
+        for where, text in (("_op", _op), ("label", label)):
+            if not isinstance(text, str):
+                reject(where, text)
         if not (_children or _op):
             self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
         else:
-            children = tuple(_children)
+            try:
+                children = tuple(_children)
+            except TypeError:
+                reject("_children", _children)
             for child in children:
                 if not isinstance(child, Operand):
                     reject("_children", child)
-            if not isinstance(_op, str):
-                raise TypeError(f"_op must be a str, not {type(_op).__name__}")
             self._bind(lib.pgr_h_custom(tape, number, len(children), [child._handle for child in children]))
             self._op = _op
         if label:
-            if not isinstance(label, str):
-                raise TypeError(f"label must be a str, not {type(label).__name__}")
             self.label = label
 
     def _bind(self, handle: int) -> None:

@@ -45,7 +45,9 @@ def gradcheck(
     numbers = [float(x) for x in leaves(tuple(args))]
     names = _names(tuple(args))
     if not numbers:
-        raise ValueError("gradcheck: no number goes in")
+        raise ValueError(
+            f"gradcheck: no number goes in with args={tuple(args)!r}: there is nothing to differentiate by"
+        )
 
     def call(at: Sequence[float]) -> tuple[list[Value], list[Value]]:
         values = [Value(x) for x in at]
@@ -55,7 +57,7 @@ def gradcheck(
 
     inputs, outputs = call(numbers)
     if not outputs:
-        raise ValueError("gradcheck: nothing comes out")
+        raise ValueError("gradcheck: nothing comes out: fn must return Values, or lists of them")
     analytic = []
     for output in outputs:
         for value in inputs:

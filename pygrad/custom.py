@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._errors import reject
+from pygrad._errors import RecordingError, reject, users_line
 from pygrad.engine import Value
 
 Adjoints = Union[float, None, Sequence[Union[float, None]]]
@@ -24,7 +24,14 @@ class CustomOp:
 
     def __call__(self, *args: Any) -> Value:
         operands = tuple(arg if isinstance(arg, Value) else self._constant(arg) for arg in args)
-        result = self.forward(*(operand.data for operand in operands))
+        try:
+            numbers = [operand.data for operand in operands]
+        except RecordingError:
+            raise RecordingError(
+                f"{users_line()}\nThe custom operation {self.name} is Python code, which needs its operands' values: "
+                "it cannot be recorded. grad and value_and_grad can do it with record=False, and so can backward()"
+            ) from None
+        result = self.forward(*numbers)
         value = Value(result, operands, self.name)
         value.__dict__["_custom"] = self
         return value
@@ -42,7 +49,10 @@ class CustomOp:
         if adjoints is None or not isinstance(adjoints, Sequence):
             adjoints = (adjoints,)
         if len(adjoints) != len(operands):
-            raise ValueError(f"the vjp of {self.name} gave {len(adjoints)} adjoints for {len(operands)} operands")
+            raise ValueError(
+                f"the vjp of {self.name} gave {len(adjoints)} adjoints for {len(operands)} operands: "
+                "return one for each, None where there is none"
+            )
         for operand, adjoint in zip(operands, adjoints):
             if adjoint is not None:
                 operand.grad += adjoint
@@ -65,5 +75,5 @@ def custom_op(forward: Callable[..., float], vjp: Callable[..., Adjoints], name:
     """
     for argument, function in (("forward", forward), ("vjp", vjp)):
         if not callable(function):
-            raise TypeError(f"custom_op: {argument} must be a function, not {type(function).__name__}")
+            raise TypeError(f"custom_op: {argument} must be a function, not {function!r}")
     return CustomOp(forward, vjp, name or str(getattr(forward, "__name__", "custom")))

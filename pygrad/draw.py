@@ -19,7 +19,8 @@ from pygrad.engine import Value, node_values
 from pygrad.folding import MAX_NODES, Collapse, Fold, Folded, fold
 from pygrad.listing import steps
 from pygrad.program import Program
-from pygrad.table import Row, printable, shortened
+from pygrad.table import Row, shortened
+from pygrad.text import visible
 
 INSTRUCTIONS_AT_MOST = 1000
 SHOWN = ("data", "grad")
@@ -81,7 +82,7 @@ class Drawing(graphviz.Digraph):
 
 def _text(text: str, special: str = "\\") -> str:
     """Text as DOT shows it, where backslashes and entities mean something, and `special` too."""
-    return "".join(f"\\{c}" if c in special else "&amp;" if c == "&" else c for c in printable(text))
+    return "".join(f"\\{c}" if c in special else "&amp;" if c == "&" else c for c in visible(text))
 
 
 def draw_dot(

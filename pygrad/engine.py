@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from pygrad._errors import check, fail, reject, unknown
+from pygrad._errors import check, fail, reject, shown, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
@@ -281,10 +281,16 @@ class _Below:
 def _restore(
     kind: type[Value], _below: Any, name: str, data: float, grad: float, operands: tuple[Value, ...], param: float
 ) -> Value:
-    """Make the node that __reduce_ex__ describes."""
-    op = _OPS.get(name)
-    if not (isinstance(kind, type) and issubclass(kind, Value)) or op is None or op == lib.PGR_OP_PAIR:
+    """Make the node that __reduce_ex__ describes. TypeError or ValueError, with the tape as it was, if none."""
+    op = _OPS.get(name) if isinstance(name, str) else None
+    internal = range(lib.PGR_OP_CUSTOM + 1, lib.PGR_OP_FIRST)
+    if not (isinstance(kind, type) and issubclass(kind, Value)) or op is None or op in internal:
         raise ValueError(f"not a node of this version of pygrad: {kind!r}, {name!r}")
+    for what, number in (("data", data), ("grad", grad), ("param", param)):
+        if type(number) is not float and (isinstance(number, bool) or type(number) is not int or abs(number) > 2**53):
+            raise TypeError(f"a node of {name!r} can't have {what} = {shown(number)}: it must be a float")
+    if not isinstance(operands, tuple) or not all(isinstance(operand, Value) for operand in operands):
+        raise TypeError(f"a node of {name!r} can't have {shown(operands)} as operands: it takes a tuple of Values")
     expected = {lib.PGR_KIND_UNARY: 1, lib.PGR_KIND_PARAM: 1, lib.PGR_KIND_BINARY: 2, lib.PGR_KIND_CUT: 0}
     if op != lib.PGR_OP_CUSTOM and len(operands) != expected.get(_KINDS[op], 0):
         raise ValueError(f"a node of {name!r} can't have {len(operands)} operands")

@@ -13,7 +13,8 @@ from pygrad._pgr import ffi, lib
 from pygrad.chain_rule import partial
 from pygrad.draw import Drawing
 from pygrad.engine import TAPE, Value, _export, node_values
-from pygrad.table import Row, _row, printable, shortened
+from pygrad.table import Row, _row, shortened
+from pygrad.text import visible
 
 NODES_AT_MOST = 1000
 _TEMPLATE = Path(__file__).with_name("explore.html")
@@ -69,7 +70,7 @@ def explore(
             "explore a part of it, such as one neuron's output, or fold it with draw_dot"
         )
     rows = [_row(table, i) for i in range(table.row_count)]
-    names = [printable(shortened(row.label)) or f"#{i}" for i, row in enumerate(rows)]
+    names = [visible(shortened(row.label)) or f"#{i}" for i, row in enumerate(rows)]
     ops = [table.rows[i].op for i in range(table.row_count)]
     params = [table.rows[i].param for i in range(table.row_count)]
     gifts = _backward(rows, [value for value, _ in node_values(root)], ops, params, names, precision)
@@ -80,8 +81,8 @@ def explore(
             {
                 "name": name,
                 "term": _term(name),
-                "label": printable(row.label),
-                "op": printable(row.op),
+                "label": visible(row.label),
+                "op": visible(row.op),
                 "kind": row.kind,
                 "scope": row.scope,
                 "data": f"{row.data:.{precision}g}",
@@ -127,7 +128,7 @@ def _forward(row: Row, rows: list[Row], names: list[str], precision: int) -> str
 
     numbers = [f"{rows[o].data:.{precision}g}" for o in row.operands]
     result = f"{row.data:.{precision}g}"
-    return printable(f"{written([_term(names[o]) for o in row.operands])} = {written(numbers)} = {result}")
+    return visible(f"{written([_term(names[o]) for o in row.operands])} = {written(numbers)} = {result}")
 
 
 def _backward(

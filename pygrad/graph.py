@@ -12,7 +12,8 @@ from typing import Any
 
 from pygrad.engine import Value
 from pygrad.folding import MAX_NODES, Collapse, Fold, fold
-from pygrad.table import Row, node_table, printable, shortened
+from pygrad.table import Row, node_table, shortened
+from pygrad.text import visible
 
 __all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
 
@@ -89,7 +90,7 @@ def to_networkx(root: Value) -> Any:
 
 def _escaped(text: str) -> str:
     """Text in a Mermaid label: what means something there, or in HTML, by its number."""
-    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in printable(shortened(text)))
+    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in visible(shortened(text)))
 
 
 def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> str:
@@ -142,9 +143,9 @@ def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
 
 
 def _line(row: Row, number: int, is_shared: bool, is_known: bool) -> str:
-    name = printable(shortened(row.label))
+    name = visible(shortened(row.label))
     mark = f" #{number}" if is_shared else ""
     if is_known:
         return f"{name or row.op or 'leaf'}{mark}, as above"
-    parts = [part for part in (name, printable(row.op)) if part]
+    parts = [part for part in (name, visible(row.op)) if part]
     return f"{' = '.join(parts) or 'leaf'}{mark}  data {row.data:.6g}  grad {row.grad:.6g}"

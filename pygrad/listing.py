@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pygrad._pgr import ffi, lib
 from pygrad.program import Leaf, Program
+from pygrad.text import visible
 
 SHOWN_TERMS = 4  # of a dot
 
@@ -27,14 +28,14 @@ class Step(NamedTuple):
 def place(leaf: Leaf, offset: int, stride: int = 0) -> str:
     """An element of an argument or a result, as Python writes it; `stride` is that of lanes."""
     if leaf.shape is None:
-        return leaf.name
+        return visible(leaf.name)
     indices, rest = [], offset
     width = leaf.size
     for length in leaf.shape:
         width //= max(1, length)
         indices.append("lane" if stride == width and length > 1 else str(rest // max(1, width)))
         rest %= max(1, width)
-    return f"{leaf.name}[{', '.join(indices)}]"
+    return f"{visible(leaf.name)}[{', '.join(indices)}]"
 
 
 def operations() -> dict[int, tuple[str, str, int]]:
@@ -56,7 +57,7 @@ def arrays(program: Program) -> tuple[list[list[Leaf]], list[list[Leaf]]]:
 
 def element(leaves: list[Leaf], offset: int, stride: int = 0) -> str:
     """An element of such an array."""
-    return leaves[offset].name if leaves and leaves[0].shape is None else place(leaves[0], offset, stride)
+    return visible(leaves[offset].name) if leaves and leaves[0].shape is None else place(leaves[0], offset, stride)
 
 
 def steps(program: Program) -> Iterator[Step]:
@@ -117,7 +118,7 @@ def steps(program: Program) -> Iterator[Step]:
 
 
 def _signature(leaves: list[Leaf]) -> str:
-    return ", ".join(f"{leaf.name} {'' if leaf.shape is None else leaf.shape}".strip() for leaf in leaves)
+    return ", ".join(f"{visible(leaf.name)} {'' if leaf.shape is None else leaf.shape}".strip() for leaf in leaves)
 
 
 def listing(program: Program, limit: int | None) -> str:
@@ -148,6 +149,7 @@ def listing(program: Program, limit: int | None) -> str:
         if where != last and where:
             file, _, number = where.rpartition(":")
             line = f"{line:<50}  # {Path(file).name}:{number}: {linecache.getline(file, int(number)).strip()}"
+            line = visible(line)
         last = where or last
         text.append(line)
     return "\n".join(text)

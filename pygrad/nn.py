@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
+from pygrad import npz
 from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
 from pygrad.scopes import PARAMETERS, each, series
-from pygrad.structures import leaves, need_numpy, read_arrays
+from pygrad.structures import leaves, need_numpy
 
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
@@ -106,7 +107,10 @@ class Module:
         named = dict(_named(self, self.parameters()))
         if set(named) != set(state):
             odd = sorted(set(named) ^ set(state))
-            raise ValueError(f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only")
+            raise ValueError(
+                f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only; "
+                "it must be built as the one that was saved"
+            )
         pairs: list[tuple[Value, float]] = []
         for name, value in named.items():
             try:
@@ -115,7 +119,9 @@ class Module:
                 raise ValueError(f"{name}: there is something among its numbers that is none") from None
             values = [value] if isinstance(value, Value) else value
             if len(numbers) != len(values):
-                raise ValueError(f"{name}: {len(numbers)} numbers for {len(values)} parameters")
+                raise ValueError(
+                    f"{name}: {len(numbers)} numbers for {len(values)} parameters: the sizes must be the same"
+                )
             pairs += zip(values, numbers)
         for value, number in pairs:
             value.data = number
@@ -127,13 +133,11 @@ class Module:
             np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state that `save` has written; no code in it is run.
+        """Take over the state that `save` has written; safe for any file.
 
-        ValueError, with nothing changed, if it is another module's, or damaged. OSError if it can't be read.
+        ValueError, with nothing changed, if it is another module's, or damaged.
         """
-        names = dict(_named(self, self.parameters()))
-        most = 64 * len(self.parameters()) + 4096 * (len(names) + 1)
-        self.load_state_dict(read_arrays(path, str(path), most))
+        self.load_state_dict(npz.read(path, len(self.parameters())))
 
 
 def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:
@@ -352,7 +356,7 @@ class LayerNorm(Module):
 
 def _as_long(x: Sequence[Any], w: Sequence[Any]) -> Sequence[Any]:
     if len(x) != len(w):
-        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}")
+        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}: its width must be that of its inputs")
     return x
 
 
@@ -363,7 +367,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     """log(sum(exp(x))), without overflow for large x: the largest is taken out first. ValueError if xs is empty."""
     values = [x if isinstance(x, Value) else Value(x) for x in xs]
     if not values:
-        raise ValueError("logsumexp of nothing")
+        raise ValueError("logsumexp of nothing: it needs at least one Value or number")
     largest = values[0]
     for v in values[1:]:
         largest = largest.max(v)
@@ -380,6 +384,13 @@ def softmax(xs: Iterable[Any]) -> list[Value]:
 
 def _outputs(y: Any) -> list[Any]:
     return [y] if isinstance(y, Value) or not hasattr(y, "__len__") else list(y)
+
+
+def _only(loss: str, output: Any) -> Any:
+    outputs = _outputs(output)
+    if len(outputs) != 1:
+        raise ValueError(f"{loss}: {len(outputs)} outputs; it is for models of one")
+    return outputs[0]
 
 
 def mse(output: Any, target: Any) -> Value:
@@ -410,7 +421,7 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
 
 def binary_cross_entropy(logit: Any, target: Any) -> Value:
     """-log of the probability that sigmoid(logit) gives the target, 0 or 1 (or between), without overflow."""
-    (x,) = _outputs(logit)
+    x = _only("binary_cross_entropy", logit)
     value = x if isinstance(x, Value) else Value(x)
     loss: Value = value.softplus() - target * value
     return loss
@@ -418,7 +429,7 @@ def binary_cross_entropy(logit: Any, target: Any) -> Value:
 
 def hinge(score: Any, target: Any) -> Value:
     """max(0, 1 - target * score), for targets -1 and 1."""
-    (x,) = _outputs(score)
+    x = _only("hinge", score)
     value: Value = (1 - target * x).relu()
     return value
 

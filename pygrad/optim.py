@@ -8,6 +8,7 @@ Their state can be saved and loaded: `state_dict()` is plain Python, `load_state
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,6 +40,13 @@ def _parameters(params: Any) -> tuple[bool, list[Any], Any]:
     return of_arrays, found, structure
 
 
+def _is_finite(x: Any) -> bool:
+    try:
+        return isinstance(x, (bool, int, float)) and math.isfinite(x)
+    except OverflowError:  # an int beyond float64
+        return False
+
+
 class Optimizer:
     """What optimisers have in common: parameters, settings, a step count and arrays of state.
 
@@ -52,8 +60,11 @@ class Optimizer:
         self._of_arrays, self.params, self._structure = _parameters(params)
         if not self.params:
             raise ValueError("params is empty: there is nothing to optimize")
-        if len({id(p) if self._of_arrays else p for p in self.params}) < len(self.params):
-            raise ValueError("params has one twice: it would be updated twice a step")
+        seen: dict[Any, int] = {}
+        for i, p in enumerate(self.params):
+            first = seen.setdefault(id(p) if self._of_arrays else p, i)
+            if first < i:
+                raise ValueError(f"params has one twice, as number {first} and {i}: it would be updated twice a step")
         self._sizes = [p.size if self._of_arrays else 1 for p in self.params]
         self._handles = None if self._of_arrays else ffi.new("pgr_handle[]", [p._handle for p in self.params])
         self._buffers = {name: ffi.new("double[]", sum(self._sizes)) for name in buffers}
@@ -66,7 +77,7 @@ class Optimizer:
         settings = self.__dict__.get("_settings", {})
         if name in settings:
             return settings[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; its settings are {', '.join(settings)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         settings = self.__dict__.get("_settings", {})
@@ -83,6 +94,8 @@ class Optimizer:
 
     def _check(self) -> None:
         for name, value in self._settings.items():
+            if not hasattr(type(value), "__float__"):
+                raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
             if not isinstance(value, bool) and not value >= 0.0:
                 raise ValueError(f"{name}={value!r}: must not be negative")
 
@@ -130,9 +143,14 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict()` gave. Raises ValueError, with nothing changed, if it is another optimizer's."""
-        buffers = state["buffers"]
-        if set(buffers) != set(self._buffers) or set(state["settings"]) != set(self._settings):
+        buffers, settings, step = state["buffers"], state["settings"], state["step"]
+        if set(buffers) != set(self._buffers) or set(settings) != set(self._settings):
             raise ValueError(f"not the state of {type(self).__name__} with these settings")
+        for name, value in settings.items():
+            if isinstance(value, bool) != isinstance(self._settings[name], bool) or not _is_finite(value):
+                raise ValueError(f"{name}={value!r}: not a setting of {type(self).__name__}")
+        if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**53:
+            raise ValueError(f"step={step!r}: must be a whole number of steps, from 0 on")
         for name, numbers in buffers.items():
             if len(numbers) != sum(self._sizes):
                 raise ValueError(f"{name} has {len(numbers)} numbers; there are {sum(self._sizes)} parameters")
@@ -144,7 +162,7 @@ class Optimizer:
         except (TypeError, ValueError):
             self.__dict__["_settings"] = before
             raise
-        self._buffers, self._step = new, int(state["step"])
+        self._buffers, self._step = new, step
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())

@@ -71,6 +71,7 @@ class Program:
         self._address = int(ffi.cast("uintptr_t", c))
         self._shapes_in, self._shapes_out = shapes(self._in), shapes(self._out)
         self._names: Sequence[str] = [f"arg{i}" for i in range(len(self._in) - 1)]
+        self._is_strange = False  # it was loaded, and may leave elements of its results unwritten
         self._start = 0  # where its recording began
         self._again: Callable[[], list[str] | None] | None = None
 
@@ -156,12 +157,17 @@ class Program:
             len(self._shapes_in) - scalars_in,
             scalars_out,
             arrays_out,
-            None if np is None else np.empty,
+            None if np is None else self._new(),
             object if np is None else np.ndarray,
             self._constants,
             workers,
             self._c,  # which has to live as long
         )
+
+    def _new(self) -> Any:
+        """What makes an array for results: of zeros where a stranger's program may leave some of it as it was."""
+        np = need_numpy()
+        return np.zeros if self._is_strange else np.empty
 
     def run(self, args: Sequence[Any], workers: int = 1) -> Any:
         """The result for the arguments' scalars and arrays, in order."""
@@ -172,7 +178,7 @@ class Program:
             read = ffi.new("double[]", len(self._captured))
             check(lib.pgr_h_read(TAPE, len(self._captured), self._captured_handles, read))
             arrays.append(memoryview(ffi.buffer(read)).cast("d"))
-        results = tuple([need_numpy().empty(shape) for shape in self._shapes_out if shape is not None])
+        results = tuple([self._new()(shape) for shape in self._shapes_out if shape is not None])
         out = iter(_run(self._address, numbers, tuple(arrays), results, self._shapes_out.count(None), workers))
         array = iter(results)
         return rebuild(self._out, iter([next(out if shape is None else array) for shape in self._shapes_out]))
@@ -272,7 +278,8 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     )
     if status == lib.PGR_ERR_OP:
         raise RecordingError(
-            "values of two different vmaps meet, or a custom operation depends on an input: neither can be recorded"
+            "values of two different vmaps meet, or a custom operation depends on an input: neither can be recorded. "
+            "Return what the other vmap needs, and pass it in; or use record=False"
         )
     check(status)
     c = ffi.gc(program[0], lib.pgr_program_free)
@@ -328,10 +335,13 @@ def _to_bytes(program: Program) -> bytes:
         "constants": [constant.shape for constant in program._constants],
         "outside": len(program._captured),
     }
-    try:
-        text = json.dumps(header, default=_not_json).encode()
-    except TypeError as error:
-        raise ValueError(f"the program cannot be saved: {error}") from None
+    for key in (*_keys(program._in), *_keys(program._out)):
+        if type(key) not in (str, int, float):
+            raise ValueError(
+                f"the program cannot be saved: the key {key!r} is of type {type(key).__name__}; in files keys are "
+                "str, int or float"
+            )
+    text = json.dumps(header).encode()
     arrays = []
     for name, (_, kind) in _ARRAYS.items():
         size = _count(name, header["counts"]) * ffi.sizeof(kind)
@@ -340,8 +350,13 @@ def _to_bytes(program: Program) -> bytes:
     return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
 
 
-def _not_json(x: Any) -> Any:
-    raise TypeError(f"keys of dicts must be str, int or float, not {type(x).__name__}")
+def _keys(structure: Any) -> Iterator[Any]:
+    """The keys of all dicts in a structure."""
+    if structure != "scalar" and structure[0] != "array":
+        if structure[0] == "dict":
+            yield from structure[1]
+        for part in structure[2 if structure[0] == "dict" else 1 :]:
+            yield from _keys(part)
 
 
 def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:
@@ -419,6 +434,7 @@ def _from_bytes(data: bytes, captured: Sequence[Value]) -> Program:
     check(status)
     program = Program(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured)
     program._names = names
+    program._is_strange = True
     return program
 
 
@@ -432,7 +448,7 @@ def _renumber(instructions: Any, names: Any) -> None:
     here = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_op_count())}
     numbers = {}
     for number, name in names.items():
-        _need(number.isdigit() and len(number) < 4, "an operation has no number")
+        _need(number.isascii() and number.isdigit() and len(number) < 4, "an operation has no number")
         numbers[int(number)] = here.get(name) if isinstance(name, str) else None
     if all(number == new for number, new in numbers.items()):
         return

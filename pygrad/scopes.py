@@ -144,6 +144,8 @@ def watched_lines(reached: Callable[[str], None], wanted: Callable[[], Any] = la
             traced.append((here, here.f_trace))
             here.f_trace = watch
         here = here.f_back
+    if wanted():
+        tell(sys._getframe())  # the rest of the line that has begun
     sys.settrace(watch)
     try:
         yield

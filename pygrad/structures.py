@@ -7,7 +7,6 @@ A structure is described by nested tuples: 'scalar', ('array', shape), ('list', 
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -21,28 +20,6 @@ def need_numpy() -> Any:
     except ImportError:
         raise ImportError("arrays need NumPy: pip install 'pygrad[numpy]'") from None
     return numpy
-
-
-def read_arrays(file: Any, where: str, most: int) -> dict[str, Any]:
-    """The arrays of a .npz file, by name; nothing in it is run.
-
-    ValueError, naming `where`, if it is none, is damaged, holds anything else or more than `most` bytes; OSError if it
-    can't be read.
-    """
-    np = need_numpy()
-    try:
-        with zipfile.ZipFile(file) as parts:
-            size = sum(part.file_size for part in parts.infolist())
-        if size > most:
-            raise ValueError(f"it holds {size} bytes, where {most} are enough")
-        if hasattr(file, "seek"):
-            file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except OSError:
-        raise
-    except Exception as error:  # whatever NumPy and zipfile make of it
-        raise ValueError(f"{where}: not a file of arrays, or a damaged one: {error}") from None
 
 
 class Tracer:

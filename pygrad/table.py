@@ -15,19 +15,6 @@ __all__ = ["Row", "node_table"]
 LABEL_AT_MOST = 60  # characters, where labels are shown
 
 
-def printable(text: str) -> str:
-    """Text without what would not be seen, or would turn what is around it: control characters by their numbers."""
-    shown = []
-    for c in text:
-        if c in "\t\n\r\v\f":
-            shown.append(" ")
-        elif c in "\u200d\ufe0f" or c.isprintable():  # which emoji are made with
-            shown.append(c)
-        else:
-            shown.append(f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}")
-    return "".join(shown)
-
-
 def shortened(label: str) -> str:
     """A label's beginning and end, if it is long."""
     half = LABEL_AT_MOST // 2

@@ -13,9 +13,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Callable
 
+from pygrad import npz
 from pygrad.nn import LOSSES, Module
 from pygrad.optim import SGD, Adam, AdamW, Optimizer
-from pygrad.structures import need_numpy, read_arrays
+from pygrad.structures import need_numpy
 from pygrad.transforms import Function, jit, value_and_grad, vmap
 
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -48,7 +49,10 @@ class History:
 def _rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
     """An array of finite numbers, one row a sample."""
     np = need_numpy()
-    array = np.ascontiguousarray(np.asarray(X, dtype=float))
+    try:
+        array = np.ascontiguousarray(np.asarray(X, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: must be real numbers, in rows of one length: {error}") from None
     if array.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} has shape {array.shape}: it must have {wanted} dimensions, samples first")
@@ -172,8 +176,10 @@ def fit(
     y = _rows("y", y, (1, 2))
     if len(X) != len(y):
         raise ValueError(f"X has {len(X)} samples and y {len(y)}; there must be as many of each")
-    if epochs < 0 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: there must be at least one sample to a batch")
+    if epochs < 0:
+        raise ValueError(f"epochs={epochs}: must not be negative")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1, or None for all samples at once")
     held = None
     if isinstance(validation, (int, float)):
         if not 0 < validation < 1:
@@ -310,23 +316,50 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
 
 
 def _load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, tuple[float, int, Any]]:
-    np = need_numpy()
-    arrays = read_arrays(file, str(file), 64 * w.size * 8 + (1 << 26))
+    """What _save has written. ValueError, naming the file, with nothing changed, if it is damaged or another's."""
+    arrays = npz.read(file, (2 + len(opt.state_dict()["buffers"])) * w.size, texts=("text",))
     try:
-        text = json.loads(str(arrays["text"]))
-        new, kept = (np.asarray(arrays[name], dtype=float) for name in ("w", "best"))
-        buffers = {name[6:]: np.asarray(x, float).tolist() for name, x in arrays.items() if name.startswith("state_")}
-        epoch, found = int(text["epoch"]), (float(text["best"][0]), int(text["best"][1]), kept)
-        loss, validation, seconds = ([float(x) for x in numbers] for numbers in text["history"])
-        state = {"settings": dict(text["settings"]), "step": int(text["step"]), "buffers": buffers}
-    except Exception as error:  # whatever is missing, or is something else
-        raise ValueError(f"{file}: not a checkpoint, or a damaged one: {type(error).__name__}: {error}") from None
-    if new.shape != w.shape or kept.shape != w.shape:
-        raise ValueError(f"{file}: a checkpoint of {new.size} parameters; the model has {w.size}")
-    opt.load_state_dict(state)
-    w[:] = new
-    history.loss, history.validation, history.seconds = loss, validation, seconds
-    return epoch, found
+        text = _checked_text(arrays.pop("text", ""))
+        best = arrays.pop("best", None)
+        numbers = arrays.pop("w", None)
+        for array in (numbers, best):
+            if array is None or array.ndim != 1:
+                raise ValueError("it has no parameters")
+            if array.shape != w.shape:
+                raise ValueError(f"a checkpoint of {array.size} parameters; the model has {w.size}")
+        if not all(name.startswith("state_") and array.ndim == 1 for name, array in arrays.items()):
+            raise ValueError("it has an array that no checkpoint has")
+        buffers = {name[6:]: array.astype(float).tolist() for name, array in arrays.items()}
+        opt.load_state_dict({"settings": text["settings"], "step": text["step"], "buffers": buffers})
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    w[:] = numbers
+    history.loss, history.validation, history.seconds = text["history"]
+    return text["epoch"], (text["best"][0], text["best"][1], best.astype(float))
+
+
+def _checked_text(text: str) -> dict[str, Any]:
+    """The part of a checkpoint that is no array. ValueError if _save cannot have written it."""
+    try:
+        x = json.loads(text)
+        epoch, loss_and_more, best = x["epoch"], x["history"], x["best"]
+        lists = [[float(number) for number in numbers] for numbers in loss_and_more]
+        fits = (
+            all(type(number) is float for numbers in loss_and_more for number in numbers)
+            and type(epoch) is int
+            and [len(numbers) for numbers in lists] in ([epoch, 0, epoch], [epoch] * 3)
+            and all(type(numbers) is list for numbers in loss_and_more)
+            and type(best) is list
+            and [type(part) for part in best] == [float, int]
+            and 0 <= best[1] < max(1, epoch)
+            and isinstance(x["settings"], dict)
+            and "step" in x
+        )
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        fits = False
+    if not fits:
+        raise ValueError("a damaged checkpoint: its text is none")
+    return dict(x)
 
 
 __all__ = ["History", "fit", "predict"]

@@ -194,7 +194,9 @@ def _as_value(x: Any, what: str) -> Value:
     if isinstance(x, Value):
         return x
     if is_array(x) or isinstance(x, (list, tuple, dict, Lanes)):
-        raise TypeError(f"{what} needs a function whose result is a scalar, not {type(x).__name__}")
+        raise TypeError(
+            f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
+        )
     return Value(x)
 
 
@@ -310,12 +312,12 @@ def _flat(result: Any) -> list[Value]:
     return [x if isinstance(x, Value) else Value(x) for x in leaves(result)]
 
 
-def _paired(x: Any, y: Any, what: str) -> list[Value]:
+def _paired(x: Any, y: Any, what: str, whose: str) -> list[Value]:
     """The values of `y`, which must be structured as `x`."""
     ours: list[Any] = []
     theirs: list[Any] = []
     if describe(x, ours) != describe(y, theirs):
-        raise ValueError(f"{what} must have the structure and shapes of what it goes with")
+        raise ValueError(f"{what} must have the structure and shapes of {whose}")
     return [v if isinstance(v, Value) else Value(v) for v in leaves(y)]
 
 
@@ -323,7 +325,7 @@ def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
     def inline(primals: Any, tangents: Any) -> Any:
         copied = _copies(tuple(primals))
         result = fn(*copied)
-        directions = _paired(tuple(primals), tuple(tangents), "tangents")
+        directions = _paired(tuple(primals), tuple(tangents), "tangents", "the arguments")
         return result, _like(result, _jvp(leaves(copied), directions, _flat(result)))
 
     return inline
@@ -333,7 +335,7 @@ def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
     def inline(primals: Any, cotangents: Any) -> Any:
         copied = _copies(tuple(primals))
         result = fn(*copied)
-        grads = _vjp(_flat(result), _paired(result, cotangents, "the cotangent"), leaves(copied))
+        grads = _vjp(_flat(result), _paired(result, cotangents, "the cotangent", "the result"), leaves(copied))
         return _like(tuple(primals), grads)
 
     return inline

@@ -312,3 +312,17 @@ def test_threads_share_leaves_and_build_their_own_graphs(pg):
         y.backward()
         assert results[name] == pytest.approx(300 * x.grad, rel=1e-12)
     assert len(results) == 4
+
+
+def test_names_that_are_no_text_and_children_that_are_none_are_typeerrors_in_both_layers(pg, Value):
+    before = pg.tape_stats().nodes
+    for arguments, message in [
+        ({"_op": 3}, "_op=3: must be a str, not int"),
+        ({"label": 3}, "label=3: must be a str, not int"),
+        ({"label": None}, "label=None: must be a str, not NoneType"),
+        ({"_children": 2.0}, "_children: 2.0 is of type float; every operand must be a Value"),
+    ]:
+        with pytest.raises(TypeError) as raised:
+            Value(1.0, **arguments)
+        assert str(raised.value) == message
+    assert pg.tape_stats().nodes == before
