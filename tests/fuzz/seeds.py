@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pygrad import grad, jit, value_and_grad, vmap
-from pygrad._pgr import ffi
+from pygrad.engine import ffi
 from pygrad.nn import MLP
 from pygrad.optim import Adam
 from pygrad.program import _ARRAYS, Program, _count, _to_bytes
