@@ -60,21 +60,6 @@ typedef struct {
     uint32_t origin;              /* of the values that are being made */
 } builder;
 
-/* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds
- * `count`, at least 64. NULL when out of memory, the array as it was. */
-static void *grow_array(pgr_tape *tape, void *array, size_t count, size_t more, size_t size)
-{
-    size_t capacity = count == 0 ? 0 : 64;
-    while (capacity < count)
-        capacity *= 2;
-    if (count + more <= capacity)
-        return array;
-    size_t wanted = 64;
-    while (wanted < count + more)
-        wanted *= 2;
-    return tape_resize(tape, array, wanted * size);
-}
-
 /* Memory that nobody has touched yet: what is not needed of it costs nothing. */
 static void *grab_raw(builder *b, size_t count, size_t size)
 {
@@ -343,8 +328,8 @@ static uint32_t slot_of(const builder *b, uint32_t id) { return id == NONE ? SLO
 static uint32_t emit_dot(builder *b, const chain *c)
 {
     pgr_program *const p = b->program;
-    uint32_t *const args = grow_array(b->tape, p->args, p->arg_count, 2 * c->count, sizeof *args);
-    program_dot *const dots = grow_array(b->tape, p->dots, p->dot_count, 1, sizeof *dots);
+    uint32_t *const args = tape_grow(b->tape, p->args, p->arg_count, 2 * c->count, sizeof *args);
+    program_dot *const dots = tape_grow(b->tape, p->dots, p->dot_count, 1, sizeof *dots);
     if (args != NULL)
         p->args = args;
     if (dots != NULL)
@@ -388,8 +373,8 @@ static instruction instruction_of(builder *b, uint32_t id)
 static void emit(builder *b, instruction made, uint32_t origin)
 {
     pgr_program *const p = b->program;
-    instruction *const grown = grow_array(b->tape, p->instructions, p->instruction_count, 1, sizeof *grown);
-    uint32_t *const origins = grow_array(b->tape, p->origins, p->instruction_count, 1, sizeof *origins);
+    instruction *const grown = tape_grow(b->tape, p->instructions, p->instruction_count, 1, sizeof *grown);
+    uint32_t *const origins = tape_grow(b->tape, p->origins, p->instruction_count, 1, sizeof *origins);
     if (grown != NULL)
         p->instructions = grown;
     if (origins != NULL)
@@ -407,7 +392,7 @@ static void end_segment(builder *b, uint32_t start, uint32_t group, uint32_t fir
     pgr_program *const p = b->program;
     if (b->status != PGR_OK || p->instruction_count == start)
         return;
-    segment *const grown = grow_array(b->tape, p->segments, p->segment_count, 1, sizeof *grown);
+    segment *const grown = tape_grow(b->tape, p->segments, p->segment_count, 1, sizeof *grown);
     if (grown == NULL) {
         b->status = PGR_ERR_NOMEM;
         return;

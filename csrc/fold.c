@@ -14,7 +14,7 @@ typedef struct {
     uint32_t *scratch;  /* by row */
     uint32_t *first;    /* by scope: its first call */
     uint32_t *vertex_of; /* by fold */
-    uint64_t *slots;    /* of a hash table: edge + 1 */
+    uint32_t *slots;     /* of a hash table: edge + 1 */
     uint32_t slot_count;
 } folder;
 
@@ -127,18 +127,6 @@ static pgr_status fold_by_distance(folder *f)
     return PGR_OK;
 }
 
-/* Grows `*array` to hold one more than `count`, where there is room for powers of two. */
-static bool grow(pgr_tape *tape, void **array, uint32_t count, size_t size)
-{
-    if (count != 0 && (count & (count - 1)) != 0)
-        return true;
-    void *const p = tape_resize(tape, *array, (count == 0 ? 1 : 2 * (size_t)count) * size);
-    if (p == NULL)
-        return false;
-    *array = p;
-    return true;
-}
-
 static pgr_status make_vertices(folder *f, pgr_folding *out)
 {
     const pgr_table *const table = f->table;
@@ -148,8 +136,10 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
         const uint32_t fold = f->fold[i];
         uint32_t v = fold == PGR_OPEN ? NONE : f->vertex_of[fold];
         if (v == NONE) {
-            if (!grow(f->tape, (void **)&out->vertices, out->vertex_count, sizeof *out->vertices))
+            pgr_vertex *const vertices = tape_grow(f->tape, out->vertices, out->vertex_count, 1, sizeof *vertices);
+            if (vertices == NULL)
                 return PGR_ERR_NOMEM;
+            out->vertices = vertices;
             v = out->vertex_count++;
             out->vertices[v] = (pgr_vertex){.fold = fold};
             scope[v] = NONE;
@@ -189,7 +179,7 @@ static uint32_t slot_of(const folder *f, const pgr_edge *edges, uint32_t from, u
 static bool grow_slots(folder *f, const pgr_folding *out)
 {
     const uint32_t slot_count = f->slot_count == 0 ? 1024 : 2 * f->slot_count;
-    uint64_t *const slots = tape_resize(f->tape, NULL, slot_count * sizeof *slots);
+    uint32_t *const slots = tape_resize(f->tape, NULL, slot_count * sizeof *slots);
     if (slots == NULL)
         return false;
     memset(slots, 0, slot_count * sizeof *slots);
@@ -217,8 +207,10 @@ static pgr_status make_edges(folder *f, pgr_folding *out)
                 out->edges[f->slots[slot] - 1].count++;
                 continue;
             }
-            if (!grow(f->tape, (void **)&out->edges, out->edge_count, sizeof *out->edges))
+            pgr_edge *const edges = tape_grow(f->tape, out->edges, out->edge_count, 1, sizeof *edges);
+            if (edges == NULL)
                 return PGR_ERR_NOMEM;
+            out->edges = edges;
             out->edges[out->edge_count++] = (pgr_edge){from, to, 1};
             f->slots[slot] = out->edge_count;
             if (out->edge_count > f->slot_count / 2 && !grow_slots(f, out))

@@ -330,4 +330,19 @@ static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
     return tape->allocator.resize(tape->allocator.ctx, p, size);
 }
 
+/* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds
+ * `count`, at least 64. NULL when out of memory, the array as it was. */
+static inline void *tape_grow(pgr_tape *tape, void *array, size_t count, size_t more, size_t size)
+{
+    size_t capacity = count == 0 ? 0 : 64;
+    while (capacity < count)
+        capacity *= 2;
+    if (count + more <= capacity)
+        return array;
+    size_t wanted = 64;
+    while (wanted < count + more)
+        wanted *= 2;
+    return tape_resize(tape, array, wanted * size);
+}
+
 #endif

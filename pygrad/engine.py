@@ -102,7 +102,7 @@ class Value(Operand):
         function raises, and RecursionError when nine run inside each other.
         check: stop at the first inf or nan with a FloatingPointError that says where it comes from. One among the
         numbers is found before anything is changed; at one among the grads, those above it are done and those below
-        it partial. About twice the time. See detect_anomaly for the line of code that made the node.
+        it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
         """
         if check or _checks:

@@ -81,19 +81,21 @@ class scope(contextlib.ContextDecorator):  # noqa: N801
         if not all(name.split("/")):
             raise ValueError(f"scope({name!r}): a name must not be empty, nor a part of it between slashes")
         self.name = name
+        self._before: list[int] = []  # entered again within itself, it is left as often
 
     def _recreate_cm(self) -> scope:
         return scope(self.name)
 
     def __enter__(self) -> scope:
-        self._before = _present_scope()
-        _enter_scope(inside(self._before, self.name))
+        before = _present_scope()
+        _enter_scope(inside(before, self.name))
+        self._before.append(before)
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        _enter_scope(self._before)
+        _enter_scope(self._before.pop())
 
 
 def each(name: str, parts: Sequence[T]) -> Iterator[T]:

@@ -49,3 +49,12 @@ def run_python(code, layer, stack_megabytes=None):
         preexec_fn=limit if stack_megabytes else None,
         env={**os.environ, "PYGRAD_OPERANDS": layer},
     ).stdout
+
+
+def neuron(pg):
+    """tanh(x*w + b), after its backward pass."""
+    x, w, b = pg.Value(2.0, label="x"), pg.Value(-3.0, label="w"), pg.Value(6.5, label="b")
+    o = (x * w + b).tanh()
+    o.label = "o"
+    o.backward()
+    return o

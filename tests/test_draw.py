@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 
 import graphviz
 import pytest
+from helpers import neuron
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -17,14 +18,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 def draw(pg):
     del pg
     return sys.modules["pygrad.draw"]
-
-
-def neuron(pg):
-    x, w, b = pg.Value(2.0, label="x"), pg.Value(-3.0, label="w"), pg.Value(6.5, label="b")
-    o = (x * w + b).tanh()
-    o.label = "o"
-    o.backward()
-    return o
 
 
 def structure(svg):

@@ -5,20 +5,13 @@ import math
 import sys
 
 import pytest
+from helpers import neuron
 
 
 @pytest.fixture
 def graph(pg):
     del pg
     return sys.modules["pygrad.graph"]
-
-
-def neuron(pg):
-    x, w, b = pg.Value(2.0, label="x"), pg.Value(-3.0, label="w"), pg.Value(6.5, label="b")
-    o = (x * w + b).tanh()
-    o.label = "o"
-    o.backward()
-    return o
 
 
 def test_json_has_the_whole_table(pg, graph):

@@ -49,6 +49,14 @@ def test_a_decorated_function_is_a_scope_in_every_call(pg):
     assert rows(pg, root)[-1].scope == ""
 
 
+def test_one_scope_can_be_entered_within_itself(pg):
+    again = pg.scope("a")
+    with again, again:
+        inner = pg.Value(1.0)
+    outside = pg.Value(2.0)
+    assert [rows(pg, v)[-1].scope for v in (inner, outside)] == ["a/a", ""]
+
+
 @pytest.mark.parametrize(("name", "error"), [("", ValueError), ("a//b", ValueError), (3, TypeError), (None, TypeError)])
 def test_names_that_are_none_are_refused(pg, name, error):
     with pytest.raises(error, match="scope"):
