@@ -429,7 +429,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
             out[held] = hold(tape, operand);
         else
             for (size_t i = held + 1; i < count && i < capacity; i++)
-                tape_release(tape, (uint32_t)out[i], true); /* something may be kept under its name */
+                tape_release(tape, (uint32_t)out[i], false);
     }
     pgr__leave(tape, token);
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;

@@ -198,8 +198,8 @@ uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id);
 int64_t pgr_h_hold(pgr_tape *tape, pgr_id id);
 pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h);
 
-/* Gives one hold back. With `keep` the last release leaves the handle's name on the node, without
- * keeping it alive: for those who store something under that name (see pgr_h_next_dead). */
+/* Gives one hold back. With `keep` the handle's name stays on the node until it dies, whoever holds it and gives it
+ * back later, without keeping it alive: for those who store something under that name (see pgr_h_next_dead). */
 void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep);
 
 /* A handle whose node died while its name was kept, once each; 0 when there is none. */

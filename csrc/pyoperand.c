@@ -140,6 +140,7 @@ static inline bool set_aside(operand *o)
         return false;
     s->id = 0;
     s->holds = 0;
+    s->is_kept = 0;
     s->generation = (s->generation + 1) & 0x7fffffffu;
     tape->nodes[id].slot = 0;
     tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;

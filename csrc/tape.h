@@ -51,7 +51,8 @@ enum {
 typedef struct {
     void *owner;       /* the binding's object, if it has just one for the node */
     pgr_id id;         /* 0 when free, or when the node died before its last holder */
-    uint32_t holds : 31;
+    uint32_t holds : 30;
+    uint32_t is_kept : 1; /* the name stays until the node dies */
     uint32_t is_dead : 1; /* on the dead chain */
     uint32_t generation;  /* 31 bits; a handle of an older generation is stale */
     uint32_t link;
@@ -272,6 +273,7 @@ static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
     s->owner = NULL;
     s->id = id;
     s->holds = 1;
+    s->is_kept = 0;
     tape->held++;
     tape_name(tape, id, slot);
     return slot;
@@ -287,11 +289,13 @@ static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
     tape->free_slot = slot;
 }
 
-/* Gives a hold back; with `keep` the name stays on the node (see pgr_h_release). */
+/* Gives a hold back; with `keep` the name stays on the node for good (see pgr_h_release). */
 static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
 {
     pgr_slot *const s = &tape->slots[slot];
     assert(s->holds > 0);
+    if (keep)
+        s->is_kept = 1;
     if (--s->holds > 0)
         return;
     s->owner = NULL;
@@ -303,7 +307,7 @@ static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
     }
     pgr_node *const node = &tape->nodes[s->id];
     node->flags &= (uint8_t)~TAPE_HELD;
-    if (!keep) {
+    if (!s->is_kept) {
         node->slot = 0;
         tape_free_slot(tape, slot);
     }

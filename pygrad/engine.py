@@ -147,7 +147,7 @@ class Value(Operand):
         count = lib.pgr_h_operands(TAPE, handle, 2, handles)
         if count > 2:
             for extra in handles:
-                lib.pgr_h_release(TAPE, extra, 1)  # its name may be in use, for notes or in a closure
+                lib.pgr_h_release(TAPE, extra, 0)
             handles = ffi.new("pgr_handle[]", count)
             count = lib.pgr_h_operands(TAPE, handle, count, handles)
         check(-count if count < 0 else 0)
