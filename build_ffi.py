@@ -18,6 +18,7 @@ CPYTHON = platform.python_implementation() == "CPython"
 CPYTHON_ONLY = {"pyoperand.c", "pyprogram.c", "pyties.c"}
 CALLED_FROM_C = """
 extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_id id);
+extern "Python" int pgr_py_stop(void *ctx);
 """
 
 

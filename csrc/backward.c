@@ -10,7 +10,6 @@
 typedef struct {
     bool familiar; /* the tape is short */
     bool custom;   /* it may have custom nodes */
-    bool checked;  /* the sweep stops at the first grad that is inf or nan */
 } expected;
 
 static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
@@ -125,72 +124,113 @@ static bool gave_finite(marks m, const pgr_node *node)
     return finite;
 }
 
-/* `stopped_at` is of no interest unless the sweep is checked. */
-static inline pgr_status sweep(pgr_tape *tape, marks m, pgr_id root, expected x, pgr_id *stopped_at)
+/* How far down a pass goes until it asks whether to stop: some 10 ms, or 100 where every node misses the cache. */
+enum { ASK_EVERY = 1 << 22 };
+
+static pgr_id floor_below(pgr_id id) { return id > ASK_EVERY ? id - ASK_EVERY : 0; }
+
+/* Asks, and returns where `node` is by then. */
+static pgr_node *ask(pgr_tape *tape, marks *m, pgr_node *node, pgr_status *status)
 {
-    pgr_status status = PGR_OK;
-    pgr_node *node = &m.nodes[root];
-    node->grad = 1.0;
-    for (node = node + 1; (node = marks_next(m, node, !x.familiar)) != m.nodes;) {
-        if (!x.custom || node->op != PGR_OP_CUSTOM) {
-            step(m, x, node);
-            if (!x.checked)
-                continue;
-        } else {
-            const ptrdiff_t id = node - m.nodes;
-            status = step_custom(tape, m, node);
-            marks_refresh(&m, tape);
-            node = m.nodes + id;
-        }
-        if (x.checked && status == PGR_OK && !gave_finite(m, node)) {
-            status = PGR_ERR_NOT_FINITE;
-            *stopped_at = (pgr_id)(node - m.nodes);
-        }
-        if (status != PGR_OK)
-            break;
+    const ptrdiff_t id = node - m->nodes;
+    if (tape->on_stop != NULL && tape->on_stop(tape->stop_ctx) != 0)
+        *status = PGR_ERR_STOPPED;
+    marks_refresh(m, tape);
+    return m->nodes + id;
+}
+
+/* Steps at `node` and whatever is marked below it, to the first at or below `floor`. Told that the end is far, gcc 12
+ * lays the loop out better: 4.4 ns instead of 5.7 a node of a random graph, 1.9 instead of 2.3 of the moons MLP. */
+static inline pgr_node *descend(marks m, expected x, pgr_node *node, const pgr_node *floor)
+{
+    for (;;) {
+        step(m, x, node);
+        node = marks_next(m, node, !x.familiar);
+        if (PGR_UNLIKELY(node <= floor))
+            return node;
     }
-    while (node != m.nodes) /* after a failure: takes off the marks that are left */
-        node = marks_next(m, node, false);
-    return status;
 }
 
 /* Each for itself, so that no loop is the poorer for the others. */
-PGR_HOT static pgr_status sweep_familiar(pgr_tape *tape, marks m, pgr_id root)
+PGR_HOT static pgr_node *descend_familiar(marks m, pgr_node *node)
 {
-    return sweep(tape, m, root, (expected){.familiar = true}, NULL);
+    return descend(m, (expected){.familiar = true}, node, m.nodes);
 }
 
-PGR_HOT static pgr_status sweep_unforeseen(pgr_tape *tape, marks m, pgr_id root)
+PGR_HOT static pgr_node *descend_unforeseen(marks m, pgr_node *node, pgr_id floor)
 {
-    return sweep(tape, m, root, (expected){.familiar = false}, NULL);
+    return descend(m, (expected){.familiar = false}, node, m.nodes + floor);
 }
 
-PGR_HOT static pgr_status sweep_with_custom(pgr_tape *tape, marks m, pgr_id root)
+/* Stays at the node at which something fails. */
+PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
 {
-    return sweep(tape, m, root, (expected){.custom = true}, NULL);
+    do {
+        if (node->op != PGR_OP_CUSTOM) {
+            step(*m, (expected){.custom = true}, node);
+        } else {
+            const ptrdiff_t id = node - m->nodes;
+            *status = step_custom(tape, *m, node);
+            marks_refresh(m, tape);
+            node = m->nodes + id;
+        }
+        if (checked && *status == PGR_OK && !gave_finite(*m, node))
+            *status = PGR_ERR_NOT_FINITE;
+        if (*status != PGR_OK)
+            return node;
+        node = marks_next(*m, node, true);
+    } while (node > m->nodes + floor);
+    return node;
 }
 
-pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
+typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
+
+/* Writes the node at which something failed to `*last`. */
+static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 {
     marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
     if (m.mark == 0)
         return PGR_ERR_NESTED;
-    const pgr_status status = tape->has_custom        ? sweep_with_custom(tape, m, root)
-                              : root < TAPE_FAMILIAR ? sweep_familiar(tape, m, root)
-                                                     : sweep_unforeseen(tape, m, root);
-    marks_refresh(&m, tape);
+    pgr_status status = PGR_OK;
+    pgr_node *node = marks_next(m, &m.nodes[root] + 1, false);
+    node->grad = 1.0;
+    while (status == PGR_OK && node != m.nodes) {
+        const pgr_id floor = floor_below((pgr_id)(node - m.nodes));
+        node = how == FAMILIAR     ? descend_familiar(m, node)
+               : how == UNFORESEEN ? descend_unforeseen(m, node, floor)
+                                   : descend_with_custom(tape, &m, node, floor, how == CHECKED, &status);
+        if (status == PGR_OK && node != m.nodes)
+            node = ask(tape, &m, node, &status);
+    }
+    *last = (pgr_id)(node - m.nodes);
+    marks_abandon(m, node);
     marks_end(m, tape);
     return status;
+}
+
+pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
+{
+    pgr_id last;
+    return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFORESEEN, &last);
 }
 
 /* The first node below root whose number, or whose grad if it is a leaf, is inf or nan; 0: none. */
 static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
 {
-    const marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
+    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
     if (m.mark == 0)
         return PGR_ERR_NESTED;
     *first = 0;
-    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node, true)) != m.nodes;) {
+    pgr_status status = PGR_OK;
+    pgr_id floor = root;
+    pgr_node *node = &m.nodes[root] + 1;
+    while ((node = marks_next(m, node, true)) != m.nodes) {
+        if (node <= m.nodes + floor) {
+            floor = floor_below((pgr_id)(node - m.nodes));
+            node = ask(tape, &m, node, &status);
+            if (status != PGR_OK)
+                break;
+        }
         if (node->op != PGR_OP_PAIR && !(isfinite(node->data) && (node->lhs != 0 || isfinite(node->grad))))
             *first = (pgr_id)(node - m.nodes);
         operand_walk walk = {(pgr_id)(node - m.nodes), false};
@@ -198,22 +238,15 @@ static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
             if (!marks_has(m, operand))
                 marks_set(m, &m.nodes[operand], node);
     }
+    marks_abandon(m, node);
     marks_end(m, tape);
-    return *first == 0 ? PGR_OK : PGR_ERR_NOT_FINITE;
+    return status != PGR_OK ? status : *first == 0 ? PGR_OK : PGR_ERR_NOT_FINITE;
 }
 
 pgr_status pgr_backward_checked(pgr_tape *tape, pgr_id root, pgr_id *bad)
 {
-    pgr_status status = find_not_finite(tape, root, bad);
-    if (status != PGR_OK)
-        return status;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
-    if (m.mark == 0)
-        return PGR_ERR_NESTED;
-    status = sweep(tape, m, root, (expected){.custom = true, .checked = true}, bad);
-    marks_refresh(&m, tape);
-    marks_end(m, tape);
-    return status;
+    const pgr_status status = find_not_finite(tape, root, bad);
+    return status == PGR_OK ? sweep(tape, root, CHECKED, bad) : status;
 }
 
 void pgr_partials(const pgr_tape *tape, pgr_id id, double *out)

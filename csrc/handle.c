@@ -477,6 +477,12 @@ void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx)
     tape->custom_ctx = ctx;
 }
 
+void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx)
+{
+    tape->on_stop = stop;
+    tape->stop_ctx = ctx;
+}
+
 void pgr_tape_on_lock(pgr_tape *tape, int (*enter_fn)(void *ctx), void (*leave_fn)(void *ctx, int token), void *ctx)
 {
     tape->enter = enter_fn;

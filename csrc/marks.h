@@ -122,6 +122,13 @@ static inline marks marks_begin(pgr_tape *tape, pgr_id root, size_t field)
     return m;
 }
 
+/* Takes off the marks that are left below `node`. */
+static inline void marks_abandon(marks m, pgr_node *node)
+{
+    while (node != m.nodes)
+        node = marks_next(m, node, false);
+}
+
 /* Ends it, when marks_next has given nodes[0]: only the summary is left to clear. */
 static inline void marks_end(marks m, pgr_tape *tape)
 {

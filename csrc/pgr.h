@@ -47,7 +47,7 @@ typedef enum {
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
-    PGR_ERR_STOPPED,  /* a program's run was told to stop */
+    PGR_ERR_STOPPED,  /* a sweep or a program's run was told to stop */
     PGR_ERR_NOT_FINITE /* a number or a grad is inf or nan */
 } pgr_status;
 
@@ -158,11 +158,15 @@ void pgr_set_grad(pgr_tape *tape, pgr_id id, double value);
 typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_id id);
 void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
 
+/* Asked by sweeps each time they are some million nodes further down: nonzero to stop. May do what custom nodes'
+ * functions may. */
+void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
+
 /* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
  * pushes its grad to its operands. Leaves accumulate into the grad they had; interior nodes are
  * overwritten; other nodes are not touched. No recursion, no allocation. O(reachable nodes), plus a
  * fraction of a nanosecond for every 4096 nodes below root. PGR_ERR_NESTED with nothing changed; PGR_ERR_CUSTOM at
- * a custom node's failure, with the grads of the nodes above it done and those below it partial.
+ * a custom node's failure, and PGR_ERR_STOPPED, with the grads of the nodes above it done and those below it partial.
  * Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2. */
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root);
 

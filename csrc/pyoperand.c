@@ -1076,9 +1076,38 @@ static void gil_leave(void *ctx, int token)
         PyGILState_Release((PyGILState_STATE)token);
 }
 
+/* An exception can't pass through cffi's calls. */
+static void keep_raised(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(value, traceback);
+    PyObject *const module = PyImport_ImportModule("pygrad._pgr");
+    if (module == NULL || PyObject_SetAttrString(module, "_stopped_by", value) < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+int pgr_stop_for_signal(void *unused)
+{
+    (void)unused;
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int stop = PyErr_CheckSignals() < 0;
+    if (stop)
+        keep_raised();
+    PyGILState_Release(state);
+    return stop;
+}
+
 pgr_status pgr_tape_use_gil(pgr_tape *tape)
 {
     pgr_tape_on_lock(tape, gil_enter, gil_leave, NULL);
+    pgr_tape_on_stop(tape, pgr_stop_for_signal, NULL);
     return PGR_OK;
 }
 

@@ -101,6 +101,8 @@ struct pgr_tape {
     void (*collector)(pgr_tape *tape, bool thorough); /* NULL: pgr__collect without ties */
     pgr_custom_fn on_custom;
     void *custom_ctx;
+    int (*on_stop)(void *ctx);
+    void *stop_ctx;
     int (*enter)(void *ctx);
     void (*leave)(void *ctx, int token);
     void *lock_ctx;

@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn
 
+from pygrad import _pgr
 from pygrad._pgr import ffi, lib
 
 _repr = reprlib.Repr()
@@ -99,6 +100,9 @@ def unknown(where: str) -> NoReturn:
 
 def check(status: int) -> None:
     """Raise what `status` stands for, if it is not PGR_OK."""
+    if status == lib.PGR_ERR_STOPPED:
+        error: BaseException = _pgr.__dict__.pop("_stopped_by")
+        raise error
     if status != lib.PGR_OK:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 

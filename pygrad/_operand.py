@@ -14,15 +14,33 @@ import platform
 import threading
 import weakref
 from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, Callable, ClassVar
 
+from pygrad import _pgr
 from pygrad._errors import check, fail, reject, unknown
 from pygrad._pgr import ffi, lib
 
 tape = lib.pgr_tape_new(ffi.NULL)
 if tape == ffi.NULL:
     raise MemoryError("no memory for a tape")
-check(lib.pgr_tape_use_gil(tape) if hasattr(lib, "pgr_tape_use_gil") else lib.pgr_tape_use_mutex(tape))
+
+if hasattr(lib, "pgr_tape_use_gil"):
+    check(lib.pgr_tape_use_gil(tape))
+    _stop = ffi.addressof(lib, "pgr_stop_for_signal")
+else:
+
+    def _keep_raised(_kind: type[BaseException], error: BaseException, _traceback: TracebackType) -> int:
+        _pgr._stopped_by = error  # as csrc/pyoperand.c does
+        return 1
+
+    @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
+    def _let_signals_in(_context: Any) -> int:
+        return 0
+
+    check(lib.pgr_tape_use_mutex(tape))
+    _stop = lib.pgr_py_stop
+    lib.pgr_tape_on_stop(tape, _stop, ffi.NULL)
 
 # Without reference counts objects die late, when the interpreter's collector comes by.
 _LATE = platform.python_implementation() != "CPython"
@@ -456,7 +474,7 @@ def _run(
             ffi.cast("pgr_program *", program),
             ffi.new("double *[]", [first, *ins]),
             ffi.new("double *[]", [out, *outs]),
-            ffi.new("pgr_run_options *", {"workers": workers}),
+            ffi.new("pgr_run_options *", {"workers": workers, "stop": _stop}),
         )
     )
     return tuple(out)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import time
 
 import pytest
 from helpers import close, gradcheck, run_python
@@ -111,6 +113,33 @@ def test_chain_of_a_million_nodes_does_not_recurse_and_stays_small(pg):
     bytes_a_node = float(run_python(CHAIN, pg.engine.OPERANDS, stack_megabytes=8))
     print(f"{bytes_a_node:.1f} bytes a node at peak")
     assert bytes_a_node < 100
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer whose signal comes within a call")
+@pytest.mark.parametrize("check", [False, True])
+def test_ctrl_c_stops_a_long_pass_soon_and_leaves_everything_usable(pg, check):
+    ws, x = [pg.Value(1.0) for _ in range(500_000)], pg.Value(1.0)
+    root = x * 1.0
+    for _ in range(10):
+        root = pg.dot(ws, ws, root)  # a million nodes
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            started = time.perf_counter()
+            root.backward(check=check)
+            time.sleep(1)
+        stopped = time.perf_counter()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert stopped - started < 0.5
+    if not check:  # a checked pass looks at the numbers first
+        assert root.grad == 1.0
+    assert x.grad == 0.0
+    for w in ws:
+        w.grad = 0.0
+    root.backward()
+    assert x.grad == 1.0 and ws[0].grad == 20.0
 
 
 def test_editing_and_reusing_a_graph(Value):

@@ -141,6 +141,44 @@ static void a_failure_leaves_no_marks(void)
     pgr_tape_free(tape);
 }
 
+typedef struct {
+    pgr_tape *tape;
+    int asked, stop_at;
+} stop_context;
+
+static int stop_or_grow(void *ctx)
+{
+    stop_context *const c = ctx;
+    for (pgr_id more = c->tape->capacity - c->tape->size + 1; more > 0; more--)
+        leaf(c->tape, 0.0); /* the nodes move */
+    return ++c->asked == c->stop_at;
+}
+
+static void a_long_sweep_asks_whether_to_stop(void)
+{
+    enum { LENGTH = 9000000 }; /* two times 2^22, and some */
+    for (int checked = 0; checked < 2; checked++) {
+        for (int stop_at = 0; stop_at <= 2 + 3 * checked; stop_at++) {
+            pgr_tape *const tape = pgr_tape_new(NULL);
+            stop_context context = {.tape = tape, .stop_at = stop_at};
+            pgr_tape_on_stop(tape, stop_or_grow, &context);
+            const pgr_id x = leaf(tape, 2.0);
+            pgr_id root = x, bad = 0;
+            for (int i = 0; i < LENGTH; i++)
+                root = record(tape, "neg", root, 0);
+            CHECK_EQ(checked ? pgr_backward_checked(tape, root, &bad) : pgr_backward(tape, root),
+                     stop_at == 0 ? PGR_OK : PGR_ERR_STOPPED);
+            CHECK_EQ(context.asked, stop_at == 0 ? 2 + 3 * checked : stop_at);
+            CHECK_EQ(pgr_grad(tape, x), stop_at == 0 ? 1.0 : 0.0);
+            CHECK_EQ(tape->passes, 0);
+            for (pgr_id id = 0; id < tape->size; id++)
+                if (tape->nodes[id].mark != 0 || tape->nodes[id].export_mark != 0)
+                    CHECK_EQ(id, 0);
+            pgr_tape_free(tape);
+        }
+    }
+}
+
 static int nested_backward(void *ctx, pgr_tape *tape, pgr_id id)
 {
     custom_context *const c = ctx;
@@ -279,6 +317,7 @@ int main(void)
     TEST(operands_are_reached_at_every_distance);
     TEST(custom_nodes_have_any_number_of_operands);
     TEST(a_failure_leaves_no_marks);
+    TEST(a_long_sweep_asks_whether_to_stop);
     TEST(eight_passes_may_nest_and_nine_may_not);
     TEST(random_graphs_equal_plain_reverse_accumulation);
     TEST(the_same_graph_high_up_on_a_tape_has_the_same_grads);
