@@ -31,7 +31,7 @@ if hasattr(lib, "pgr_tape_use_gil"):
 else:
 
     def _keep_raised(_kind: type[BaseException], error: BaseException, _traceback: TracebackType) -> int:
-        _pgr._stopped_by = error  # as csrc/pyoperand.c does
+        _pgr.__dict__["_stopped_by"] = error  # as csrc/pyoperand.c does
         return 1
 
     @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
