@@ -561,7 +561,8 @@ the partials, with the best one. The last columns leave out points with an opera
 
 Recorded partials are made of plain formulas, where those of Values take more care. They are off where an intermediate
 result is subnormal or overflows (div, atan, atan2, hypot, pow), where `b - 1` is rounded in the partial of `a ** b`,
-and where `a * a` is rounded in that of erf, by up to a*a ulp. That of tan, 1 + v*v, has twice the error of the value.
+and where `a * a` is rounded in that of erf, by up to a*a ulp. That of tan, 1 + v*v, has twice the error of the value;
+that of tanh, 1 - v*v, is right to 1e-16 of 1, but not to digits of its own where tanh is near 1, as in JAX and PyTorch.
 
 ## Conventions at kinks
 
