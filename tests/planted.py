@@ -54,7 +54,9 @@ FAULTS = {
     "the dead keep their ids": Fault(
         "handle identity", "collect.c", "    s->id = 0;\n    s->is_dead = 1;", "    s->is_dead = 1;"
     ),
-    "names are never kept": Fault("handle identity", "tape.h", "    if (!s->is_kept) {", "    if (true || s->is_kept) {"),
+    "names are never kept": Fault(
+        "handle identity", "tape.h", "    if (!s->is_kept) {", "    if (true || s->is_kept) {"
+    ),
     "a node gets a second name": Fault(
         "handle identity",
         "handle.c",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import math
 import random
 import re
@@ -81,6 +82,7 @@ def outcome(pg, code, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "strange").write_bytes(b"hello")
     random.seed(0)
+    linecache.clearcache()  # other tests' examples have this one's name
     names = namespace(pg, monkeypatch)
     try:
         exec(compile(code, "example.py", "exec"), names)  # the examples are this repository's own
