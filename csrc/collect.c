@@ -163,12 +163,17 @@ static void collect(pgr_tape *tape, bool thorough)
 
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
 {
-    /* When the tape is full, garbage is looked for before giving up. */
+    /* When the tape or memory is full, garbage is looked for before giving up. */
     const uint64_t need = (uint64_t)tape->size + k;
     const bool full = need > tape->max_nodes;
     if ((full || need > tape->collect_at) && tape->passes == 0)
         collect(tape, full);
-    return tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
+    pgr_status status = tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
+    if (status == PGR_ERR_NOMEM && tape->passes == 0) {
+        collect(tape, true);
+        status = pgr__make_room(tape, k);
+    }
+    return status;
 }
 
 pgr_status pgr_tape_collect(pgr_tape *tape) { return pgr__collect(tape, NULL, 0, true); }

@@ -305,14 +305,15 @@ class Operand:
 def _record(op: int, a: Operand, b: Operand | None = None) -> Any:
     handle = lib.pgr_h_record(tape, op, a._handle, 0 if b is None else b._handle)
     if handle < 0:
-        fail(-handle, op, a.data, 0.0 if b is None else b.data)
+        fail(-handle, op, lib.pgr_h_data(tape, a._handle), 0.0 if b is None else lib.pgr_h_data(tape, b._handle))
     return _wrap(handle)
 
 
 def _record_number(op: int, a: Operand, number: float, reflected: bool = False) -> Any:
     handle = lib.pgr_h_record_number(tape, op, a._handle, number, reflected)
     if handle < 0:
-        fail(-handle, op, *((number, a.data) if reflected else (a.data, number)))
+        data = lib.pgr_h_data(tape, a._handle)
+        fail(-handle, op, *((number, data) if reflected else (data, number)))
     return _wrap(handle)
 
 

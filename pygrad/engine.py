@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from pygrad._errors import check, fail, reject, shown, unknown
@@ -262,6 +263,8 @@ class _Below:
     They see a list that is extended item by item; what they make of it is not needed. While it lives
     (they keep it until they are done), the nodes in it bring no _Below of their own.
     """
+
+    _handles: Set[int] = frozenset()  # if memory runs out before there are some
 
     def __init__(self, root: Value | None = None) -> None:
         self._values = [] if root is None else [value for value, _ in node_values(root)[:-1]]

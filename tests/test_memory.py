@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import math
 import os
+import pickle
 import sys
 
 import pytest
@@ -96,3 +99,92 @@ def test_dropping_a_graph_frees_its_values(pg):
     del graph
     pg.collect()
     assert pg.tape_stats()[:3:2] == before[:3:2]
+
+
+SHORT_OF_MEMORY = """
+import pickle, resource
+import pygrad as pg
+
+with open("/proc/self/statm") as f:
+    used = int(f.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
+
+def raises(what, *args):
+    try:
+        what(*args)
+    except MemoryError as error:
+        print(what.__name__, error)
+    else:
+        print(what.__name__, "had enough")
+
+def grow(x):
+    for _ in range(100_000_000):
+        chain[0] = chain[0] * 1.0000001 if chain else x * 1.0000001
+
+def record(x):
+    for _ in range(100_000_000):
+        x = x * 1.5
+    return x
+
+x = pg.Value(1.0)
+chain = [x]
+raises(grow, x)
+chain[0].backward()
+assert 1 < x.grad < 10, x.grad
+raises(pickle.dumps, chain[0])
+raises(pg.trace, chain[0])
+chain.clear()
+pg.collect()
+assert pg.tape_stats().nodes == 1, pg.tape_stats()
+raises(pg.jit(record), 1.0)
+assert pg.grad(lambda t: t * t * t)(2.0) == 12.0
+(x * x).backward()
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="limits its address space",
+)
+def test_short_of_memory_everything_says_so_and_is_usable_afterwards(pg):
+    lines = run_python(SHORT_OF_MEMORY, pg.engine.OPERANDS).splitlines()
+    assert [line.split()[0] for line in lines] == ["grow", "dumps", "trace", "record"]
+    assert all("had enough" not in line for line in lines), lines
+
+
+def test_when_node_ids_run_out_everything_says_so_and_is_usable_afterwards(pg):
+    engine = pg.engine
+    gc.collect()
+    pg.collect()
+    x = pg.Value(2.0)
+    root = ((x * 3).tanh() + x).exp()
+    last = pg.tape_stats().nodes + 5
+    square = pg.custom_op(lambda *xs: sum(x * x for x in xs), lambda g, _v, *xs: [2 * x * g for x in xs], "squares")
+    todo = {
+        "operator": lambda: [x * 2.0 for _ in range(9)],
+        "method": lambda: [x.sin() for _ in range(9)],
+        "leaf": lambda: [pg.Value(1.0) for _ in range(9)],
+        "dot": lambda: pg.dot([x] * 9, [x] * 9, 1.0),
+        "custom": lambda: square(*[x] * 30),
+        "copy": lambda: copy.deepcopy([root, root.sin()]),
+        "pickle": lambda: pickle.loads(pickle.dumps([root] + [x + 1.0])),
+        "jit": lambda: pg.jit(lambda t: t.sin() * t.cos() + t.exp() * t)(1.0),
+        "grad": lambda: pg.grad(lambda t: t.sin() * t.cos() + t.exp() * t)(1.0),
+    }
+    try:
+        for name, function in todo.items():
+            gc.collect()
+            pg.collect()
+            before = pg.tape_stats().nodes
+            engine.lib.pgr_tape_limits(engine.TAPE, 1, last)
+            with pytest.raises(MemoryError, match="the tape is full: drop graphs that are no longer needed"):
+                function()
+            engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
+            gc.collect()
+            pg.collect()
+            assert pg.tape_stats().nodes == before, name
+            x.grad = 0.0
+            root.backward()
+            assert x.grad == pytest.approx(root.data * (1 + 3 * (1 - math.tanh(6.0) ** 2)), rel=1e-12), name
+    finally:
+        engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
