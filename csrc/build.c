@@ -1,6 +1,6 @@
 /* build.c: from a graph on the tape to a program.
  *
- * The nodes that the outputs need are taken over in their order, which is topological; on the way constants are
+ * Vmaps of as many lanes share one group. The nodes that the outputs need are taken over in their order, which is topological; on the way constants are
  * folded and equal ones become one. Then each is given a stage: even ones are worked out once, odd ones for
  * each lane, and a sum over lanes belongs to the stage after its lanes'. Chains of additions whose terms are products
  * become dots, dead slots are used again. Every pass is linear, and none recurses. */
@@ -17,7 +17,7 @@ typedef struct {
     uint32_t slot;
     uint16_t stage, group; /* group: 1 and up; 0 where it is the same in all lanes */
     uint32_t output;   /* the first that is this value, NONE: it is none */
-    uint32_t origin;   /* see pgr_program_origins */
+    uint32_t line;     /* see pgr_program_lines */
     uint8_t op;
     uint8_t fused;     /* has no instruction: part of a dot that another value ends, or of a lane dot */
     uint8_t seen;      /* needed */
@@ -57,7 +57,11 @@ typedef struct {
     uint32_t *sorted;             /* the values by stage, each in an order that their operands allow .. */
     uint32_t *stage_end;          /* .. and where a stage's end */
     uint32_t *level;              /* of uniform values: equal ones do not need each other */
-    uint32_t origin;              /* of the values that are being made */
+    uint32_t line;                /* of the values that are being made */
+    size_t group_count;           /* the caller's groups .. */
+    uint16_t *merged;             /* .. by group, the one that it is merged into .. */
+    uint32_t *first_input;        /* .. and its first lane input, counted through all groups .. */
+    uint32_t *lane_input;         /* .. and by lane input, which one of the merged group it is */
 } builder;
 
 /* Memory that nobody has touched yet: what is not needed of it costs nothing. */
@@ -91,7 +95,7 @@ static uint32_t hash_of(uint32_t op, uint32_t a, uint32_t b)
 static uint32_t new_value(builder *b, int op, uint32_t x, uint32_t y)
 {
     const uint32_t id = b->value_count++;
-    b->values[id] = (value){.op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE, .origin = b->origin};
+    b->values[id] = (value){.op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE, .line = b->line};
     return id;
 }
 
@@ -187,7 +191,7 @@ static void place(builder *b, uint32_t id)
             continue;
         if (operands[i]->group != 0) {
             if (group != 0 && group != operands[i]->group)
-                b->status = PGR_ERR_OP;
+                b->status = PGR_ERR_LANES;
             group = operands[i]->group;
         }
         stage = operands[i]->stage > stage ? operands[i]->stage : stage;
@@ -370,20 +374,20 @@ static instruction instruction_of(builder *b, uint32_t id)
     return (instruction){v->op, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
 }
 
-static void emit(builder *b, instruction made, uint32_t origin)
+static void emit(builder *b, instruction made, uint32_t line)
 {
     pgr_program *const p = b->program;
     instruction *const grown = tape_grow(b->tape, p->instructions, p->instruction_count, 1, sizeof *grown);
-    uint32_t *const origins = tape_grow(b->tape, p->origins, p->instruction_count, 1, sizeof *origins);
+    uint32_t *const lines = tape_grow(b->tape, p->lines, p->instruction_count, 1, sizeof *lines);
     if (grown != NULL)
         p->instructions = grown;
-    if (origins != NULL)
-        p->origins = origins;
-    if (grown == NULL || origins == NULL) {
+    if (lines != NULL)
+        p->lines = lines;
+    if (grown == NULL || lines == NULL) {
         b->status = PGR_ERR_NOMEM;
         return;
     }
-    p->origins[p->instruction_count] = origin;
+    p->lines[p->instruction_count] = line;
     p->instructions[p->instruction_count++] = made;
 }
 
@@ -482,10 +486,10 @@ static void emit_lanes(builder *b, uint32_t count, uint16_t group)
         FOR_OPERANDS(b, v, GIVE_BACK);
         if (v->op != PGR_OP_LANE_SUM)
             v->slot = made.out = free_count > 0 ? b->free_slots[--free_count] : SLOT_LANE | slots++;
-        emit(b, made, v->origin);
+        emit(b, made, v->line);
         put_common_factor_first(b, start);
         for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
-            emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k}, v->origin);
+            emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k}, v->line);
         if (v->group != 0 && b->last_use[id] == i) {
             b->free_slots[free_count++] = v->slot;
             v->slot = SLOT_NONE;
@@ -644,7 +648,7 @@ static void emit_uniform(builder *b, uint32_t from, uint32_t to)
         if (run > 0) {
             run--;
         } else if ((run = alike(b, i, to)) >= SHORTEST_RUN) {
-            emit(b, (instruction){PROGRAM_RUN, SLOT_NONE, run, 0}, v->origin);
+            emit(b, (instruction){PROGRAM_RUN, SLOT_NONE, run, 0}, v->line);
             run--;
         } else {
             run = 0;
@@ -659,7 +663,7 @@ static void emit_uniform(builder *b, uint32_t from, uint32_t to)
     } while (0)
         FOR_OPERANDS(b, v, GIVE_BACK_UNIFORM);
         v->slot = made.out = b->free_uniform_count > 0 ? b->free_uniform[--b->free_uniform_count] : p->uniform_slots++;
-        emit(b, made, v->origin);
+        emit(b, made, v->line);
     }
     end_segment(b, start, UINT32_MAX, 0, 0);
 }
@@ -697,120 +701,278 @@ static void emit_stages(builder *b, uint32_t group_count)
 
 /* ---- From the tape ------------------------------------------------------------------------------- */
 
+/* What goes along with nodes in ascending order: where a pass over them is, and what it knows of them. */
+typedef struct {
+    uint32_t *value;  /* by node from `start` on: 0: not needed; 1: needed; in the end its value */
+    uint16_t *group;  /* of lanes, counted from 1 */
+    uint32_t number, run; /* the next of the tape's numbers, and of its lines */
+    uint32_t line;    /* of the present run */
+} taking;
+
 /* The value of a node. One from outside the recording is an input, whose number is read at every run; until
  * inputs get their slots, its place among the captures is its id. */
-static uint32_t value_at(builder *b, const uint32_t *at, pgr_id id)
+static uint32_t value_at(builder *b, const taking *t, pgr_id id)
 {
-    return id >= b->start ? at[id - b->start] : share(b, PGR_OP_INPUT, id, b->captures_array);
+    if (id >= b->start)
+        return t->value[id - b->start];
+    if ((b->tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
+        b->status = PGR_ERR_UNKNOWN; /* of another recording */
+    return share(b, PGR_OP_INPUT, id, b->captures_array);
 }
 
-/* Takes over one node, whose operands are taken over: `at` gives their values. */
-static uint32_t take_node(builder *b, pgr_id id, const uint32_t *at)
+static uint16_t group_at(const builder *b, const taking *t, pgr_id id) { return id >= b->start ? t->group[id - b->start] : 0; }
+
+/* The number of the node that the pass has come to, 0 if it has none. */
+static uint64_t next_number(const builder *b, taking *t, pgr_id id)
+{
+    const tape_number *const numbers = b->tape->numbers;
+    while (t->number < b->tape->number_count && numbers[t->number].node < id)
+        t->number++;
+    return t->number < b->tape->number_count && numbers[t->number].node == id ? numbers[t->number].number : 0;
+}
+
+static uint32_t next_line(const builder *b, taking *t, pgr_id id)
+{
+    const tape_tags *const lines = &b->tape->tags[PGR_TAG_LINE];
+    for (; t->run < lines->count && lines->runs[t->run].start <= id; t->run++)
+        t->line = lines->runs[t->run].tag;
+    return t->line;
+}
+
+static bool has_group(const builder *b, uint64_t number) { return number >> 32 < b->group_count; }
+static uint32_t merged_group(const builder *b, uint16_t group) { return b->merged[group - 1]; }
+
+/* The group of a node's lanes. Those of different vmaps do not meet unless one is passed to the other, even where they
+ * are run as one: a lane that got out of its vmap is a mistake. */
+static uint16_t group_of(builder *b, const taking *t, pgr_id id, uint64_t number)
+{
+    const pgr_node *const node = &b->tape->nodes[id];
+    const uint16_t lhs = group_at(b, t, node->lhs), rhs = group_at(b, t, node->rhs);
+    if (node->op == PGR_OP_LANE || node->op == PGR_OP_LANE_PASS) {
+        const uint16_t group = has_group(b, number) ? (uint16_t)((number >> 32) + 1) : 0;
+        if (group == 0 || (lhs != 0 && merged_group(b, lhs) != merged_group(b, group)))
+            b->status = PGR_ERR_LANES;
+        return group;
+    }
+    if (lhs != 0 && rhs != 0 && lhs != rhs)
+        b->status = PGR_ERR_LANES;
+    return node->op == PGR_OP_LANE_SUM ? 0 : lhs != 0 ? lhs : rhs;
+}
+
+/* Takes over one node, whose operands are taken over. */
+static uint32_t take_node(builder *b, pgr_id id, const taking *t, uint64_t number)
 {
     const pgr_node *const node = &b->tape->nodes[id];
     const bool is_unknown = (node->flags & TAPE_UNKNOWN) != 0;
     if (node->lhs == 0 && !is_unknown && node->op != PGR_OP_CUSTOM)
         return constant(b, node->data);
-    const uint64_t number = is_unknown && node->lhs == 0 ? (uint64_t)node->grad : 0;
-    if (node->op == PGR_OP_INPUT) {
+    switch (node->op) {
+    case PGR_OP_INPUT:
         return share(b, PGR_OP_INPUT, (uint32_t)number, (uint32_t)(number >> 32));
-    } else if (node->op == PGR_OP_LANE) {
-        const uint32_t made = share(b, PGR_OP_LANE, (uint32_t)number, (uint32_t)(number >> 32));
-        b->values[made].group = (uint16_t)((number >> 32) + 1);
+    case PGR_OP_LANE: {
+        const uint32_t group = (uint32_t)(number >> 32), index = (uint32_t)number;
+        if (b->first_input[group + 1] - b->first_input[group] <= index) {
+            b->status = PGR_ERR_OP;
+            return 0;
+        }
+        const uint32_t made = share(b, PGR_OP_LANE, b->lane_input[b->first_input[group] + index], b->merged[group]);
+        b->values[made].group = (uint16_t)(b->merged[group] + 1);
         return made;
-    } else if (node->op == PGR_OP_CUSTOM || node->op == PGR_OP_PAIR) {
+    }
+    case PGR_OP_LANE_PASS:
+        return value_at(b, t, node->lhs);
+    case PGR_OP_CUSTOM:
+    case PGR_OP_PAIR:
         b->status = PGR_ERR_OP;
         return 0;
+    default:
+        break;
     }
-    const uint32_t x = value_at(b, at, node->lhs), y = node->rhs == 0 ? NONE : value_at(b, at, node->rhs);
+    const uint32_t x = value_at(b, t, node->lhs), y = node->rhs == 0 ? NONE : value_at(b, t, node->rhs);
     if (node->op != PGR_OP_LANE_SUM)
         return simplify(b, node->op, x, y);
     if (b->values[x].group != 0)
         return new_value(b, PGR_OP_LANE_SUM, x, y);
+    if (b->values[y].group == 0) {
+        b->status = PGR_ERR_LANES;
+        return 0;
+    }
     return simplify(b, PGR_OP_MUL, x, constant(b, (double)b->program->group_lanes[b->values[y].group - 1]));
 }
 
-static void take_nodes(builder *b, size_t output_count, const pgr_output *outputs)
+/* Marks the nodes that outputs need, descending, and returns the most values that they can make. */
+static uint64_t find_needed(builder *b, taking *t, pgr_id last, size_t output_count, const pgr_output *outputs)
 {
-    pgr_tape *const tape = b->tape;
-    const pgr_id start = b->start;
-    pgr_id last = start;
-    for (size_t i = 0; i < output_count; i++)
-        last = outputs[i].node > last ? outputs[i].node : last;
-    /* Needed ones, descending; their values, ascending. at[] is by id from `start` on: 0 means not needed, before a
-     * value is there. */
-    uint32_t *const at = grab(b, (size_t)(last - start) + 1, sizeof *at);
-    uint32_t *const origins = grab_raw(b, (size_t)(last - start) + 1, sizeof *origins);
+    const pgr_node *const nodes = b->tape->nodes;
     uint64_t needed = 0, outside = output_count;
-    if (b->status == PGR_OK) {
-        for (size_t i = 0; i < output_count; i++)
-            if (outputs[i].node >= start)
-                at[outputs[i].node - start] = 1;
-        for (pgr_id id = last; id > start; id--) {
-            if (at[id - start] == 0)
-                continue;
-            needed++;
-            const pgr_id operands[] = {tape->nodes[id].lhs, tape->nodes[id].rhs};
-            for (int k = 0; k < 2; k++) {
-                if (operands[k] >= start)
-                    at[operands[k] - start] = 1;
-                else
-                    outside += operands[k] != 0;
-            }
+    for (size_t i = 0; i < output_count; i++)
+        if (outputs[i].node >= b->start)
+            t->value[outputs[i].node - b->start] = 1;
+    for (uint64_t id = (uint64_t)last + 1; id-- > b->start;) {
+        if (t->value[id - b->start] == 0)
+            continue;
+        needed++;
+        const pgr_id operands[] = {nodes[id].lhs, nodes[id].rhs};
+        for (int k = 0; k < 2; k++) {
+            if (operands[k] >= b->start)
+                t->value[operands[k] - b->start] = 1;
+            else
+                outside += operands[k] != 0;
         }
-        needed += at[0];
     }
     b->program->nodes = (uint32_t)needed;
     /* A node makes one value and at most one constant besides; one from outside an input. */
-    const uint64_t most = 2 * needed + outside + 2;
+    return 2 * needed + outside + 2;
+}
+
+static void make_table(builder *b, uint64_t most)
+{
     if (most >= NONE / 2)
         b->status = PGR_ERR_FULL;
     uint32_t size = 16;
-    while (size <= most)
+    while (size <= most && b->status == PGR_OK)
         size *= 2;
     b->table_mask = size - 1;
     b->table = grab(b, size, sizeof *b->table);
     b->values = grab_raw(b, (size_t)most, sizeof *b->values);
-    for (uint64_t id = start; id <= last && b->status == PGR_OK; id++) {
-        const size_t i = (size_t)(id - start);
-        if (at[i] == 0)
-            continue;
-        const uint32_t before = b->value_count;
-        const pgr_id source = tape_derived_from(tape, (pgr_id)id);
-        origins[i] = b->origin = source > start && source < id ? origins[source - start] : (uint32_t)i;
-        at[i] = take_node(b, (pgr_id)id, at);
-        for (uint32_t made = before; made < b->value_count && b->status == PGR_OK; made++)
-            place(b, made);
-    }
+}
+
+static void take_outputs(builder *b, const taking *t, size_t output_count, const pgr_output *outputs)
+{
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++) {
-        const uint32_t id = value_at(b, at, outputs[i].node);
+        const uint32_t id = value_at(b, t, outputs[i].node);
         value *const v = &b->values[id];
         b->program->outputs[i].node = id;
         b->next_output[i] = v->output;
         v->output = (uint32_t)i;
+        if (v->group != 0 && outputs[i].stride == 0 && b->status == PGR_OK)
+            b->status = PGR_ERR_LANES;
     }
-    tape_resize(tape, at, 0);
-    tape_resize(tape, origins, 0);
+}
+
+static void take_nodes(builder *b, size_t output_count, const pgr_output *outputs)
+{
+    const pgr_id start = b->start;
+    pgr_id last = start;
+    for (size_t i = 0; i < output_count; i++)
+        last = outputs[i].node > last ? outputs[i].node : last;
+    taking t = {.value = grab(b, (size_t)(last - start) + 1, sizeof *t.value)};
+    t.group = b->group_count == 0 ? NULL : grab_raw(b, (size_t)(last - start) + 1, sizeof *t.group);
+    if (b->status == PGR_OK)
+        make_table(b, find_needed(b, &t, last, output_count, outputs));
+    for (uint64_t id = start; id <= last && b->status == PGR_OK; id++) {
+        const size_t i = (size_t)(id - start);
+        if (t.value[i] == 0)
+            continue;
+        const uint32_t before = b->value_count;
+        const uint64_t number = next_number(b, &t, (pgr_id)id);
+        b->line = next_line(b, &t, (pgr_id)id);
+        if (t.group != NULL)
+            t.group[i] = group_of(b, &t, (pgr_id)id, number);
+        else if ((b->tape->nodes[id].flags & TAPE_LANE) != 0)
+            b->status = PGR_ERR_LANES;
+        if (b->status == PGR_OK)
+            t.value[i] = take_node(b, (pgr_id)id, &t, number);
+        for (uint32_t made = before; made < b->value_count && b->status == PGR_OK; made++)
+            place(b, made);
+    }
+    take_outputs(b, &t, output_count, outputs);
+    tape_resize(b->tape, t.value, 0);
+    tape_resize(b->tape, t.group, 0);
+}
+
+/* A lane input of the caller's: where it stands among all, and what it reads. */
+typedef struct {
+    uint32_t group, at; /* the merged group */
+    pgr_lane_input input;
+} lane_reference;
+
+static int by_input(const void *p, const void *q)
+{
+    const lane_reference *const x = p, *const y = q;
+#define COMPARE(field) \
+    if (x->field != y->field) \
+        return x->field < y->field ? -1 : 1
+    COMPARE(group);
+    COMPARE(input.array);
+    COMPARE(input.offset);
+    COMPARE(input.stride);
+    COMPARE(at);
+#undef COMPARE
+    return 0;
+}
+
+/* Groups of as many lanes become one. */
+static void merge_groups(builder *b, size_t group_count, const pgr_lane_group *groups)
+{
+    pgr_program *const p = b->program;
+    uint64_t *const keys = grab_raw(b, group_count, sizeof *keys);
+    uint32_t *const lead = grab_raw(b, group_count, sizeof *lead);
+    for (size_t g = 0; g < group_count && b->status == PGR_OK; g++) {
+        keys[g] = groups[g].lanes << 16 | g;
+        if (groups[g].lanes == 0 || groups[g].lanes >> 48 != 0)
+            b->status = PGR_ERR_LANES;
+    }
+    if (b->status == PGR_OK) {
+        qsort(keys, group_count, sizeof *keys, by_key);
+        for (size_t k = 0; k < group_count; k++)
+            lead[keys[k] & 0xffff] = k > 0 && keys[k] >> 16 == keys[k - 1] >> 16 ? lead[keys[k - 1] & 0xffff] : (uint32_t)(keys[k] & 0xffff);
+        for (size_t g = 0; g < group_count; g++) {
+            if (lead[g] == g)
+                p->group_lanes[p->group_count] = groups[g].lanes;
+            b->merged[g] = lead[g] == g ? (uint16_t)p->group_count++ : b->merged[lead[g]];
+        }
+    }
+    tape_resize(b->tape, keys, 0);
+    tape_resize(b->tape, lead, 0);
+}
+
+/* The lane inputs of merged groups: those that read the same numbers are one. */
+static void merge_inputs(builder *b, size_t group_count, const pgr_lane_group *groups)
+{
+    pgr_program *const p = b->program;
+    const uint32_t count = b->first_input[group_count];
+    lane_reference *const all = grab_raw(b, count, sizeof *all);
+    if (b->status != PGR_OK)
+        return;
+    for (size_t g = 0; g < group_count; g++)
+        for (uint32_t k = 0; k < groups[g].input_count; k++) {
+            const uint32_t at = b->first_input[g] + k;
+            all[at] = (lane_reference){b->merged[g], at, groups[g].inputs[k]};
+        }
+    qsort(all, count, sizeof *all, by_input);
+    uint32_t made = 0, group = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        for (; group < all[k].group; group++)
+            p->group_first_input[group + 1] = made;
+        const pgr_lane_input input = all[k].input;
+        const pgr_lane_input *const before = made == p->group_first_input[group] ? NULL : &p->lane_inputs[made - 1];
+        if (before == NULL || before->array != input.array || before->offset != input.offset || before->stride != input.stride)
+            p->lane_inputs[made++] = input;
+        b->lane_input[all[k].at] = made - 1 - p->group_first_input[group];
+    }
+    for (; group < p->group_count; group++)
+        p->group_first_input[group + 1] = made;
+    tape_resize(b->tape, all, 0);
 }
 
 static void take_groups(builder *b, size_t group_count, const pgr_lane_group *groups)
 {
     pgr_program *const p = b->program;
-    size_t inputs = 0;
+    b->group_count = group_count;
+    b->first_input = grab(b, group_count + 1, sizeof *b->first_input);
+    if (b->status != PGR_OK)
+        return;
     for (size_t g = 0; g < group_count; g++)
-        inputs += groups[g].input_count;
+        b->first_input[g + 1] = b->first_input[g] + groups[g].input_count;
+    const uint32_t inputs = b->first_input[group_count];
+    b->merged = grab_raw(b, group_count, sizeof *b->merged);
+    b->lane_input = grab_raw(b, inputs, sizeof *b->lane_input);
     p->lane_inputs = grab(b, inputs, sizeof *p->lane_inputs);
     p->group_first_input = grab(b, group_count + 1, sizeof *p->group_first_input);
     p->group_lanes = grab(b, group_count, sizeof *p->group_lanes);
-    if (b->status != PGR_OK)
-        return;
-    for (size_t g = 0; g < group_count; g++) {
-        p->group_lanes[g] = groups[g].lanes;
-        p->group_first_input[g + 1] = p->group_first_input[g] + groups[g].input_count;
-        if (groups[g].input_count > 0)
-            memcpy(p->lane_inputs + p->group_first_input[g], groups[g].inputs, groups[g].input_count * sizeof *p->lane_inputs);
-    }
-    p->group_count = (uint32_t)group_count;
+    merge_groups(b, group_count, groups);
+    merge_inputs(b, group_count, groups);
 }
 
 /* Gives back what the program has more room for than it needs. */
@@ -824,7 +986,7 @@ static void fit(builder *b)
             p->array = fitting; \
     } while (0)
     FIT(instructions, p->instruction_count);
-    FIT(origins, p->instruction_count);
+    FIT(lines, p->instruction_count);
     FIT(args, p->arg_count);
     FIT(constants, p->constant_count);
     FIT(inputs, p->input_count);
@@ -871,7 +1033,7 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     p->captures = grab_raw(b, b->value_count, sizeof *p->captures);
     if (b->status == PGR_OK) {
         give_uniform_slots(b);
-        emit_stages(b, (uint32_t)group_count);
+        emit_stages(b, p->group_count);
     }
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++)
         p->outputs[i].node = is_lane_value(b, p->outputs[i].node) ? SLOT_LANE : b->values[p->outputs[i].node].slot;
@@ -882,13 +1044,15 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
         fit(b);
     }
     void *const scratch[] = {b->values, b->table, b->links, b->chains, b->next_output, b->list, b->stack, b->last_use, b->free_slots,
-                             b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end, b->level};
+                             b->uniform_last_use, b->free_uniform, b->sorted, b->stage_end, b->level,
+                             b->merged, b->first_input, b->lane_input};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(tape, scratch[i], 0);
     if (b->status != PGR_OK) {
         pgr_program_free(p);
         return b->status;
     }
+    assert(program_is_sound(p));
     *out = p;
     return PGR_OK;
 }

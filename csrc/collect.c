@@ -77,6 +77,7 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
     pgr_node *const nodes = tape->nodes;
     pgr_id to = first;
     const uint32_t size = tape->size;
+    pgr__drop_dead_numbers(tape, first);
     for (pgr_id id = first; id < size; id++) {
         moved[id - first] = to;
         if (!is_live(&nodes[id])) {

@@ -12,8 +12,33 @@ typedef struct {
     pgr_tape *tape;
     pgr_status status; /* the first failure; everything after it is 0 */
     pgr_id zero, one;  /* constants, 0 until they are wanted */
-    pgr_id source;     /* the node that is being derived */
+    uint32_t size, line; /* of the tape, and the line that it tags nodes with, before */
 } emitter;
+
+static emitter begin(pgr_tape *tape)
+{
+    return (emitter){.tape = tape, .size = tape->size, .line = tape->tags[PGR_TAG_LINE].tag};
+}
+
+/* Nodes from here on derive `id`: they have its line. */
+static void derive_node(emitter *e, pgr_id id)
+{
+    if (e->status == PGR_OK && e->tape->tags[PGR_TAG_LINE].count > 0)
+        e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr__tag_of(e->tape, PGR_TAG_LINE, id));
+}
+
+static pgr_status end(emitter *e)
+{
+    pgr_tape *const tape = e->tape;
+    if (e->status == PGR_OK)
+        e->status = pgr__set_tag(tape, PGR_TAG_LINE, e->line);
+    if (e->status != PGR_OK) {
+        tape->size = e->size;
+        tape->tags[PGR_TAG_LINE].tag = e->line;
+        pgr__trim_tags(tape);
+    }
+    return e->status;
+}
 
 static pgr_id number(emitter *e, double value)
 {
@@ -49,22 +74,18 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
     if (op == PGR_OP_NEG && e->tape->nodes[a].op == PGR_OP_CONST)
         return number(e, -e->tape->nodes[a].data);
     pgr_id id = 0;
-    if (op == PGR_OP_LANE_SUM) {
-        e->status = pgr_lane_sum(e->tape, a, b, &id);
-        if (e->status == PGR_OK)
-            e->tape->nodes[id].grad = (double)e->source;
-        return id;
-    }
-    e->status = pgr__make_room(e->tape, 1);
-    if (e->status != PGR_OK)
-        return 0;
-    /* Outside its domain too: a program follows IEEE 754. */
-    double v = NAN;
-    if (tape_is_known(e->tape, op, a, b))
-        ops_eval(op, e->tape->nodes[a].data, e->tape->nodes[b].data, &v);
-    id = tape_append(e->tape, op, v, a, b);
-    if ((e->tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
-        e->tape->nodes[id].grad = (double)e->source;
+    e->status = op == PGR_OP_LANE_SUM ? pgr_lane_sum(e->tape, a, b, &id) : pgr__record_ieee(e->tape, op, a, b, &id);
+    return id;
+}
+
+static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
+
+/* A lane's number in another group; a number that is the same in all lanes is so in that one, too. */
+static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
+{
+    pgr_id id = value;
+    if (e->status == PGR_OK && is_lane(e->tape, value))
+        e->status = pgr_lane_pass(e->tape, value, group, &id);
     return id;
 }
 
@@ -88,6 +109,7 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
 #define SIGMOID_(x)      emit(e, PGR_OP_SIGMOID, x, 0)
 #define SIGN_(x)         emit(e, PGR_OP_SIGN, x, 0)
 #define LESS_(x, y)      emit(e, PGR_OP_LESS, x, y)
+#define EQUAL_(x, y)     emit(e, PGR_OP_EQUAL, x, y)
 #define PICK_(c, x)      emit(e, PGR_OP_PICK, c, x)
 #define SLOPE_(a, b)     ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a)))
 #define WINS_(a, b)      MUL_(HALF, ADD_(ONE, SUB_(LESS_(b, a), LESS_(a, b))))
@@ -106,12 +128,15 @@ static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
     return PICK_(r, DIV_(DIV_(p, r), r));
 }
 
+/* Where b is 0, the base is 1 instead of a, so that no derivative of what is not picked is inf, and times 0 nan. */
 static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
         return 0;
-    if (e->tape->nodes[b].op != PGR_OP_CONST)
-        return PICK_(b, MUL_(b, emit(e, PGR_OP_POW, a, SUB_(b, ONE))));
+    if (e->tape->nodes[b].op != PGR_OP_CONST) {
+        const pgr_id base = ADD_(PICK_(b, a), EQUAL_(b, ZERO));
+        return PICK_(b, MUL_(b, emit(e, PGR_OP_POW, base, SUB_(b, ONE))));
+    }
     const double exponent = e->tape->nodes[b].data;
     if (exponent == 0.0)
         return ZERO;
@@ -120,12 +145,12 @@ static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
     return MUL_(b, exponent == 2.0 ? a : emit(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
 }
 
-/* 0 where a is 0 and b >= 0, as pgr_pow_db. */
+/* 0 where a is 0 and b >= 0, as pgr_pow_db: there the logarithm is that of 1, for the same reason. */
 static pgr_id pow_db(emitter *e, pgr_id a, pgr_id b, pgr_id v)
 {
     const pgr_id size = emit(e, PGR_OP_ABS, a, 0);
     const pgr_id counts = ADD_(size, LESS_(b, ZERO));
-    return PICK_(counts, MUL_(v, emit(e, PGR_OP_LOG, a, 0)));
+    return PICK_(counts, MUL_(v, emit(e, PGR_OP_LOG, ADD_(a, EQUAL_(counts, ZERO)), 0)));
 }
 
 typedef struct {
@@ -149,8 +174,6 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
         return EMIT_##KIND(da, db);
         PGR_OPS(X)
 #undef X
-    case PGR_OP_LANE_SUM:
-        return (id_pair){want_a ? one(e) : 0, 0};
     case PGR_OP_CUSTOM:
     case PGR_OP_PAIR:
         e->status = PGR_ERR_OP;
@@ -162,20 +185,18 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
 
 /* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
 
-/* What is known of the nodes from `first` on, up to the last root. */
+/* What is known of the nodes from `first` on, up to the last root. Groups are counted from 1; 0: not a lane. */
 typedef struct {
     pgr_id first;
     size_t count;
-    uint8_t *active; /* depends on what is derived by */
+    uint32_t within;      /* the group whose function is being recorded; 0: none */
+    uint8_t *active;      /* depends on what is derived by */
     pgr_id *adjoint;
     pgr_id *lane_adjoint; /* what lanes give to a node that is none, each for itself .. */
     pgr_id *witness;      /* .. and one of those lanes */
-    uint32_t *group;      /* of lanes: 0 for none, OUTER for those from before the sheet, which are all of one */
+    uint32_t *group;      /* of lanes */
 } sheet;
 
-#define OUTER UINT32_MAX
-
-static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
 static bool in_sheet(const sheet *s, pgr_id id) { return id >= s->first && id - s->first < s->count; }
 static bool is_active(const sheet *s, pgr_id id) { return in_sheet(s, id) && s->active[id - s->first] != 0; }
 
@@ -188,16 +209,22 @@ static void free_sheet(pgr_tape *tape, sheet *s)
     tape_resize(tape, s->group, 0);
 }
 
-/* Those of its operands are known. */
+/* Groups of nodes in the sheet before this one are known. A lane from before the sheet is one of the function that is
+ * being recorded; where none is, nodes lead down to one. */
 static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
 {
-    const pgr_node *const node = &tape->nodes[id];
-    if (!is_lane(tape, id))
+    const pgr_node *node = &tape->nodes[id];
+    if ((node->flags & TAPE_LANE) == 0)
         return 0;
-    if (node->op == PGR_OP_LANE)
-        return (uint32_t)((uint64_t)node->grad >> 32) + 1;
-    const pgr_id lane = is_lane(tape, node->lhs) ? node->lhs : node->rhs;
-    return in_sheet(s, lane) ? s->group[lane - s->first] : OUTER;
+    while (node->op != PGR_OP_LANE && node->op != PGR_OP_LANE_PASS) {
+        id = is_lane(tape, node->lhs) ? node->lhs : node->rhs;
+        if (in_sheet(s, id))
+            return s->group[id - s->first];
+        if (s->within != 0)
+            return s->within;
+        node = &tape->nodes[id];
+    }
+    return (uint32_t)(pgr__number_of(tape, id) >> 32) + 1;
 }
 
 static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count, const pgr_id *roots)
@@ -207,7 +234,8 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
         first = wrt[i] < first ? wrt[i] : first;
     for (size_t i = 0; i < root_count; i++)
         last = roots[i] > last ? roots[i] : last;
-    *s = (sheet){.first = first, .count = last >= first ? (size_t)last - first + 1 : 0};
+    s->first = first;
+    s->count = last >= first ? (size_t)last - first + 1 : 0;
     s->active = tape_resize(tape, NULL, s->count + 1);
     s->adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->adjoint);
     s->lane_adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->lane_adjoint);
@@ -225,7 +253,9 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
             s->active[wrt[i] - first] = 1;
     for (size_t i = 0; i < s->count; i++) {
         const pgr_node *const node = &tape->nodes[first + i];
-        if (node->op != PGR_OP_DETACH && (is_active(s, node->lhs) || is_active(s, node->rhs)))
+        /* A sum over lanes does not depend on its witness. */
+        const bool by_rhs = node->op != PGR_OP_LANE_SUM && is_active(s, node->rhs);
+        if (node->op != PGR_OP_DETACH && (is_active(s, node->lhs) || by_rhs))
             s->active[i] = 1;
         s->group[i] = group_of(tape, s, first + (pgr_id)i);
     }
@@ -241,14 +271,16 @@ static void gather_lanes(emitter *e, sheet *s, size_t i)
     s->adjoint[i] = s->adjoint[i] == 0 ? sum : emit(e, PGR_OP_ADD, s->adjoint[i], sum);
 }
 
-/* Adds to what `to` has been given. What `from`, a lane, gives to a node that is none counts once a lane. */
+/* Adds to what `to` has been given. What `from`, a lane, gives to a node that is none counts once a lane, unless each
+ * lane is to have its own. */
 static void give(emitter *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
 {
     if (e->status != PGR_OK)
         return;
     const size_t i = to - s->first;
-    const bool by_lane = is_lane(e->tape, from) && !is_lane(e->tape, to);
-    if (by_lane && s->lane_adjoint[i] != 0 && s->group[s->witness[i] - s->first] != s->group[from - s->first])
+    const uint32_t group = s->group[from - s->first];
+    const bool by_lane = group != 0 && group != s->within && !is_lane(e->tape, to);
+    if (by_lane && s->lane_adjoint[i] != 0 && s->group[s->witness[i] - s->first] != group)
         gather_lanes(e, s, i);
     pgr_id *const sum = by_lane ? &s->lane_adjoint[i] : &s->adjoint[i];
     *sum = *sum == 0 ? adjoint : emit(e, PGR_OP_ADD, *sum, adjoint);
@@ -256,12 +288,35 @@ static void give(emitter *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
         s->witness[i] = from;
 }
 
-pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const pgr_id *seeds, size_t wrt_count,
-                   const pgr_id *wrt, pgr_id *out)
+/* Gives the operands of a node, whose adjoint is g, their shares. */
+static void push(emitter *e, sheet *s, pgr_id id, pgr_id g)
 {
-    emitter e = {.tape = tape};
-    sheet s;
-    const uint32_t before = tape->size;
+    const pgr_node node = e->tape->nodes[id];
+    const bool want_a = is_active(s, node.lhs), want_b = is_active(s, node.rhs);
+    if (node.op == PGR_OP_LANE_SUM) {
+        if (want_a) /* a number that is the same in all lanes is added up once for each */
+            give(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : emit(e, PGR_OP_LANE_SUM, g, node.rhs));
+        return;
+    }
+    if (node.op == PGR_OP_LANE_PASS) {
+        if (want_a)
+            give(e, s, id, node.lhs, pass(e, g, s->group[node.lhs - s->first] - 1));
+        return;
+    }
+    if (!want_a && !want_b)
+        return;
+    const id_pair p = emit_partials(e, id, want_a, want_b);
+    if (p.da != 0 && !is_number(e, p.da, 0.0))
+        give(e, s, id, node.lhs, emit(e, PGR_OP_MUL, g, p.da));
+    if (p.db != 0 && !is_number(e, p.db, 0.0))
+        give(e, s, id, node.rhs, emit(e, PGR_OP_MUL, g, p.db));
+}
+
+pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out)
+{
+    emitter e = begin(tape);
+    sheet s = {.within = within + 1};
     if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
         return PGR_ERR_NOMEM;
     for (size_t i = 0; i < root_count; i++)
@@ -270,63 +325,59 @@ pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const
     for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
         if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
             continue;
-        e.source = s.first + (pgr_id)i;
+        const pgr_id id = s.first + (pgr_id)i;
+        derive_node(&e, id);
         gather_lanes(&e, &s, i);
-        const pgr_id id = e.source, g = s.adjoint[i];
-        const pgr_node node = tape->nodes[id];
-        const bool want_a = is_active(&s, node.lhs), want_b = is_active(&s, node.rhs);
-        if (!want_a && !want_b)
-            continue;
-        const id_pair p = emit_partials(&e, id, want_a, want_b);
-        if (p.da != 0 && !is_number(&e, p.da, 0.0))
-            give(&e, &s, id, node.lhs, emit(&e, PGR_OP_MUL, g, p.da));
-        if (p.db != 0 && !is_number(&e, p.db, 0.0))
-            give(&e, &s, id, node.rhs, emit(&e, PGR_OP_MUL, g, p.db));
+        push(&e, &s, id, s.adjoint[i]);
     }
     for (size_t i = 0; i < wrt_count && e.status == PGR_OK; i++) {
         const pgr_id g = in_sheet(&s, wrt[i]) ? s.adjoint[wrt[i] - s.first] : 0;
         out[i] = g != 0 ? g : zero(&e);
     }
     free_sheet(tape, &s);
-    if (e.status != PGR_OK)
-        tape->size = before;
-    return e.status;
+    return end(&e);
+}
+
+/* The tangent of a node whose operands' are ta and tb, 0: none. */
+static void pull(emitter *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
+{
+    const pgr_node node = e->tape->nodes[id];
+    if (node.op == PGR_OP_LANE_SUM || node.op == PGR_OP_LANE_PASS) {
+        if (ta != 0)
+            give(e, s, id, id, node.op == PGR_OP_LANE_SUM ? emit(e, PGR_OP_LANE_SUM, ta, node.rhs) : pass(e, ta, s->group[id - s->first] - 1));
+        return;
+    }
+    const id_pair p = emit_partials(e, id, ta != 0, tb != 0);
+    if (p.da != 0 && ta != 0 && !is_number(e, p.da, 0.0))
+        give(e, s, id, id, emit(e, PGR_OP_MUL, ta, p.da));
+    if (p.db != 0 && tb != 0 && !is_number(e, p.db, 0.0))
+        give(e, s, id, id, emit(e, PGR_OP_MUL, tb, p.db));
 }
 
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out)
 {
-    emitter e = {.tape = tape};
-    sheet s;
-    const uint32_t before = tape->size;
+    emitter e = begin(tape);
+    sheet s = {0};
     if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
         return PGR_ERR_NOMEM;
     for (size_t i = 0; i < wrt_count; i++)
         if (in_sheet(&s, wrt[i]))
             give(&e, &s, wrt[i], wrt[i], tangents[i]);
     for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
-        const pgr_id id = e.source = s.first + (pgr_id)i;
-        const pgr_node node = tape->nodes[id];
-        const pgr_id ta = is_active(&s, node.lhs) ? s.adjoint[node.lhs - s.first] : 0;
-        const pgr_id tb = is_active(&s, node.rhs) ? s.adjoint[node.rhs - s.first] : 0;
+        const pgr_id id = s.first + (pgr_id)i;
+        const pgr_node *const node = &tape->nodes[id];
+        const pgr_id ta = is_active(&s, node->lhs) ? s.adjoint[node->lhs - s.first] : 0;
+        const pgr_id tb = is_active(&s, node->rhs) ? s.adjoint[node->rhs - s.first] : 0;
         if (!s.active[i] || (ta == 0 && tb == 0))
             continue;
-        if (node.op == PGR_OP_LANE_SUM) {
-            give(&e, &s, id, id, emit(&e, PGR_OP_LANE_SUM, ta, node.rhs));
-            continue;
-        }
-        const id_pair p = emit_partials(&e, id, ta != 0, tb != 0);
-        if (p.da != 0 && ta != 0 && !is_number(&e, p.da, 0.0))
-            give(&e, &s, id, id, emit(&e, PGR_OP_MUL, ta, p.da));
-        if (p.db != 0 && tb != 0 && !is_number(&e, p.db, 0.0))
-            give(&e, &s, id, id, emit(&e, PGR_OP_MUL, tb, p.db));
+        derive_node(&e, id);
+        pull(&e, &s, id, ta, tb);
     }
     for (size_t i = 0; i < root_count && e.status == PGR_OK; i++) {
         const pgr_id t = in_sheet(&s, roots[i]) ? s.adjoint[roots[i] - s.first] : 0;
         out[i] = t != 0 ? t : zero(&e);
     }
     free_sheet(tape, &s);
-    if (e.status != PGR_OK)
-        tape->size = before;
-    return e.status;
+    return end(&e);
 }

@@ -297,6 +297,18 @@ int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness)
     return result;
 }
 
+int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = room(tape, 1);
+    pgr_id id = id_of(tape, value);
+    if (status == PGR_OK)
+        status = id == 0 ? PGR_ERR_HANDLE : pgr_lane_pass(tape, id, group, &id);
+    const int64_t result = hold_new(tape, status, id);
+    pgr__leave(tape, token);
+    return result;
+}
+
 int pgr_h_unknown(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
@@ -317,27 +329,34 @@ static pgr_id *many_ids(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr
     return ids;
 }
 
-typedef pgr_status (*derivative)(pgr_tape *, size_t, const pgr_id *, const pgr_id *, size_t, const pgr_id *, pgr_id *);
+/* New holds on n nodes; none of them on failure. */
+static pgr_status hold_many(pgr_tape *tape, size_t n, const pgr_id *ids, pgr_handle *out)
+{
+    for (size_t held = 0; held < n; held++) {
+        const pgr_status status = pgr__make_slot(tape);
+        if (status != PGR_OK) {
+            while (held > 0)
+                tape_release(tape, (uint32_t)out[--held], false);
+            return status;
+        }
+        out[held] = hold(tape, ids[held]);
+    }
+    return PGR_OK;
+}
 
-/* `n` pairs of nodes and what they are weighted by, `m` nodes that the results belong to. */
-static pgr_status derive(pgr_tape *tape, derivative function, size_t n, const pgr_handle *nodes, const pgr_handle *weights,
-                         size_t m, const pgr_handle *others, pgr_handle *out)
+/* A vjp, of nodes that the weights are seeds of, or a jvp, of nodes that they are tangents of. */
+static pgr_status derive(pgr_tape *tape, bool is_vjp, uint32_t within, size_t n, const pgr_handle *nodes,
+                         const pgr_handle *weights, size_t m, const pgr_handle *others, pgr_handle *out)
 {
     const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
     pgr_id *const node_ids = many_ids(tape, n, nodes, &status), *const weight_ids = many_ids(tape, n, weights, &status);
     pgr_id *const other_ids = many_ids(tape, m, others, &status), *const results = many_ids(tape, m, others, &status);
     if (status == PGR_OK)
-        status = function(tape, n, node_ids, weight_ids, m, other_ids, results);
-    size_t held = 0;
-    for (; held < m && status == PGR_OK; held++) {
-        status = pgr__make_slot(tape);
-        if (status != PGR_OK)
-            break;
-        out[held] = hold(tape, results[held]);
-    }
-    while (status != PGR_OK && held > 0)
-        tape_release(tape, (uint32_t)out[--held], false);
+        status = is_vjp ? pgr_vjp(tape, within, n, node_ids, weight_ids, m, other_ids, results)
+                        : pgr_jvp(tape, n, node_ids, weight_ids, m, other_ids, results);
+    if (status == PGR_OK)
+        status = hold_many(tape, m, results, out);
     tape_resize(tape, node_ids, 0);
     tape_resize(tape, weight_ids, 0);
     tape_resize(tape, other_ids, 0);
@@ -346,16 +365,53 @@ static pgr_status derive(pgr_tape *tape, derivative function, size_t n, const pg
     return status;
 }
 
-pgr_status pgr_h_vjp(pgr_tape *tape, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds, size_t wrt_count,
-                     const pgr_handle *wrt, pgr_handle *out)
+pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
+                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out)
 {
-    return derive(tape, pgr_vjp, root_count, roots, seeds, wrt_count, wrt, out);
+    return derive(tape, true, within, root_count, roots, seeds, wrt_count, wrt, out);
 }
 
 pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
                      const pgr_handle *roots, pgr_handle *out)
 {
-    return derive(tape, pgr_jvp, wrt_count, wrt, tangents, root_count, roots, out);
+    return derive(tape, false, PGR_NO_GROUP, wrt_count, wrt, tangents, root_count, roots, out);
+}
+
+pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
+                             const pgr_handle *roots, uint8_t *used)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    pgr_id *const place_ids = many_ids(tape, place_count, places, &status);
+    pgr_id *const root_ids = many_ids(tape, root_count, roots, &status);
+    if (status == PGR_OK)
+        status = pgr_lane_places(tape, place_count, place_ids, root_count, root_ids, used);
+    tape_resize(tape, place_ids, 0);
+    tape_resize(tape, root_ids, 0);
+    pgr__leave(tape, token);
+    return status;
+}
+
+pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
+                             const pgr_handle *roots, size_t lane_count, const pgr_handle *values, pgr_handle *out)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    pgr_id *const place_ids = many_ids(tape, place_count, places, &status);
+    pgr_id *const root_ids = many_ids(tape, root_count, roots, &status);
+    pgr_id *const value_ids = many_ids(tape, lane_count * place_count, values, &status);
+    pgr_id *const results = status == PGR_OK ? tape_resize(tape, NULL, (lane_count * root_count + 1) * sizeof *results) : NULL;
+    if (status == PGR_OK)
+        status = results == NULL ? PGR_ERR_NOMEM
+                                 : pgr_lane_values(tape, place_count, place_ids, root_count, root_ids, lane_count, value_ids, results);
+    if (status == PGR_OK)
+        status = hold_many(tape, lane_count * root_count, results, out);
+    tape_resize(tape, place_ids, 0);
+    tape_resize(tape, root_ids, 0);
+    tape_resize(tape, value_ids, 0);
+    tape_resize(tape, results, 0);
+    pgr__leave(tape, token);
+    return status;
 }
 
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
@@ -448,7 +504,7 @@ pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_id *bad)
 {
     CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward_checked(tape, id, bad));
 }
-pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE(pgr_push(tape, id)); }
+pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_push(tape, id)); }
 
 void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out)
 {

@@ -48,7 +48,8 @@ typedef enum {
     PGR_ERR_OP,       /* not an operation that can be recorded so */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
     PGR_ERR_STOPPED,  /* a sweep or a program's run was told to stop */
-    PGR_ERR_NOT_FINITE /* a number or a grad is inf or nan */
+    PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
+    PGR_ERR_LANES     /* lanes of different vmaps meet, or a lane is used outside of its vmap */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -60,6 +61,7 @@ enum {
     PGR_OP_INPUT,     /* of a function being recorded: a leaf without a value */
     PGR_OP_LANE,      /* the same, with a value for each lane of a vmap */
     PGR_OP_LANE_SUM,  /* the sum over lanes */
+    PGR_OP_LANE_PASS, /* a lane's value, handed to the same lane of another vmap */
     PGR_OP_FIRST
 };
 
@@ -246,10 +248,14 @@ pgr_status pgr_tape_use_mutex(pgr_tape *tape);
 
 /* ---- Recorded functions: derivatives -------------------------------------------------------- */
 
-/* Records a leaf without a value: PGR_OP_INPUT or PGR_OP_LANE, with a number of the caller's, below 2^53. What
- * is recorded from it has no value either; its data are nan. */
+/* Records a leaf without a value: PGR_OP_INPUT or PGR_OP_LANE, with a number of the caller's, which for a lane is
+ * group << 32 | index. Nodes recorded from it have no value either; their data are nan. */
 pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
 int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
+
+/* Records `value`, a lane, as one of another group that has as many lanes. PGR_ERR_OP if it is no lane. */
+pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out);
+int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
 /* Records the sum of `value`, which may differ from lane to lane, over the lanes of `witness`, which does. */
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
@@ -258,19 +264,38 @@ int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness);
 /* 0; 1: the node has no value; 2: nor is it the same in all lanes. */
 int pgr_h_unknown(pgr_tape *tape, pgr_handle h);
 
+#define PGR_NO_GROUP 0xffffffffu
+
 /* Records the nodes of a vector-Jacobian product: out[j] = sum over i of seeds[i] * d roots[i] / d wrt[j]. They
- * depend on the nodes that they are made from, and can be derived again. On failure nothing is recorded.
+ * depend on the nodes that they are made from, and can be derived again. `within` is the group whose function is
+ * being recorded: each lane then has a derivative of its own, by nodes that are the same in all lanes too. With
+ * PGR_NO_GROUP such a node gets the sum over lanes. On failure nothing is recorded.
  * O(nodes between the first of wrt and the last of roots). Source: Griewank & Walther, ch. 3.2. */
-pgr_status pgr_vjp(pgr_tape *tape, size_t root_count, const pgr_id *roots, const pgr_id *seeds, size_t wrt_count,
-                   const pgr_id *wrt, pgr_id *out);
+pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out);
 
 /* A Jacobian-vector product: out[i] = sum over j of tangents[j] * d roots[i] / d wrt[j]. Source: ch. 3.1. */
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out);
 
+/* Which of `places`, lanes that a vmap's function was given, the roots are made from: sets used[i] to 1 or 0.
+ * PGR_ERR_LANES if a root is also made from other lanes. */
+pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
+                           const pgr_id *roots, uint8_t *used);
+
+/* Records the roots for single lanes: out[k * root_count + i] is what roots[i] is where places[j] is
+ * values[k * place_count + j], for k < lane_count. Nodes that are the same in all lanes are shared. On failure nothing
+ * is recorded. */
+pgr_status pgr_lane_values(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count, const pgr_id *roots,
+                           size_t lane_count, const pgr_id *values, pgr_id *out);
+
 /* The same by handle; each of out[] is a new hold. */
-pgr_status pgr_h_vjp(pgr_tape *tape, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds, size_t wrt_count,
-                     const pgr_handle *wrt, pgr_handle *out);
+pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
+                             const pgr_handle *roots, uint8_t *used);
+pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
+                             const pgr_handle *roots, size_t lane_count, const pgr_handle *values, pgr_handle *out);
+pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
+                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out);
 pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
                      const pgr_handle *roots, pgr_handle *out);
 
@@ -278,7 +303,7 @@ pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, co
 
 typedef struct pgr_program pgr_program;
 
-/* An input's `number` (pgr_input) is array << 32 | offset, a lane input's group << 32 | index. */
+/* An input's `number` (pgr_input) is array << 32 | offset. */
 typedef struct {
     uint32_t array;          /* lane i reads in[array][offset + i * stride] */
     uint64_t offset, stride;
@@ -298,8 +323,10 @@ typedef struct {
 
 /* Builds the program that works out the outputs: without what they do not need, equal subexpressions shared,
  * constants folded, chains of multiply-adds made dot products, what depends on no lane worked out once.
- * PGR_ERR_OP if lanes of different groups meet, or a custom node depends on an input. `start` is the first node of
- * the recording; leaves from there on that have values are constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
+ * Groups of as many lanes are built as one. PGR_ERR_OP if a custom node depends on an input; PGR_ERR_LANES if lanes of
+ * different groups meet without pgr_lane_pass, or an output of stride 0 is a lane; PGR_ERR_UNKNOWN if a node from before
+ * the recording has no value. `start` is the first node of the recording; leaves from there on that have values are
+ * constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
                              const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out);
 
@@ -375,9 +402,9 @@ void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
                                   size_t out_count, const uint64_t *out_sizes, pgr_program **out);
 
-/* For each instruction the node that it comes from, counted from `start`; one of a derivative comes from the node that
- * is derived. Right if the tape has not collected since `start` was recorded. Borrowed. */
-const uint32_t *pgr_program_origins(const pgr_program *program);
+/* For each instruction the line, PGR_TAG_LINE, of the node that it comes from. Nodes of a derivative have the line of
+ * the node that they derive. Borrowed; NULL for a program from parts. */
+const uint32_t *pgr_program_lines(const pgr_program *program);
 void pgr_program_free(pgr_program *program); /* NULL is allowed */
 
 #define PGR_MAX_WORKERS 64

@@ -84,7 +84,11 @@ X(MAX,   "max",   "max",   BINARY, (a > b || isnan(a) ? a : b), WINS_(a, b), WIN
 X(SIGN,  "sign",  "sign",  UNARY,  (isnan(a) ? a : (double)((a > 0.0) - (a < 0.0))), ZERO, ZERO, PGR_ALWAYS, "", \
   "-1, 0 or 1, as a is below, at or above 0; nan if it is nan.") \
 X(LESS,  "less",  "<",     BINARY, (a < b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a < b, else 0.") \
-X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", "b where a is not 0, else 0: what where() is made of.") \
+X(LESS_EQUAL, "less_equal", "<=", BINARY, (a <= b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a <= b, else 0.") \
+X(EQUAL, "equal", "==",    BINARY, (a == b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a == b, else 0.") \
+X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", "b where a is not 0, else 0.") \
+X(KEEP,  "keep",  "keep",  BINARY, (a != 0.0 ? b : -0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", \
+  "b where a is not 0, else -0.0, which leaves every sum as it is: what where() is made of.") \
 X(DETACH, "detach", "detach", CUT, a, ZERO, ZERO, PGR_ALWAYS, "", \
   "The same number as a new leaf: no gradient flows through, and the graph below is not kept.")
 

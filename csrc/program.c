@@ -30,7 +30,7 @@ void pgr_program_free(pgr_program *program)
     const pgr_allocator a = program->allocator;
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
-                            program->group_lanes, program->captures, program->origins,
+                            program->group_lanes, program->captures, program->lines,
                             program->output_slots, program->output_runs};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         a.resize(a.ctx, arrays[i], 0);
@@ -43,7 +43,7 @@ size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
     return program->capture_count;
 }
 
-const uint32_t *pgr_program_origins(const pgr_program *program) { return program->origins; }
+const uint32_t *pgr_program_lines(const pgr_program *program) { return program->lines; }
 
 pgr_program_stats pgr_program_stat(const pgr_program *program)
 {
@@ -97,7 +97,7 @@ void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
 typedef struct {
     const pgr_program_parts *p;
     size_t in_count, out_count;
-    const uint64_t *in_sizes, *out_sizes;
+    const uint64_t *in_sizes, *out_sizes; /* NULL: as long as it takes */
     const pgr_segment *segment;
     uint8_t *uniform_set, *lane_set; /* slots that have been written to: nothing is read before */
     uint8_t *stored;                 /* outputs that lanes have been stored to */
@@ -108,6 +108,8 @@ static bool reaches(uint64_t offset, uint64_t count, uint64_t stride, uint64_t s
 {
     return offset < size && (count == 1 || stride == 0 || (count - 1) <= (size - 1 - offset) / stride);
 }
+
+static uint64_t size_of(const uint64_t *sizes, uint32_t array) { return sizes == NULL ? UINT64_MAX : sizes[array]; }
 
 /* Slots that may be read, and slots that may be written. */
 static bool has_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots && c->uniform_set[slot]; }
@@ -189,7 +191,7 @@ static bool is_lane_instruction(check *c, const pgr_instruction *i)
             return false;
         const pgr_output o = p->outputs[i->b];
         c->stored[i->b] = 1;
-        return reaches(o.offset, p->group_lanes[group], o.stride, c->out_sizes[o.array]);
+        return reaches(o.offset, p->group_lanes[group], o.stride, size_of(c->out_sizes, o.array));
     }
     case PROGRAM_LANE_SUM:
         return has_any(c, i->a) && is_sum(c, i->out);
@@ -239,7 +241,7 @@ static bool are_ends(const check *c)
     const pgr_program_parts *const p = c->p;
     for (uint32_t k = 0; k < p->input_count; k++) {
         const pgr_uniform_input i = p->inputs[k];
-        if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, c->in_sizes[i.array]) ||
+        if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, size_of(c->in_sizes, i.array)) ||
             i.slot >= p->uniform_slots || i.count > p->uniform_slots - i.slot)
             return false;
         memset(c->uniform_set + i.slot, 1, i.count);
@@ -247,7 +249,7 @@ static bool are_ends(const check *c)
     memset(c->uniform_set, 1, p->constant_count);
     for (uint32_t k = 0; k < p->output_count; k++) {
         const pgr_output o = p->outputs[k];
-        if (o.array >= c->out_count || o.offset >= c->out_sizes[o.array])
+        if (o.array >= c->out_count || o.offset >= size_of(c->out_sizes, o.array))
             return false;
     }
     if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 || p->group_first_input[p->group_count] != p->lane_input_count)
@@ -257,7 +259,7 @@ static bool are_ends(const check *c)
             return false;
         for (uint32_t k = p->group_first_input[g]; k < p->group_first_input[g + 1] && k < p->lane_input_count; k++) {
             const pgr_lane_input i = p->lane_inputs[k];
-            if (i.array >= c->in_count || !reaches(i.offset, p->group_lanes[g], i.stride, c->in_sizes[i.array]))
+            if (i.array >= c->in_count || !reaches(i.offset, p->group_lanes[g], i.stride, size_of(c->in_sizes, i.array)))
                 return false;
         }
     }
@@ -290,8 +292,8 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
     return to;
 }
 
-pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
-                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out)
+/* PGR_ERR_OP unless the parts are a program. */
+static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes, size_t out_count, const uint64_t *out_sizes)
 {
     if (!are_counts(parts))
         return PGR_ERR_OP;
@@ -307,12 +309,26 @@ pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_coun
     c.stored = c.lane_set + parts->lane_slots;
     const bool is_program = are_ends(&c) && are_segments(&c);
     a.resize(a.ctx, set, 0);
-    if (!is_program)
-        return PGR_ERR_OP;
+    return is_program ? PGR_OK : PGR_ERR_OP;
+}
+
+bool program_is_sound(const pgr_program *p)
+{
+    pgr_program_parts parts;
+    pgr_program_to_parts(p, &parts);
+    return verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_OP;
+}
+
+pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
+                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out)
+{
+    pgr_status status = verify(parts, in_count, in_sizes, out_count, out_sizes);
+    if (status != PGR_OK)
+        return status;
+    const pgr_allocator a = tape_allocator(NULL);
     pgr_program *const p = a.resize(a.ctx, NULL, sizeof *p);
     if (p == NULL)
         return PGR_ERR_NOMEM;
-    pgr_status status = PGR_OK;
     *p = (pgr_program){
         .allocator = a,
         .instruction_count = parts->instruction_count,

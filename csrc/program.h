@@ -50,11 +50,14 @@ struct pgr_program {
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
-    uint32_t *origins; /* see pgr_program_origins; NULL: not known */
+    uint32_t *lines; /* see pgr_program_lines; NULL: not known */
     pgr_id *captures;
     uint32_t capture_count;
     pgr_allocator allocator;
 };
+
+/* Whether it passes the checks that parts go through, for arrays as long as it takes. */
+bool program_is_sound(const pgr_program *p);
 
 /* Makes runs of the uniform ones among the outputs. There is room for as many. */
 void program_join_outputs(pgr_program *p);

@@ -43,6 +43,14 @@ static inline pgr_node *node_of(PyObject *o) { return &layer.tape->nodes[id_of(o
 
 static uint64_t handle_of(uint32_t slot) { return (uint64_t)layer.tape->slots[slot].generation << 32 | slot; }
 
+#ifdef _MSC_VER
+#define THREAD_LOCAL static __declspec(thread)
+#else
+#define THREAD_LOCAL static _Thread_local
+#endif
+THREAD_LOCAL uint32_t scope;      /* of the thread, while others may record in theirs */
+THREAD_LOCAL bool is_recording;   /* the thread is recording a function */
+
 /* ---- Errors -------------------------------------------------------------------------------- */
 
 static PyObject *fail(pgr_status status, int op, double a, double b)
@@ -423,44 +431,48 @@ static PyObject *slot_int(PyObject *self) { return is_unknown(self) ? unknown("i
 
 static int slot_bool(PyObject *self)
 {
-    if (!is_unknown(self))
+    const int op = node_of(self)->op;
+    const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
+    if (!is_unknown(self) && !(is_condition && is_recording))
         return 1; /* as any object */
     unknown("if");
     return -1;
 }
 
-/* Which of two is less, as a node: what a condition is while a function is recorded. */
+/* A comparison as a node, 1 or 0: what a condition is while a function is recorded. */
+PGR_INLINE PyObject *record_condition(int op, PyObject *left, PyObject *right, bool swap)
+{
+    double number;
+    if (is_operand(right))
+        return swap ? record_binary(op, right, left) : record_binary(op, left, right);
+    const int known = as_number(right, &number);
+    return known > 0 ? record_number(op, left, number, swap) : known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
+}
+
 static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
 {
-    const bool swap = how == Py_GT || how == Py_LE, not = how == Py_LE || how == Py_GE;
-    PyObject *less;
-    if (is_operand(right)) {
-        less = swap ? record_binary(PGR_OP_LESS, right, left) : record_binary(PGR_OP_LESS, left, right);
-    } else {
-        double number;
-        const int known = as_number(right, &number);
-        if (known <= 0)
-            return known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
-        less = record_number(PGR_OP_LESS, left, number, swap);
-    }
-    if (less == NULL || !not)
-        return less;
-    PyObject *const result = record_number(PGR_OP_SUB, less, 1.0, true);
-    Py_DECREF(less);
+    if (how == Py_LT || how == Py_GT)
+        return record_condition(PGR_OP_LESS, left, right, how == Py_GT);
+    if (how == Py_LE || how == Py_GE)
+        return record_condition(PGR_OP_LESS_EQUAL, left, right, how == Py_GE);
+    PyObject *const equal = record_condition(PGR_OP_EQUAL, left, right, false);
+    if (how == Py_EQ || equal == NULL || equal == Py_NotImplemented)
+        return equal;
+    PyObject *const result = record_number(PGR_OP_EQUAL, equal, 0.0, false);
+    Py_DECREF(equal);
     return result;
 }
 
-/* Order is by value; equality is identity, object's own, since a node has one object. What has no value yet is not
- * silently unequal to a number. */
+/* Order is by value; equality is identity, object's own, since a node has one object. While a function is recorded,
+ * Values are compared by the numbers that they will have: those from outside of it may change until it runs. */
 static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
-    if (how == Py_EQ || how == Py_NE) {
-        if (PGR_UNLIKELY((PyFloat_Check(right) || PyLong_Check(right)) && is_unknown(left)))
-            return unknown("==");
-        Py_RETURN_NOTIMPLEMENTED;
-    }
-    if (is_unknown(left) || (is_operand(right) && is_unknown(right)))
+    if (PGR_UNLIKELY(is_unknown(left) || (is_operand(right) && is_unknown(right))))
         return record_comparison(left, right, how);
+    if (PGR_UNLIKELY(is_recording) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
+        return record_comparison(left, right, how);
+    if (how == Py_EQ || how == Py_NE)
+        Py_RETURN_NOTIMPLEMENTED;
     const double a = node_of(left)->data;
     double b;
     if (is_operand(right)) {
@@ -926,16 +938,20 @@ done:
 
 /* ---- Scopes -------------------------------------------------------------------------------- */
 
-#ifdef _MSC_VER
-static __declspec(thread) uint32_t scope;
-#else
-static _Thread_local uint32_t scope; /* of the thread, while others may record in theirs */
-#endif
-
 static PyObject *present_scope(PyObject *unused, PyObject *no_arguments)
 {
     (void)unused, (void)no_arguments;
     return PyLong_FromUnsignedLong(scope);
+}
+
+static PyObject *set_recording(PyObject *unused, PyObject *on)
+{
+    (void)unused;
+    const int is_true = PyObject_IsTrue(on);
+    if (is_true < 0)
+        return NULL;
+    is_recording = is_true;
+    Py_RETURN_NONE;
 }
 
 static bool set_scope(unsigned long number)
@@ -1024,6 +1040,7 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
 static PyMethodDef functions[] = {
     {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
     {"_present_scope", present_scope, METH_NOARGS, "The number of the thread's scope."},
+    {"_set_recording", set_recording, METH_O, "Whether the thread is recording a function from now on."},
     {"_enter_scope", enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
     {"_call_in_scopes", (PyCFunction)(void (*)(void))call_in_scopes, METH_FASTCALL, "See csrc/pyoperand.c."},
     {"dot", (PyCFunction)(void (*)(void))dot, METH_FASTCALL,

@@ -1,7 +1,8 @@
-/* tags.c: where nodes come from: a scope, a line of the user's code.
+/* tags.c: what few nodes have, beside the nodes: where they come from, and the numbers of inputs.
  *
- * Nodes have no room for it and need none: a tag holds from the node at which it was set until another
- * is set, so it is kept by runs of nodes. Collection slides runs with the nodes that they hold. */
+ * Nodes have no room for it and need none. A tag, a scope or a line of the user's code, holds from the node at
+ * which it was set until another is set, so it is kept by runs of nodes. Numbers are kept one by one, by
+ * ascending node. Collection slides both with the nodes that they belong to. */
 #include "tape.h"
 
 static void note_last(pgr_tape *tape)
@@ -12,6 +13,8 @@ static void note_last(pgr_tape *tape)
         if (tags->count > 0 && tags->runs[tags->count - 1].start > tape->tagged)
             tape->tagged = tags->runs[tags->count - 1].start;
     }
+    if (tape->number_count > 0 && tape->numbers[tape->number_count - 1].node >= tape->tagged)
+        tape->tagged = tape->numbers[tape->number_count - 1].node + 1;
 }
 
 /* Takes away the runs that hold no node (any more). */
@@ -41,8 +44,15 @@ pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag)
     return PGR_OK;
 }
 
+static void drop_numbers(pgr_tape *tape)
+{
+    while (tape->number_count > 0 && tape->numbers[tape->number_count - 1].node >= tape->size)
+        tape->number_count--;
+}
+
 void pgr__trim_tags(pgr_tape *tape)
 {
+    drop_numbers(tape);
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
         tape_tags *const tags = &tape->tags[channel];
         drop_empty(tape, tags);
@@ -67,7 +77,51 @@ void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_
         }
         tags->count = count;
     }
+    for (uint32_t k = 0; k < tape->number_count; k++)
+        if (tape->numbers[k].node >= first)
+            tape->numbers[k].node = moved[tape->numbers[k].node - first];
     note_last(tape);
+}
+
+pgr_status pgr__number_next(pgr_tape *tape, uint64_t number)
+{
+    if (tape->number_count == tape->number_capacity) {
+        const uint32_t capacity = tape->number_capacity == 0 ? 64 : tape->number_capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * tape->number_capacity;
+        tape_number *const numbers = tape_resize(tape, tape->numbers, capacity * sizeof *numbers);
+        if (numbers == NULL)
+            return PGR_ERR_NOMEM;
+        tape->numbers = numbers;
+        tape->number_capacity = capacity;
+    }
+    tape->numbers[tape->number_count++] = (tape_number){tape->size, number};
+    tape->tagged = tape->size + 1;
+    return PGR_OK;
+}
+
+uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id)
+{
+    uint32_t low = 0, high = tape->number_count; /* nodes before low are smaller, those from high on are not */
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        *(tape->numbers[middle].node < id ? &low : &high) = tape->numbers[middle].node < id ? middle + 1 : middle;
+    }
+    return low < tape->number_count && tape->numbers[low].node == id ? tape->numbers[low].number : 0;
+}
+
+void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first)
+{
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < tape->number_count; k++)
+        if (tape->numbers[k].node < first || (tape->nodes[tape->numbers[k].node].flags & (TAPE_HELD | TAPE_LIVE)) != 0)
+            tape->numbers[count++] = tape->numbers[k];
+    tape->number_count = count;
+}
+
+void pgr__take_back(pgr_tape *tape, uint32_t size)
+{
+    tape->size = size;
+    if (size < tape->tagged)
+        pgr__trim_tags(tape);
 }
 
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)
@@ -82,6 +136,12 @@ uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)
             high = middle;
     }
     return low;
+}
+
+uint32_t pgr__tag_of(const pgr_tape *tape, int channel, pgr_id id)
+{
+    const uint32_t run = pgr__run_of(tape, channel, id);
+    return run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
 }
 
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
@@ -99,8 +159,7 @@ uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id)
     if (channel < 0 || channel >= PGR_TAG_CHANNELS)
         return 0;
     const int token = pgr__enter(tape);
-    const uint32_t run = pgr__run_of(tape, channel, id);
-    const uint32_t tag = run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
+    const uint32_t tag = pgr__tag_of(tape, channel, id);
     pgr__leave(tape, token);
     return tag;
 }

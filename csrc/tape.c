@@ -57,6 +57,7 @@ void pgr_tape_free(pgr_tape *tape)
     a.resize(a.ctx, tape->supers, 0);
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         a.resize(a.ctx, tape->tags[channel].runs, 0);
+    a.resize(a.ctx, tape->numbers, 0);
     if (tape->leave != NULL)
         tape->leave(tape->lock_ctx, -1);
     a.resize(a.ctx, tape, 0);
@@ -193,14 +194,27 @@ pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, p
 
 pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out)
 {
-    const pgr_status status = op == PGR_OP_INPUT || op == PGR_OP_LANE ? room(tape, 1) : PGR_ERR_OP;
+    pgr_status status = op == PGR_OP_INPUT || op == PGR_OP_LANE ? room(tape, 1) : PGR_ERR_OP;
+    if (status == PGR_OK)
+        status = pgr__number_next(tape, number);
     if (status != PGR_OK)
         return status;
     const pgr_id id = tape_append(tape, op, NAN, 0, 0);
-    tape->nodes[id].grad = (double)number;
     tape->nodes[id].flags |= op == PGR_OP_LANE ? TAPE_UNKNOWN | TAPE_LANE : TAPE_UNKNOWN;
     *out = id;
     return PGR_OK;
+}
+
+pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out)
+{
+    if ((tape->nodes[value].flags & TAPE_LANE) == 0)
+        return PGR_ERR_OP;
+    pgr_status status = room(tape, 1);
+    if (status == PGR_OK)
+        status = pgr__number_next(tape, (uint64_t)group << 32);
+    if (status == PGR_OK)
+        *out = tape_append(tape, PGR_OP_LANE_PASS, NAN, value, 0);
+    return status;
 }
 
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out)
@@ -210,6 +224,18 @@ pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *ou
         return status;
     *out = tape_append(tape, PGR_OP_LANE_SUM, NAN, value, witness);
     tape->nodes[*out].flags &= (uint8_t)~TAPE_LANE;
+    return PGR_OK;
+}
+
+pgr_status pgr__record_ieee(pgr_tape *tape, int op, pgr_id a, pgr_id b, pgr_id *out)
+{
+    const pgr_status status = room(tape, 1);
+    if (status != PGR_OK)
+        return status;
+    double v = NAN;
+    if (tape_is_known(tape, op, a, b))
+        ops_eval(op, tape->nodes[a].data, tape->nodes[b].data, &v);
+    *out = tape_append(tape, op, v, a, b);
     return PGR_OK;
 }
 
@@ -244,6 +270,7 @@ pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
         .collect_at = tape->collect_at,
         .bytes = sizeof *tape + (uint64_t)tape->capacity * sizeof *tape->nodes +
                  (uint64_t)tape->slot_capacity * sizeof *tape->slots + runs * sizeof(tape_run) +
+                 (uint64_t)tape->number_capacity * sizeof *tape->numbers +
                  summary_count(tape->capacity, TAPE_BLOCK) + summary_count(tape->capacity, TAPE_SUPER),
         .collections = tape->collections,
     };

@@ -70,6 +70,12 @@ typedef struct {
     uint32_t tag;   /* of the next node */
 } tape_tags;
 
+/* The number of a node that stands for something outside of the tape: an input, or a lane of a vmap. */
+typedef struct {
+    pgr_id node;
+    uint64_t number;
+} tape_number;
+
 /* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
  * so that a sweep skips what it does not reach; a bit for each pass under way. */
 enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
@@ -89,7 +95,9 @@ struct pgr_tape {
     pgr_id named; /* no node above it has a slot */
 
     tape_tags tags[PGR_TAG_CHANNELS];
-    pgr_id tagged; /* no run starts above it */
+    tape_number *numbers; /* by ascending node */
+    uint32_t number_count, number_capacity;
+    pgr_id tagged; /* no run starts above it, and no node from it on has a number */
 
     uint8_t *blocks, *supers;
     uint8_t passes;        /* backward passes under way, a bit each */
@@ -136,6 +144,9 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k);
  * which may run any code. Ids are to be read afterwards. */
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k);
 
+/* Records op(a, b) as a program computes it: by IEEE 754, outside of the op's domain too. PGR_ERR_NOMEM or _FULL. */
+pgr_status pgr__record_ieee(pgr_tape *tape, int op, pgr_id a, pgr_id b, pgr_id *out);
+
 /* See pgr_tape_collect. Unless `thorough`, leaves things in place where little would be gained. Sorts
  * and overwrites `ties`. */
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough);
@@ -150,13 +161,26 @@ uint32_t pgr__next_dead(pgr_tape *tape);
 /* pgr_tape_tag for who has the tape to itself. */
 pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);
 
-/* Runs of tags after nodes were taken back at the tape's end, and after a collection has moved those from `first`
+/* Tags and numbers after nodes were taken back at the tape's end, and after a collection has moved those from `first`
  * on: to moved[id - first], for a dead one where the next would be. */
 void pgr__trim_tags(pgr_tape *tape);
 void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved);
 
+/* Gives the next node a number: call before it is appended. PGR_ERR_NOMEM, with nothing changed. */
+pgr_status pgr__number_next(pgr_tape *tape, uint64_t number);
+
+/* The number of a node, 0 if it has none. O(log of how many have one). */
+uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id);
+
+/* Forgets the numbers of nodes from `first` on that are not live, before a collection moves those that are. */
+void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first);
+
+/* Takes back the nodes from `size` on. */
+void pgr__take_back(pgr_tape *tape, uint32_t size);
+
 /* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
+uint32_t pgr__tag_of(const pgr_tape *tape, int channel, pgr_id id);
 
 /* The tape's lock, see pgr_tape_on_lock. */
 int pgr__enter(pgr_tape *tape);
@@ -200,13 +224,6 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
     const uint8_t flags = tape_flags(tape, data, lhs, rhs);
     tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags};
     return id;
-}
-
-/* The node whose derivative one without a value belongs to, 0 if none: kept as its grad, which means nothing yet. */
-static inline pgr_id tape_derived_from(const pgr_tape *tape, pgr_id id)
-{
-    const pgr_node *const node = &tape->nodes[id];
-    return (node->flags & TAPE_UNKNOWN) != 0 && node->lhs != 0 ? (pgr_id)node->grad : 0;
 }
 
 /* Whether an op is recorded without its operand: not where that has no value yet. */

@@ -57,7 +57,6 @@ class RecordingError(TypeError):
 _INSTEAD = {
     "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip",
     "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
-    "==": "Values are compared by identity, never by value: use where(abs(a - b) < tolerance, ...)",
     "grad": "grads belong to eager Values: use grad or value_and_grad",
     "data =": "it can't be assigned to: compute a new Value",
     "grad =": "it can't be assigned to: grads belong to eager Values",
@@ -88,7 +87,6 @@ def unknown(where: str) -> NoReturn:
     asked = {
         "if": "its truth",
         "hash": "its hash",
-        "==": "whether it equals a number",
         "float": "float() of it",
         "int": "int() of it",
     }.get(where, f".{where}")

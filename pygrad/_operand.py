@@ -72,6 +72,7 @@ def _count_object() -> None:
 
 class _Thread(threading.local):
     scope = 0
+    is_recording = False
 
 
 _thread = _Thread()
@@ -86,6 +87,11 @@ def _enter_scope(number: int) -> None:
     """From now on, what the thread records is in the scope of this number."""
     check(lib.pgr_tape_tag(tape, lib.PGR_TAG_SCOPE, number))
     _thread.scope = number
+
+
+def _set_recording(on: Any) -> None:
+    """Whether the thread is recording a function from now on."""
+    _thread.is_recording = bool(on)
 
 
 def _call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
@@ -286,15 +292,21 @@ class Operand:
         return int(self.data)
 
     def __bool__(self) -> bool:
-        if lib.pgr_h_unknown(tape, self._handle):
+        is_condition = _thread.is_recording and lib.pgr_h_op(tape, self._handle) in _CONDITIONS
+        if is_condition or lib.pgr_h_unknown(tape, self._handle):
             unknown("if")
         return True
 
     # A node may have a second object while a closure keeps an old one (see the module's text).
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, (float, int)) and lib.pgr_h_unknown(tape, self._handle):
-            unknown("==")
+    def __eq__(self, other: object) -> Any:
+        if _is_unknown(self, other) or (_thread.is_recording and not isinstance(other, Operand)):
+            return _compare_unknown("__eq__", self, other)
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        if _is_unknown(self, other) or (_thread.is_recording and not isinstance(other, Operand)):
+            return _compare_unknown("__ne__", self, other)
+        return self._handle != other._handle if isinstance(other, Operand) else NotImplemented
 
     def __hash__(self) -> int:
         if lib.pgr_h_unknown(tape, self._handle):
@@ -343,27 +355,35 @@ def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any
     return forward, reflected
 
 
+_CONDITIONS = {_ROWS[name] for name in ("less", "less_equal", "equal")}
+_COMPARISONS = {"__lt__": "less", "__gt__": "less", "__le__": "less_equal", "__ge__": "less_equal"}
+
+
 def _compare_unknown(name: str, a: Operand, b: Any) -> Any:
-    """Which of two is less, as a node: what a condition is while a function is recorded."""
-    swap = name in ("__gt__", "__le__")
-    less = _ROWS["less"]
+    """Record a comparison as a node, 1 or 0: what a condition is while a function is recorded."""
+    op = _ROWS[_COMPARISONS.get(name, "equal")]
+    swap = name in ("__gt__", "__ge__")
     if isinstance(b, Operand):
-        result = _record(less, b, a) if swap else _record(less, a, b)
+        result = _record(op, b, a) if swap else _record(op, a, b)
     else:
         number = _as_number(b)
         if number is None:
             return NotImplemented
-        result = _record_number(less, a, number, swap)
-    return 1.0 - result if name in ("__le__", "__ge__") else result
+        result = _record_number(op, a, number, swap)
+    return _record_number(op, result, 0.0) if name == "__ne__" else result
+
+
+def _is_unknown(a: Operand, b: Any) -> bool:
+    return bool(
+        lib.pgr_h_unknown(tape, a._handle) or (isinstance(b, Operand) and lib.pgr_h_unknown(tape, b._handle))
+    )
 
 
 def _comparison(name: str) -> Callable[[Operand, Any], Any]:
     by_value = getattr(float, name)
 
     def compare(self: Operand, other: Any) -> Any:
-        if lib.pgr_h_unknown(tape, self._handle) or (
-            isinstance(other, Operand) and lib.pgr_h_unknown(tape, other._handle)
-        ):
+        if _thread.is_recording or _is_unknown(self, other):
             return _compare_unknown(name, self, other)
         number = other.data if isinstance(other, Operand) else _as_number(other)
         return NotImplemented if number is None else by_value(self.data, number)

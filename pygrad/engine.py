@@ -18,18 +18,18 @@ from pygrad._errors import check, fail, reject, shown, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
     from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
 
     OPERANDS = "cffi"
 
@@ -43,6 +43,7 @@ __all__ = [
     "_enter_scope",
     "_present_scope",
     "_run",
+    "_set_recording",
     "collect",
     "dot",
     "tape_stats",
@@ -160,6 +161,24 @@ class Value(Operand):
         """The operands. An exponent written as a number is none."""
         return set(self._operands())
 
+    # Conditions: what comparisons give while a function is recorded, 1 or 0.
+
+    def __and__(self, other: Any) -> Any:
+        return _combined(self, other, lambda both: both == 2.0)
+
+    def __or__(self, other: Any) -> Any:
+        return _combined(self, other, lambda both: both > 0.0)
+
+    def __xor__(self, other: Any) -> Any:
+        return _combined(self, other, lambda both: both == 1.0)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> Any:
+        if not _is_condition(self):
+            raise TypeError("bad operand type for unary ~: a Value that is no comparison; use x == 0 for 'x is zero'")
+        return self == 0.0
+
     def __repr__(self) -> str:
         if lib.pgr_h_unknown(TAPE, self._handle):
             return "Value(without a value: a function is being recorded)"
@@ -182,6 +201,23 @@ class Value(Operand):
         below = _Below(self) if operands and handle not in _flat() else None
         notes = dict(self.__dict__) or None
         return _restore, (type(self), below, _NAMES[op], self.data, self.grad, operands, param), notes
+
+
+_CONDITIONS = {_OPS[name] for name in ("less", "less_equal", "equal")}  # what comparisons record
+
+
+def _is_condition(x: Any) -> bool:
+    """Whether `x` is a bool, or a comparison that has been recorded."""
+    if isinstance(x, Value):
+        return lib.pgr_h_op(TAPE, x._handle) in _CONDITIONS
+    return isinstance(x, bool) or type(x).__name__ in ("bool_", "bool")
+
+
+def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
+    """A condition of two: a test of how many of them hold."""
+    if not (_is_condition(x) and _is_condition(y)):
+        return NotImplemented
+    return test(x + float(y) if not isinstance(y, Value) else x + y)
 
 
 # ---- Custom operations' functions, called from the sweep -----------------------------------------

@@ -21,7 +21,7 @@ def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
     if "numpy" in sys.modules:
         np = sys.modules["numpy"]
         if any(hasattr(x, "__array__") and getattr(x, "ndim", 0) > 0 for x in args):
-            return np.frompyfunc(function, len(args), 1)(*(np.asarray(x, dtype=object) for x in args))
+            return np.frompyfunc(function, len(args), 1)(*(np.asanyarray(x, dtype=object) for x in args))
     return function(*args)
 
 
@@ -54,7 +54,7 @@ def _function(name: str, kind: int, doc: str) -> Callable[..., Any]:
 
 
 def _define() -> None:
-    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "less"}
+    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep", "less", "less_equal", "equal"}
     for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()):
         row = lib.pgr_op_row(op)
         name = ffi.string(row.name).decode()
@@ -66,13 +66,14 @@ def _define() -> None:
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; elementwise on arrays.
 
-    A condition is what a comparison gives: a bool, or, while a function is recorded, a Value that is 1 or 0. Both
-    a and b are worked out; a gradient of nan or inf on the side not taken is lost, but for 0 * inf inside it.
+    A condition is what comparisons give, also combined by & | ^ ~: a bool, or a Value while a function is recorded.
+    Other numbers hold unless they are 0, as in Python. Both a and b are computed; a gradient of nan or inf on the
+    side not taken is lost, but for 0 * inf inside it.
     """
 
     def choose(c: Any, x: Any, y: Any) -> Any:
         if isinstance(c, Value):
-            return c.pick(x) + (1.0 - c).pick(y)
+            return c.keep(x) + c.equal(0.0).keep(y)
         return x if c else y
 
     return _elementwise(choose, condition, a, b)

@@ -18,7 +18,7 @@ from typing import Any, Callable, NamedTuple, Union
 from pygrad._errors import RecordingError, check
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run
-from pygrad.recording import Lanes, Recording, value_of
+from pygrad.recording import Array, Recording, as_value, is_lane, value_of
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
 
 Path_ = Union[str, "os.PathLike[str]"]
@@ -72,7 +72,6 @@ class Program:
         self._shapes_in, self._shapes_out = shapes(self._in), shapes(self._out)
         self._names: Sequence[str] = [f"arg{i}" for i in range(len(self._in) - 1)]
         self._is_strange = False  # it was loaded, and may leave elements of its results unwritten
-        self._start = 0  # where its recording began
         self._again: Callable[[], list[str] | None] | None = None
 
     def remember(self, function: Any, again: Callable[[], list[str] | None]) -> None:
@@ -245,15 +244,19 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     places: list[tuple[int, int, int]] = []  # array, offset, stride from lane to lane
     array, scalar = 1, 0
     for leaf in out:
-        if isinstance(leaf, Lanes):
-            values += leaf.values
-            places += [(array, k, len(leaf.values)) for k in range(len(leaf.values))]
+        layout = leaf.lane_layout() if isinstance(leaf, Array) else None
+        if layout is not None:
+            # Lanes are written by lanes: one that is the same in all becomes a lane by taking nothing of one away. If
+            # it were added, -0.0 would become 0.0.
+            nothing = Value(0.0).pick(layout[0].group.witness)
+            values += [value if is_lane(value) else value - nothing for value, _, _ in layout[1]]
+            places += [(array, place, stride) for _, place, stride in layout[1]]
         elif is_array(leaf):
             here = elements(leaf)
-            values += [x if isinstance(x, Value) else Value(x) for x in here]
+            values += [as_value(x) for x in here]
             places += [(array, k, 0) for k in range(len(here))]
         else:
-            values.append(leaf if isinstance(leaf, Value) else Value(leaf))
+            values.append(as_value(leaf))
             places.append((0, scalar, 0))
             scalar += 1
             continue
@@ -261,9 +264,9 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     outputs = ffi.new("pgr_output[]", [(0, *place) for place in places])
     groups = ffi.new("pgr_lane_group[]", max(1, len(recording.groups)))
     alive = []
-    for group, (lanes, inputs) in zip(groups, recording.groups):
-        alive.append(ffi.new("pgr_lane_input[]", inputs))
-        group.lanes, group.input_count, group.inputs = lanes, len(inputs), alive[-1]
+    for group, given in zip(groups, recording.groups):
+        alive.append(ffi.new("pgr_lane_input[]", given.inputs))
+        group.lanes, group.input_count, group.inputs = given.count, len(given.inputs), alive[-1]
     program = ffi.new("pgr_program **")
     status = lib.pgr_h_program_build(
         TAPE,
@@ -276,10 +279,20 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         recording.new_array(),
         program,
     )
+    if status == lib.PGR_ERR_LANES:
+        raise RecordingError(
+            "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
+            "and use the vmap's result"
+        )
+    if status == lib.PGR_ERR_UNKNOWN:
+        raise RecordingError(
+            "a Value of a function that was recorded before is used: it has no value outside of that function. "
+            "Return it from there"
+        )
     if status == lib.PGR_ERR_OP:
         raise RecordingError(
-            "values of two different vmaps meet, or a custom operation depends on an input: neither can be recorded. "
-            "Return what the other vmap needs, and pass it in; or use record=False"
+            "a custom operation is Python code, which cannot be recorded: "
+            "grad and value_and_grad can do it with record=False, and so can backward()"
         )
     check(status)
     c = ffi.gc(program[0], lib.pgr_program_free)
@@ -287,15 +300,7 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     # Values from outside, whose numbers are read at every call.
     captured = [value_of(lib.pgr_h_hold(TAPE, ids[0][i])) for i in range(lib.pgr_program_captures(c, ids))]
     constants = [constant for _, constant in sorted(recording.constants.items())]
-    made = Program(c, (structure, out_structure), constants, captured)
-    made._start = lib.pgr_h_id(TAPE, recording.start._handle)
-    return made
-
-
-def origins(program: Program) -> list[int]:
-    """For each instruction of a program that has just been recorded the id of the node that it comes from."""
-    counted = ffi.unpack(lib.pgr_program_origins(program._c), program.stats.instructions)
-    return [program._start + origin for origin in counted]
+    return Program(c, (structure, out_structure), constants, captured)
 
 
 # ---- As bytes ------------------------------------------------------------------------------------

@@ -1,26 +1,25 @@
 """Recording: what stands for a function's arguments while it is called once, and what is known of the call.
 
-Scalars are Values without a value (pgr_input); an array is an Input, whose Values are made when they are asked for; the
-result of a vmap that is not reduced is Lanes.
+Scalars are Values without a value (pgr_input). An array is an Array: it makes Values of its elements when they are
+needed, and gives a vmap its slices as lanes without making any.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import functools
+import operator
 import pickle
 import random
 import sys
 import threading
 from collections.abc import Iterator
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Callable
+from typing import Any, Protocol
 
-from pygrad import scopes
 from pygrad._errors import RecordingError, check, users_line
-from pygrad._pgr import lib
-from pygrad.engine import TAPE, Operand, Value
+from pygrad._pgr import ffi, lib
+from pygrad.engine import TAPE, Operand, Value, _set_recording
 from pygrad.structures import Tracer, need_numpy
 
 
@@ -30,6 +29,27 @@ class Recordings(threading.local):
     def __init__(self) -> None:
         self.stack: list[Recording] = []
         self.eager = 0  # transforms with record=False under way, within each other
+        self.deriving = 0  # functions under way that are being derived, within each other
+
+    @contextlib.contextmanager
+    def recorded(self, recording: Recording) -> Iterator[None]:
+        """While a function runs that is being recorded."""
+        self.stack.append(recording)
+        _set_recording(True)
+        try:
+            yield
+        finally:
+            self.stack.pop()
+            _set_recording(bool(self.stack))
+
+    @contextlib.contextmanager
+    def derived(self) -> Iterator[None]:
+        """While a function runs that is derived afterwards."""
+        self.deriving += 1
+        try:
+            yield
+        finally:
+            self.deriving -= 1
 
 
 recordings = Recordings()
@@ -42,13 +62,28 @@ def value_of(handle: int) -> Value:
     return value
 
 
+class Group:
+    """The lanes of one vmap."""
+
+    def __init__(self, number: int, count: int) -> None:
+        self.number, self.count = number, count
+        self.inputs: list[tuple[int, int, int]] = []  # by index: array, offset, stride
+        # The lanes that the function was given, each with the elements that it stands for: source, offset, stride.
+        self.places: list[tuple[Value, Source, int, int]] = []
+
+    @property
+    def witness(self) -> Value:
+        """A Value that differs from lane to lane."""
+        return self.places[0][0]
+
+
 class Recording:
     """What is known of a function while it is being recorded: its inputs and its groups of lanes."""
 
     def __init__(self) -> None:
         self.start = Value(0.0)  # nodes from here on are the recording's
-        self.groups: list[tuple[int, list[tuple[int, int, int]]]] = []  # lanes; array, offset, stride by input
-        self.in_lanes = False
+        self.groups: list[Group] = []
+        self.within: Group | None = None  # whose function is being called
         self.constants: dict[int, Any] = {}  # arrays from outside that are mapped over, by number
         self.arrays = 1  # numbers given out: array 0 holds the scalars
         self.drawn = False  # unforeseeable numbers
@@ -61,10 +96,33 @@ class Recording:
         self.arrays += 1
         return self.arrays - 1
 
-    def lane(self, group: int, array: int, offset: int, stride: int) -> Value:
-        inputs = self.groups[group][1]
-        inputs.append((array, offset, stride))
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, group << 32 | (len(inputs) - 1)))
+    def new_group(self, count: int) -> Group:
+        self.groups.append(Group(len(self.groups), count))
+        return self.groups[-1]
+
+    def lane(self, group: Group, array: int, offset: int, stride: int) -> Value:
+        group.inputs.append((array, offset, stride))
+        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, group.number << 32 | (len(group.inputs) - 1)))
+
+    def lane_values(self, count: int, roots: list[Value], lanes: list[int]) -> list[list[Value]]:
+        """The roots, Values of vmaps of `count` lanes, in each of the lanes: recorded again, one by one."""
+        places = [place for group in self.groups if group.count == count for place in group.places]
+        handles = [value._handle for value, *_ in places]
+        used = ffi.new("uint8_t[]", len(places))
+        root_handles = [root._handle for root in roots]
+        check(lib.pgr_h_lane_places(TAPE, len(places), handles, len(roots), root_handles, used))
+        places = [place for place, is_used in zip(places, used) if is_used]
+        given = [source.elements([offset + stride * lane for lane in lanes]) for _, source, offset, stride in places]
+        values = [values[k]._handle for k in range(len(lanes)) for values in given]
+        handles = [value._handle for value, *_ in places]
+        out = ffi.new("pgr_handle[]", len(lanes) * len(roots))
+        check(
+            lib.pgr_h_lane_values(
+                TAPE, len(places), handles, len(roots), root_handles, len(lanes), values or ffi.NULL, out
+            )
+        )
+        flat = [value_of(handle) for handle in out]
+        return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
 
     def watch_random(self, function: Any) -> None:
         """Notes the states of the random generators that the function may draw from."""
@@ -150,49 +208,230 @@ def _watch_entropy() -> None:
     random._urandom = urandom  # type: ignore[attr-defined]
 
 
-@contextlib.contextmanager
-def users_lines() -> Iterator[Callable[[int], str]]:
-    """Watches the lines of the user's code that are run: yields what tells of a node recorded meanwhile which it was.
+# ---- Arrays ---------------------------------------------------------------------------------------
 
-    Nodes stay where they are meanwhile: the tape is not collected. The line is 'file:line', '' if there is none.
+
+def is_lane(value: Value) -> bool:
+    """Whether a Value may differ from lane to lane of a vmap."""
+    return int(lib.pgr_h_unknown(TAPE, value._handle)) == 2
+
+
+def passed(value: Value, group: Group) -> Value:
+    """A lane as one of another group of as many lanes."""
+    return value_of(lib.pgr_h_lane_pass(TAPE, value._handle, group.number)) if is_lane(value) else value
+
+
+def lane_sum(value: Value, group: Group) -> Value:
+    return value_of(lib.pgr_h_lane_sum(TAPE, value._handle, group.witness._handle))
+
+
+class Source(Protocol):
+    """Where the elements of an Array come from, by their offset."""
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        """Values of these elements."""
+        ...
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        """Whether the elements at offset, offset + stride, ... can be lanes."""
+        ...
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        """A Value that is each of them in its lane."""
+        ...
+
+
+class Argument:
+    """An array argument of the function."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording, self._number = recording, recording.new_array()
+        self._elements: dict[int, Value] = {}
+        self._lanes: dict[tuple[int, int, int], Value] = {}
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        made = self._elements
+        for offset in offsets:
+            if offset not in made:
+                made[offset] = self._recording.scalar(self._number, offset)
+        return [made[offset] for offset in offsets]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return True
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        key = (group.number, offset, stride)
+        if key not in self._lanes:
+            self._lanes[key] = self._recording.lane(group, self._number, offset, stride)
+        return self._lanes[key]
+
+
+class Constant(Argument):
+    """An array of numbers from outside."""
+
+    def __init__(self, recording: Recording, array: Any) -> None:
+        super().__init__(recording)
+        self._array = need_numpy().array(array, dtype="d", order="C")
+        recording.constants[self._number] = self._array
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        flat = self._array.ravel()
+        return [Value(flat[offset]) for offset in offsets]
+
+
+class Elements:
+    """An array of Values and numbers."""
+
+    def __init__(self, array: Any) -> None:
+        self._flat = array.ravel()
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        return [as_value(self._flat[offset]) for offset in offsets]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return False
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        raise NotImplementedError
+
+
+class Lanes:
+    """A result of a vmap that is not reduced: a Value for each place of a slice. Values may be alike in all lanes.
+
+    Place k of lane i is the element at offsets[k] + i * stride.
     """
-    sizes: list[
-        int
-    ] = []  # of the tape when a line was reached; kept here, since nodes may be gone when it is asked for
-    lines: list[str] = []
 
-    def reached(line: str) -> None:
-        size = lib.pgr_tape_stat(TAPE).nodes + 1  # the next node's id
-        while sizes and sizes[-1] >= size:
-            del sizes[-1], lines[-1]
-        sizes.append(size)
-        lines.append(line)
+    def __init__(
+        self, recording: Recording, group: Group, offsets: list[int], stride: int, values: list[Value]
+    ) -> None:
+        self.recording, self.group, self.stride, self.values = recording, group, stride, values
+        self.place = {offset: k for k, offset in enumerate(offsets)}
+        self.offsets = offsets
+        self._made: dict[int, list[Value]] = {}  # by lane
 
-    def where(node: int) -> str:
-        at = bisect.bisect_right(sizes, node) - 1
-        return "" if at < 0 else lines[at]
+    def elements(self, offsets: list[int]) -> list[Value]:
+        where = [self._where(offset) for offset in offsets]
+        missing = sorted({lane for lane, _ in where} - self._made.keys())
+        if missing:
+            made = self.recording.lane_values(self.group.count, self.values, missing)
+            self._made.update(zip(missing, made))
+        return [self._made[lane][k] for lane, k in where]
 
-    lib.pgr_tape_hold(TAPE, 1)
-    try:
-        with scopes.watched_lines(reached, lambda: recordings.stack):
-            yield where
-    finally:
-        lib.pgr_tape_hold(TAPE, 0)
+    def _where(self, offset: int) -> tuple[int, int]:
+        lane = offset % (self.stride * self.group.count) // self.stride  # lanes are an axis of the array
+        return lane, self.place[offset - lane * self.stride]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return stride == self.stride and count == self.group.count and offset in self.place
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        return passed(self.values[self.place[offset]], group)
 
 
-class _AsArray(Tracer):
-    """Behaves as the NumPy array of its Values, `__array__()`, in all that it does not do itself."""
+class Copy:
+    """A copy of an array, element by element or lane by lane as it is used: what a function is derived by."""
+
+    def __init__(self, array: Array, along: Array | None = None) -> None:
+        self.array, self.along = array, along  # lanes must be had of both
+        self.made: dict[int, Value] = {}
+        self.made_lanes: dict[tuple[int, int, int], tuple[Group, Value]] = {}  # by count, offset, stride
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
+        for offset, value in zip(missing, self.array.elements(missing)):
+            self.made[offset] = value * 1.0
+        return [self.made[offset] for offset in offsets]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        key = (group.count, offset, stride)
+        if key not in self.made_lanes:
+            self.made_lanes[key] = (group, self.array.lane(group, offset, stride) * 1.0)
+        home, value = self.made_lanes[key]
+        return value if home is group else passed(value, group)
+
+
+def as_value(x: Any) -> Value:
+    return x if isinstance(x, Value) else Value(x)
+
+
+@functools.cache
+def _values_type() -> Any:
+    np = need_numpy()
+    compare = {name: np.frompyfunc(getattr(operator, short), 2, 1) for name, short in _COMPARISONS.items()}
+
+    class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
+        """An array of Values without a value: comparisons are conditions, elementwise."""
+
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
+            if out is not None:
+                keywords["out"] = tuple([x.view(np.ndarray) if isinstance(x, Values) else x for x in out])
+            plain = [_plain(x) for x in inputs]
+            plain = [x.view(np.ndarray) if isinstance(x, Values) else x for x in plain]
+            result = getattr(compare.get(ufunc.__name__, ufunc), method)(*plain, **keywords)
+            if out is not None and len(out) == 1:
+                return out[0]
+            return result.view(Values) if isinstance(result, np.ndarray) and result.dtype == object else result
+
+    return Values
+
+
+_COMPARISONS = {
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "equal": "eq",
+    "not_equal": "ne",
+}
+
+
+def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """An array of Values; while a function is recorded, one whose comparisons are conditions."""
+    np = need_numpy()
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    array = array.reshape(shape)
+    return array.view(_values_type()) if recordings.stack else array
+
+
+class Array(Tracer):
+    """An array while a function is recorded: elements of a source, by their offsets.
+
+    Behaves as the NumPy array of its Values, `__array__()`, in all that it does not do itself.
+    """
 
     __array_priority__ = 100.0
+    __hash__ = None  # type: ignore[assignment]
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise NotImplementedError
+    def __init__(self, source: Source, view: Any) -> None:
+        self.source, self.view = source, view
+        self.shape, self.ndim = tuple(view.shape), int(view.ndim)
+
+    @staticmethod
+    def of(source: Source, shape: tuple[int, ...]) -> Array:
+        np = need_numpy()
+        return Array(source, np.arange(int(np.prod(shape, dtype=int))).reshape(shape))
+
+    @property
+    def T(self) -> Array:  # noqa: N802
+        return Array(self.source, self.view.T)
+
+    @property
+    def size(self) -> int:
+        return int(self.view.size)
+
+    def reshape(self, *shape: Any) -> Array:
+        return Array(self.source, self.view.reshape(*shape))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        return self.__array__()[index]
+        view = self.view[index]
+        return Array(self.source, view) if getattr(view, "ndim", 0) else self.source.elements([int(view)])[0]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise RecordingError(
@@ -203,6 +442,9 @@ class _AsArray(Tracer):
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         return getattr(ufunc, method)(*map(_plain, inputs), **keywords)
 
@@ -211,78 +453,78 @@ class _AsArray(Tracer):
             raise AttributeError(name)
         return getattr(self.__array__(), name)
 
+    # By place in the array itself, row by row:
+
+    def elements(self, places: list[int]) -> list[Value]:
+        flat = self.view.ravel()
+        return self.source.elements([int(flat[place]) for place in places])
+
+    def lanes_of(self, place: int, stride: int, count: int) -> tuple[int, int] | None:
+        """(offset, stride) in the source of count elements from `place` on; None if they can't be lanes."""
+        np = need_numpy()
+        offsets = self.view.ravel()[place : place + (count - 1) * stride + 1 : stride]
+        step = int(offsets[1] - offsets[0]) if count > 1 else 1
+        if step <= 0 or not bool((offsets == offsets[0] + step * np.arange(count)).all()):
+            return None
+        first = int(offsets[0])
+        return (first, step) if self.source.has_lane(first, step, count) else None
+
+    def lane(self, group: Group, place: int, stride: int) -> Value:
+        found = self.lanes_of(place, stride, group.count)
+        assert found is not None
+        return self.source.lane(group, *found)
+
+    def slices(self, axis: int) -> tuple[Any, int] | None:
+        """(offsets of the first slice along `axis`, stride from slice to slice) if they can be lanes."""
+        np = need_numpy()
+        view = np.moveaxis(self.view, axis, 0)
+        stride = int((view[1] - view[0]).ravel()[0]) if len(view) > 1 and view[0].size else 1
+        steps = np.arange(len(view)).reshape(-1, *[1] * (view.ndim - 1)) * stride
+        if stride <= 0 or not bool((view == view[0] + steps).all()):
+            return None
+        possible = all(self.source.has_lane(offset, stride, len(view)) for offset in view[0].ravel().tolist())
+        return (view[0], stride) if possible else None
+
+    def lane_layout(self) -> tuple[Lanes, list[tuple[Value, int, int]]] | None:
+        """For the whole of a vmap's result, in any order: its Values, and the place and stride of each in this array."""
+        np = need_numpy()
+        lanes, flat = self.source, self.view.ravel()
+        if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:
+            return None
+        place = np.full(flat.size, -1)
+        place[flat] = np.arange(flat.size)
+        found = []
+        for offset, value in zip(lanes.offsets, lanes.values):
+            places = place[offset + lanes.stride * np.arange(lanes.group.count)]
+            step = int(places[1] - places[0])
+            if step <= 0 or places[0] < 0 or not bool((places == places[0] + step * np.arange(len(places))).all()):
+                return None
+            found.append((value, int(places[0]), step))
+        return lanes, found
+
 
 def _plain(x: Any) -> Any:
-    return x.__array__() if isinstance(x, _AsArray) else x
+    return x.__array__() if isinstance(x, Array) else x
 
 
 def _define_operators() -> None:
-    """Arithmetic is that of the array of Values."""
-    for name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    """Operators are those of the array of Values."""
+    for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor"):
         for reflected in ("", "r"):
             method = f"__{reflected}{name}__"
-            setattr(_AsArray, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
-    for method in ("__neg__", "__pos__", "__abs__"):
-        setattr(_AsArray, method, lambda self, m=method: getattr(self.__array__(), m)())
-    for method in ("__lt__", "__le__", "__gt__", "__ge__"):
-        setattr(_AsArray, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
+            setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
+    for method in ("__neg__", "__pos__", "__abs__", "__invert__"):
+        setattr(Array, method, lambda self, m=method: getattr(self.__array__(), m)())
+    for name in _COMPARISONS.values():
+        method = f"__{name}__"
+        setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
 
 
 _define_operators()
 
 
-class Input(_AsArray):
-    """An array argument of a function that is being recorded: its Values are made when they are asked for.
-
-    `vmap` takes its axes without making any.
-    """
-
-    def __init__(self, recording: Recording, number: int, view: Any, values: dict[int, Value]) -> None:
-        self._recording, self._number, self._view, self._values = recording, number, view, values
-        self.shape, self.ndim = tuple(view.shape), int(view.ndim)
-
-    @property
-    def T(self) -> Input:  # noqa: N802
-        return self._with(self._view.T)
-
-    def reshape(self, *shape: Any) -> Input:
-        return self._with(self._view.reshape(*shape))
-
-    def _with(self, view: Any) -> Input:
-        return Input(self._recording, self._number, view, self._values)
-
-    def _value(self, offset: int) -> Value:
-        if offset not in self._values:
-            self._values[offset] = self._recording.scalar(self._number, offset)
-        return self._values[offset]
-
-    def __getitem__(self, index: Any) -> Any:
-        view = self._view[index]
-        return self._with(view) if getattr(view, "ndim", 0) else self._value(int(view))
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        values = need_numpy().empty(self._view.size, dtype=object)
-        values[:] = [self._value(offset) for offset in self._view.ravel().tolist()]
-        return values.reshape(self._view.shape)
-
-    def affine(self, axis: int) -> tuple[int, Any, int] | None:
-        """(array, offsets of the first slice along `axis`, stride from slice to slice), if there is one stride."""
-        np = need_numpy()
-        view = np.moveaxis(self._view, axis, 0)
-        stride = int((view[1] - view[0]).ravel()[0]) if len(view) > 1 and view[0].size else 1
-        steps = np.arange(len(view)).reshape(-1, *[1] * (view.ndim - 1)) * stride
-        return (self._number, view[0], stride) if stride > 0 and bool((view == view[0] + steps).all()) else None
-
-
-class Lanes(_AsArray):
-    """A result of vmap that is not reduced: a Value for each place of one lane's result.
-
-    Returned, it is written lane by lane. Whoever goes on working with it gets an array with a Value for every
-    slice instead, which `unroll` records.
-    """
-
-    def __init__(self, shape: tuple[int, ...], values: list[Value], unroll: Callable[[], Any]) -> None:
-        self.shape, self.ndim, self.values, self._unroll = shape, len(shape), values, unroll
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self._unroll()
+def as_array(recording: Recording, x: Any) -> Array:
+    """Any array as one whose slices can be lanes, if possible."""
+    if isinstance(x, Array):
+        return x
+    return Array.of(Elements(x) if x.dtype == object else Constant(recording, x), x.shape)

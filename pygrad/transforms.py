@@ -17,11 +17,27 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
+from pygrad import scopes
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _call
-from pygrad.program import Program, build, origins, shapes
-from pygrad.recording import Input, Lanes, Recording, recordings, users_lines, value_of
+from pygrad.program import Program, build, shapes
+from pygrad.recording import (
+    Argument,
+    Array,
+    Copy,
+    Lanes,
+    Recording,
+    Source,
+    as_array,
+    as_value,
+    is_lane,
+    lane_sum,
+    object_array,
+    passed,
+    recordings,
+    value_of,
+)
 from pygrad.structures import describe, elements, is_array, leaves, map_leaves, need_numpy, rebuild
 
 __all__ = [
@@ -53,26 +69,27 @@ def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
     scalars = 0
     for leaf in given:
         if is_array(leaf):
-            np = need_numpy()
-            tracers.append(Input(recording, recording.new_array(), np.arange(leaf.size).reshape(leaf.shape), {}))
+            tracers.append(Array.of(Argument(recording), leaf.shape))
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
     recording.watch_random(function)
-    recordings.stack.append(recording)
-    try:
+    with recordings.recorded(recording):
         result = function(*rebuild(structure, iter(tracers)))
         recording.check_random()
         return build(recording, structure, result)
-    finally:
-        recordings.stack.pop()
 
 
 def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
     """For each instruction of the program of `function` 'file:line', which is found by recording it once more."""
     args = rebuild(structure, iter([_stand_in(shape) for shape in shapes(structure)]))
-    with users_lines() as where:
-        return [where(node) for node in origins(_record(function, args))]
+    try:
+        with scopes.watched_lines(scopes.tag_line, lambda: recordings.stack):
+            program = _record(function, args)
+    finally:
+        scopes.tag_line("")
+    tags = ffi.unpack(lib.pgr_program_lines(program._c), program.stats.instructions)
+    return [scopes.line(tag) for tag in tags]
 
 
 def _stand_in(shape: Any) -> Any:
@@ -171,19 +188,180 @@ def _number_of(leaf: Any) -> Any:
 # ---- Derivatives ---------------------------------------------------------------------------------
 
 
-def _copies(x: Any) -> Any:
-    """`x` with each Value replaced by a new node of the same value: what is derived by."""
+class _Variables:
+    """What a function is derived by: `value` is `x` with new nodes for its Values, and for its arrays' elements.
 
-    def copy(leaf: Any) -> Any:
+    While a function is recorded, an array is copied as it is used, so that slices that a vmap takes stay lanes.
+    along: arrays that the same lanes must be had of, structured as x. by_element: copy every element now.
+    """
+
+    def __init__(self, x: Any, along: Any = None, by_element: bool = False) -> None:
+        given: list[Any] = []
+        structure = describe(x, given)
+        others: list[Any] = []
+        if along is not None:
+            describe(along, others)
+        self._recording = recordings.stack[-1] if recordings.stack and not by_element else None
+        self._leaves = [self._copy(leaf, other) for leaf, other in itertools.zip_longest(given, others)]
+        self.value = rebuild(structure, iter(self._leaves))
+        self._structure = structure
+        self._layouts: list[Any] = []
+        self.order: list[int] = []  # of the caller's argnums
+
+    def _copy(self, leaf: Any, other: Any) -> Any:
         if not is_array(leaf):
             return _fresh(leaf)
-        np = need_numpy()
-        given = elements(leaf)
-        array = np.empty(len(given), dtype=object)
-        array[:] = [_fresh(element) for element in given]
-        return array.reshape(leaf.shape)
+        if self._recording is None:
+            return object_array([_fresh(element) for element in elements(leaf)], leaf.shape)
+        along = None if other is None else as_array(self._recording, other)
+        return Array.of(Copy(as_array(self._recording, leaf), along), leaf.shape)
 
-    return map_leaves(copy, x)
+    def nodes(self) -> list[Value]:
+        """The nodes that have been used so far."""
+        found: list[Value] = []
+        self._layouts = []
+        for leaf in self._leaves:
+            if isinstance(leaf, Array):
+                copy = leaf.source
+                assert isinstance(copy, Copy)
+                made, lanes = dict(copy.made), dict(copy.made_lanes)
+                self._layouts.append((made, lanes))
+                found += [*made.values(), *(value for _, value in lanes.values())]
+            else:
+                self._layouts.append(None)
+                found += elements(leaf) if is_array(leaf) else [leaf]
+        return found
+
+    def tangents(self, x: Any) -> list[Value]:
+        """What stands in `x`, structured alike, where the nodes stand."""
+        given: list[Any] = []
+        describe(x, given)
+        found: list[Value] = []
+        for leaf, layout in zip(given, self._layouts):
+            if layout is None:
+                found += [as_value(y) for y in (elements(leaf) if is_array(leaf) else [leaf])]
+                continue
+            assert self._recording is not None
+            made, lanes = layout
+            array = as_array(self._recording, leaf)
+            found += array.elements(list(made))
+            found += [array.lane(group, place, stride) for (_, place, stride), (group, _) in lanes.items()]
+        return found
+
+    def filled(self, grads: list[Value]) -> Any:
+        """The grads of the nodes, structured as the variables."""
+        rest = iter(grads)
+        out = []
+        for leaf, layout in zip(self._leaves, self._layouts):
+            if layout is not None:
+                out.append(self._joined(leaf.shape, *layout, rest))
+            elif is_array(leaf):
+                out.append(object_array([next(rest) for _ in range(leaf.size)], leaf.shape))
+            else:
+                out.append(next(rest))
+        return rebuild(self._structure, iter(out))
+
+    def _joined(self, shape: tuple[int, ...], made: dict[int, Value], lanes: dict[Any, Any], grads: Any) -> Any:
+        """The gradient of an array, by the grads of its elements and of its lanes."""
+        size = int(need_numpy().prod(shape, dtype=int))
+        zero = Value(0.0)
+        parts: list[tuple[list[int], list[Value]]] = []  # places, their grads
+        if made:
+            parts.append((list(made), [next(grads) for _ in made]))
+        layouts: dict[tuple[int, int], tuple[Any, dict[int, Value]]] = {}  # by count and stride: group; by place
+        for (count, place, stride), (group, _) in lanes.items():
+            home, grad_of = layouts.setdefault((count, stride), (group, {}))
+            grad_of[place] = passed(next(grads), home)
+        assert self._recording is not None
+        for (count, stride), (group, grad_of) in layouts.items():
+            axis = _axis_of(shape, count, stride)
+            if axis is None:
+                rows = self._recording.lane_values(count, list(grad_of.values()), list(range(count)))
+                for k, place in enumerate(grad_of):
+                    parts.append(([place + stride * i for i in range(count)], [row[k] for row in rows]))
+                continue
+            places = [place for place in range(size) if place // stride % count == 0]
+            source = Lanes(self._recording, group, places, stride, [grad_of.get(place, zero) for place in places])
+            if len(layouts) == 1 and not made:
+                return Array.of(source, shape)
+            parts.append((list(range(size)), source.elements(list(range(size)))))
+        total: list[Any] = [None] * size
+        for part, values in parts:
+            for place, value in zip(part, values):
+                total[place] = value if total[place] is None else total[place] + value
+        return object_array([zero if value is None else value for value in total], shape)
+
+
+def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
+    """The axis of an array that has this length and stride."""
+    width = 1
+    for axis in reversed(range(len(shape))):
+        if width == stride and shape[axis] == count:
+            return axis
+        width *= shape[axis]
+    return None
+
+
+class _Results:
+    """What is derived: the Values of a result. Those of a vmap stay lanes where `along` has such lanes, too."""
+
+    def __init__(self, x: Any, along: Any = None) -> None:
+        self._leaves: list[Any] = []
+        self._structure = describe(x, self._leaves)
+        self._recording = recordings.stack[-1] if recordings.stack and recordings.stack[-1].within is None else None
+        others: list[Any] = [None] * len(self._leaves)
+        if along is not None:
+            others = []
+            describe(along, others)
+        self.nodes: list[Value] = []
+        self.seeds: list[Value] = []
+        self._lanes: list[Lanes | None] = []
+        for leaf, other in zip(self._leaves, others):
+            self._add(leaf, other)
+
+    def _add(self, leaf: Any, other: Any) -> None:
+        found = leaf.lane_layout() if isinstance(leaf, Array) and self._recording is not None else None
+        if found is not None and all(place == offset for (_, place, _), offset in zip(found[1], found[0].offsets)):
+            lanes = found[0]
+            seeds: list[Value] | None = []
+            if other is not None and self._recording is not None:
+                seeds = self._lane_seeds(lanes, as_array(self._recording, other))
+            if seeds is not None:
+                self.nodes += lanes.values
+                self.seeds += seeds
+                self._lanes.append(lanes)
+                return
+        self._lanes.append(None)
+        self.nodes += [as_value(x) for x in (elements(leaf) if is_array(leaf) else [leaf])]
+        if other is not None:
+            self.seeds += [as_value(x) for x in (elements(other) if is_array(other) else [other])]
+
+    @staticmethod
+    def _lane_seeds(lanes: Lanes, array: Array) -> list[Value] | None:
+        """A seed for each Value of lanes: a lane of the array, its sum for one that is the same in all lanes."""
+        group, seeds = lanes.group, []
+        for offset, value in zip(lanes.offsets, lanes.values):
+            if array.lanes_of(offset, lanes.stride, group.count) is None:
+                return None
+            seed = array.lane(group, offset, lanes.stride)
+            seeds.append(seed if is_lane(value) else lane_sum(seed, group))
+        return seeds
+
+    def filled(self, values: list[Value]) -> Any:
+        """`values`, one for each node, structured as the result."""
+        rest = iter(values)
+        out = []
+        for leaf, lanes in zip(self._leaves, self._lanes):
+            if lanes is not None:
+                given = [next(rest) for _ in lanes.values]
+                source = Lanes(lanes.recording, lanes.group, lanes.offsets, lanes.stride, given)
+                out.append(Array.of(source, leaf.shape))
+            elif is_array(leaf):
+                count = int(need_numpy().prod(leaf.shape, dtype=int))
+                out.append(object_array([next(rest) for _ in range(count)], leaf.shape))
+            else:
+                out.append(next(rest))
+        return rebuild(self._structure, iter(out))
 
 
 def _fresh(x: Any) -> Value:
@@ -193,7 +371,7 @@ def _fresh(x: Any) -> Value:
 def _as_value(x: Any, what: str) -> Value:
     if isinstance(x, Value):
         return x
-    if is_array(x) or isinstance(x, (list, tuple, dict, Lanes)):
+    if is_array(x) or isinstance(x, (list, tuple, dict)):
         raise TypeError(
             f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
         )
@@ -207,19 +385,16 @@ def _like(x: Any, values: list[Any]) -> Any:
     def fill(leaf: Any) -> Any:
         if not is_array(leaf):
             return next(rest)
-        np = need_numpy()
-        count = int(np.prod(leaf.shape, dtype=int))
-        array = np.empty(count, dtype=object)
-        array[:] = [next(rest) for _ in range(count)]
-        return array.reshape(leaf.shape)
+        count = int(need_numpy().prod(leaf.shape, dtype=int))
+        return object_array([next(rest) for _ in range(count)], leaf.shape)
 
     return map_leaves(fill, x)
 
 
-def _derive(function: Any, nodes: list[Value], weights: list[Value], others: list[Value]) -> list[Value]:
-    out = ffi.new("pgr_handle[]", len(others))
-    handles = [[v._handle for v in values] for values in (nodes, weights, others)]
-    status = function(TAPE, len(nodes), handles[0], handles[1], len(others), handles[2], out)
+def _derive(function: Callable[[Any], int], count: int) -> list[Value]:
+    """The Values of what `function` writes, `count` handles."""
+    out = ffi.new("pgr_handle[]", count)
+    status = function(out)
     if status == lib.PGR_ERR_OP:
         raise RecordingError(
             f"{users_line()}\nThe function uses a custom operation, whose derivative is Python code: it cannot be "
@@ -229,16 +404,29 @@ def _derive(function: Any, nodes: list[Value], weights: list[Value], others: lis
     return [value_of(handle) for handle in out]
 
 
+def _handles(values: list[Value]) -> list[int]:
+    return [value._handle for value in values]
+
+
 def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value]:
-    return _derive(lib.pgr_h_vjp, roots, seeds, wrt)
+    # Within a vmap each lane has a derivative of its own.
+    within = recordings.stack[-1].within if recordings.stack else None
+    group = lib.PGR_NO_GROUP if within is None else within.number
+    given = (_handles(roots), _handles(seeds), _handles(wrt))
+    return _derive(
+        lambda out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], out), len(wrt)
+    )
 
 
 def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
-    return _derive(lib.pgr_h_jvp, wrt, tangents, roots)
+    given = (_handles(wrt), _handles(tangents), _handles(roots))
+    return _derive(
+        lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots)
+    )
 
 
-def _selected(args: tuple[Any, ...], argnums: Argnums) -> tuple[list[int], tuple[Any, ...]]:
-    """The positions that are derived by, and the arguments with those copied."""
+def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[_Variables, tuple[Any, ...]]:
+    """The arguments that are derived by, as a tuple, and all of them with those copied."""
     positions = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in positions:
         if not isinstance(i, int):
@@ -246,31 +434,28 @@ def _selected(args: tuple[Any, ...], argnums: Argnums) -> tuple[list[int], tuple
         if not -len(args) <= i < len(args):
             raise TypeError(f"argnums={argnums!r}: the function was called with {len(args)} arguments")
     positions = [i % len(args) for i in positions]
-    return positions, tuple(_copies(x) if i in positions else x for i, x in enumerate(args))
-
-
-def _answers(argnums: Argnums, results: list[Any]) -> Any:
-    return results[0] if isinstance(argnums, int) else tuple(results)
+    distinct = list(dict.fromkeys(positions))
+    variables = _Variables(tuple([args[i] for i in distinct]), by_element=by_element)
+    copies = dict(zip(distinct, variables.value))
+    variables.order = [distinct.index(i) for i in positions]
+    return variables, tuple([copies.get(i, x) for i, x in enumerate(args)])
 
 
 def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[..., Any]:
     def inline(*args: Any) -> Any:
-        positions, copied = _selected(args, argnums)
-        value = _as_value(function(*copied), "grad")
-        wrt = [leaves(copied[i]) for i in positions]
-        flat = [v for group in wrt for v in group]
+        variables, copied = _selected(args, argnums)
+        with recordings.derived():
+            value = _as_value(function(*copied), "grad")
+        nodes = variables.nodes()
         try:
-            flat_grads: list[Any] = _vjp([value], [Value(1.0)], flat)
+            grads = _vjp([value], [Value(1.0)], nodes)
         except RecordingError:
-            if recordings.stack or recordings.eager != 1:
+            if recordings.stack or recordings.deriving:
                 raise
             value.backward()  # through custom operations, once
-            flat_grads = [Value(v.grad) for v in flat]
-        grads, at = [], 0
-        for i, group in zip(positions, wrt):
-            grads.append(_like(args[i], flat_grads[at : at + len(group)]))
-            at += len(group)
-        return value, _answers(argnums, grads)
+            grads = [Value(v.grad) for v in nodes]
+        results = variables.filled(grads)
+        return value, results[0] if isinstance(argnums, int) else tuple([results[i] for i in variables.order])
 
     return inline
 
@@ -308,37 +493,49 @@ def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: 
     return Function(lambda *args: both(*args)[1], fn, "grad", record, workers)
 
 
-def _flat(result: Any) -> list[Value]:
-    return [x if isinstance(x, Value) else Value(x) for x in leaves(result)]
-
-
-def _paired(x: Any, y: Any, what: str, whose: str) -> list[Value]:
-    """The values of `y`, which must be structured as `x`."""
-    ours: list[Any] = []
-    theirs: list[Any] = []
-    if describe(x, ours) != describe(y, theirs):
+def _need_alike(x: Any, y: Any, what: str, whose: str) -> None:
+    """ValueError unless `y` is structured as `x`."""
+    if describe(x, []) != describe(y, []):
         raise ValueError(f"{what} must have the structure and shapes of {whose}")
-    return [v if isinstance(v, Value) else Value(v) for v in leaves(y)]
 
 
 def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
     def inline(primals: Any, tangents: Any) -> Any:
-        copied = _copies(tuple(primals))
-        result = fn(*copied)
-        directions = _paired(tuple(primals), tuple(tangents), "tangents", "the arguments")
-        return result, _like(result, _jvp(leaves(copied), directions, _flat(result)))
+        primals, tangents = tuple(primals), tuple(tangents)
+        _need_alike(primals, tangents, "tangents", "the arguments")
+        variables = _Variables(primals, along=tangents)
+        with recordings.derived():
+            result = fn(*variables.value)
+        results = _Results(result)
+        nodes = variables.nodes()
+        return result, results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
 
     return inline
+
+
+class _Pullback:
+    """fn called once, and a function from cotangents of its result to the arguments' gradients."""
+
+    def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...]) -> None:
+        self._fn, self._primals = fn, primals
+        self._within = recordings.stack[-1].within if recordings.stack else None
+        self._variables = _Variables(primals)
+        with recordings.derived():
+            self.result = fn(*self._variables.value)
+
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        _need_alike(self.result, cotangent, "the cotangent", "the result")
+        if recordings.stack and recordings.stack[-1].within is not self._within:
+            # Within a vmap, lanes of fn's own vmaps would meet that one's: there fn is recorded slice by slice.
+            return _Pullback(self._fn, self._primals)(cotangent)
+        results = _Results(self.result, along=cotangent)
+        nodes = self._variables.nodes()
+        grads: tuple[Any, ...] = self._variables.filled(_vjp(results.nodes, results.seeds, nodes))
+        return grads
 
 
 def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def inline(primals: Any, cotangents: Any) -> Any:
-        copied = _copies(tuple(primals))
-        result = fn(*copied)
-        grads = _vjp(_flat(result), _paired(result, cotangents, "the cotangent", "the result"), leaves(copied))
-        return _like(tuple(primals), grads)
-
-    return inline
+    return lambda primals, cotangent: _Pullback(fn, tuple(primals))(cotangent)
 
 
 @functools.lru_cache(maxsize=128)
@@ -360,6 +557,9 @@ def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any
 
     The cotangent is structured as fn's result; ValueError if it is not. Source: Griewank & Walther, ch. 3.2.
     """
+    if recordings.stack or recordings.eager:
+        pullback = _Pullback(fn, primals)
+        return pullback.result, pullback
     pull = _recorded(_inline_vjp, fn, "vjp", record)
     value = _recorded(lambda f: f, fn, "jit", record)(*primals)
     return value, lambda cotangent: pull(primals, cotangent)
@@ -367,11 +567,11 @@ def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any
 
 def _inline_jacobian(fn: Callable[..., Any], argnums: int) -> Callable[..., Any]:
     def inline(*args: Any) -> Any:
-        _, copied = _selected(args, argnums)
-        x = copied[argnums]
-        wrt = leaves(x)
-        result = fn(*copied)
-        roots = _flat(result)
+        variables, copied = _selected(args, argnums, by_element=True)
+        x, wrt = variables.value[0], variables.nodes()
+        with recordings.derived():
+            result = fn(*copied)
+        roots = [as_value(value) for value in leaves(result)]
         one, zero = Value(1.0), Value(0.0)
         if len(roots) <= len(wrt):
             rows = [_vjp([root], [one], wrt) for root in roots]
@@ -409,7 +609,7 @@ def _nest(result: Any, x: Any, rows: list[list[Any]]) -> Any:
             array = np.empty((count, *shape), dtype=object)
             for i in range(count):
                 array[i] = entries[i][k]
-            joined.append(array.reshape((*leaf.shape, *shape)))
+            joined.append(object_array(array.ravel(), (*leaf.shape, *shape)))
         blocks.append(rebuild(inner_structure, iter(joined)))
     return rebuild(structure, iter(blocks))
 
@@ -479,64 +679,61 @@ def vmap(
             raise ValueError(f"in_axes={in_axes!r} is for {len(axes)} arguments; there are {len(args)}")
         count = _count(args, axes)
         recording = recordings.stack[-1] if recordings.stack and record else None
-        if recording is None or recording.in_lanes or count < 2:
+        if recording is None or recording.within is not None or count < 2:
             return _unrolled(fn, args, axes, count, reduce)
-        sources = _sources(recording, args, axes)
-        if sources is None:
-            return _unrolled(fn, args, axes, count, reduce)
-        return _in_lanes(fn, recording, args, axes, sources, count, reduce)
+        slices = _slices(recording, args, axes)
+        return (
+            _unrolled(fn, args, axes, count, reduce)
+            if slices is None
+            else _in_lanes(fn, recording, args, axes, slices, count, reduce)
+        )
 
     return Function(inline, fn, "vmap", record, workers)
 
 
 def _count(args: tuple[Any, ...], axes: list[Any]) -> int:
-    counts = {}
+    counts: dict[str, int] = {}
     for i, (arg, axis) in enumerate(zip(args, axes)):
         if axis is None:
             continue
         out: list[Any] = []
         describe(arg, out)
-        for leaf in out:
+        for k, leaf in enumerate(out):
             if not is_array(leaf):
                 raise ValueError(f"argument {i} is mapped over but holds a scalar: its in_axes must be None")
             if not -leaf.ndim <= axis < leaf.ndim:
                 raise ValueError(f"argument {i}: in_axes={axis}, but its shape is {leaf.shape}")
-            counts[i] = leaf.shape[axis]
+            counts[f"argument {i}" if len(out) == 1 else f"argument {i}, array {k}"] = leaf.shape[axis]
     if not counts:
         raise ValueError("vmap needs at least one argument with an axis to map over")
     if 0 in counts.values():
         raise ValueError("vmap over an axis of length 0: there is no slice to call the function with")
     if len(set(counts.values())) > 1:
         raise ValueError(
-            "the mapped axes differ in length: " + ", ".join(f"argument {i}: {n}" for i, n in counts.items())
+            "the mapped axes differ in length: " + ", ".join(f"{which}: {n}" for which, n in counts.items())
         )
     count: int = next(iter(counts.values()))
     return count
 
 
-def _sources(recording: Recording, args: tuple[Any, ...], axes: list[Any]) -> list[Any] | None:
-    """For each mapped array (its number, offsets in a slice, stride); None if one is not an input of the function."""
-    np = need_numpy()
-    found = []
+# A mapped array: its source, the offsets in a slice, the stride from slice to slice.
+_Slices = tuple[Source, Any, int]
+
+
+def _slices(recording: Recording, args: tuple[Any, ...], axes: list[Any]) -> list[_Slices] | None:
+    """The slices of each mapped array; None if those of one can't be lanes."""
+    found: list[_Slices] = []
     for arg, axis in zip(args, axes):
         if axis is None:
             continue
         out: list[Any] = []
         describe(arg, out)
         for leaf in out:
-            if isinstance(leaf, Input):
-                source = leaf.affine(axis)
-                if source is None:
-                    return None
-                found.append(source)
-            elif leaf.dtype != object:  # numbers from outside
-                constant = np.array(np.moveaxis(leaf, axis, 0), dtype=np.float64, order="C")
-                number = recording.new_array()
-                recording.constants[number] = constant
-                width = int(np.prod(constant.shape[1:], dtype=int))
-                found.append((number, np.arange(width).reshape(constant.shape[1:]), width))
-            else:
+            array = as_array(recording, leaf)
+            slices = array.slices(axis)
+            if slices is None:
                 return None
+            found.append((array.source, *slices))
     return found
 
 
@@ -545,61 +742,40 @@ def _in_lanes(
     recording: Recording,
     args: tuple[Any, ...],
     axes: list[Any],
-    sources: list[Any],
+    slices: list[_Slices],
     count: int,
     reduce: str | None,
 ) -> Any:
-    np = need_numpy()
-    group = len(recording.groups)
-    recording.groups.append((count, []))
-    source = iter(sources)
-    witness: list[Value] = []
+    group = recording.new_group(count)
+    rest = iter(slices)
 
     def lanes(_leaf: Any) -> Any:
-        number, offsets, stride = next(source)
-        values = [recording.lane(group, number, offset, stride) for offset in np.ravel(offsets).tolist()]
-        witness.extend(values[:1])
-        if np.ndim(offsets) == 0:
-            return values[0]
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array.reshape(np.shape(offsets))
+        source, offsets, stride = next(rest)
+        values = []
+        for offset in offsets.ravel().tolist():
+            values.append(source.lane(group, offset, stride))
+            group.places.append((values[-1], source, offset, stride))
+        return values[0] if offsets.ndim == 0 else object_array(values, offsets.shape)
 
     mapped = [arg if axis is None else map_leaves(lanes, arg) for arg, axis in zip(args, axes)]
-    recording.in_lanes = True
+    recording.within = group
     try:
         result = fn(*mapped)
     finally:
-        recording.in_lanes = False
+        recording.within = None
 
     def total(x: Any) -> Value:
-        value = x if isinstance(x, Value) else Value(x)
-        summed = value_of(lib.pgr_h_lane_sum(TAPE, value._handle, witness[0]._handle))
+        summed = lane_sum(as_value(x), group)
         return summed * (1.0 / count) if reduce == "mean" else summed
-
-    unrolled: list[Any] = []
-
-    def unroll(i: int) -> Any:
-        """The i-th array of the result with a Value for every slice: for who goes on working with it."""
-        if not unrolled:
-            describe(_unrolled(fn, args, axes, count, None), unrolled)
-        return unrolled[i]
-
-    numbers = itertools.count()
 
     def finish(leaf: Any) -> Any:
         places = elements(leaf) if is_array(leaf) else [leaf]
         if reduce is not None:
             return _like(leaf, [total(x) for x in places]) if is_array(leaf) else total(leaf)
-        # Only lanes are written by lanes: what is the same in all becomes one by taking nothing of a lane away. If it
-        # were added, -0.0 would become 0.0.
-        nothing = Value(0.0).pick(witness[0])
+        width = len(places)
+        values = [as_value(x) for x in places]
         shape = (count, *(leaf.shape if is_array(leaf) else ()))
-        return Lanes(
-            shape,
-            [(x if isinstance(x, Value) else Value(x)) - nothing for x in places],
-            functools.partial(unroll, next(numbers)),
-        )
+        return Array.of(Lanes(recording, group, list(range(width)), width, values), shape)
 
     return map_leaves(finish, result)
 
@@ -627,7 +803,7 @@ def _unrolled(fn: Callable[..., Any], args: tuple[Any, ...], axes: list[Any], co
         array = np.empty((count, *shape), dtype=object)
         for i, part in enumerate(parts):
             array[i] = part
-        joined.append(array)
+        joined.append(object_array(array.ravel(), array.shape))
     return rebuild(structure, iter(joined))
 
 

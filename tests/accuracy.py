@@ -315,7 +315,10 @@ ROWS: dict[str, Row] = {
     "max": Row(max, (lambda a, b: _share(a, b), lambda a, b: _share(b, a)), plane),
     "sign": Row(mp.sign, (_zero,), line()),
     "less": Row(lambda a, b: _step(a < b), (_zero, _zero), plane),
+    "less_equal": Row(lambda a, b: _step(a <= b), (_zero, _zero), plane),
+    "equal": Row(lambda a, b: _step(a == b), (_zero, _zero), plane),
     "pick": Row(lambda a, b: b, (_zero, _one), plane),
+    "keep": Row(lambda a, b: b, (_zero, _one), plane),
     "detach": Row(lambda a: a, (_zero,), line()),
 }
 
@@ -479,7 +482,10 @@ CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] 
     ("max", (INF, INF), INF, [0.5, 0.5], None),
     ("min", (-INF, -INF), -INF, [0.5, 0.5], None),
     ("less", (1.0, 1.0), 0.0, [0.0, 0.0], []),
+    ("less_equal", (1.0, 1.0), 1.0, [0.0, 0.0], []),
+    ("equal", (1.0, 1.0), 1.0, [0.0, 0.0], []),
     ("pick", (0.0, 3.0), 0.0, [0.0, 0.0], []),
+    ("keep", (0.0, 3.0), -0.0, [0.0, 0.0], []),
     ("sqrt", (0.0,), 0.0, [INF], None),
     ("asin", (1.0,), math.pi / 2, [INF], None),
     ("asin", (-1.0,), -math.pi / 2, [INF], None),

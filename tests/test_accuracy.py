@@ -26,7 +26,7 @@ pytest.importorskip("numpy")
 
 # What IEEE 754 rounds correctly, and what is exact.
 ROUNDED = {"add", "sub", "mul", "div", "sqrt", "leaky_relu"}
-EXACT = {"neg", "abs", "relu", "min", "max", "sign", "less", "pick", "detach"}
+EXACT = {"neg", "abs", "relu", "min", "max", "sign", "less", "less_equal", "equal", "pick", "keep", "detach"}
 EXACT_PARTIALS = (EXACT | {"add", "sub", "mul", "leaky_relu"}) - {"abs"}
 
 

@@ -52,7 +52,10 @@ ROWS = {
     "max": (lambda a, b: max(a, b), PAIRS),
     "sign": (mp.sign, [-2.5, -1e-8, 0.3]),
     "less": (lambda a, b: mp.mpf(a < b), PAIRS),
+    "less_equal": (lambda a, b: mp.mpf(a <= b), PAIRS),
+    "equal": (lambda a, b: mp.mpf(a == b), PAIRS),
     "pick": (lambda a, b: b if a != 0 else b * 0, PAIRS),
+    "keep": (lambda a, b: b if a != 0 else b * 0, PAIRS),
     "detach": (lambda a: a, PLAIN),
 }
 CASES = [

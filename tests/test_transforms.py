@@ -299,9 +299,12 @@ def test_what_needs_a_value_is_refused_with_the_users_line(pg, asks, says):
     assert "test_transforms.py:" in str(caught.value)
 
 
-def test_equality_with_a_number_is_not_silently_false(pg):
-    for function in (lambda x: x == 1.0, lambda x: x != 1, lambda x: 1.0 in [x], lambda x: x in (np.float64(1.0),)):
-        with pytest.raises(pg.RecordingError, match="equals a number"):
+def test_equality_with_a_number_is_a_condition(pg):
+    for x in (1.0, 2.0, math.nan):
+        assert pg.jit(lambda x: x == 1.0)(x) == (x == 1.0)
+        assert pg.jit(lambda x: x != 1)(x) == (x != 1)
+    for function in (lambda x: 1.0 in [x], lambda x: x in (np.float64(1.0),)):
+        with pytest.raises(pg.RecordingError, match="its truth"):
             pg.jit(function)(1.0)
     x = pg.Value(1.0)
     assert x != 1.0 and 1.0 not in [x] and x in [x]

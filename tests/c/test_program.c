@@ -65,7 +65,7 @@ static pgr_status record_both(pgr_tape *tape, const function *f, bool lanes, pgr
     }
     nodes[0] = apply(tape, f, copies);
     const pgr_status status = pgr_constant(tape, 1.0, &seed);
-    return status != PGR_OK ? status : pgr_vjp(tape, 1, nodes, &seed, INPUTS, copies, nodes + 1);
+    return status != PGR_OK ? status : pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, nodes + 1);
 }
 
 static pgr_status build(pgr_tape *tape, bool lanes, bool sum, uint64_t count, pgr_id start, const pgr_id *nodes, pgr_program **out)
@@ -215,7 +215,7 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
         const long blocks = f.blocks;
         for (long k = 0, done = 0; !done; k++) {
             f.until = k;
-            done = pgr_vjp(tape, 1, nodes, &seed, INPUTS, copies, grads) == PGR_OK;
+            done = pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, grads) == PGR_OK;
             CHECK(done || tape->size == size);
             failures += !done;
         }
