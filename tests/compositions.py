@@ -1,0 +1,889 @@
+"""Random programs of nested transforms, as Python source, and what they are compared with (see oracles.py).
+
+A program is the source of `main`, the texts of its arguments for two calls, and what it captures from outside. The same
+source runs over pygrad, over plain loops with pygrad's eager derivatives, over dual numbers, and over JAX.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import random
+import re
+import warnings
+from collections import Counter
+
+import numpy as np
+import oracles
+
+TRANSFORMS = oracles.TRANSFORMS
+LIMIT = 1e6  # programs with larger results are drawn again
+TOLERANCE = 1e-9
+
+
+# ---- Types: a shape is a leaf; ("list", t, ...), ("tuple", t, ...), ("dict", {key: t}) -------------
+
+
+def is_leaf(t):
+    return not t or isinstance(t[0], int)
+
+
+def paths(text, t):
+    """The leaves of what `text` gives, as (text, shape)."""
+    if is_leaf(t):
+        return [(text, t)]
+    if t[0] == "dict":
+        return [p for key, part in t[1].items() for p in paths(f'{text}["{key}"]', part)]
+    return [p for i, part in enumerate(t[1:]) for p in paths(f"{text}[{i}]", part)]
+
+
+def build(t, leaf):
+    """The text of a tree of this type, with the text of each leaf from `leaf(shape)`."""
+    if is_leaf(t):
+        return leaf(t)
+    if t[0] == "dict":
+        return "{" + ", ".join(f'"{key}": {build(part, leaf)}' for key, part in t[1].items()) + "}"
+    parts = ", ".join(build(part, leaf) for part in t[1:])
+    if t[0] == "list":
+        return f"[{parts}]"
+    return f"({parts},)" if len(t) == 2 else f"({parts})"
+
+
+def map_type(t, f):
+    if is_leaf(t):
+        return f(t)
+    if t[0] == "dict":
+        return ("dict", {key: map_type(part, f) for key, part in t[1].items()})
+    return (t[0], *[map_type(part, f) for part in t[1:]])
+
+
+def size(t):
+    return sum(math.prod(shape) for _, shape in paths("", t))
+
+
+class Program:
+    """The source, and for each of two calls the arguments' texts and the captured names' texts."""
+
+    def __init__(self, seed, source, args, captured, features, is_corner, chain):
+        self.seed, self.source, self.args, self.captured = seed, source, args, captured
+        self.features, self.is_corner, self.chain = features, is_corner, chain
+
+    def script(self):
+        """A Python script that runs the program by itself."""
+        lines = [
+            "import numpy as np, operator",
+            "from pygrad import *",
+            "from pygrad.math import *",
+            "array, eq, ne, inv = np.array, operator.eq, operator.ne, operator.invert",
+        ]
+        lines += [f"{name} = {text}" for name, text in self.captured[0].items()]
+        lines += [self.source.rstrip(), f"print(main({', '.join(self.args[0])}))"]
+        for name, text in self.captured[1].items():
+            if text.startswith("Value("):
+                lines.append(f"{name}.data = {text[6:-1]}")
+        lines.append(f"print(main({', '.join(self.args[1])}))")
+        return "\n".join(lines) + "\n"
+
+
+class Generator:
+    def __init__(self, seed):
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.features = Counter()
+        self.names = Counter()
+        self.captured = [{}, {}]
+        n = len(TRANSFORMS)
+        # Consecutive seeds go through all pairs, and through all triples.
+        self.chain = [TRANSFORMS[seed % n], TRANSFORMS[seed // n % n], TRANSFORMS[seed // n**2 % n]]
+        if self.chance(0.25):
+            self.chain.pop()
+        self.is_corner = self.chance(0.08)
+
+    # ---- Choices ----
+
+    def chance(self, p):
+        return self.rng.random() < p
+
+    def new(self, kind):
+        self.names[kind] += 1
+        return f"{kind}{self.names[kind]}"
+
+    def number(self):
+        rng = self.rng
+        if self.is_corner and rng.random() < 0.4:
+            return rng.choice(["0.0", "-0.0", "1.0", "-1.0", "nan", "inf", "3.0"]).replace("nan", 'float("nan")').replace(
+                "inf", 'float("inf")'
+            )
+        if rng.random() < 0.12:
+            return rng.choice(["0.0", "1.0", "-1.0", "2.0", "0.5", "-0.0", "3"])
+        return repr(round(rng.uniform(-1.5, 1.5), 3))
+
+    def shape(self, most=2):
+        rng = self.rng
+        return tuple(rng.choice([1, 2, 2, 3, 3]) for _ in range(rng.choice([0, 0, 1, 1, 1, 2][: 2 + 2 * most])))
+
+    def type(self, most=2, leaves=3):
+        """A random type; mostly a scalar or an array."""
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.7:
+            return self.shape(most)
+        self.features["tree"] += 1
+        parts = [self.type(1, 1) if self.chance(0.2) else self.shape(1) for _ in range(rng.randint(1, leaves))]
+        if kind < 0.8:
+            return ("dict", dict(zip(rng.sample(["a", "b", "c", "w"], len(parts)), parts)))
+        return (rng.choice(["list", "tuple"]), *parts)
+
+    # ---- Numbers from outside ----
+
+    def array_text(self, shape, layout=True):
+        """An array of this shape, of some layout, as text."""
+        rng = self.rng
+        kind = rng.choice(["C", "C", "C", "F", "strided", "T", "reversed", "broadcast", "int", "column"]) if layout else "C"
+
+        def literal(s, number=self.number):
+            if not s:
+                return number()
+            return "[" + ", ".join(literal(s[1:], number) for _ in range(s[0])) + "]"
+
+        self.features[f"layout {kind}"] += 1
+        if kind == "int":
+            return f"np.array({literal(shape, lambda: str(rng.randint(-2, 2)))})"
+        if kind == "F":
+            return f"np.asfortranarray({literal(shape)}, dtype=float)"
+        if kind == "strided":
+            return f"np.repeat(np.array({literal(shape)}, dtype=float), 2, axis=-1)[..., ::2]"
+        if kind == "T":
+            return f"np.array({literal(shape[::-1])}, dtype=float).T"
+        if kind == "reversed":
+            return f"np.array({literal(shape)}, dtype=float)[::-1]"
+        if kind == "broadcast":
+            return f"np.broadcast_to(np.array({literal(shape[1:])}, dtype=float), {shape})"
+        if kind == "column":
+            return f"np.array({literal((*shape, 2))}, dtype=float)[..., 1]"
+        return f"np.array({literal(shape)}, dtype=float)"
+
+    def leaf_text(self, shape):
+        if shape:
+            return self.array_text(shape)
+        text = self.number()
+        kind = self.rng.random()
+        if kind < 0.05:
+            return f"np.array({text})"
+        return f"np.float64({text})" if kind < 0.1 else text
+
+    def capture(self, shape):
+        """The name of a number or an array from outside of the function."""
+        if not shape or (self.chance(0.25) and len(shape) == 1):
+            name = self.new("K")
+            for call in self.captured:
+                if shape:
+                    call[name] = "np.array([" + ", ".join(f"Value({self.number()})" for _ in range(shape[0])) + "])"
+                    self.captured[1][name] = self.captured[0][name]
+                else:
+                    call[name] = f"Value({self.number()})"
+            if self.chance(0.5):
+                self.captured[1][name] = self.captured[0][name]
+            elif not shape:
+                self.features["captured Value changed"] += 1
+            self.features["captured array of Values" if shape else "captured Value"] += 1
+        else:
+            name = self.new("A")
+            self.captured[0][name] = self.captured[1][name] = self.array_text(shape)
+            self.features["captured array"] += 1
+        return name
+
+    # ---- Expressions. A scope is a list of (text, shape) ----
+
+    def pick(self, scope, shape):
+        """A leaf of this shape from the scope, by some way; None if there is none."""
+        found = [text for text, s in scope if s == shape]
+        if len(shape) == 2:
+            found += [f"{text}.T" for text, s in scope if s == shape[::-1]]
+        if len(shape) == 1:
+            for text, s in scope:
+                if len(s) == 2 and s[1] == shape[0]:
+                    found.append(f"{text}[{self.rng.randrange(s[0])}]")
+                if len(s) == 2 and s[0] == shape[0]:
+                    found.append(f"{text}[:, {self.rng.randrange(s[1])}]")
+                if len(s) == 1 and s[0] > shape[0]:
+                    found.append(f"{text}[{s[0] - shape[0]}:]")
+                if len(s) == 1 and s[0] == shape[0] > 1:
+                    found.append(f"{text}[::-1]")
+        if not shape:
+            for text, s in scope:
+                if len(s) == 1:
+                    found.append(f"{text}[{self.rng.randrange(-s[0], s[0])}]")
+                elif len(s) == 2:
+                    found.append(f"{text}[{self.rng.randrange(s[0])}, {self.rng.randrange(s[1])}]")
+        if not found:
+            return None
+        # The last ones more often, so that programs get deep.
+        i = self.rng.randrange(len(found)) if self.chance(0.5) else len(found) - 1 - self.rng.randrange(min(3, len(found)))
+        return found[i]
+
+    def total(self, text, shape):
+        """A scalar that depends on all of an array."""
+        if not shape:
+            return text
+        if len(shape) == 1 and self.chance(0.2):
+            return f"sum({text})"
+        if len(shape) == 1 and self.chance(0.2):
+            return f"({text} @ {text})"
+        return f"{self.atom(text)}.sum()"
+
+    @staticmethod
+    def atom(text):
+        return text if text.replace("_", "").isalnum() or text.endswith("]") else f"({text})"
+
+    def expr(self, scope, shape, depth, block=None):
+        rng = self.rng
+        if depth <= 0 or self.chance(0.15):
+            return self.leaf(scope, shape)
+        kind = rng.random()
+        sub = lambda s=shape: self.expr(scope, s, depth - 1, block)  # noqa: E731
+        if kind < 0.34:
+            op = rng.choice(["+", "-", "*", "*"])
+            other = sub(() if shape and self.chance(0.3) else shape)
+            pair = [sub(), other]
+            rng.shuffle(pair)
+            return f"({pair[0]} {op} {pair[1]})"
+        if kind < 0.54:
+            return f"{rng.choice(['sin', 'tanh', 'cos', 'atan', 'sigmoid', 'softplus', 'exp', 'relu', 'erf', 'abs'])}({sub()})"
+        if kind < 0.58:
+            return f"(-{self.leaf(scope, shape)})"
+        if kind < 0.64:
+            return f"({sub()} / ({self.leaf(scope, ())} ** 2 + {rng.choice(['1.5', '2.0'])}))"
+        if kind < 0.7:
+            self.features["power"] += 1
+            which = rng.random()
+            base = self.leaf(scope, shape)
+            if which < 0.6:
+                return f"({base} ** {rng.choice(['2', '3', '2.0', '1.0', '1', '0', '4'])})"
+            if which < 0.8:
+                return f"(abs({base}) + 0.5) ** {self.atom(self.leaf(scope, ()))}"
+            if which < 0.9:
+                return f"(({base} * {base}) + 1.5) ** {rng.choice(['0.5', '-1', '-2.0', '-0.5'])}"
+            return f"{rng.choice(['0.0', '2.0', '0.5'])} ** (abs({base}) + {rng.choice(['0.5', '1.0', '2.0'])})"
+        if kind < 0.76:
+            self.features["minmax"] += 1
+            if self.chance(0.3):
+                return f"clip({sub()}, -0.5, {rng.choice(['0.5', '1.0', self.leaf(scope, ())])})"
+            return f"{rng.choice(['maximum', 'minimum', 'hypot', 'atan2'])}({sub()}, {self.leaf(scope, rng.choice([shape, ()]))})"
+        if kind < 0.84:
+            self.features["where"] += 1
+            branches = [sub(), self.leaf(scope, rng.choice([shape, ()])) if self.chance(0.7) else self.number()]
+            rng.shuffle(branches)
+            return f"where({self.condition(scope, shape, 2)}, {branches[0]}, {branches[1]})"
+        if self.is_corner and kind < 0.88:
+            self.features["corner"] += 1
+            corner = rng.choice(["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)", "0.0 ** ({})", "({}) ** 0.5"])
+            return f"({corner.format(self.leaf(scope, shape))})"
+        if not shape:
+            if kind < 0.92:
+                arrays = [(text, s) for text, s in scope if s]
+                if arrays:
+                    return f"0.5 * {self.total(*rng.choice(arrays))}"
+                return sub()
+            if kind < 0.95 and block is None and depth >= 2:
+                return self.total(*rng.choice(paths(*self.apply(rng.choice(TRANSFORMS), scope, None, depth - 1, []))))
+            return sub()
+        if kind < 0.9:
+            if shape[0] > 0 and len(shape) == 1:
+                return f"array([{', '.join(self.expr(scope, (), depth - 2) for _ in range(shape[0]))}])"
+            rows = ", ".join(self.expr(scope, shape[1:], depth - 2) for _ in range(shape[0]))
+            return f"array([{rows}])"
+        if kind < 0.93:
+            inner = rng.choice([2, 3])
+            self.features["matmul"] += 1
+            left = self.leaf(scope, (*shape[:-1], inner)) if len(shape) == 2 else self.leaf(scope, (shape[0], inner))
+            right = self.leaf(scope, (inner, shape[-1]) if len(shape) == 2 else (inner,))
+            return f"({left} @ {right})"
+        return sub()
+
+    def leaf(self, scope, shape):
+        if not shape and self.chance(0.15):
+            return self.number()
+        found = self.pick(scope, shape) if self.chance(0.9) else None
+        if found is not None:
+            return found
+        if self.chance(0.5) and shape:
+            part = self.pick(scope, shape[1:]) if len(shape) > 1 else None
+            if part is None and len(shape) == 1:
+                return "array([" + ", ".join(self.leaf(scope, ()) for _ in range(shape[0])) + "])"
+            if part is not None:
+                return "array([" + ", ".join(f"{part} * {self.number()}" for _ in range(shape[0])) + "])"
+        if not shape and self.chance(0.4):
+            return self.number()
+        return self.capture(shape)
+
+    def condition(self, scope, shape, depth):
+        rng = self.rng
+        kind = rng.random()
+        if depth > 0 and kind < 0.3:
+            self.features["condition of conditions"] += 1
+            if self.chance(0.3):
+                return f"inv({self.condition(scope, shape, depth - 1)})"
+            op = rng.choice(["&", "|", "^"])
+            return f"({self.condition(scope, shape, depth - 1)} {op} {self.condition(scope, shape, depth - 1)})"
+        x = self.leaf(scope, shape)
+        if shape and kind < 0.4:
+            shape = ()
+            x = self.leaf(scope, shape)
+        if depth == 2 and kind < 0.4:
+            self.features["condition that is a number"] += 1
+            return rng.choice([x, f"(({x} > 0) + ({x} > 1))", "3.0", f"{x} * 0.0", f"({x} > 0) * 2.0"])
+        y = rng.choice(["0", "0.0", "1.0", self.leaf(scope, shape), self.number()])
+        if kind < 0.55:
+            self.features["equality"] += 1
+            return f"{rng.choice(['eq', 'ne'])}({x}, {y})"
+        self.features["comparison"] += 1
+        return f"({x} {rng.choice(['<', '<=', '>', '>='])} {y})"
+
+    # ---- Functions ----
+
+    def function(self, params, result, outer, block, depth, chain):
+        """Emits a function of parameters of these types into `block`, or makes a lambda; gives its text."""
+        rng = self.rng
+        names = [self.new(rng.choice("pqxyw")) for _ in params]
+        own = [p for name, t in zip(names, params) for p in paths(name, t)]
+        if outer and own and self.chance(0.1):
+            outer = []
+        if block is None or (not chain and self.chance(0.5)):
+            scope = [*outer, *own] if self.chance(0.7) else [*own, *outer]
+            if chain:
+                text, t = self.apply(chain[0], scope, None, depth, chain[1:])
+                scope = [*scope, *[p for p in paths(text, t)[:2]]]
+            body = build(result, lambda shape: self.expr(scope, shape, min(3, depth)))
+            return f"(lambda {', '.join(names)}: {body})"
+        name = self.new("f")
+        inner = []
+        scope = [*outer, *own]
+        forced = None
+        statements = rng.randint(0, 2)
+        at = rng.randint(0, statements)
+        for i in range(statements + 1):
+            if i == at and chain:
+                text, t = self.apply(chain[0], scope, inner, depth, chain[1:])
+                forced = rng.choice(paths(text, t))
+                scope += paths(text, t)
+            if i < statements:
+                scope += self.statement(scope, inner, depth)
+        done = []
+
+        def leaf(shape):
+            if self.chance(0.04):
+                self.features["result that does not depend"] += 1
+                return self.capture(shape)
+            text = self.expr(scope, shape, 3, inner)
+            if forced and not done:
+                done.append(1)
+                if forced[1] == shape and self.chance(0.6):
+                    return f"{text} {rng.choice(['+', '*', '-'])} {forced[0]}"
+                return f"{text} + {self.number()} * {self.total(*forced)}"
+            return text
+
+        body = build(result, leaf)
+        if forced and not done:
+            body = build(result, lambda shape: self.expr(scope, shape, 3, inner))
+        block.append(f"def {name}({', '.join(names)}):")
+        block += [f"    {line}" for line in inner]
+        block.append(f"    return {body}")
+        return name
+
+    def statement(self, scope, block, depth):
+        """Emits a statement; gives what it adds to the scope."""
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.55 or depth <= 0:
+            shape = self.shape()
+            name = self.new("v")
+            block.append(f"{name} = {self.expr(scope, shape, 3, block)}")
+            return [(name, shape)]
+        if kind < 0.65:
+            return self.late_binding(scope, block)
+        text, t = self.apply(rng.choice(TRANSFORMS + ["vmap"] * 3), scope, block, depth - 1, [])
+        return paths(text, t)
+
+    def late_binding(self, scope, block):
+        """Functions made in a loop, names that change, lists that change: a call uses what holds at its time."""
+        rng = self.rng
+        self.features["late binding"] += 1
+        n = rng.choice([2, 3])
+        X = self.leaf([p for p in scope if p[1] == (n,)], (n,))
+        w = self.leaf(scope, ())
+        body = rng.choice(["x * i + {w}", "sin(x * {w}) * i", "x * x * (i + {w})", "where(x > i * 0.3, x, {w}) * i"])
+        name = self.new("v")
+        kind = rng.randrange(5)
+        if kind == 0:
+            ys = self.new("ys")
+            block.append(f"{ys} = [vmap(lambda x: {body.format(w=w)})({X}) for i in range(3)]")
+            block.append(f"{name} = {rng.choice([f'{ys}[0] + {ys}[1]', f'{ys}[0] * {ys}[2]', f'sum({ys})', f'{ys}[1]'])}")
+            return [(name, (n,))]
+        if kind == 1:
+            i, other = self.new("i"), self.number()
+            block.append(f"{i} = {w}")
+            block.append(f"{name} = vmap(lambda x: {body.format(w=w).replace('i', i).replace(f's{i}n', 'sin')})({X})")
+            block.append(f"{i} = {other}")
+            return [(name, (n,))]
+        if kind == 2:
+            box = self.new("box")
+            block.append(f"{box} = [{self.number()}]")
+            block.append(f"{name} = vmap(lambda x: x * {box}[0] + {w})({X})")
+            block.append(rng.choice([f"{box}[0] = {self.number()}", f"{box}.insert(0, {self.number()})", f"{box}.clear()"]))
+            return [(name, (n,))]
+        if kind == 3:
+            ys = self.new("ys")
+            block.append(f"{ys} = [grad(lambda x: x * x * (i + 1) + x * {w})({self.leaf(scope, ())}) for i in range(3)]")
+            block.append(f"{name} = {ys}[0] - {ys}[2]")
+            return [(name, ())]
+        i, pull = self.new("i"), self.new("pull")
+        block.append(f"{i} = {self.number()}")
+        block.append(f"{name}, {pull} = vjp(lambda x: x * x * {i} + {w}, {self.leaf(scope, ())})")
+        block.append(f"{i} = {self.number()}")
+        block.append(f"{name} = {name} + {pull}(1.0)[0]")
+        return [(name, ())]
+
+    # ---- Transforms ----
+
+    def argument(self, scope, t, depth, block):
+        """The text of an argument of this type."""
+        depth = min(depth, self.rng.choice([0, 0, 1, 2]))
+        return build(t, lambda shape: self.expr(scope, shape, depth, block))
+
+    def options(self):
+        if self.chance(0.05):
+            self.features["record=False within"] += 1
+            return ", record=False"
+        return ""
+
+    def derived(self, kind, depth):
+        """The type of an argument that is derived by: small where there are many derivatives."""
+        most = {"hessian": 4, "jacobian": 5}.get(kind, 8)
+        for _ in range(20):
+            t = self.type(2 if depth > 1 else 1)
+            if size(t) <= most:
+                return t
+        return ()
+
+    def plan(self, kind, depth):
+        """Types of a transform's function: (parameters, result), and how it is called."""
+        rng = self.rng
+        if kind == "vmap":
+            lanes = rng.choice([1, 2, 2, 3, 3, 4])
+            reduce = rng.choice([None, None, "sum", "mean"])
+            params = [self.type(1, 2) for _ in range(rng.choice([1, 1, 2, 2, 3]))]
+            axes = []
+            for i, t in enumerate(params):
+                if i and self.chance(0.4):
+                    axes.append(None)
+                    continue
+                ranks = [len(s) for _, s in paths("", t)]
+                axes.append(rng.choice([0, 0, 0, -1, rng.randint(0, min(ranks)), -rng.randint(1, min(ranks) + 1)]))
+            order = list(range(len(params)))
+            rng.shuffle(order)
+            return [params[i] for i in order], self.type(1, 2), (lanes, reduce, [axes[i] for i in order])
+        if kind == "hvp":
+            return [self.derived(kind, depth)], (), None
+        params = [self.derived(kind, depth)]
+        params += [self.type(1, 2) for _ in range(rng.choice([0, 0, 1, 1, 2]))]
+        result = self.type(1, 2) if kind in ("jit", "vjp", "jvp", "jacobian") else ()
+        if kind in ("vjp", "jvp"):
+            params = [p if size(p) <= 8 else () for p in params]
+        order = list(range(len(params)))
+        rng.shuffle(order)
+        position = order.index(0)
+        argnums = position if self.chance(0.8) else position - len(params)
+        if kind in ("grad", "value_and_grad") and self.chance(0.25):
+            argnums = tuple(rng.sample(range(len(params)), rng.randint(1, len(params))))
+            self.features["argnums tuple"] += 1
+        return [params[i] for i in order], result, argnums
+
+    def call(self, kind, f, params, result, how, arg, extra=""):
+        """(the transform's text, arguments' types, how to call it, the result's type)."""
+        if kind == "jit":
+            return f"jit({f}{extra})", params, result
+        if kind in ("grad", "value_and_grad"):
+            at = how if isinstance(how, tuple) else (how,)
+            grads = ("tuple", *[params[i] for i in at]) if isinstance(how, tuple) else params[how]
+            given = "" if how == 0 and self.chance(0.7) else f", argnums={how}" if self.chance(0.5) else f", {how}"
+            t = grads if kind == "grad" else ("tuple", (), grads)
+            return f"{kind}({f}{given}{extra})", params, t
+        if kind in ("jacobian", "hessian"):
+            given = "" if how == 0 else f", argnums={how}"
+            x = params[how]
+            row = result if kind == "jacobian" else x
+            return f"{kind}({f}{given}{extra})", params, map_type(row, lambda r: map_type(x, lambda s: (*r, *s)))
+        if kind == "hvp":
+            return f"hvp({f}{extra})", params * 2, params[0]
+        lanes, reduce, axes = how
+        given = ""
+        if any(axis != 0 for axis in axes) or self.chance(0.2):
+            if len(set(axes)) == 1 and self.chance(0.5):
+                given += f", in_axes={axes[0]}"
+            else:
+                given += f", in_axes={axes if self.chance(0.3) else tuple(axes)}"
+        if reduce is not None:
+            given += f', reduce="{reduce}"'
+        inserted = [
+            t if axis is None else map_type(t, lambda s, axis=axis: insert(s, axis, lanes)) for t, axis in zip(params, axes)
+        ]
+        self.features[f"vmap reduce={reduce}"] += 1
+        self.features["in_axes None"] += None in axes
+        self.features["in_axes negative"] += any(axis is not None and axis < 0 for axis in axes)
+        return f"vmap({f}{given}{extra})", inserted, result if reduce else map_type(result, lambda s: (lanes, *s))
+
+    def apply(self, kind, scope, block, depth, chain):
+        """A transform applied to a function of its own within the scope: (text, type)."""
+        params, result, how = self.plan(kind, depth)
+        self.features[kind] += 1
+        f = self.function(params, result, scope, block, depth - 1, chain)
+        self.note_nesting(kind, chain)
+        extra = self.options()
+        if kind in ("vjp", "jvp"):
+            args = [self.argument(scope, t, depth, block) for t in params]
+            if kind == "jvp":
+                tangents = [self.argument(scope, t, 0, block) for t in params]
+                text = f"jvp({f}, ({', '.join(args)},), ({', '.join(tangents)},){extra})"
+                t = ("tuple", result, result)
+            else:
+                cotangent = self.argument(scope, result, 0, block)
+                if block is not None and self.chance(0.6):
+                    v, pull, g = self.new("v"), self.new("pull"), self.new("v")
+                    block.append(f"{v}, {pull} = vjp({f}, {', '.join(args)}{extra})")
+                    block.append(f"{g} = {pull}({cotangent})")
+                    return f"({g}, {v})", ("tuple", ("tuple", *params), result)
+                text = f"vjp({f}, {', '.join(args)}{extra})[1]({cotangent})"
+                t = ("tuple", *params)
+        else:
+            made, types, t = self.call(kind, f, params, result, how, None, extra)
+            text = f"{made}({', '.join(self.argument(scope, u, depth, block) for u in types)})"
+        if block is None:
+            return text, t
+        name = self.new("v")
+        block.append(f"{name} = {text}")
+        return name, t
+
+    def note_nesting(self, kind, chain):
+        if chain:
+            self.features[f"{kind} > {chain[0]}"] += 1
+
+    def program(self):
+        rng = self.rng
+        kind, chain = self.chain[0], self.chain[1:]
+        block = []
+        params, result, how = self.plan(kind, 3)
+        if kind == "vmap" and self.chance(0.1):
+            how = (rng.choice([17, 33, 260]), *how[1:]) if len(self.chain) < 3 else how
+        f = self.function(params, result, [], block, 3, chain)
+        self.note_nesting(kind, chain)
+        self.features[f"top {kind}"] += 1
+        self.features["depth 3"] += len(self.chain) == 3
+        extra = ", workers=2" if self.chance(0.15) else ""
+        if kind == "jvp":
+            block.append(f"main = lambda *args: jvp({f}, args[:{len(params)}], args[{len(params)}:])")
+            types = params * 2
+        elif kind == "vjp":
+            block += [
+                "def main(*args):",
+                f"    v, pull = vjp({f}, *args[:-1])",
+                "    return v, pull(args[-1])",
+            ]
+            types = [*params, result]
+        else:
+            made, types, _ = self.call(kind, f, params, result, how, None, extra)
+            block.append(f"main = {made}")
+        args = [[build(t, self.leaf_text) for t in types] for _ in range(2)]
+        self.features["program"] += 1
+        return Program(self.seed, "\n".join(block) + "\n", args, self.captured, self.features, self.is_corner, self.chain)
+
+
+def insert(shape, axis, n):
+    at = axis if axis >= 0 else len(shape) + 1 + axis
+    return (*shape[:at], n, *shape[at:])
+
+
+# ---- Running -------------------------------------------------------------------------------------
+
+
+class Number(float):
+    """What Value is to those who compare: a number."""
+
+
+def captured_names(program, call, value):
+    return {name: eval(text, {"np": np, "Value": value}) for name, text in program.captured[call].items()}
+
+
+def arguments(program, call):
+    return [eval(text, {"np": np}) for text in program.args[call]]
+
+
+def floats(tree):
+    """Numbers as float, arrays as contiguous float64."""
+    return oracles.mapped(lambda x: np.array(x, dtype=float) if oracles.is_array(x) else float(x), tree)
+
+
+def load(program, names):
+    names = dict(names)
+    names["__builtins__"] = __builtins__
+    exec(compile(program.source, f"<program {program.seed}>", "exec"), names)
+    return names["main"]
+
+
+def by_duals(program, call, seed=0):
+    """The result by plain loops and dual numbers."""
+    oracles.Noise.seed = seed
+    try:
+        names = oracles.dual_namespace()
+        captured = captured_names(program, call, float)
+        names.update({name: oracles.dual_number(x) for name, x in captured.items()})
+        names["abs"] = lambda x: oracles.elementwise(lambda y: oracles.apply("abs", y), x)
+        return oracles.plain_numbers(load(program, names)(*[oracles.dual_number(x) for x in arguments(program, call)]))
+    finally:
+        oracles.Noise.seed = 0
+        oracles.Levels.depth = 0
+
+
+def eagerly(pg, program, call):
+    """The result by plain loops and pygrad's eager derivatives."""
+    names = oracles.eager_namespace(pg)
+    for name, x in captured_names(program, call, pg.Value).items():
+        names[name] = x if isinstance(x, pg.Value) or x.dtype == object else np.array(x, dtype=float)
+    main = load(program, names)
+    return pg.jit(main, record=False)(*[floats(x) for x in arguments(program, call)])
+
+
+class Recorded:
+    """The program over pygrad's transforms, to be called more than once."""
+
+    def __init__(self, pg, program):
+        names = oracles.recorded_namespace(pg)
+        self.program, self.pg = program, pg
+        self.captured = captured_names(program, 0, pg.Value)
+        names.update(self.captured)
+        self.main = load(program, names)
+
+    def __call__(self, call):
+        for name, x in self.captured.items():
+            if isinstance(x, self.pg.Value):
+                x.data = captured_names(self.program, call, float)[name]
+        return self.main(*arguments(self.program, call))
+
+
+def by_jax(program, call):
+    names, clean = oracles.jax_namespace()
+    for name, x in captured_names(program, call, float).items():
+        names[name] = clean(floats(x))
+    names["abs"] = __import__("jax.numpy").numpy.abs
+    result = load(program, names)(*[clean(floats(x)) for x in arguments(program, call)])
+    return oracles.mapped(lambda x: np.asarray(x) if np.ndim(x) else float(x), result)
+
+
+# ---- Comparing -----------------------------------------------------------------------------------
+
+
+def difference(got, expected, path="result"):
+    """None where they agree in structure, types, shapes and numbers; else what differs."""
+    if isinstance(expected, (list, tuple, dict)):
+        if type(got) is not type(expected) or len(got) != len(expected):
+            return f"{path}: {type(got).__name__} {got!r:.80} for {type(expected).__name__}"
+        keys = sorted(expected) if isinstance(expected, dict) else range(len(expected))
+        if isinstance(expected, dict) and sorted(got) != keys:
+            return f"{path}: keys {sorted(got)}"
+        return next((d for k in keys if (d := difference(got[k], expected[k], f"{path}[{k!r}]"))), None)
+    if np.ndim(expected) == 0:
+        if type(got) is not float:
+            return f"{path}: {type(got).__name__} {got!r:.80} for a float"
+    elif type(got) is not np.ndarray or got.shape != np.shape(expected) or got.dtype != np.float64:
+        return f"{path}: {type(got).__name__} {getattr(got, 'shape', '')} {getattr(got, 'dtype', '')} for {np.shape(expected)}"
+    if np.asarray(got).dtype == object:
+        return f"{path}: an array of objects"
+    a, b = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
+    finite = np.isfinite(b)
+    scale = max(1.0, float(np.abs(b[finite]).max()) if finite.any() else 0.0)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        same |= finite & (np.abs(a - b) <= TOLERANCE * scale)
+    return None if same.all() else f"{path}: {a.tolist()} for {b.tolist()}"
+
+
+def largest(tree):
+    numbers = [abs(x) for x in map(float, oracles.flat(tree))]
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers, default=0.0)
+
+
+def is_tame(program):
+    """Whether the numbers are worth comparing: finite, and not too large."""
+    for call in (0, 1):
+        with np.errstate(all="ignore"):
+            result = by_duals(program, call)
+        if not program.is_corner and not largest(result) < LIMIT:
+            return False
+    return True
+
+
+def is_ill_conditioned(program, call, expected):
+    """Whether errors of an ulp in inexact operations change the result by much."""
+    with np.errstate(all="ignore"):
+        for seed in (1, 2, 3):
+            noisy = by_duals(program, call, seed)
+            for a, b in zip(oracles.leaves(noisy), oracles.leaves(expected)):
+                a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+                scale = max(1.0, float(np.abs(b).max(initial=0.0)))
+                if not (np.abs(a - b) <= 0.01 * TOLERANCE * scale).all():
+                    return True
+    return False
+
+
+class Failure(Exception):
+    """A program that goes wrong: kind, and what."""
+
+    def __init__(self, kind, call, what):
+        super().__init__(f"{kind}: {what}")
+        self.kind, self.call, self.what = kind, call, what
+        # Failures of one sort differ in numbers only.
+        self.sort = kind, re.sub(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|0x[0-9a-f]+", "#", what) if " for " not in what else "array"
+
+
+def run(f, kind, call):
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return f()
+    except Exception as error:
+        raise Failure(f"{kind} raises {type(error).__name__}", call, f"{type(error).__name__}: {error}") from error
+
+
+ARITHMETIC = (ZeroDivisionError, ValueError, OverflowError)
+
+
+def check(pg, program, jax=False, taken=None):
+    """Raise Failure if the program differs from the oracles."""
+    taken = Counter() if taken is None else taken
+    recorded = run(lambda: Recorded(pg, program), "recorded", 0)
+    for call in (0, 1):
+        expected = run(lambda: by_duals(program, call), "duals", call)
+        got = run(lambda: recorded(call), "recorded", call)
+        try:
+            eager = run(lambda: eagerly(pg, program, call), "eager", call)
+        except Failure as failure:
+            if not program.is_corner or not isinstance(failure.__cause__, ARITHMETIC):
+                raise
+            eager = None
+            taken["eager refuses"] += 1
+        if program.is_corner:
+            if eager is not None and (what := difference(got, floats(eager))):
+                raise Failure("recorded differs from eager loops", call, what)
+            if eager is None or not math.isfinite(largest(expected)):
+                continue
+        for kind, result in (("recorded", got), ("eager", floats(eager))):
+            if what := difference(result, expected):
+                if is_ill_conditioned(program, call, expected):
+                    taken["ill-conditioned"] += 1
+                    return
+                raise Failure(f"{kind} differs from loops of duals", call, what)
+        if jax and not program.is_corner:
+            if what := difference(run(lambda: by_jax(program, call), "jax", call), expected):
+                raise Failure("JAX differs from loops of duals", call, what)
+            taken["compared with JAX"] += 1
+
+
+def make(seed):
+    """The program of a seed: the first that draws tame numbers."""
+    for attempt in range(50):
+        generator = Generator(seed)
+        generator.rng = random.Random(f"{seed}.{attempt}")
+        generator.features = Counter()
+        program = generator.program()
+        try:
+            if is_tame(program):
+                return program
+        except (OverflowError, RecursionError):
+            continue
+    return None
+
+
+# ---- Shrinking -----------------------------------------------------------------------------------
+
+
+def shrink(pg, program, sort, limit=2000):
+    """A smaller program that fails in the same way, found by leaving out statements and operands."""
+
+    def fails(candidate):
+        try:
+            if not is_tame(candidate):
+                return False
+            check(pg, candidate)
+        except Failure as failure:
+            return failure.sort == sort
+        except Exception:
+            return False
+        return False
+
+    tries = 0
+    best = program
+    progress = True
+    while progress and tries < limit:
+        progress = False
+        for source in smaller(best.source):
+            tries += 1
+            if tries >= limit:
+                break
+            candidate = Program(best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain)
+            if len(source) < len(best.source) and fails(candidate):
+                best, progress = candidate, True
+                break
+    used = {node.id for node in ast.walk(ast.parse(best.source)) if isinstance(node, ast.Name)}
+    captured = [{name: text for name, text in call.items() if name in used} for call in best.captured]
+    return Program(best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain)
+
+
+def smaller(source):
+    """Sources with one statement or one part of an expression left out; `main` stays what it is."""
+    lines = source.split("\nmain = " if "\nmain = " in source else "\ndef main(")
+    rest = source[len(lines[0]) :]
+    count = sum(1 for _ in ast.walk(ast.parse(lines[0])))
+    for i in range(count):
+        for which in range(100):
+            tree = ast.parse(lines[0])
+            node = next(node for j, node in enumerate(ast.walk(tree)) if j == i)
+            if not reduced(node, which):
+                break
+            yield ast.unparse(ast.fix_missing_locations(tree)) + rest
+
+
+def parts(node):
+    """What an expression may be replaced by."""
+    if isinstance(node, (ast.Name, ast.Constant, ast.Lambda)):
+        return []
+    inner = [x for x in ast.iter_child_nodes(node) if isinstance(x, ast.expr)]
+    if isinstance(node, ast.Call):
+        inner.remove(node.func)
+        if isinstance(node.func, ast.Name) and node.func.id == "array":
+            inner = []
+    return [*[x for x in inner if not isinstance(x, (ast.Lambda, ast.Slice, ast.Tuple))], ast.Constant(0.5), ast.Constant(2.0)]
+
+
+def reduced(node, which):
+    """Reduce one part of `node` in the way number `which`; False if there is none."""
+    for field, value in ast.iter_fields(node):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            if which < len(value) - 1:
+                del value[which]
+                return True
+            which -= len(value) - 1
+        elif isinstance(value, list):
+            for k, item in enumerate(value):
+                if isinstance(item, ast.expr):
+                    choices = parts(item)
+                    if which < len(choices):
+                        value[k] = choices[which]
+                        return True
+                    which -= len(choices)
+        elif isinstance(value, ast.expr) and field != "func":
+            choices = parts(value)
+            if which < len(choices):
+                setattr(node, field, choices[which])
+                return True
+            which -= len(choices)
+    return False
