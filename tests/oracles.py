@@ -75,12 +75,15 @@ def elementwise(f, *args):
 
 
 def loop_vmap(fn, in_axes=0, reduce=None, **_):
-    """vmap as a loop over slices."""
+    """Loop over slices."""
 
     def run(*args):
         axes = [in_axes] * len(args) if in_axes is None or isinstance(in_axes, int) else in_axes
         counts = {
-            leaf.shape[axis] for arg, axis in zip(args, axes) if axis is not None for leaf in map(np.asarray, leaves(arg))
+            leaf.shape[axis]
+            for arg, axis in zip(args, axes)
+            if axis is not None
+            for leaf in map(np.asarray, leaves(arg))
         }
         (count,) = counts
 
@@ -307,8 +310,12 @@ def _define_operators():
         setattr(Dual, f"__r{name}__", reflected)
     for name in ("lt", "le", "gt", "ge", "eq", "ne"):
 
-        def compare(self, other, f=getattr(operator, name)):
-            return NotImplemented if isinstance(other, np.ndarray) else f(number(self), number(other))
+        def compare(self, other, name=name):
+            return (
+                NotImplemented
+                if isinstance(other, np.ndarray)
+                else getattr(operator, name)(number(self), number(other))
+            )
 
         setattr(Dual, f"__{name}__", compare)
     Dual.__hash__ = None
@@ -365,7 +372,9 @@ def flat(tree):
 def filled(tree, values):
     """`values` in the structure of `tree`."""
     rest = iter(values)
-    ordered = [objects([next(rest) for _ in range(x.size)], x.shape) if is_array(x) else next(rest) for x in leaves(tree)]
+    ordered = [
+        objects([next(rest) for _ in range(x.size)], x.shape) if is_array(x) else next(rest) for x in leaves(tree)
+    ]
     at = iter(ordered)
 
     def fill(x):
@@ -615,7 +624,9 @@ def jax_namespace():
         return jnp.logaddexp(x, 0.0)
 
     def array(rows):
-        return jnp.stack([array(row) if isinstance(row, (list, tuple)) else jnp.asarray(row, jnp.float64) for row in rows])
+        return jnp.stack(
+            [array(row) if isinstance(row, (list, tuple)) else jnp.asarray(row, jnp.float64) for row in rows]
+        )
 
     names = {
         "jit": plain(jax.jit),
@@ -639,6 +650,7 @@ def jax_namespace():
         "relu": jax.nn.relu,
         "erf": jax.scipy.special.erf,
         "softplus": softplus,
+        "abs": jnp.abs,
         "atan": jnp.arctan,
         "atan2": jnp.arctan2,
     }
