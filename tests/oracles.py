@@ -510,6 +510,7 @@ def dual_namespace():
         "vmap": loop_vmap,
         **condition_names(truth, lambda x, y: number(x) == number(y)),
         "clip": lambda x, low, high: names["minimum"](names["maximum"](x, low), high),
+        "detach": functools.partial(elementwise, lambda x: Dual(0, number(x), ())),
     }
     for name in UNARY:
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
@@ -558,14 +559,14 @@ def eager_namespace(pg):
         vmap=loop_vmap,
         **condition_names(lambda c: bool(data(c)), lambda x, y: data(x) == data(y)),
     )
-    names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip")})
+    names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
     return names
 
 
 def recorded_namespace(pg):
     return {
         **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
-        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip")},
+        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
         "inv": operator.invert,
@@ -646,6 +647,7 @@ def jax_namespace():
         "sum": builtins.sum,
         "np": np,
         "clip": lambda x, low, high: jnp.minimum(jnp.maximum(x, low), high),
+        "detach": jax.lax.stop_gradient,
         "sigmoid": jax.nn.sigmoid,
         "relu": jax.nn.relu,
         "erf": jax.scipy.special.erf,
