@@ -512,7 +512,7 @@ def dual_namespace():
         "clip": lambda x, low, high: names["minimum"](names["maximum"](x, low), high),
         "detach": functools.partial(elementwise, lambda x: Dual(0, number(x), ())),
     }
-    for name in UNARY:
+    for name in (*UNARY, "abs"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
     for name in BINARY:
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
