@@ -95,6 +95,8 @@ class Generator:
         self.features = Counter()
         self.names = Counter()
         self.captured = [{}, {}]
+        self.given = set()  # names of the outermost function's parameters
+        self.in_lanes = 0  # functions under way that vmap calls
         n = len(TRANSFORMS)
         # Consecutive seeds go through all pairs, and through all triples.
         self.chain = [TRANSFORMS[seed % n], TRANSFORMS[seed // n % n], TRANSFORMS[seed // n**2 % n]]
@@ -185,7 +187,7 @@ class Generator:
 
     def capture(self, shape):
         """The name of a number or an array from outside of the function."""
-        if not shape or (self.chance(0.25) and len(shape) == 1):
+        if not shape or (self.chance(0.12) and len(shape) == 1):
             name = self.new("K")
             for call in self.captured:
                 if shape:
@@ -384,6 +386,8 @@ class Generator:
         rng = self.rng
         names = [self.new(rng.choice("pqxyw")) for _ in params]
         own = [p for name, t in zip(names, params) for p in paths(name, t)]
+        if not outer and not self.given:
+            self.given.update(names)
         if outer and own and self.chance(0.1):
             outer = []
         if block is None or (not chain and self.chance(0.5)):
@@ -398,6 +402,8 @@ class Generator:
         found = []
         statements = rng.randint(0, 2)
         at = rng.randint(0, statements)
+        if not self.in_lanes and self.chance(0.3):
+            found += self.stages(scope, inner)
         for i in range(statements + 1):
             if i == at and chain:
                 found += self.apply(chain[0], [*scope, *found], inner, depth, chain[1:])
@@ -437,7 +443,7 @@ class Generator:
             return [(name, shape)]
         if kind < 0.62:
             return self.late_binding(scope, block)
-        if kind < 0.74:
+        if kind < 0.68:
             return self.stages(scope, block)
         return self.apply(rng.choice(TRANSFORMS + ["vmap"] * 3), scope, block, depth - 1, [])
 
@@ -446,16 +452,22 @@ class Generator:
         rng = self.rng
         self.features["stages"] += 1
         arrays = [p for p in scope if len(p[1]) in (1, 2) and p[1][0] > 1]
-        near = rng.sample(scope, min(len(scope), 2)) + [(self.leaf(scope, ()), ())]
+        arrays = [p for p in arrays if self.is_given(p[0])] or arrays
+        near = [*rng.sample(scope, min(len(scope), 1)), *scope[-2:], (self.leaf(scope[-4:], ()), ())]
         made = []
         for _ in range(rng.choice([2, 2, 3])):
             shape = (rng.choice([2, 3, 4]), *rng.choice([(), (), (2,)]))
             text, shape = rng.choice(arrays) if arrays and self.chance(0.6) else (self.capture(shape), shape)
+            w = self.leaf(near, ())
             if self.chance(0.4):
                 arrays.append((text, shape))
             x, v, reduce = self.new("x"), self.new("v"), rng.choice(["sum", "sum", "mean", None])
             own = [(x, shape[1:])]
-            body = " * ".join(self.expr([*near, *own, *rng.sample(made, min(len(made), 1))], (), 2) for _ in range(2))
+            inside = [*near, *own, *rng.sample(made, min(len(made), 1))]
+            body = rng.choice(
+                ["{} * {}", "{} * ({} + {w})", "sin({w} * {x}) * {} + {}", "{w} * {x} * {}", "{w} + {}", "{}"]
+            )
+            body = body.format(self.expr(inside, (), 2), self.expr(inside, (), 1), w=w, x=self.leaf(own, ()))
             block.append(f"{v} = vmap(lambda {x}: {body}{f', reduce={reduce!r}' if reduce else ''})({text})")
             made.append((v, () if reduce else shape[:1]))
             near = near if self.chance(0.7) else [*near, made[-1]]
@@ -559,6 +571,8 @@ class Generator:
                 given.append(None)
                 continue
             arrays = [(text, s, axis) for text, s in scope for axis, n in enumerate(s) if n == lanes]
+            if self.chance(0.5):
+                arrays = [array for array in arrays if self.is_given(array[0])] or arrays
             if arrays and self.chance(0.8):
                 text, s, axis = rng.choice(arrays)
                 params.append((*s[:axis], *s[axis + 1 :]))
@@ -576,7 +590,9 @@ class Generator:
         """A function that suits a transform: (its text, parameters, result, of a vmap how it is mapped)."""
         if chain and chain[0] not in ("vjp", "jvp") and self.chance(0.35):
             needs_scalar = kind in ("grad", "value_and_grad", "hessian", "hvp") or scalar
+            self.in_lanes += kind == "vmap"
             f, params, result, _ = self.transformed(chain[0], scope, block, depth - 1, chain[1:], needs_scalar)
+            self.in_lanes -= kind == "vmap"
             few = kind in ("jit", "vmap") or any(size(t) <= MOST.get(kind, 8) for t in params)
             if few and not (needs_scalar and result != ()) and not (kind == "hvp" and len(params) > 1):
                 self.note_nesting(kind, chain)
@@ -588,7 +604,9 @@ class Generator:
                     mapping = self.rng.choice([1, 2, 3]), axes, [None] * len(params)
                 return f, params, result, mapping
         params, result, mapping = self.plan(kind, scope, depth, scalar)
+        self.in_lanes += kind == "vmap"
         f = self.function(params, result, scope, block, depth - 1, chain)
+        self.in_lanes -= kind == "vmap"
         self.note_nesting(kind, chain)
         return f, params, result, mapping
 
@@ -679,6 +697,11 @@ class Generator:
         name = self.new("v")
         block.append(f"{name} = {text}")
         return paths(name, t)
+
+    def is_given(self, text):
+        """Whether it is an array of the program's arguments, or of numbers from outside: its slices can be lanes."""
+        name = re.match(r"\w+", text)[0]
+        return name in self.given or name[0] == "A"
 
     def note_nesting(self, kind, chain):
         if chain:
