@@ -1,0 +1,1071 @@
+"""Random programs of nested transforms, as Python source, and what they are compared with (see oracles.py).
+
+A program is the source of `main`, the texts of its arguments for two calls, and what it captures from outside. The same
+source runs over pygrad, over plain loops with pygrad's eager derivatives, over dual numbers, and over JAX.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import random
+import re
+import warnings
+from collections import Counter
+
+import numpy as np
+import oracles
+
+TRANSFORMS = oracles.TRANSFORMS
+LIMIT = 1e6  # programs with larger results are drawn again
+TOLERANCE = 1e-9
+FUNCTIONS = ["sin", "tanh", "cos", "atan", "sigmoid", "softplus", "exp", "relu", "erf", "abs"]
+MOST = {"hessian": 4, "jacobian": 5}  # numbers that are derived by; 8 elsewhere
+
+
+# ---- Types: a shape is a leaf; ("list", t, ...), ("tuple", t, ...), ("dict", {key: t}) -------------
+
+
+def is_leaf(t):
+    return not t or isinstance(t[0], int)
+
+
+def paths(text, t):
+    """The leaves of what `text` gives, as (text, shape)."""
+    if is_leaf(t):
+        return [(text, t)]
+    if t[0] == "dict":
+        return [p for key, part in t[1].items() for p in paths(f'{text}["{key}"]', part)]
+    return [p for i, part in enumerate(t[1:]) for p in paths(f"{text}[{i}]", part)]
+
+
+def build(t, leaf):
+    """The text of a tree of this type, with the text of each leaf from `leaf(shape)`."""
+    if is_leaf(t):
+        return leaf(t)
+    if t[0] == "dict":
+        return "{" + ", ".join(f'"{key}": {build(part, leaf)}' for key, part in t[1].items()) + "}"
+    parts = ", ".join(build(part, leaf) for part in t[1:])
+    if t[0] == "list":
+        return f"[{parts}]"
+    return f"({parts},)" if len(t) == 2 else f"({parts})"
+
+
+def map_type(t, f):
+    if is_leaf(t):
+        return f(t)
+    if t[0] == "dict":
+        return ("dict", {key: map_type(part, f) for key, part in t[1].items()})
+    return (t[0], *[map_type(part, f) for part in t[1:]])
+
+
+def size(t):
+    return sum(math.prod(shape) for _, shape in paths("", t))
+
+
+class Program:
+    """The source, and for each of two calls the arguments' texts and the captured names' texts."""
+
+    def __init__(self, seed, source, args, captured, features, is_corner, chain):
+        self.seed, self.source, self.args, self.captured = seed, source, args, captured
+        self.features, self.is_corner, self.chain = features, is_corner, chain
+
+    def script(self):
+        """A Python script that runs the program by itself."""
+        lines = [
+            "import numpy as np, operator",
+            "from pygrad import *",
+            "from pygrad.math import *",
+            "array, eq, ne, inv = np.array, operator.eq, operator.ne, operator.invert",
+        ]
+        lines += [f"{name} = {text}" for name, text in self.captured[0].items()]
+        lines += [self.source.rstrip(), f"print(main({', '.join(self.args[0])}))"]
+        for name, text in self.captured[1].items():
+            if text.startswith("Value("):
+                lines.append(f"{name}.data = {text[6:-1]}")
+        lines.append(f"print(main({', '.join(self.args[1])}))")
+        return "\n".join(lines) + "\n"
+
+
+class Generator:
+    def __init__(self, seed, attempt):
+        self.seed = seed
+        self.rng = random.Random(f"{seed}.{attempt}")
+        self.features = Counter()
+        self.names = Counter()
+        self.captured = [{}, {}]
+        self.given = set()  # names of the outermost function's parameters
+        self.in_lanes = 0  # functions under way that vmap calls
+        n = len(TRANSFORMS)
+        # Consecutive seeds go through all pairs, and through all triples.
+        self.chain = [TRANSFORMS[seed % n], TRANSFORMS[seed // n % n], TRANSFORMS[seed // n**2 % n]]
+        if self.chance(0.25):
+            self.chain.pop()
+        self.is_corner = self.chance(0.08)
+        self.is_eager = not self.is_corner and self.chance(0.04)
+        self.many = self.rng.choice([9, 40] if len(self.chain) > 2 else [40, 300]) if self.chance(0.06) else 0
+
+    # ---- Choices ----
+
+    def chance(self, p):
+        return self.rng.random() < p
+
+    def new(self, kind):
+        self.names[kind] += 1
+        return f"{kind}{self.names[kind]}"
+
+    def number(self):
+        rng = self.rng
+        if self.is_corner and rng.random() < 0.4:
+            return (
+                rng.choice(["0.0", "-0.0", "1.0", "-1.0", "nan", "inf", "3.0"])
+                .replace("nan", 'float("nan")')
+                .replace("inf", 'float("inf")')
+            )
+        if rng.random() < 0.12:
+            return rng.choice(["0.0", "1.0", "-1.0", "2.0", "0.5", "-0.0", "3"])
+        return repr(round(rng.uniform(-1.5, 1.5), 3))
+
+    def shape(self, most=2):
+        rng = self.rng
+        return tuple(rng.choice([1, 2, 2, 3, 3]) for _ in range(rng.choice([0, 0, 1, 1, 1, 2][: 2 + 2 * most])))
+
+    def type(self, most=2, leaves=3):
+        """A random type; mostly a scalar or an array."""
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.7:
+            return self.shape(most)
+        self.features["tree"] += 1
+        parts = [self.type(1, 1) if self.chance(0.2) else self.shape(1) for _ in range(rng.randint(1, leaves))]
+        if kind < 0.8:
+            return ("dict", dict(zip(rng.sample(["a", "b", "c", "w"], len(parts)), parts)))
+        return (rng.choice(["list", "tuple"]), *parts)
+
+    # ---- Numbers from outside ----
+
+    def array_text(self, shape, more=()):
+        """An array of this shape, of some layout, as text."""
+        rng = self.rng
+        kind = rng.choice(["C", "C", "C", "F", "strided", "T", "reversed", "broadcast", "int", "column", *more])
+
+        def literal(s, number=self.number):
+            if not s:
+                return number()
+            return "[" + ", ".join(literal(s[1:], number) for _ in range(s[0])) + "]"
+
+        self.features[f"layout {kind}"] += 1
+        if kind == "int":
+            return f"np.array({literal(shape, lambda: str(rng.randint(-2, 2)))})"
+        if kind in more:
+            draw = {"?": lambda: str(rng.randint(0, 1)), "i1": lambda: str(rng.randint(-6, 6))}
+            return f'np.array({literal(shape, draw.get(kind, lambda: str(rng.randint(-6, 6) / 4)))}, dtype="{kind}")'
+        if kind == "F":
+            return f"np.asfortranarray({literal(shape)}, dtype=float)"
+        if kind == "strided":
+            return f"np.repeat(np.array({literal(shape)}, dtype=float), 2, axis=-1)[..., ::2]"
+        if kind == "T":
+            return f"np.array({literal(shape[::-1])}, dtype=float).T"
+        if kind == "reversed":
+            return f"np.array({literal(shape)}, dtype=float)[::-1]"
+        if kind == "broadcast":
+            return f"np.broadcast_to(np.array({literal(shape[1:])}, dtype=float), {shape})"
+        if kind == "column":
+            return f"np.array({literal((*shape, 2))}, dtype=float)[..., 1]"
+        return f"np.array({literal(shape)}, dtype=float)"
+
+    def leaf_text(self, shape):
+        if shape:
+            # Eager functions see arrays as they are: NumPy's booleans and small integers compute otherwise.
+            return self.array_text(shape, (">f8",) if self.is_eager else ("f4", ">f8", "?", "i1"))
+        text = self.number()
+        kind = self.rng.random()
+        if kind < 0.05:
+            return f"np.array({text})"
+        return f"np.float64({text})" if kind < 0.1 else text
+
+    def capture(self, shape):
+        """The name of a number or an array from outside of the function."""
+        if not shape or (self.chance(0.12) and len(shape) == 1):
+            name = self.new("K")
+            for call in self.captured:
+                if shape:
+                    call[name] = "np.array([" + ", ".join(f"Value({self.number()})" for _ in range(shape[0])) + "])"
+                    self.captured[1][name] = self.captured[0][name]
+                else:
+                    call[name] = f"Value({self.number()})"
+            if self.chance(0.5):
+                self.captured[1][name] = self.captured[0][name]
+            elif not shape:
+                self.features["captured Value changed"] += 1
+            self.features["captured array of Values" if shape else "captured Value"] += 1
+        else:
+            name = self.new("A")
+            self.captured[0][name] = self.captured[1][name] = self.array_text(shape)
+            self.features["captured array"] += 1
+        return name
+
+    # ---- Expressions. A scope is a list of (text, shape) ----
+
+    def pick(self, scope, shape):
+        """A leaf of this shape from the scope, by some way; None if there is none."""
+        found = [text for text, s in scope if s == shape]
+        if len(shape) == 2:
+            found += [f"{text}.T" for text, s in scope if s == shape[::-1]]
+        if len(shape) == 1:
+            for text, s in scope:
+                if len(s) == 2 and s[1] == shape[0]:
+                    found.append(f"{text}[{self.rng.randrange(s[0])}]")
+                if len(s) == 2 and s[0] == shape[0]:
+                    found.append(f"{text}[:, {self.rng.randrange(s[1])}]")
+                if len(s) == 1 and s[0] > shape[0]:
+                    found.append(f"{text}[{s[0] - shape[0]}:]")
+                if len(s) == 1 and s[0] == shape[0] > 1:
+                    found.append(f"{text}[::-1]")
+        if not shape:
+            for text, s in scope:
+                if len(s) == 1:
+                    found.append(f"{text}[{self.rng.randrange(-s[0], s[0])}]")
+                elif len(s) == 2:
+                    found.append(f"{text}[{self.rng.randrange(s[0])}, {self.rng.randrange(s[1])}]")
+        if not found:
+            return None
+        # The last ones more often, so that programs get deep.
+        i = (
+            self.rng.randrange(len(found))
+            if self.chance(0.5)
+            else len(found) - 1 - self.rng.randrange(min(3, len(found)))
+        )
+        return found[i]
+
+    def total(self, text, shape):
+        """A scalar that depends on all of an array."""
+        if not shape:
+            return text
+        if len(shape) == 1 and self.chance(0.2):
+            return f"sum({text})"
+        if len(shape) == 1 and self.chance(0.2):
+            return f"({text} @ {text})"
+        return f"{self.atom(text)}.sum()"
+
+    @staticmethod
+    def atom(text):
+        return text if text.replace("_", "").isalnum() or text.endswith("]") else f"({text})"
+
+    def expr(self, scope, shape, depth, block=None):
+        rng = self.rng
+        if depth <= 0 or self.chance(0.15):
+            return self.leaf(scope, shape)
+        kind = rng.random()
+        sub = lambda s=shape: self.expr(scope, s, depth - 1, block)  # noqa: E731
+        if kind < 0.34:
+            op = rng.choice(["+", "-", "*", "*"])
+            other = sub(() if shape and self.chance(0.3) else shape)
+            pair = [sub(), other]
+            rng.shuffle(pair)
+            return f"({pair[0]} {op} {pair[1]})"
+        if kind < 0.54:
+            return f"{rng.choice(FUNCTIONS)}({sub()})"
+        if kind < 0.56:
+            self.features["detach"] += 1
+            return f"detach({self.leaf(scope, shape)})"
+        if kind < 0.58:
+            return f"(-{self.leaf(scope, shape)})"
+        if kind < 0.64:
+            return f"({sub()} / ({self.leaf(scope, ())} ** 2 + {rng.choice(['1.5', '2.0'])}))"
+        if kind < 0.7:
+            self.features["power"] += 1
+            which = rng.random()
+            base = self.leaf(scope, shape)
+            if which < 0.6:
+                return f"({base} ** {rng.choice(['2', '3', '2.0', '1.0', '1', '0', '4'])})"
+            if which < 0.8:
+                return f"(abs({base}) + 0.5) ** {self.atom(self.leaf(scope, ()))}"
+            if which < 0.9:
+                return f"(({base} * {base}) + 1.5) ** {rng.choice(['0.5', '-1', '-2.0', '-0.5'])}"
+            return f"{rng.choice(['0.0', '2.0', '0.5'])} ** (abs({base}) + {rng.choice(['0.5', '1.0', '2.0'])})"
+        if kind < 0.76:
+            self.features["minmax"] += 1
+            if self.chance(0.3):
+                return f"clip({sub()}, -0.5, {rng.choice(['0.5', '1.0', self.leaf(scope, ())])})"
+            other = self.leaf(scope, rng.choice([shape, ()]))
+            return f"{rng.choice(oracles.BINARY)}({sub()}, {other})"
+        if kind < 0.84:
+            self.features["where"] += 1
+            branches = [sub(), self.leaf(scope, rng.choice([shape, ()])) if self.chance(0.7) else self.number()]
+            rng.shuffle(branches)
+            return f"where({self.condition(scope, shape, 2)}, {branches[0]}, {branches[1]})"
+        if kind < 0.85:
+            return self.compare_number(scope, shape)
+        if self.is_corner and kind < 0.88:
+            self.features["corner"] += 1
+            corner = rng.choice(
+                [
+                    "log({})",
+                    "sqrt({})",
+                    "1.0 / {}",
+                    "({}) ** -1",
+                    "0.0 * {}",
+                    "{} * -0.0",
+                    "({} - -0.0)",
+                    "0.0 ** ({})",
+                    "({}) ** 0.5",
+                ]
+            )
+            return f"({corner.format(self.leaf(scope, shape))})"
+        if not shape:
+            if kind < 0.92:
+                arrays = [(text, s) for text, s in scope if s]
+                if arrays:
+                    return f"0.5 * {self.total(*rng.choice(arrays))}"
+                return sub()
+            if kind < 0.95 and block is None and depth >= 2:
+                return self.total(*rng.choice(self.apply(rng.choice(TRANSFORMS), scope, None, depth - 1, [])))
+            return sub()
+        if kind < 0.9 and shape[0] < 5:
+            if len(shape) == 1:
+                return f"array([{', '.join(self.expr(scope, (), depth - 2) for _ in range(shape[0]))}])"
+            rows = ", ".join(self.expr(scope, shape[1:], depth - 2) for _ in range(shape[0]))
+            return f"array([{rows}])"
+        if kind < 0.93:
+            inner = rng.choice([2, 3])
+            self.features["matmul"] += 1
+            left = self.leaf(scope, (*shape[:-1], inner)) if len(shape) == 2 else self.leaf(scope, (shape[0], inner))
+            right = self.leaf(scope, (inner, shape[-1]) if len(shape) == 2 else (inner,))
+            return f"({left} @ {right})"
+        return sub()
+
+    def leaf(self, scope, shape):
+        if not shape and self.chance(0.15):
+            return self.number()
+        found = self.pick(scope, shape) if self.chance(0.9) else None
+        if found is not None:
+            return found
+        if self.chance(0.5) and shape and shape[0] < 5:
+            part = self.pick(scope, shape[1:]) if len(shape) > 1 else None
+            if part is None and len(shape) == 1:
+                return "array([" + ", ".join(self.leaf(scope, ()) for _ in range(shape[0])) + "])"
+            if part is not None:
+                return "array([" + ", ".join(f"{part} * {self.number()}" for _ in range(shape[0])) + "])"
+        if not shape and self.chance(0.4):
+            return self.number()
+        return self.capture(shape)
+
+    def compare_number(self, scope, shape):
+        self.features["comparison as a number"] += 1
+        return f"({self.leaf(scope, shape)} > {self.number()}) * {self.atom(self.leaf(scope, shape))}"
+
+    def condition(self, scope, shape, depth):
+        rng = self.rng
+        kind = 1.0 if self.is_eager else rng.random()  # eager comparisons are Python's booleans, == is identity
+        if depth > 0 and kind < 0.3:
+            self.features["condition of conditions"] += 1
+            if self.chance(0.3):
+                return f"inv({self.condition(scope, shape, depth - 1)})"
+            op = rng.choice(["&", "|", "^"])
+            return f"({self.condition(scope, shape, depth - 1)} {op} {self.condition(scope, shape, depth - 1)})"
+        x = self.leaf(scope, shape)
+        if shape and kind < 0.4:
+            shape = ()
+            x = self.leaf(scope, shape)
+        if depth == 2 and kind < 0.4:
+            self.features["condition that is a number"] += 1
+            return rng.choice([x, f"(({x} > 0) + ({x} > 1))", "3.0", f"{x} * 0.0", f"({x} > 0) * 2.0"])
+        y = rng.choice(["0", "0.0", "1.0", self.leaf(scope, shape), self.number()])
+        if kind < 0.55:
+            self.features["equality"] += 1
+            return f"{rng.choice(['eq', 'ne'])}({x}, {y})"
+        self.features["comparison"] += 1
+        return f"({x} {rng.choice(['<', '<=', '>', '>='])} {y})"
+
+    # ---- Functions ----
+
+    def function(self, params, result, outer, block, depth, chain):
+        """Emits a function of parameters of these types into `block`, or makes a lambda; gives its text."""
+        rng = self.rng
+        names = [self.new(rng.choice("pqxyw")) for _ in params]
+        own = [p for name, t in zip(names, params) for p in paths(name, t)]
+        if not outer and not self.given:
+            self.given.update(names)
+        if outer and own and self.chance(0.1):
+            outer = []
+        if block is None or (not chain and self.chance(0.5)):
+            scope = [*outer, *own] if self.chance(0.7) else [*own, *outer]
+            if chain:
+                scope = [*scope, *self.apply(chain[0], scope, None, depth, chain[1:])[:2]]
+            body = build(result, lambda shape: self.expr(scope, shape, min(3, depth)))
+            return f"(lambda {', '.join(names)}: {body})"
+        name = self.new("f")
+        inner = []
+        scope = [*outer, *own]
+        found = []
+        statements = rng.randint(0, 2)
+        at = rng.randint(0, statements)
+        if not self.in_lanes and self.chance(0.3):
+            found += self.stages(scope, inner)
+        for i in range(statements + 1):
+            if i == at and chain:
+                found += self.apply(chain[0], [*scope, *found], inner, depth, chain[1:])
+            if i < statements:
+                found += self.statement([*scope, *found], inner, depth)
+        scope += found
+
+        def leaf(shape):
+            if self.chance(0.04):
+                self.features["result that does not depend"] += 1
+                return self.capture(shape)
+            return self.expr(scope, shape, 3, inner)
+
+        texts = [leaf(shape) for _, shape in paths("", result)]
+        rng.shuffle(found)
+        for text, shape in found:
+            root = re.escape(re.match(r"\w+", text)[0])
+            # What nothing needs is added to the result: no program would notice it otherwise.
+            if len(re.findall(rf"\b{root}\b", " ".join([*inner, *texts]))) == 1 and self.chance(0.8):
+                i = rng.randrange(len(texts))
+                texts[i] = f"{texts[i]} {rng.choice('+-')} {self.number()} * {self.total(text, shape)}"
+        rest = iter(texts)
+        body = build(result, lambda _: next(rest))
+        block.append(f"def {name}({', '.join(names)}):")
+        block += [f"    {line}" for line in inner]
+        block.append(f"    return {body}")
+        return name
+
+    def statement(self, scope, block, depth):
+        """Emits a statement; gives what it adds to the scope."""
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.55 or depth <= 0:
+            shape = self.shape()
+            name = self.new("v")
+            block.append(f"{name} = {self.expr(scope, shape, 3, block)}")
+            return [(name, shape)]
+        if kind < 0.62:
+            return self.late_binding(scope, block)
+        if kind < 0.68:
+            return self.stages(scope, block)
+        return self.apply(rng.choice(TRANSFORMS + ["vmap"] * 3), scope, block, depth - 1, [])
+
+    def stages(self, scope, block):
+        """Some vmaps over the same or other arrays, of the same numbers from outside and of results of those before."""
+        rng = self.rng
+        self.features["stages"] += 1
+        arrays = [p for p in scope if len(p[1]) in (1, 2) and p[1][0] > 1]
+        arrays = [p for p in arrays if self.is_given(p[0])] or arrays
+        near = [*rng.sample(scope, min(len(scope), 1)), *scope[-2:], (self.leaf(scope[-4:], ()), ())]
+        made = []
+        for _ in range(rng.choice([2, 2, 3])):
+            shape = (rng.choice([2, 3, 4]), *rng.choice([(), (), (2,)]))
+            text, shape = rng.choice(arrays) if arrays and self.chance(0.6) else (self.capture(shape), shape)
+            w = self.leaf(near, ())
+            if self.chance(0.4):
+                arrays.append((text, shape))
+            x, v, reduce = self.new("x"), self.new("v"), rng.choice(["sum", "sum", "mean", None])
+            own = [(x, shape[1:])]
+            inside = [*near, *own, *rng.sample(made, min(len(made), 1))]
+            body = rng.choice(
+                ["{} * {}", "{} * ({} + {w})", "sin({w} * {x}) * {} + {}", "{w} * {x} * {}", "{w} + {}", "{}"]
+            )
+            body = body.format(self.expr(inside, (), 2), self.expr(inside, (), 1), w=w, x=self.leaf(own, ()))
+            block.append(f"{v} = vmap(lambda {x}: {body}{f', reduce={reduce!r}' if reduce else ''})({text})")
+            made.append((v, () if reduce else shape[:1]))
+            near = near if self.chance(0.7) else [*near, made[-1]]
+        return made
+
+    def late_binding(self, scope, block):
+        """Functions made in a loop, names that change, lists that change: a call uses what holds at its time."""
+        rng = self.rng
+        self.features["late binding"] += 1
+        n = rng.choice([2, 3])
+        X = self.leaf([p for p in scope if p[1] == (n,)], (n,))
+        w = self.leaf(scope, ())
+        body = rng.choice(["x * i + {w}", "sin(x * {w}) * i", "x * x * (i + {w})", "where(x > i * 0.3, x, {w}) * i"])
+        name = self.new("v")
+        kind = rng.randrange(5)
+        if kind == 0:
+            ys = self.new("ys")
+            block.append(f"{ys} = [vmap(lambda x: {body.format(w=w)})({X}) for i in range(3)]")
+            block.append(
+                f"{name} = {rng.choice([f'{ys}[0] + {ys}[1]', f'{ys}[0] * {ys}[2]', f'sum({ys})', f'{ys}[1]'])}"
+            )
+            return [(name, (n,))]
+        if kind == 1:
+            i, other = self.new("i"), self.number()
+            block.append(f"{i} = {w}")
+            block.append(f"{name} = vmap(lambda x: {body.format(w=w).replace('i', i).replace(f's{i}n', 'sin')})({X})")
+            block.append(f"{i} = {other}")
+            return [(name, (n,))]
+        if kind == 2:
+            box = self.new("box")
+            block.append(f"{box} = [{self.number()}]")
+            block.append(f"{name} = vmap(lambda x: x * {box}[0] + {w})({X})")
+            block.append(
+                rng.choice([f"{box}[0] = {self.number()}", f"{box}.insert(0, {self.number()})", f"{box}.clear()"])
+            )
+            return [(name, (n,))]
+        if kind == 3:
+            ys = self.new("ys")
+            block.append(
+                f"{ys} = [grad(lambda x: x * x * (i + 1) + x * {w})({self.leaf(scope, ())}) for i in range(3)]"
+            )
+            block.append(f"{name} = {ys}[0] - {ys}[2]")
+            return [(name, ())]
+        i, pull = self.new("i"), self.new("pull")
+        block.append(f"{i} = {self.number()}")
+        block.append(f"{name}, {pull} = vjp(lambda x: x * x * {i} + {w}, {self.leaf(scope, ())})")
+        block.append(f"{i} = {self.number()}")
+        block.append(f"{name} = {name} + {pull}(1.0)[0]")
+        return [(name, ())]
+
+    # ---- Transforms ----
+
+    def argument(self, scope, t, depth, block):
+        """The text of an argument of this type."""
+        depth = min(depth, self.rng.choice([0, 0, 1, 2]))
+        if scope and self.chance(0.4):  # of little, so that it may be the same in all lanes
+            scope = self.rng.sample(scope, min(len(scope), self.rng.randint(0, 2)))
+        return build(t, lambda shape: self.expr(scope, shape, depth, block))
+
+    def options(self):
+        if self.chance(0.05):
+            self.features["record=False within"] += 1
+            return ", record=False"
+        return ""
+
+    def derived(self, kind, depth):
+        """The type of an argument that is derived by: small where there are many derivatives."""
+        for _ in range(20):
+            t = self.type(2 if depth > 1 else 1)
+            if size(t) <= MOST.get(kind, 8):
+                return t
+        return ()
+
+    def plan(self, kind, scope, depth, scalar):
+        """Types of a transform's function: (parameters, result, of a vmap (lanes, axes, arguments that are given))."""
+        rng = self.rng
+        if kind == "vmap":
+            return self.plan_vmap(scope, scalar)
+        params = [() if scalar and kind in ("grad", "jacobian", "hessian", "hvp") else self.derived(kind, depth)]
+        if kind != "hvp":
+            params += [self.type(1, 2) for _ in range(rng.choice([0, 0, 1, 1, 2]))]
+        result = self.type(1, 2) if kind in ("jit", "vjp", "jvp", "jacobian") and not scalar else ()
+        if self.many and not scope and depth == 3 and kind != "hvp":
+            params.append((self.many,) if self.chance(0.5) else (self.many, 2))
+            self.features["many lanes"] += 1
+        rng.shuffle(params)
+        return params, result, None
+
+    def plan_vmap(self, scope, scalar):
+        rng = self.rng
+        params, axes, given, lanes = [], [], [], (not scope and self.many) or rng.choice([1, 2, 2, 3, 3, 4])
+        count = rng.choice([1, 1, 2, 2, 3])
+        must = rng.randrange(count)
+        if self.chance(0.7):
+            known = [n for _, s in scope for n in s]
+            lanes = rng.choice(known) if known else lanes
+        for i in range(count):
+            if i != must and self.chance(0.4):
+                params.append(self.type(1, 2))
+                axes.append(None)
+                given.append(None)
+                continue
+            arrays = [(text, s, axis) for text, s in scope for axis, n in enumerate(s) if n == lanes]
+            if self.chance(0.5):
+                arrays = [array for array in arrays if self.is_given(array[0])] or arrays
+            if arrays and self.chance(0.8):
+                text, s, axis = rng.choice(arrays)
+                params.append((*s[:axis], *s[axis + 1 :]))
+                axes.append(axis if self.chance(0.7) else axis - len(s))
+                given.append(text)
+                self.features["vmap over what the scope has"] += 1
+                continue
+            params.append(self.type(1, 2))
+            rank = min(len(s) for _, s in paths("", params[-1]))
+            axes.append(rng.choice([0, 0, 0, -1, rng.randint(0, rank), -rng.randint(1, rank + 1)]))
+            given.append(None)
+        return params, () if scalar else self.type(1, 2), (lanes, axes, given)
+
+    def function_of(self, kind, scope, block, depth, chain, scalar=False):
+        """A function that suits a transform: (its text, parameters, result, of a vmap how it is mapped)."""
+        if chain and chain[0] not in ("vjp", "jvp") and self.chance(0.35):
+            needs_scalar = kind in ("grad", "value_and_grad", "hessian", "hvp") or scalar
+            self.in_lanes += kind == "vmap"
+            f, params, result, _ = self.transformed(chain[0], scope, block, depth - 1, chain[1:], needs_scalar)
+            self.in_lanes -= kind == "vmap"
+            few = kind in ("jit", "vmap") or any(size(t) <= MOST.get(kind, 8) for t in params)
+            if few and not (needs_scalar and result != ()) and not (kind == "hvp" and len(params) > 1):
+                self.note_nesting(kind, chain)
+                self.features["transform of a transform"] += 1
+                mapping = None
+                if kind == "vmap":
+                    axes = [self.rng.choice([0, 0, -1, None]) for _ in params]
+                    axes[self.rng.randrange(len(axes))] = 0
+                    mapping = self.rng.choice([1, 2, 3]), axes, [None] * len(params)
+                return f, params, result, mapping
+        params, result, mapping = self.plan(kind, scope, depth, scalar)
+        self.in_lanes += kind == "vmap"
+        f = self.function(params, result, scope, block, depth - 1, chain)
+        self.in_lanes -= kind == "vmap"
+        self.note_nesting(kind, chain)
+        return f, params, result, mapping
+
+    def argnums(self, kind, params):
+        rng = self.rng
+        few = [i for i, t in enumerate(params) if size(t) <= MOST.get(kind, 8)]
+        if kind in ("grad", "value_and_grad") and self.chance(0.25):
+            self.features["argnums tuple"] += 1
+            return tuple(rng.sample(few, rng.randint(1, len(few))))
+        position = rng.choice(few)
+        return position if self.chance(0.8) else position - len(params)
+
+    def transformed(self, kind, scope, block, depth, chain, scalar=False, extra=None):
+        """A transform of a function: (its text, arguments' types, the result's type, arguments that are given)."""
+        self.features[kind] += 1
+        f, params, result, mapping = self.function_of(kind, scope, block, depth, chain, scalar)
+        extra = self.options() if extra is None else extra
+        if kind == "jit":
+            return f"jit({f}{extra})", params, result, None
+        if kind == "hvp":
+            return f"hvp({f}{extra})", params * 2, params[0], None
+        if kind != "vmap":
+            how = self.argnums(kind, params)
+            x = ("tuple", *[params[i] for i in how]) if isinstance(how, tuple) else params[how]
+            keyword = "argnums=" if self.chance(0.5) else ""
+            text = f"{kind}({f}{'' if how == 0 and self.chance(0.7) else f', {keyword}{how}'}{extra})"
+            if kind in ("grad", "value_and_grad"):
+                return text, params, x if kind == "grad" else ("tuple", (), x), None
+            row = result if kind == "jacobian" else x
+            return text, params, map_type(row, lambda r: map_type(x, lambda s: (*r, *s))), None
+        lanes, axes, given = mapping
+        reduce = self.rng.choice(["sum", "mean"] if scalar else [None, None, "sum", "mean"])
+        text = f"vmap({f}"
+        if any(axis != 0 for axis in axes) or self.chance(0.2):
+            same = len(set(axes)) == 1 and self.chance(0.5)
+            text += f", in_axes={axes[0] if same else axes if self.chance(0.3) else tuple(axes)}"
+        if reduce is not None:
+            text += f', reduce="{reduce}"'
+        types = [
+            t if axis is None else map_type(t, lambda s, axis=axis: insert(s, axis, lanes))
+            for t, axis in zip(params, axes)
+        ]
+        self.features[f"vmap reduce={reduce}"] += 1
+        self.features["in_axes None"] += None in axes
+        self.features["in_axes negative"] += any(axis is not None and axis < 0 for axis in axes)
+        return f"{text}{extra})", types, result if reduce else map_type(result, lambda s: (lanes, *s)), given
+
+    def apply(self, kind, scope, block, depth, chain):
+        """A transform of a function of its own, called within the scope: the leaves of its result."""
+        if kind in ("vjp", "jvp"):
+            self.features[kind] += 1
+            f, params, result, _ = self.function_of(kind, scope, block, depth, chain)
+            args = [self.argument(scope, t, depth, block) for t in params]
+            if kind == "jvp":
+                tangents = [self.argument(scope, t, 0, block) for t in params]
+                text = f"jvp({f}, ({', '.join(args)},), ({', '.join(tangents)},){self.options()})"
+                return self.kept(text, ("tuple", result, result), block)
+            cotangents = [self.argument(scope, result, 0, block) for _ in range(2)]
+            if block is None or self.chance(0.3):
+                text = f"vjp({f}, {', '.join(args)}{self.options()})[1]({cotangents[0]})"
+                return self.kept(text, ("tuple", *params), block)
+            v, pull = self.new("v"), self.new("pull")
+            block.append(f"{v}, {pull} = vjp({f}, {', '.join(args)}{self.options()})")
+            found = paths(v, result)
+            for cotangent in cotangents[: self.rng.choice([1, 1, 2])]:
+                found += self.kept(f"{pull}({cotangent})", ("tuple", *params), block)
+            return found
+        made, types, t, given = self.transformed(kind, scope, block, depth, chain)
+        again = block is not None and self.chance(0.15)
+        if again:
+            self.features["called twice"] += 1
+            name = self.new("t")
+            block.append(f"{name} = {made}")
+            made = name
+        found = []
+        for _ in range(1 + again):
+            args = [
+                text if text is not None and self.chance(0.9) else self.argument(scope, u, depth, block)
+                for u, text in zip(types, given or [None] * len(types))
+            ]
+            found += self.kept(f"{made}({', '.join(args)})", t, block)
+        return found
+
+    def kept(self, text, t, block):
+        """The leaves of what an expression gives, by a name where there may be one."""
+        if block is None:
+            return paths(text, t)
+        name = self.new("v")
+        block.append(f"{name} = {text}")
+        return paths(name, t)
+
+    def is_given(self, text):
+        """Whether it is an array of the program's arguments, or of numbers from outside: its slices can be lanes."""
+        name = re.match(r"\w+", text)[0]
+        return name in self.given or name[0] == "A"
+
+    def note_nesting(self, kind, chain):
+        if chain:
+            self.features[f"{kind} > {chain[0]}"] += 1
+
+    def program(self):
+        kind, chain = self.chain[0], self.chain[1:]
+        block = []
+        self.features["program"] += 1
+        self.features[f"top {kind}"] += 1
+        self.features["depth 3"] += len(self.chain) == 3
+        if kind in ("vjp", "jvp"):
+            f, params, result, _ = self.function_of(kind, [], block, 3, chain)
+            if kind == "jvp":
+                block.append(f"main = lambda *args: jvp({f}, args[:{len(params)}], args[{len(params)}:])")
+                types = params * 2
+            else:
+                block += ["def main(*args):", f"    v, pull = vjp({f}, *args[:-1])", "    return v, pull(args[-1])"]
+                types = [*params, result]
+        else:
+            extra = ", record=False" if self.is_eager else ", workers=2" if self.chance(0.15) else ""
+            self.features["top" + extra] += bool(extra)
+            made, types, _, _ = self.transformed(kind, [], block, 3, chain, extra=extra)
+            block.append(f"main = {made}")
+        args = [[build(t, self.leaf_text) for t in types] for _ in range(2)]
+        return Program(
+            self.seed, "\n".join(block) + "\n", args, self.captured, self.features, self.is_corner, self.chain
+        )
+
+
+def insert(shape, axis, n):
+    at = axis if axis >= 0 else len(shape) + 1 + axis
+    return (*shape[:at], n, *shape[at:])
+
+
+# ---- Running -------------------------------------------------------------------------------------
+
+
+def captured_names(program, call, value):
+    return {name: eval(text, {"np": np, "Value": value}) for name, text in program.captured[call].items()}
+
+
+def arguments(program, call):
+    return [eval(text, {"np": np}) for text in program.args[call]]
+
+
+def floats(tree):
+    """Numbers as float, arrays as contiguous float64."""
+    return oracles.mapped(lambda x: np.array(x, dtype=float) if oracles.is_array(x) else float(x), tree)
+
+
+def load(program, names):
+    names = dict(names)
+    names["__builtins__"] = __builtins__
+    exec(compile(program.source, f"<program {program.seed}>", "exec"), names)
+    return names["main"]
+
+
+def nudged(tree, nudge):
+    """Numbers, each moved a little, by another amount."""
+    count = itertools.count(1)
+    return oracles.mapped(
+        lambda x: (
+            x + nudge * np.sin([[next(count)] for _ in range(x.size)]).reshape(x.shape)
+            if oracles.is_array(x)
+            else x + nudge * math.sin(next(count))
+        ),
+        tree,
+    )
+
+
+def numbers(program, call, nudge=0.0):
+    """What is captured and the arguments, as floats and arrays of float64."""
+    captured = {name: floats(x) for name, x in captured_names(program, call, float).items()}
+    args = [floats(x) for x in arguments(program, call)]
+    return nudged((captured, args), nudge) if nudge else (captured, args)
+
+
+def by_duals(program, call, seed=0, nudge=0.0):
+    """The result by plain loops and dual numbers."""
+    oracles.Noise.seed = seed
+    try:
+        names = oracles.dual_namespace()
+        captured, args = oracles.dual_number(numbers(program, call, nudge))
+        return oracles.plain_numbers(load(program, {**names, **captured})(*args))
+    finally:
+        oracles.Noise.seed = 0
+        oracles.Levels.depth = 0
+
+
+def eagerly(pg, program, call):
+    """The result by plain loops and pygrad's eager derivatives."""
+    names = oracles.eager_namespace(pg)
+    for name, x in captured_names(program, call, pg.Value).items():
+        names[name] = x if isinstance(x, pg.Value) or x.dtype == object else np.array(x, dtype=float)
+    main = load(program, names)
+    return pg.jit(main, record=False)(*[floats(x) for x in arguments(program, call)])
+
+
+class Recorded:
+    """The program over pygrad's transforms, to be called more than once."""
+
+    def __init__(self, pg, program):
+        names = oracles.recorded_namespace(pg)
+        self.program, self.pg = program, pg
+        self.captured = captured_names(program, 0, pg.Value)
+        names.update(self.captured)
+        self.main = load(program, names)
+
+    def __call__(self, call):
+        for name, x in self.captured.items():
+            if isinstance(x, self.pg.Value):
+                x.data = captured_names(self.program, call, float)[name]
+        return self.main(*arguments(self.program, call))
+
+
+class InJax:
+    """The program over JAX, compiled as a whole: faster than operation by operation."""
+
+    def __init__(self, program):
+        import jax
+
+        names, self.clean = oracles.jax_namespace()
+        self.program = program
+        self.main = jax.jit(lambda captured, args: load(program, {**names, **captured})(*args))
+
+    def __call__(self, call, nudge=0.0):
+        result = self.main(*self.clean(numbers(self.program, call, nudge)))
+        return oracles.mapped(lambda x: np.asarray(x) if np.ndim(x) else float(x), result)
+
+
+# ---- Comparing -----------------------------------------------------------------------------------
+
+
+def difference(got, expected, lenient=False, path="result"):
+    """None where they agree in structure, types, shapes and numbers; else what differs. Lenient: nan is anything."""
+    if isinstance(expected, (list, tuple, dict)):
+        if type(got) is not type(expected) or len(got) != len(expected):
+            return f"{path}: {type(got).__name__} {got!r:.80} for {type(expected).__name__}"
+        keys = sorted(expected) if isinstance(expected, dict) else range(len(expected))
+        if isinstance(expected, dict) and sorted(got) != keys:
+            return f"{path}: keys {sorted(got)}"
+        return next((d for k in keys if (d := difference(got[k], expected[k], lenient, f"{path}[{k!r}]"))), None)
+    if np.ndim(expected) == 0:
+        if type(got) is not float:
+            return f"{path}: {type(got).__name__} {got!r:.80} for a float"
+    elif type(got) is not np.ndarray or got.shape != np.shape(expected) or got.dtype != np.float64:
+        kind = f"{type(got).__name__} {getattr(got, 'shape', '')} {getattr(got, 'dtype', '')}"
+        return f"{path}: {kind} for {np.shape(expected)}"
+    if np.asarray(got).dtype == object:
+        return f"{path}: an array of objects"
+    a, b = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
+    finite = np.isfinite(b)
+    scale = max(1.0, float(np.abs(b[finite]).max()) if finite.any() else 0.0)
+    same = (a == b) | (np.isnan(a) & np.isnan(b)) | (lenient & (np.isnan(a) | np.isnan(b)))
+    with np.errstate(invalid="ignore"):
+        same |= finite & (np.abs(a - b) <= TOLERANCE * scale)
+    return None if same.all() else f"{path}: {a.tolist()} for {b.tolist()}"
+
+
+def largest(tree):
+    numbers = [abs(x) for x in map(float, oracles.flat(tree))]
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers, default=0.0)
+
+
+def is_tame(program):
+    """Whether the numbers are worth comparing: finite, and not too large."""
+    for call in (0, 1):
+        with np.errstate(all="ignore"):
+            result = by_duals(program, call)
+        if not program.is_corner and not largest(result) < LIMIT:
+            return False
+    return True
+
+
+def is_ill_conditioned(program, call, expected):
+    """Whether errors of an ulp in inexact operations change the result by much."""
+    with np.errstate(all="ignore"):
+        for seed in (1, 2, 3):
+            noisy = by_duals(program, call, seed)
+            for a, b in zip(oracles.leaves(noisy), oracles.leaves(expected)):
+                a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+                scale = max(1.0, float(np.abs(b).max(initial=0.0)))
+                if not (np.abs(a - b) <= 0.01 * TOLERANCE * scale).all():
+                    return True
+    return False
+
+
+class DiffersError(AssertionError):
+    """A program that goes wrong: kind, and what."""
+
+    def __init__(self, kind, call, what):
+        super().__init__(f"{kind}: {what}")
+        self.kind, self.call, self.what = kind, call, what
+        # Failures of one sort differ in numbers only.
+        self.sort = (
+            kind,
+            re.sub(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|0x[0-9a-f]+", "#", what) if " for " not in what else "array",
+        )
+
+
+def run(f, kind, call):
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return f()
+    except Exception as error:
+        raise DiffersError(f"{kind} raises {type(error).__name__}", call, f"{type(error).__name__}: {error}") from error
+
+
+def is_refusal(error):
+    """Whether the domain of Python's and of eager numbers is the reason: programs follow IEEE 754 there."""
+    text = str(error)
+    if isinstance(error, ValueError):
+        return "the argument must" in text or "a negative base" in text
+    return isinstance(error, ArithmeticError) or (isinstance(error, TypeError) and "complex" in text)
+
+
+def check(pg, program, jax=False, taken=None):
+    """Raise DiffersError if the program differs from the oracles."""
+    taken = Counter() if taken is None else taken
+    recorded = run(lambda: Recorded(pg, program), "recorded", 0)
+    in_jax = InJax(program) if jax else None
+    for call in (0, 1):
+        expected = run(lambda: by_duals(program, call), "duals", call)
+        try:
+            eager = run(lambda: eagerly(pg, program, call), "eager", call)
+        except DiffersError as failure:
+            if not is_refusal(failure.__cause__):
+                raise
+            eager = None
+            taken["eager refuses"] += 1
+        try:
+            got = run(lambda: recorded(call), "recorded", call)
+        except DiffersError as failure:  # numbers from outside are eager ones
+            if eager is not None or not is_refusal(failure.__cause__):
+                raise
+            continue
+        # 0 * inf of a derivative depends on what is known to be 0.
+        lenient = program.is_corner and any(
+            program.features[name] for name in TRANSFORMS if name not in ("jit", "vmap")
+        )
+        if program.is_corner:
+            if eager is not None and (what := difference(got, floats(eager), lenient)):
+                raise DiffersError("recorded differs from eager loops", call, what)
+            if eager is None or not math.isfinite(largest(expected)):
+                continue
+        for kind, result in (("recorded", got), *([("eager", floats(eager))] if eager is not None else [])):
+            if what := difference(result, expected, lenient):
+                if is_ill_conditioned(program, call, expected):
+                    taken["ill-conditioned"] += 1
+                    return
+                raise DiffersError(f"{kind} differs from loops of duals", call, what)
+        if jax and not program.is_corner:
+            by_jax = run(lambda: in_jax(call), "jax", call)
+            if not math.isfinite(largest(by_jax)):
+                taken["nan of JAX"] += 1  # 0 * inf on the side of a where that is not taken
+            elif not difference(by_jax, expected):
+                taken["compared with JAX"] += 1
+            elif any(not difference(in_jax(call, nudge), by_duals(program, call, 0, nudge)) for nudge in (1e-4, -2e-4)):
+                taken["at a kink"] += 1  # where conventions differ
+            else:
+                raise DiffersError("JAX differs from loops of duals", call, difference(by_jax, expected))
+
+
+def make(seed):
+    """The program of a seed: the first that draws tame numbers."""
+    for attempt in range(50):
+        program = Generator(seed, attempt).program()
+        try:
+            if is_tame(program):
+                return program
+        except ArithmeticError:  # of plain numbers, as 1.0 / 0.0
+            continue
+    return None
+
+
+# ---- Shrinking -----------------------------------------------------------------------------------
+
+
+def shrink(pg, program, sort, limit=2000):
+    """A smaller program that fails in the same way, found by leaving out statements and operands."""
+
+    def fails(candidate):
+        try:
+            if not is_tame(candidate):
+                return False
+            check(pg, candidate)
+        except DiffersError as failure:
+            return failure.sort == sort
+        except Exception:
+            return False
+        return False
+
+    tries = 0
+    best = program
+    progress = True
+    while progress and tries < limit:
+        progress = False
+        for source in smaller(best.source):
+            tries += 1
+            if tries >= limit:
+                break
+            candidate = Program(best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain)
+            if len(source) < len(best.source) and fails(candidate):
+                best, progress = candidate, True
+                break
+    used = {node.id for node in ast.walk(ast.parse(best.source)) if isinstance(node, ast.Name)}
+    captured = [{name: text for name, text in call.items() if name in used} for call in best.captured]
+    return Program(best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain)
+
+
+def smaller(source):
+    """Sources with one statement or one part of an expression left out; `main` stays what it is."""
+    lines = source.split("\nmain = " if "\nmain = " in source else "\ndef main(")
+    rest = source[len(lines[0]) :]
+    count = sum(1 for _ in ast.walk(ast.parse(lines[0])))
+    for i in range(count):
+        for which in range(100):
+            tree = ast.parse(lines[0])
+            node = next(node for j, node in enumerate(ast.walk(tree)) if j == i)
+            if not reduced(node, which):
+                break
+            yield ast.unparse(ast.fix_missing_locations(tree)) + rest
+
+
+def parts(node):
+    """What an expression may be replaced by."""
+    if isinstance(node, (ast.Name, ast.Constant, ast.Lambda)):
+        return []
+    inner = [x for x in ast.iter_child_nodes(node) if isinstance(x, ast.expr)]
+    if isinstance(node, ast.Dict):
+        inner = node.values
+    if isinstance(node, ast.Call):
+        inner.remove(node.func)
+        if isinstance(node.func, ast.Name) and node.func.id == "array":
+            inner = []
+    return [
+        *[x for x in inner if not isinstance(x, (ast.Lambda, ast.Slice, ast.Tuple))],
+        ast.Constant(0.5),
+        ast.Constant(2.0),
+    ]
+
+
+def reduced(node, which):
+    """Reduce one part of `node` in the way number `which`; False if there is none."""
+    for field, value in ast.iter_fields(node):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            if which < len(value) - 1:
+                del value[which]
+                return True
+            which -= len(value) - 1
+        elif isinstance(value, list):
+            for k, item in enumerate(value):
+                if isinstance(item, ast.expr):
+                    choices = parts(item)
+                    if which < len(choices):
+                        value[k] = choices[which]
+                        return True
+                    which -= len(choices)
+        elif isinstance(value, ast.expr) and field != "func":
+            choices = parts(value)
+            if which < len(choices):
+                setattr(node, field, choices[which])
+                return True
+            which -= len(choices)
+    return False

@@ -1,0 +1,661 @@
+"""What nested transforms are compared with: plain loops over lanes, dual numbers written here, and JAX.
+
+Each `*_namespace` gives a program's names (grad, vmap, sin, where, ...) one meaning, so that one source runs on all.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import itertools
+import math
+import operator
+import types
+from fractions import Fraction
+
+import numpy as np
+
+TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
+UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
+BINARY = ["maximum", "minimum", "atan2", "hypot"]
+
+
+# ---- Trees ---------------------------------------------------------------------------------------
+
+
+def leaves(tree):
+    if isinstance(tree, (list, tuple)):
+        return [leaf for x in tree for leaf in leaves(x)]
+    if isinstance(tree, dict):
+        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
+    return [tree]
+
+
+def mapped(f, *trees):
+    """`f` of the leaves of trees of one structure."""
+    first = trees[0]
+    if isinstance(first, (list, tuple)):
+        return type(first)(mapped(f, *parts) for parts in zip(*trees))
+    if isinstance(first, dict):
+        return {key: mapped(f, *(tree[key] for tree in trees)) for key in sorted(first)}
+    return f(*trees)
+
+
+def is_array(x):
+    return isinstance(x, np.ndarray) and x.ndim > 0
+
+
+def objects(values, shape=None):
+    """An array of objects."""
+    values = list(values)
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array if shape is None else array.reshape(shape)
+
+
+def joined(parts):
+    """What np.stack is to arrays."""
+    shape = parts[0].shape if is_array(parts[0]) else ()
+    return objects([x for part in parts for x in (part.ravel() if shape else [part])], (len(parts), *shape))
+
+
+def array(rows):
+    return joined([array(row) if isinstance(row, (list, tuple)) else row for row in rows])
+
+
+def elementwise(f, *args):
+    if any(is_array(x) for x in args):
+        return np.frompyfunc(f, len(args), 1)(*(x if is_array(x) else objects([x], ()) for x in args))
+    return f(*args)
+
+
+# ---- Plain loops ---------------------------------------------------------------------------------
+
+
+def loop_vmap(fn, in_axes=0, reduce=None, **_):
+    """Loop over slices."""
+
+    def run(*args):
+        axes = [in_axes] * len(args) if in_axes is None or isinstance(in_axes, int) else in_axes
+        counts = {
+            leaf.shape[axis]
+            for arg, axis in zip(args, axes)
+            if axis is not None
+            for leaf in map(np.asarray, leaves(arg))
+        }
+        (count,) = counts
+
+        def part(arg, axis, i):
+            return arg if axis is None else mapped(lambda leaf: np.moveaxis(leaf, axis, 0)[i], arg)
+
+        results = [fn(*(part(arg, axis, i) for arg, axis in zip(args, axes))) for i in range(count)]
+        if reduce is None:
+            return mapped(lambda *parts: joined(parts), *results)
+        total = mapped(lambda *parts: functools.reduce(operator.add, parts), *results)
+        return total if reduce == "sum" else mapped(lambda x: x * (1.0 / count), total)
+
+    return run
+
+
+# ---- Dual numbers --------------------------------------------------------------------------------
+
+
+class Noise:
+    """Relative errors of about an ulp in whatever is not exact; the same for the same operands."""
+
+    seed = 0
+
+
+def noisy(op, result, *args):
+    if not Noise.seed or not math.isfinite(result) or result == 0.0:
+        return result
+    if op in EXACT:
+        if all(map(math.isfinite, args)):
+            exact = EXACT[op](*map(Fraction, args))
+            if exact is not None and exact == Fraction(result):
+                return result
+    elif result == round(result) and abs(result) < 4.0:
+        return result
+    return result * (1.0 + ((hash((Noise.seed, op, *args)) >> 7) % 2001 - 1000) * 1e-18)
+
+
+EXACT = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b if b else None,
+    "neg": lambda a: -a,
+    "maximum": max,
+    "minimum": min,
+    "relu": lambda a: max(a, 0),
+    "abs": abs,
+}
+
+
+def power(a, b):
+    if b == 2.0:
+        return a * a
+    if b == 1.0:
+        return a
+    if b == -1.0:
+        return divide(1.0, a)
+    return float(np.power(np.float64(a), np.float64(b)))
+
+
+def divide(a, b):
+    return a / b if b else float(np.float64(a) / np.float64(b))
+
+
+def ieee(f, otherwise):
+    def g(a):
+        try:
+            return f(a)
+        except (ValueError, OverflowError):
+            return otherwise(a)
+
+    return g
+
+
+NUMBERS = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": divide,
+    "pow": power,
+    "neg": lambda a: -a,
+    "abs": abs,
+    "exp": ieee(math.exp, lambda a: math.inf),
+    "log": ieee(math.log, lambda a: -math.inf if a == 0 else math.nan),
+    "sqrt": ieee(math.sqrt, lambda a: math.nan),
+    "tanh": math.tanh,
+    "sigmoid": lambda a: (1.0 if a >= 0 else math.exp(-abs(a))) / (1.0 + math.exp(-abs(a))),
+    "softplus": lambda a: (a if a > 0 else 0.0) + math.log1p(math.exp(-abs(a))),
+    "relu": lambda a: 0.0 if a < 0 else a,
+    "sin": ieee(math.sin, lambda a: math.nan),
+    "cos": ieee(math.cos, lambda a: math.nan),
+    "atan": math.atan,
+    "erf": math.erf,
+    "maximum": lambda a, b: a if a > b or math.isnan(a) else b,
+    "minimum": lambda a, b: a if a < b or math.isnan(a) else b,
+    "atan2": math.atan2,
+    "hypot": math.hypot,
+}
+
+
+def wins(a, b):
+    """Partial of max(a, b) by a; equal ones share."""
+    a, b = number(a), number(b)
+    return 1.0 if a > b else 0.0 if a < b else 0.5
+
+
+def power_da(a, b, v):
+    exponent = number(b)
+    if exponent == 0.0:
+        return 0.0
+    if exponent == 1.0 and not is_active(b):
+        return 1.0
+    return apply("mul", b, apply("pow", a, apply("sub", b, 1.0)))
+
+
+def power_db(a, b, v):
+    return 0.0 if number(a) == 0.0 and number(b) >= 0.0 else v * apply("log", a)
+
+
+PARTIALS = {
+    "add": lambda a, b, v: (1.0, 1.0),
+    "sub": lambda a, b, v: (1.0, -1.0),
+    "mul": lambda a, b, v: (b, a),
+    "div": lambda a, b, v: (apply("div", 1.0, b), apply("neg", apply("div", v, b))),
+    "pow": lambda a, b, v: (power_da(a, b, v), lambda: power_db(a, b, v)),
+    "neg": lambda a, v: (-1.0,),
+    "abs": lambda a, v: ((number(a) > 0) - float(number(a) < 0),),
+    "exp": lambda a, v: (v,),
+    "log": lambda a, v: (apply("div", 1.0, a),),
+    "sqrt": lambda a, v: (apply("div", 0.5, v),),
+    "tanh": lambda a, v: (1.0 - v * v,),
+    "sigmoid": lambda a, v: (v * apply("sigmoid", -a),),
+    "softplus": lambda a, v: (apply("sigmoid", a),),
+    "relu": lambda a, v: (1.0 if number(a) > 0 else 0.0,),
+    "sin": lambda a, v: (apply("cos", a),),
+    "cos": lambda a, v: (-apply("sin", a),),
+    "atan": lambda a, v: (apply("div", 1.0, 1.0 + a * a),),
+    "erf": lambda a, v: (2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
+    "maximum": lambda a, b, v: (wins(a, b), wins(b, a)),
+    "minimum": lambda a, b, v: (wins(b, a), wins(a, b)),
+    "atan2": lambda a, b, v: (apply("div", b, a * a + b * b), apply("div", -a, a * a + b * b)),
+    "hypot": lambda a, b, v: (apply("div", a, v), apply("div", b, v)),
+}
+
+
+def apply(op, *args):
+    level = max(x.level if isinstance(x, Dual) else 0 for x in args)
+    if level == 0:
+        plain = [number(x) for x in args]
+        return Dual(0, noisy(op, NUMBERS[op](*plain), *plain), ())
+    parts = [x if isinstance(x, Dual) and x.level == level else None for x in args]
+    below = [x if part is None else part.value for x, part in zip(args, parts)]
+    value = apply(op, *below)
+    slopes = None
+    for partial, part in zip(PARTIALS[op](*below, value), parts):
+        if part is None:
+            continue
+        if isinstance(partial, types.FunctionType):
+            partial = partial()
+        here = [times(partial, slope) for slope in part.slopes]
+        slopes = here if slopes is None else [plus(a, b) for a, b in zip(slopes, here)]
+    return Dual(level, value, slopes)
+
+
+def times(a, b):
+    """The product, but nothing comes of what does not change."""
+    if type(a) is float and a == 1.0:
+        return b
+    if type(b) is float and b == 1.0:
+        return a
+    return 0.0 if (type(a) is float and a == 0.0) or (type(b) is float and b == 0.0) else apply("mul", a, b)
+
+
+def plus(a, b):
+    return b if type(a) is float and a == 0.0 else a if type(b) is float and b == 0.0 else apply("add", a, b)
+
+
+def number(x):
+    while isinstance(x, Dual):
+        x = x.value
+    return float(x)
+
+
+def is_active(x):
+    return isinstance(x, Dual) and x.level > 0
+
+
+class Dual:
+    """A number with its slopes along some directions; numbers and slopes may be Duals of a lower level.
+
+    Source: Griewank & Walther, Evaluating Derivatives, ch. 3.1; the levels keep perturbations apart (Siskind &
+    Pearlmutter 2005).
+    """
+
+    __slots__ = ("level", "slopes", "value")
+    __array_priority__ = -1.0
+
+    def __init__(self, level, value, slopes):
+        self.level, self.value, self.slopes = level, value, slopes
+
+    def __repr__(self):
+        return f"Dual({number(self)})"
+
+    def __neg__(self):
+        return apply("neg", self)
+
+    def __abs__(self):
+        return apply("abs", self)
+
+    def __hash__(self):
+        raise TypeError("a Dual has no hash")
+
+
+def _define_operators():
+    for name, op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"), ("pow", "pow")):
+
+        def method(self, other, op=op):
+            return NotImplemented if isinstance(other, np.ndarray) else apply(op, self, other)
+
+        def reflected(self, other, op=op):
+            return NotImplemented if isinstance(other, np.ndarray) else apply(op, other, self)
+
+        setattr(Dual, f"__{name}__", method)
+        setattr(Dual, f"__r{name}__", reflected)
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
+
+        def compare(self, other, name=name):
+            return (
+                NotImplemented
+                if isinstance(other, np.ndarray)
+                else getattr(operator, name)(number(self), number(other))
+            )
+
+        setattr(Dual, f"__{name}__", compare)
+    Dual.__hash__ = None
+
+
+_define_operators()
+_depth = itertools.count()
+
+
+class Levels:
+    depth = 0
+
+
+@contextlib.contextmanager
+def one_deeper():
+    Levels.depth += 1
+    try:
+        yield Levels.depth
+    finally:
+        Levels.depth -= 1
+
+
+def forward(fn, args, directions):
+    """fn(*args) and, for each of its leaves' elements, its slopes along the directions.
+
+    directions: for each element of args' leaves its slope along each direction.
+    """
+    with one_deeper() as level:
+        rest = iter(directions)
+
+        def active(leaf):
+            if is_array(leaf):
+                return objects([Dual(level, x, next(rest)) for x in leaf.ravel()], leaf.shape)
+            return Dual(level, leaf.item() if isinstance(leaf, np.ndarray) else leaf, next(rest))
+
+        result = fn(*mapped(active, args))
+    count = len(directions[0])
+
+    def split(x):
+        return (x.value, x.slopes) if isinstance(x, Dual) and x.level == level else (x, [0.0] * count)
+
+    values = mapped(
+        lambda leaf: objects([split(x)[0] for x in leaf.ravel()], leaf.shape) if is_array(leaf) else split(leaf)[0],
+        result,
+    )
+    slopes = [split(x)[1] for x in flat(result)]
+    return values, slopes
+
+
+def flat(tree):
+    return [x for leaf in leaves(tree) for x in (leaf.ravel() if isinstance(leaf, np.ndarray) else [leaf])]
+
+
+def filled(tree, values):
+    """`values` in the structure of `tree`."""
+    rest = iter(values)
+    ordered = [
+        objects([next(rest) for _ in range(x.size)], x.shape) if is_array(x) else next(rest) for x in leaves(tree)
+    ]
+    at = iter(ordered)
+
+    def fill(x):
+        if isinstance(x, (list, tuple)):
+            return type(x)([fill(y) for y in x])
+        if isinstance(x, dict):
+            return {key: fill(x[key]) for key in sorted(x)}
+        return next(at)
+
+    return fill(tree)
+
+
+def unit(n):
+    return [[1.0 if i == j else 0.0 for j in range(n)] for i in range(n)]
+
+
+def selected(args, argnums):
+    single = isinstance(argnums, int)
+    return single, [i % len(args) for i in ([argnums] if single else argnums)]
+
+
+def dual_jacobian_rows(fn, args, positions):
+    def partial(*chosen):
+        every = list(args)
+        for i, x in zip(positions, chosen):
+            every[i] = x
+        return fn(*every)
+
+    chosen = tuple(args[i] for i in positions)
+    return forward(partial, chosen, unit(len(flat(chosen))))
+
+
+def dual_value_and_grad(fn, argnums=0, **_):
+    def run(*args):
+        single, positions = selected(args, argnums)
+        value, (row,) = dual_jacobian_rows(fn, args, positions)
+        grads = filled(tuple(args[i] for i in positions), row)
+        return value, grads[0] if single else grads
+
+    return run
+
+
+def dual_grad(fn, argnums=0, **_):
+    both = dual_value_and_grad(fn, argnums)
+    return lambda *args: both(*args)[1]
+
+
+def dual_jvp(fn, primals, tangents, **_):
+    value, slopes = forward(fn, tuple(primals), [[t] for t in flat(tuple(tangents))])
+    return value, filled(value, [s[0] for s in slopes])
+
+
+def dual_vjp(fn, *primals, **_):
+    value, rows = dual_jacobian_rows(fn, primals, range(len(primals)))
+
+    def pull(cotangent):
+        weights = flat(cotangent)
+        sums = [functools.reduce(plus, [times(w, s) for w, s in zip(weights, column)]) for column in zip(*rows)]
+        return filled(primals, sums)
+
+    return value, pull
+
+
+def nest(result, x, rows):
+    """Rows of a Jacobian in the structure of the result, each entry in that of the argument."""
+    rest = iter(rows)
+
+    def block(leaf):
+        if not is_array(leaf):
+            return filled(x, next(rest))
+        parts = [filled(x, next(rest)) for _ in range(leaf.size)]
+        return mapped(lambda *p: joined(p).reshape(leaf.shape + (p[0].shape if is_array(p[0]) else ())), *parts)
+
+    ordered = iter([block(leaf) for leaf in leaves(result)])
+
+    def fill(tree):
+        if isinstance(tree, (list, tuple)):
+            return type(tree)([fill(y) for y in tree])
+        if isinstance(tree, dict):
+            return {key: fill(tree[key]) for key in sorted(tree)}
+        return next(ordered)
+
+    return fill(result)
+
+
+def dual_jacobian(fn, argnums=0, **_):
+    def run(*args):
+        _, (position,) = selected(args, argnums)
+        value, rows = dual_jacobian_rows(fn, args, [position])
+        return nest(value, args[position], rows)
+
+    return run
+
+
+def dual_hessian(fn, argnums=0, **_):
+    return dual_jacobian(dual_grad(fn, argnums), argnums)
+
+
+def dual_hvp(fn, **_):
+    return lambda x, v: dual_jvp(dual_grad(fn), (x,), (v,))[1]
+
+
+def plain_jit(fn, **_):
+    return fn
+
+
+def truth(c):
+    return bool(number(c))
+
+
+def condition_names(truth, equal):
+    return {
+        "where": lambda c, a, b: elementwise(lambda c, x, y: x if truth(c) else y, c, a, b),
+        "eq": lambda a, b: elementwise(equal, a, b),
+        "ne": lambda a, b: elementwise(lambda x, y: not equal(x, y), a, b),
+        "inv": lambda c: elementwise(lambda x: not x, c),
+        "array": array,
+        "sum": builtins.sum,
+        "np": np,
+    }
+
+
+def dual_namespace():
+    names = {
+        "jit": plain_jit,
+        "grad": dual_grad,
+        "value_and_grad": dual_value_and_grad,
+        "vjp": dual_vjp,
+        "jvp": dual_jvp,
+        "jacobian": dual_jacobian,
+        "hessian": dual_hessian,
+        "hvp": dual_hvp,
+        "vmap": loop_vmap,
+        **condition_names(truth, lambda x, y: number(x) == number(y)),
+        "clip": lambda x, low, high: names["minimum"](names["maximum"](x, low), high),
+        "detach": functools.partial(elementwise, lambda x: Dual(0, number(x), ())),
+    }
+    for name in (*UNARY, "abs"):
+        names[name] = functools.partial(elementwise, functools.partial(apply, name))
+    for name in BINARY:
+        names[name] = functools.partial(elementwise, functools.partial(apply, name))
+    return names
+
+
+def dual_number(x):
+    """An argument or a captured number, array or tree as Duals of level 0."""
+    return mapped(
+        lambda leaf: (
+            objects([Dual(0, float(y), ()) for y in leaf.ravel()], leaf.shape)
+            if is_array(leaf)
+            else Dual(0, float(leaf), ())
+        ),
+        x,
+    )
+
+
+def plain_numbers(tree):
+    """A result as floats and arrays of float64."""
+    return mapped(
+        lambda leaf: (
+            np.array([number(x) for x in leaf.ravel()], dtype=float).reshape(leaf.shape)
+            if is_array(leaf)
+            else number(leaf)
+        ),
+        tree,
+    )
+
+
+# ---- pygrad: eagerly, in plain loops -------------------------------------------------------------
+
+
+def eager_namespace(pg):
+    def data(x):
+        return float(x.data if isinstance(x, pg.Value) else x)
+
+    def eager(transform):
+        return lambda fn, *args, **keywords: transform(fn, *args, **{**keywords, "record": False})
+
+    names = {name: eager(getattr(pg, name)) for name in TRANSFORMS}
+    names.update(
+        jit=plain_jit,
+        vmap=loop_vmap,
+        **condition_names(lambda c: bool(data(c)), lambda x, y: data(x) == data(y)),
+    )
+    names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
+    return names
+
+
+def recorded_namespace(pg):
+    return {
+        **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
+        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")},
+        "eq": operator.eq,
+        "ne": operator.ne,
+        "inv": operator.invert,
+        "array": np.array,
+        "sum": builtins.sum,
+        "np": np,
+    }
+
+
+# ---- JAX -----------------------------------------------------------------------------------------
+
+
+def jax_namespace():
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+
+    def clean(tree):
+        return mapped(lambda x: jnp.asarray(x, dtype=jnp.float64), tree)
+
+    def plain(transform):
+        def made(fn, *options, record=True, workers=1, **keywords):
+            if "in_axes" in keywords and isinstance(keywords["in_axes"], list):
+                keywords["in_axes"] = tuple(keywords["in_axes"])
+            made = transform(fn_clean(fn), *options, **keywords)
+            return lambda *args: made(*clean(args))
+
+        return made
+
+    def fn_clean(fn):
+        return lambda *args: clean(fn(*args))
+
+    def vmap(fn, in_axes=0, reduce=None):
+        each = jax.vmap(fn, in_axes)
+
+        def run(*args):
+            results = each(*args)
+            if reduce is None:
+                return results
+            return mapped((lambda x: x.sum(0)) if reduce == "sum" else (lambda x: x.mean(0)), results)
+
+        return run
+
+    def hvp(fn):
+        return lambda x, v: jax.jvp(jax.grad(fn), (x,), (v,))[1]
+
+    def jvp(fn, primals, tangents, record=True):
+        return jax.jvp(fn_clean(fn), clean(tuple(primals)), clean(tuple(tangents)))
+
+    def vjp(fn, *primals, record=True):
+        value, pull = jax.vjp(fn_clean(fn), *clean(primals))
+        return value, lambda cotangent: pull(clean(cotangent))
+
+    def softplus(x):
+        return jnp.logaddexp(x, 0.0)
+
+    def array(rows):
+        return jnp.stack(
+            [array(row) if isinstance(row, (list, tuple)) else jnp.asarray(row, jnp.float64) for row in rows]
+        )
+
+    names = {
+        "jit": plain(jax.jit),
+        "grad": plain(jax.grad),
+        "value_and_grad": plain(jax.value_and_grad),
+        "vjp": vjp,
+        "jvp": jvp,
+        "jacobian": plain(jax.jacrev),
+        "hessian": plain(jax.hessian),
+        "hvp": plain(hvp),
+        "vmap": plain(vmap),
+        "where": lambda c, a, b: jnp.where(jnp.asarray(c) != 0, a, b),
+        "eq": lambda a, b: jnp.asarray(a) == b,
+        "ne": lambda a, b: jnp.asarray(a) != b,
+        "inv": jnp.logical_not,
+        "array": array,
+        "sum": builtins.sum,
+        "np": np,
+        "clip": lambda x, low, high: jnp.minimum(jnp.maximum(x, low), high),
+        "detach": jax.lax.stop_gradient,
+        "sigmoid": jax.nn.sigmoid,
+        "relu": jax.nn.relu,
+        "erf": jax.scipy.special.erf,
+        "softplus": softplus,
+        "abs": jnp.abs,
+        "atan": jnp.arctan,
+        "atan2": jnp.arctan2,
+    }
+    for name in (*UNARY, *BINARY):
+        names.setdefault(name, getattr(jnp, name, None))
+    return names, clean
