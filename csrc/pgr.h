@@ -257,6 +257,11 @@ int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
 pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out);
 int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
+/* Whether the calling thread is recording a function: detach() then keeps its operand, which may change until the
+ * function runs. */
+void pgr_set_recording(int on);
+int pgr_is_recording(void);
+
 /* Records the sum of `value`, which may differ from lane to lane, over the lanes of `witness`, which does. */
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
 int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness);

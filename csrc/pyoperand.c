@@ -43,13 +43,7 @@ static inline pgr_node *node_of(PyObject *o) { return &layer.tape->nodes[id_of(o
 
 static uint64_t handle_of(uint32_t slot) { return (uint64_t)layer.tape->slots[slot].generation << 32 | slot; }
 
-#ifdef _MSC_VER
-#define THREAD_LOCAL static __declspec(thread)
-#else
-#define THREAD_LOCAL static _Thread_local
-#endif
-THREAD_LOCAL uint32_t scope;      /* of the thread, while others may record in theirs */
-THREAD_LOCAL bool is_recording;   /* the thread is recording a function */
+static TAPE_THREAD_LOCAL uint32_t scope; /* of the thread, while others may record in theirs */
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
@@ -315,7 +309,7 @@ PGR_INLINE PyObject *record_unary(int op, PyObject *self)
         status = ops_eval(op, a, 0.0, &v);
     if (status != PGR_OK)
         return fail(status, op, a, 0.0);
-    return append(op, v, tape_is_cut(layer.tape, op, lhs) ? 0 : lhs, 0);
+    return append(op, v, tape_is_cut(op) ? 0 : lhs, 0);
 }
 
 PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
@@ -433,7 +427,7 @@ static int slot_bool(PyObject *self)
 {
     const int op = node_of(self)->op;
     const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
-    if (!is_unknown(self) && !(is_condition && is_recording))
+    if (!is_unknown(self) && !(is_condition && pgr_is_recording()))
         return 1; /* as any object */
     unknown("if");
     return -1;
@@ -469,7 +463,7 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     if (PGR_UNLIKELY(is_unknown(left) || (is_operand(right) && is_unknown(right))))
         return record_comparison(left, right, how);
-    if (PGR_UNLIKELY(is_recording) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
+    if (PGR_UNLIKELY(pgr_is_recording()) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
         return record_comparison(left, right, how);
     if (how == Py_EQ || how == Py_NE)
         Py_RETURN_NOTIMPLEMENTED;
@@ -944,16 +938,6 @@ static PyObject *present_scope(PyObject *unused, PyObject *no_arguments)
     return PyLong_FromUnsignedLong(scope);
 }
 
-static PyObject *set_recording(PyObject *unused, PyObject *on)
-{
-    (void)unused;
-    const int is_true = PyObject_IsTrue(on);
-    if (is_true < 0)
-        return NULL;
-    is_recording = is_true;
-    Py_RETURN_NONE;
-}
-
 static bool set_scope(unsigned long number)
 {
     const pgr_status status = pgr__set_tag(layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
@@ -1040,7 +1024,6 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
 static PyMethodDef functions[] = {
     {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
     {"_present_scope", present_scope, METH_NOARGS, "The number of the thread's scope."},
-    {"_set_recording", set_recording, METH_O, "Whether the thread is recording a function from now on."},
     {"_enter_scope", enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
     {"_call_in_scopes", (PyCFunction)(void (*)(void))call_in_scopes, METH_FASTCALL, "See csrc/pyoperand.c."},
     {"dot", (PyCFunction)(void (*)(void))dot, METH_FASTCALL,

@@ -155,7 +155,7 @@ PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id
     if (tape_is_known(tape, op, lhs, rhs))
         status = ops_eval(op, tape->nodes[lhs].data, tape->nodes[rhs].data, &v);
     if (status == PGR_OK)
-        *out = tape_append(tape, op, v, tape_is_cut(tape, op, lhs) ? 0 : lhs, rhs);
+        *out = tape_append(tape, op, v, tape_is_cut(op) ? 0 : lhs, rhs);
     return status;
 }
 
@@ -257,6 +257,11 @@ double pgr_data(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].data; 
 double pgr_grad(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].grad; }
 void pgr_set_data(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].data = value; }
 void pgr_set_grad(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].grad = value; }
+
+static TAPE_THREAD_LOCAL bool is_recording;
+
+void pgr_set_recording(int on) { is_recording = on != 0; }
+int pgr_is_recording(void) { return is_recording; }
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {

@@ -24,6 +24,12 @@
 #define PGR_PREFETCH(address) ((void)(address))
 #endif
 
+#ifdef _MSC_VER
+#define TAPE_THREAD_LOCAL __declspec(thread)
+#else
+#define TAPE_THREAD_LOCAL _Thread_local
+#endif
+
 /* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
  * that stands as rhs, which keeps the record small and every rule about operands true for it too. */
 typedef struct {
@@ -226,11 +232,8 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
     return id;
 }
 
-/* Whether an op is recorded without its operand: not where that has no value yet. */
-static inline bool tape_is_cut(const pgr_tape *tape, int op, pgr_id operand)
-{
-    return op == PGR_OP_DETACH && (tape->nodes[operand].flags & TAPE_UNKNOWN) == 0;
-}
+/* Whether an op is recorded without its operand: not while a function is recorded. */
+static inline bool tape_is_cut(int op) { return op == PGR_OP_DETACH && !pgr_is_recording(); }
 
 /* Goes through a node's operands, last to first: start with {id, false}, stop at 0. Opens the pairs of a
  * custom node; counts a parameter as an operand. */

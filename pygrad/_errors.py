@@ -14,6 +14,10 @@ from pygrad._pgr import ffi, lib
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
 
+class RecordingError(TypeError):
+    """A function that is being recorded asks for a value that is not known until it runs."""
+
+
 _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_NOMEM: (MemoryError, "out of memory: the tape is as it was before"),
     lib.PGR_ERR_FULL: (MemoryError, "the tape is full: drop graphs that are no longer needed"),
@@ -26,6 +30,11 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     ),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
+    lib.PGR_ERR_LANES: (
+        RecordingError,
+        "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
+        "and use the vmap's result",
+    ),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
 }
 
@@ -48,10 +57,6 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     if status in (lib.PGR_ERR_DOMAIN, lib.PGR_ERR_DIVZERO, lib.PGR_ERR_RANGE):
         raise exception(f"{_expression(op, a, b)}: {text or ffi.string(lib.pgr_op_row(op).rule).decode()}")
     raise exception(text)
-
-
-class RecordingError(TypeError):
-    """A function that is being recorded asks for a value that is not known until it runs."""
 
 
 _INSTEAD = {

@@ -72,7 +72,6 @@ def _count_object() -> None:
 
 class _Thread(threading.local):
     scope = 0
-    is_recording = False
 
 
 _thread = _Thread()
@@ -87,11 +86,6 @@ def _enter_scope(number: int) -> None:
     """From now on, what the thread records is in the scope of this number."""
     check(lib.pgr_tape_tag(tape, lib.PGR_TAG_SCOPE, number))
     _thread.scope = number
-
-
-def _set_recording(on: Any) -> None:
-    """Whether the thread is recording a function from now on."""
-    _thread.is_recording = bool(on)
 
 
 def _call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
@@ -292,19 +286,19 @@ class Operand:
         return int(self.data)
 
     def __bool__(self) -> bool:
-        is_condition = _thread.is_recording and lib.pgr_h_op(tape, self._handle) in _CONDITIONS
+        is_condition = lib.pgr_is_recording() and lib.pgr_h_op(tape, self._handle) in _CONDITIONS
         if is_condition or lib.pgr_h_unknown(tape, self._handle):
             unknown("if")
         return True
 
     # A node may have a second object while a closure keeps an old one (see the module's text).
     def __eq__(self, other: object) -> Any:
-        if _is_unknown(self, other) or (_thread.is_recording and not isinstance(other, Operand)):
+        if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
             return _compare_unknown("__eq__", self, other)
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
 
     def __ne__(self, other: object) -> Any:
-        if _is_unknown(self, other) or (_thread.is_recording and not isinstance(other, Operand)):
+        if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
             return _compare_unknown("__ne__", self, other)
         return self._handle != other._handle if isinstance(other, Operand) else NotImplemented
 
@@ -383,7 +377,7 @@ def _comparison(name: str) -> Callable[[Operand, Any], Any]:
     by_value = getattr(float, name)
 
     def compare(self: Operand, other: Any) -> Any:
-        if _thread.is_recording or _is_unknown(self, other):
+        if lib.pgr_is_recording() or _is_unknown(self, other):
             return _compare_unknown(name, self, other)
         number = other.data if isinstance(other, Operand) else _as_number(other)
         return NotImplemented if number is None else by_value(self.data, number)

@@ -18,18 +18,18 @@ from pygrad._errors import check, fail, reject, shown, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
     from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
+    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, _set_recording, dot
+    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
 
     OPERANDS = "cffi"
 
@@ -43,7 +43,6 @@ __all__ = [
     "_enter_scope",
     "_present_scope",
     "_run",
-    "_set_recording",
     "collect",
     "dot",
     "tape_stats",

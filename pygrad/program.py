@@ -248,7 +248,7 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         if layout is not None:
             # Lanes are written by lanes: one that is the same in all becomes a lane by taking nothing of one away. If
             # it were added, -0.0 would become 0.0.
-            nothing = Value(0.0).pick(layout[0].group.witness)
+            nothing = Value(0.0).pick(layout[0].group.witness())
             values += [value if is_lane(value) else value - nothing for value, _, _ in layout[1]]
             places += [(array, place, stride) for _, place, stride in layout[1]]
         elif is_array(leaf):
@@ -279,11 +279,6 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         recording.new_array(),
         program,
     )
-    if status == lib.PGR_ERR_LANES:
-        raise RecordingError(
-            "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
-            "and use the vmap's result"
-        )
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
             "a Value of a function that was recorded before is used: it has no value outside of that function. "

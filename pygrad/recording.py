@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Operand, Value, _set_recording
+from pygrad.engine import TAPE, Operand, Value
 from pygrad.structures import Tracer, need_numpy
 
 
@@ -35,12 +35,12 @@ class Recordings(threading.local):
     def recorded(self, recording: Recording) -> Iterator[None]:
         """While a function runs that is being recorded."""
         self.stack.append(recording)
-        _set_recording(True)
+        lib.pgr_set_recording(1)
         try:
             yield
         finally:
             self.stack.pop()
-            _set_recording(bool(self.stack))
+            lib.pgr_set_recording(bool(self.stack))
 
     @contextlib.contextmanager
     def derived(self) -> Iterator[None]:
@@ -65,16 +65,24 @@ def value_of(handle: int) -> Value:
 class Group:
     """The lanes of one vmap."""
 
-    def __init__(self, number: int, count: int) -> None:
-        self.number, self.count = number, count
+    def __init__(self, recording: Recording, number: int, count: int) -> None:
+        self.recording, self.number, self.count = recording, number, count
         self.inputs: list[tuple[int, int, int]] = []  # by index: array, offset, stride
         # The lanes that the function was given, each with the elements that it stands for: source, offset, stride.
         self.places: list[tuple[Value, Source, int, int]] = []
 
-    @property
+    def take(self, source: Source, offset: int, stride: int) -> Value:
+        """A Value that is each of these elements in its lane."""
+        value = source.lane(self, offset, stride)
+        self.places.append((value, source, offset, stride))
+        return value
+
     def witness(self) -> Value:
-        """A Value that differs from lane to lane."""
-        return self.places[0][0]
+        """A Value that may differ from lane to lane."""
+        found = next((value for value, *_ in self.places if is_lane(value)), None)
+        if found is None:  # all that the function was given is the same in all lanes
+            found = self.take(Constant(self.recording, [0.0]), 0, 0)
+        return found
 
 
 class Recording:
@@ -97,7 +105,7 @@ class Recording:
         return self.arrays - 1
 
     def new_group(self, count: int) -> Group:
-        self.groups.append(Group(len(self.groups), count))
+        self.groups.append(Group(self, len(self.groups), count))
         return self.groups[-1]
 
     def lane(self, group: Group, array: int, offset: int, stride: int) -> Value:
@@ -222,7 +230,7 @@ def passed(value: Value, group: Group) -> Value:
 
 
 def lane_sum(value: Value, group: Group) -> Value:
-    return value_of(lib.pgr_h_lane_sum(TAPE, value._handle, group.witness._handle))
+    return value_of(lib.pgr_h_lane_sum(TAPE, value._handle, group.witness()._handle))
 
 
 class Source(Protocol):
@@ -470,9 +478,10 @@ class Array(Tracer):
         return (first, step) if self.source.has_lane(first, step, count) else None
 
     def lane(self, group: Group, place: int, stride: int) -> Value:
+        """A Value that is each of these elements in its lane."""
         found = self.lanes_of(place, stride, group.count)
         assert found is not None
-        return self.source.lane(group, *found)
+        return group.take(self.source, *found)
 
     def slices(self, axis: int) -> tuple[Any, int] | None:
         """(offsets of the first slice along `axis`, stride from slice to slice) if they can be lanes."""

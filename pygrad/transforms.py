@@ -751,10 +751,7 @@ def _in_lanes(
 
     def lanes(_leaf: Any) -> Any:
         source, offsets, stride = next(rest)
-        values = []
-        for offset in offsets.ravel().tolist():
-            values.append(source.lane(group, offset, stride))
-            group.places.append((values[-1], source, offset, stride))
+        values = [group.take(source, offset, stride) for offset in offsets.ravel().tolist()]
         return values[0] if offsets.ndim == 0 else object_array(values, offsets.shape)
 
     mapped = [arg if axis is None else map_leaves(lanes, arg) for arg, axis in zip(args, axes)]

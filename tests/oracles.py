@@ -569,7 +569,7 @@ def recorded_namespace(pg):
         **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
-        "inv": operator.invert,
+        "inv": lambda c: operator.invert(np.bool_(c) if isinstance(c, bool) else c),  # not ~True, which is -2
         "array": np.array,
         "sum": builtins.sum,
         "np": np,
