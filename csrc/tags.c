@@ -94,13 +94,8 @@ pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
     return status;
 }
 
-uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id)
+uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id)
 {
-    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
-        return 0;
-    const int token = pgr__enter(tape);
-    const uint32_t run = pgr__run_of(tape, channel, id);
-    const uint32_t tag = run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
-    pgr__leave(tape, token);
-    return tag;
+    const uint32_t run = channel < 0 || channel >= PGR_TAG_CHANNELS || id == 0 ? 0 : pgr__run_of(tape, channel, id);
+    return run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
 }

@@ -17,8 +17,8 @@ from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Value, _run
-from pygrad.recording import Lanes, Recording, value_of
+from pygrad.engine import TAPE, Value, _run, taken
+from pygrad.recording import Lanes, Recording
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
 
 Path_ = Union[str, "os.PathLike[str]"]
@@ -283,9 +283,9 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         )
     check(status)
     c = ffi.gc(program[0], lib.pgr_program_free)
-    ids = ffi.new("const pgr_id **")
-    # Values from outside, whose numbers are read at every call.
-    captured = [value_of(lib.pgr_h_hold(TAPE, ids[0][i])) for i in range(lib.pgr_program_captures(c, ids))]
+    handles = ffi.new("const pgr_handle **")
+    count = lib.pgr_h_program_captures(c, handles)
+    captured = taken(handles[0][0:count])  # Values from outside, whose numbers are read at every call
     constants = [constant for _, constant in sorted(recording.constants.items())]
     made = Program(c, (structure, out_structure), constants, captured)
     made._start = lib.pgr_h_id(TAPE, recording.start._handle)
