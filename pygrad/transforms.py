@@ -11,6 +11,7 @@ Compiling machine learning programs via high-level tracing, SysML 2018.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from typing import Any, Callable, Union
 
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
+from pygrad._randomness import recorded
 from pygrad.engine import TAPE, Value, _call
 from pygrad.program import Program, build, origins, shapes
 from pygrad.recording import Input, Lanes, Recording, recordings, users_lines, value_of
@@ -58,11 +60,9 @@ def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
-    recording.watch_random(function)
     recordings.stack.append(recording)
     try:
         result = function(*rebuild(structure, iter(tracers)))
-        recording.check_random()
         return build(recording, structure, result)
     finally:
         recordings.stack.pop()
@@ -101,6 +101,7 @@ class Function:
         self._workers = workers
         self._programs: OrderedDict[Any, Program] = OrderedDict()
         self._plan: Any = None  # of the program that ran last
+        self._derived: dict[Any, Function] = {}  # see _directional
 
     def __repr__(self) -> str:
         return f"{self._name}({getattr(self.__wrapped__, '__name__', self.__wrapped__)})"  # type: ignore[attr-defined]
@@ -127,13 +128,14 @@ class Function:
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = _record(self._function, args)
+            made = recorded(self._function, functools.partial(_record, self._function, args))
             again = functools.partial(_lines, self._function, key)
-            program.remember(self.__wrapped__, again)  # type: ignore[attr-defined]
+            made.remember(self.__wrapped__, again)  # type: ignore[attr-defined]
+            program = self._programs.setdefault(key, made)  # another thread may have been first
+        with contextlib.suppress(KeyError):  # another thread may have dropped it, or the last one that is too many
+            self._programs.move_to_end(key)
             while len(self._programs) > self.cache_size:
                 self._programs.popitem(last=False)
-        else:
-            self._programs.move_to_end(key)
         return program
 
     def program(self, *args: Any) -> Program:
@@ -279,7 +281,8 @@ def jit(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: i
     """`fn` as a recorded function: the same results at C's speed. A decorator, too.
 
     Results are floats and NumPy arrays, structured as what fn returns. Raises RecordingError where fn asks for a
-    value that is not known yet. workers: threads that share the lanes of a vmap; results do not depend on them.
+    value that is not known yet, or draws random numbers; to be sure of that, fn may be recorded more than once.
+    workers: threads that share the lanes of a vmap; results do not depend on them.
     """
     if fn is None:
         return functools.partial(jit, record=record, workers=workers)
@@ -341,27 +344,36 @@ def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
     return inline
 
 
-@functools.lru_cache(maxsize=128)
-def _recorded(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
-    return Function(make(fn), fn, name, record)
+def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
+    """What `make` makes of fn. A recorded function keeps it, any other is recorded anew: it may have changed."""
+    if not isinstance(fn, Function):
+        return Function(make(fn), fn, name, record)
+    if (name, record) not in fn._derived:
+        fn._derived[name, record] = Function(make(fn), fn, name, record)
+    return fn._derived[name, record]
 
 
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, record: bool = True) -> Any:
     """(fn(*primals), its derivative in the direction of `tangents`), as jax.jvp.
 
-    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. Recorded once for
-    each fn. Source: Griewank & Walther, ch. 3.1.
+    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. fn is recorded at
+    every call, since what it reads may have changed. Where that takes too long, pass jit(fn), which is recorded once
+    for each structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
     """
-    return _recorded(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
+    return _directional(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
 
 
 def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any, Callable[[Any], Any]]:
     """(fn(*primals), pullback), as jax.vjp: pullback(cotangent) is the tuple of the arguments' gradients.
 
-    The cotangent is structured as fn's result; ValueError if it is not. Source: Griewank & Walther, ch. 3.2.
+    The cotangent is structured as fn's result; ValueError if it is not. fn is recorded at every call, as by jvp; the
+    pullback is the derivative of what fn was then, and can be called any number of times. Source: Griewank & Walther,
+    ch. 3.2.
     """
-    pull = _recorded(_inline_vjp, fn, "vjp", record)
-    value = _recorded(lambda f: f, fn, "jit", record)(*primals)
+    pull = _directional(_inline_vjp, fn, "vjp", record)
+    value = _directional(lambda f: f, fn, "jit", record)(*primals)
+    if record and not (recordings.stack or recordings.eager):
+        pull.program(primals, value)
     return value, lambda cotangent: pull(primals, cotangent)
 
 

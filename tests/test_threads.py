@@ -191,8 +191,8 @@ class Mixture:
             self.draws,
             self.draws_what_is_shared,
             self.reads_captures,
-#            self.fills_caches,
-#            self.draws_random_numbers,
+            self.fills_caches,
+            self.draws_random_numbers,
             self.drops,
         ]
 
