@@ -1,6 +1,6 @@
 """Builds pygrad._pgr: the C library and, through cffi (API mode), its interface to Python.
 
-What cffi reads is cut out of the C headers, between their two markers, so nothing is declared twice.
+What cffi reads is cut out of the C headers, between their markers, so nothing is declared twice.
 Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan.
 """
 
@@ -17,18 +17,19 @@ CPYTHON = platform.python_implementation() == "CPython"
 
 CPYTHON_ONLY = {"pyoperand.c", "pyprogram.c", "pyties.c"}
 CALLED_FROM_C = """
-extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_id id);
+extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_handle node);
 extern "Python" int pgr_py_stop(void *ctx);
 """
+UNTIL_LINES_ARE_TAGS = "uint32_t pgr_h_id(pgr_tape *tape, pgr_handle h);"  # for pgr_program_origins
 
 
 def declarations(header: str) -> str:
-    """The part of a header between its cdef markers."""
+    """The parts of a header between its cdef markers."""
     text = (ROOT / CSRC / header).read_text(encoding="utf-8")
-    found = re.search(r"/\* cdef: begin \*/(.*)/\* cdef: end \*/", text, re.DOTALL)
-    if found is None:
+    found = re.findall(r"/\* cdef: begin \*/(.*?)/\* cdef: end \*/", text, re.DOTALL)
+    if not found:
         raise ValueError(f"csrc/{header} has no cdef markers")
-    return found.group(1)
+    return "".join(found)
 
 
 def compiler_options() -> "dict[str, list[str]]":
@@ -62,7 +63,7 @@ sources = sorted(
 ffibuilder = FFI()
 for header in headers:
     ffibuilder.cdef(declarations(header))
-ffibuilder.cdef(CALLED_FROM_C)
+ffibuilder.cdef(CALLED_FROM_C + UNTIL_LINES_ARE_TAGS)
 ffibuilder.set_source(
     "pygrad._pgr",
     "".join(f'#include "{header}"\n' for header in headers),

@@ -105,6 +105,19 @@ static inline void step(marks m, expected x, const pgr_node *node)
         push(m, x, node, node->op, partials(m.nodes, node));
 }
 
+/* The function of a custom node, whose handle is held meanwhile. */
+static pgr_status call_custom(pgr_tape *tape, pgr_id id)
+{
+    if (tape->on_custom == NULL)
+        return PGR_OK;
+    const int64_t h = pgr_hold(tape, id);
+    if (h < 0)
+        return (pgr_status)-h;
+    const int failed = tape->on_custom(tape->custom_ctx, tape, (pgr_handle)h);
+    pgr_h_release(tape, (pgr_handle)h, 0);
+    return failed ? PGR_ERR_CUSTOM : PGR_OK;
+}
+
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_node *node)
 {
     /* The function adds to its operands' grads, so they are made ready first. */
@@ -112,7 +125,7 @@ PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_no
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
         give(m, (expected){.custom = true}, node, operand, 0.0);
-    return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
+    return call_custom(tape, id);
 }
 
 static bool gave_finite(marks m, const pgr_node *node)
@@ -262,7 +275,7 @@ pgr_status pgr_push(pgr_tape *tape, pgr_id id)
     pgr_node *const nodes = tape->nodes;
     const pgr_node *const node = &nodes[id];
     if (node->op == PGR_OP_CUSTOM)
-        return tape->on_custom == NULL || tape->on_custom(tape->custom_ctx, tape, id) == 0 ? PGR_OK : PGR_ERR_CUSTOM;
+        return call_custom(tape, id);
     if (node->lhs == 0)
         return PGR_OK;
     const double g = node->grad;

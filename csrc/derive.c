@@ -24,7 +24,7 @@ static emitter begin(pgr_tape *tape)
 static void derive_node(emitter *e, pgr_id id)
 {
     if (e->status == PGR_OK && e->tape->tags[PGR_TAG_LINE].count > 0)
-        e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr__tag_of(e->tape, PGR_TAG_LINE, id));
+        e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr_tag(e->tape, PGR_TAG_LINE, id));
 }
 
 static pgr_status end(emitter *e)

@@ -95,7 +95,6 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
             .grad = node->grad,
             .param = has_param(node) ? nodes[node->rhs].data : NAN,
             .handle = node->slot == 0 ? 0 : (pgr_handle)tape->slots[node->slot].generation << 32 | node->slot,
-            .id = id,
             .first_operand = first,
             .operand_count = end - first,
             .op = node->op,
@@ -108,7 +107,22 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
     table->operand_count = end;
 }
 
-pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table)
+/* Holds every row's node, or none. */
+static pgr_status hold_rows(pgr_tape *tape, const found *f, pgr_row *rows)
+{
+    for (uint32_t i = 0; i < f->count; i++) {
+        const int64_t h = pgr_hold(tape, f->ids[f->count - 1 - i]);
+        if (h < 0) {
+            while (i > 0)
+                tape_release(tape, (uint32_t)rows[--i].handle, false);
+            return (pgr_status)-h;
+        }
+        rows[i].handle = (pgr_handle)h;
+    }
+    return PGR_OK;
+}
+
+pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
 {
     found f = {NULL, 0, 0, 0};
     pgr_table t = {NULL, NULL, 0, 0};
@@ -127,10 +141,13 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table)
         uint32_t *const row_at = span / 16 > f.count ? NULL : tape_resize(tape, NULL, span * sizeof *row_at);
         fill(tape, &f, row_at, &t);
         tape_resize(tape, row_at, 0);
-        *table = t;
-    } else {
-        pgr_table_free(tape, &t);
+        if (hold)
+            status = hold_rows(tape, &f, t.rows);
     }
+    if (status == PGR_OK)
+        *table = t;
+    else
+        pgr_table_free(tape, &t);
     tape_resize(tape, f.ids, 0);
     return status;
 }

@@ -3,7 +3,7 @@
  * A handle is a slot's index and its generation. Each call takes the tape's lock, makes room (which may
  * collect and so move nodes), and only then turns handles into ids. */
 #define _XOPEN_SOURCE 700 /* recursive mutexes */
-#include "tape.h"
+#include "program.h"
 
 #include <stdlib.h>
 
@@ -81,13 +81,13 @@ static pgr_handle hold(pgr_tape *tape, pgr_id id)
     return name(tape, slot);
 }
 
-/* Room for k nodes and a handle on the last one. */
+/* Room for k nodes and a handle on the last one: in this order, since collecting may run code that uses slots up. */
 static pgr_status room(pgr_tape *tape, uint32_t k)
 {
-    const pgr_status status = pgr__make_slot(tape);
-    if (status != PGR_OK || (tape_has_room(tape, k) && !tape_collect_is_due(tape)))
-        return status;
-    return pgr__make_room_by_handle(tape, k);
+    pgr_status status = PGR_OK;
+    if (!tape_has_room(tape, k) || tape_collect_is_due(tape))
+        status = pgr__make_room_by_handle(tape, k);
+    return status == PGR_OK ? pgr__make_slot(tape) : status;
 }
 
 static int64_t hold_new(pgr_tape *tape, pgr_status status, pgr_id id)
@@ -95,14 +95,21 @@ static int64_t hold_new(pgr_tape *tape, pgr_status status, pgr_id id)
     return status == PGR_OK ? (int64_t)hold(tape, id) : -(int64_t)status;
 }
 
-int64_t pgr_h_hold(pgr_tape *tape, pgr_id id)
+int64_t pgr_hold(pgr_tape *tape, pgr_id id)
+{
+    const pgr_status status = id == 0 || id >= tape->size ? PGR_ERR_HANDLE : pgr__make_slot(tape);
+    return hold_new(tape, status, id);
+}
+
+int64_t pgr_h_hold(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_status status = id == 0 || id >= tape->size ? PGR_ERR_HANDLE : pgr__make_slot(tape);
-    const int64_t result = hold_new(tape, status, id);
+    const int64_t result = pgr_hold(tape, id_of(tape, h));
     pgr__leave(tape, token);
     return result;
 }
+
+int pgr_h_alive(pgr_tape *tape, pgr_handle h) { return pgr_h_id(tape, h) != 0; }
 
 pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
 {
@@ -176,6 +183,21 @@ int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number,
     const int64_t result = hold_new(tape, status, id);
     pgr__leave(tape, token);
     return result;
+}
+
+/* A new hold on each of n nodes, or on none. */
+static pgr_status hold_all(pgr_tape *tape, size_t n, const pgr_id *ids, pgr_handle *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int64_t h = pgr_hold(tape, ids[i]);
+        if (h < 0) {
+            while (i > 0)
+                tape_release(tape, (uint32_t)out[--i], false);
+            return (pgr_status)-h;
+        }
+        out[i] = (pgr_handle)h;
+    }
+    return PGR_OK;
 }
 
 /* Ids of n handles, in memory that the caller frees with tape_resize; NULL and a status if it can't be. */
@@ -414,6 +436,13 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
     return status;
 }
 
+static pgr_status hold_captures(pgr_tape *tape, pgr_program *program)
+{
+    const uint32_t count = program->capture_count;
+    program->held_captures = tape_resize(tape, NULL, (count + 1) * sizeof *program->held_captures);
+    return program->held_captures == NULL ? PGR_ERR_NOMEM : hold_all(tape, count, program->captures, program->held_captures);
+}
+
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
                                uint32_t captures_array, pgr_program **out)
@@ -426,8 +455,15 @@ pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_c
             status = PGR_ERR_HANDLE;
     if (first == 0)
         status = PGR_ERR_HANDLE;
+    pgr_program *program = NULL;
     if (status == PGR_OK)
-        status = pgr_program_build(tape, first, output_count, outputs, group_count, groups, captures_array, out);
+        status = pgr_program_build(tape, first, output_count, outputs, group_count, groups, captures_array, &program);
+    if (status == PGR_OK)
+        status = hold_captures(tape, program);
+    if (status == PGR_OK)
+        *out = program;
+    else
+        pgr_program_free(program);
     pgr__leave(tape, token);
     return status;
 }
@@ -500,9 +536,21 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     return status
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward(tape, id)); }
-pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_id *bad)
+static pgr_status backward_checked(pgr_tape *tape, pgr_id root, pgr_handle *bad)
 {
-    CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward_checked(tape, id, bad));
+    pgr_id id;
+    const pgr_status status = pgr_backward_checked(tape, root, &id);
+    if (status != PGR_ERR_NOT_FINITE)
+        return status;
+    const int64_t held = pgr_hold(tape, id);
+    if (held < 0)
+        return (pgr_status)-held;
+    *bad = (pgr_handle)held;
+    return status;
+}
+pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_handle *bad)
+{
+    CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : backward_checked(tape, id, bad));
 }
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_push(tape, id)); }
 
@@ -513,7 +561,18 @@ void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out)
     pgr__leave(tape, token);
 }
 
-pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, pgr_table *table) { CALL_ON_NODE(pgr_export(tape, id, table)); }
+uint32_t pgr_h_tag(pgr_tape *tape, int channel, pgr_handle h)
+{
+    const int token = pgr__enter(tape);
+    const uint32_t tag = pgr_tag(tape, channel, id_of(tape, h));
+    pgr__leave(tape, token);
+    return tag;
+}
+
+pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, int hold, pgr_table *table)
+{
+    CALL_ON_NODE(pgr_export(tape, id, hold, table));
+}
 
 pgr_status pgr_h_collect(pgr_tape *tape)
 {
@@ -575,6 +634,14 @@ static int mutex_enter(void *ctx)
 {
     mutex_lock((mutex *)ctx);
     return 0;
+}
+
+void pgr_tape_lock(pgr_tape *tape, int lock)
+{
+    if (lock)
+        pgr__enter(tape);
+    else
+        pgr__leave(tape, 0);
 }
 
 static void mutex_leave(void *ctx, int token)

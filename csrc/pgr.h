@@ -7,14 +7,15 @@
  * Derivatives (2nd ed., SIAM 2008), ch. 3 and 4 for the method and its vocabulary.
  *
  * Two ways to name a node:
- *   - pgr_id: its place on the tape. The fastest; valid until the next pgr_tape_collect, which slides
- *     live nodes down. Functions on ids never collect, and take no lock.
+ *   - pgr_id: its place on the tape. The fastest; valid until the next collection, which slides live
+ *     nodes down. Functions on ids never collect, and take no lock: they are for programs in C.
  *   - pgr_handle: a stable name that also keeps the node alive. Functions on handles (pgr_h_...)
  *     collect when the tape has doubled, and hold the tape's lock for the length of the call.
  *
  * The library never prints, exits or aborts on a caller's mistake: a call that can fail returns a
- * status, and then the tape is as it was before. This header is also what Python's cffi reads,
- * between the two markers below; nothing is declared twice. */
+ * status, and then the tape is as it was before. This header is also what Python's cffi reads, between
+ * the markers below; nothing is declared twice. pgr_id and its functions stand outside: between two calls
+ * from Python another thread may collect, so Python cannot even name an id. */
 #ifndef PGR_H
 #define PGR_H
 
@@ -28,11 +29,12 @@
 extern "C" {
 #endif
 
+typedef uint32_t pgr_id; /* a node's place on its tape; 0 is none */
+
 /* cdef: begin */
 
 /* ---- Vocabulary ---------------------------------------------------------------------------- */
 
-typedef uint32_t pgr_id;      /* a node's place on its tape; 0 is none */
 typedef uint64_t pgr_handle;  /* a stable name of a node, below 2^63; 0 is none */
 
 typedef enum {
@@ -109,13 +111,20 @@ void pgr_tape_free(pgr_tape *tape);
 /* The process's default tape, made on first use and never freed; NULL when out of memory. */
 pgr_tape *pgr_default_tape(void);
 
+/* cdef: end */
+
 /* Frees what no handle needs: a node lives while a handle, or a live node's operand, needs it. Live
  * nodes slide down, keeping their order, so every pgr_id is void afterwards; handles stay. Does
  * nothing inside a backward pass. On failure (PGR_ERR_NOMEM) nothing has moved. O(nodes). */
 pgr_status pgr_tape_collect(pgr_tape *tape);
 
+/* cdef: begin */
+
+/* The same by way of the tape's collector, with the lock. */
+pgr_status pgr_h_collect(pgr_tape *tape);
+
 /* Sets the least number of nodes at which handles collect (2^14 at first), and the number of nodes
- * at which the tape is full (2^32 - 2 at first). Small numbers are for tests. */
+ * at which the tape is full (2^32 - 2 at first). Small numbers are for tests. Takes the lock, as the next two do. */
 void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes);
 
 /* While the tape is held, calls on handles do not collect, and ids stay as they are. */
@@ -131,6 +140,8 @@ typedef struct {
 } pgr_tape_stats;
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape);
+
+/* cdef: end */
 
 /* ---- Nodes, by id -------------------------------------------------------------------------- */
 
@@ -155,15 +166,6 @@ double pgr_grad(const pgr_tape *tape, pgr_id id);
 void pgr_set_data(pgr_tape *tape, pgr_id id, double value);
 void pgr_set_grad(pgr_tape *tape, pgr_id id, double value);
 
-/* The backward step of custom nodes: adds to the grads of the node's operands. May record, and may
- * run other backward passes; nodes don't move meanwhile. Nonzero return: failure. */
-typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_id id);
-void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
-
-/* Asked by sweeps each time they are some million nodes further down: nonzero to stop. May do what custom nodes'
- * functions may. */
-void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
-
 /* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
  * pushes its grad to its operands. Leaves accumulate into the grad they had; interior nodes are
  * overwritten; other nodes are not touched. No recursion, no allocation. O(reachable nodes), plus a
@@ -184,6 +186,24 @@ void pgr_partials(const pgr_tape *tape, pgr_id id, double *out);
 /* One step of it: adds to the grads of the node's operands what its own grad gives them. */
 pgr_status pgr_push(pgr_tape *tape, pgr_id id);
 
+/* A hold on a node, see pgr_h_hold; or -status. And the node of a handle, 0 if it is not alive. */
+int64_t pgr_hold(pgr_tape *tape, pgr_id id);
+pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h);
+
+/* The node's tag, see pgr_tape_tag. */
+uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id);
+
+/* cdef: begin */
+
+/* The backward step of custom nodes: adds to the grads of the node's operands. The handle is good until it returns.
+ * May record, and may run other backward passes; nodes don't move meanwhile. Nonzero return: failure. */
+typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_handle node);
+void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
+
+/* Asked by sweeps each time they are some million nodes further down: nonzero to stop. May do what custom nodes'
+ * functions may. */
+void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
+
 /* ---- Where nodes come from ------------------------------------------------------------------- */
 
 /* Each channel tags nodes with numbers of the caller's. */
@@ -193,16 +213,16 @@ enum { PGR_TAG_SCOPE = 0, PGR_TAG_LINE, PGR_TAG_CHANNELS };
  * channel. Takes the lock. Amortised O(1), in time and memory a constant for each change of a tag between two nodes. */
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag);
 
-/* The tag of a node. O(log of the number of runs). */
-uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id);
+/* The tag of a node; 0 for another channel or a stale handle. O(log of the number of runs). */
+uint32_t pgr_h_tag(pgr_tape *tape, int channel, pgr_handle h);
 
 /* ---- Nodes, by handle ---------------------------------------------------------------------- */
 
 /* Those that return int64_t give a new handle, or -status. The caller gives every handle back with
  * pgr_h_release; a node has one handle however often it is held. Stale handles give PGR_ERR_HANDLE
  * (getters: NAN or 0). */
-int64_t pgr_h_hold(pgr_tape *tape, pgr_id id);
-pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h);
+int64_t pgr_h_hold(pgr_tape *tape, pgr_handle h); /* one hold more */
+int pgr_h_alive(pgr_tape *tape, pgr_handle h);
 
 /* Gives one hold back. With `keep` the handle's name stays on the node until it dies, whoever holds it and gives it
  * back later, without keeping it alive: for those who store something under that name (see pgr_h_next_dead). */
@@ -236,25 +256,25 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);
-pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle root, pgr_id *bad);
+pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle root, pgr_handle *bad); /* with PGR_ERR_NOT_FINITE a new hold */
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h);
 void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out);
-pgr_status pgr_h_collect(pgr_tape *tape);
 
 /* The lock that calls on handles take. enter's result, which is not negative, is handed to leave;
  * pgr_tape_free calls leave once with -1. On CPython the lock is the GIL, elsewhere pgr_tape_use_mutex's recursive mutex; without either there is none. */
 void pgr_tape_on_lock(pgr_tape *tape, int (*enter)(void *ctx), void (*leave)(void *ctx, int token), void *ctx);
 pgr_status pgr_tape_use_mutex(pgr_tape *tape);
 
+/* Takes that mutex once more, or with 0 gives it back, for what must not be parted from calls on the tape. */
+void pgr_tape_lock(pgr_tape *tape, int lock);
+
 /* ---- Recorded functions: derivatives -------------------------------------------------------- */
 
 /* Records a leaf without a value: PGR_OP_INPUT or PGR_OP_LANE, with a number of the caller's, which for a lane is
  * group << 32 | index. Nodes recorded from it have no value either; their data are nan. */
-pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
 int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
 
 /* Records `value`, a lane, as one of another group that has as many lanes. PGR_ERR_OP if it is no lane. */
-pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out);
 int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
 /* Whether the calling thread is recording a function: detach() then keeps its operand, which may change until the
@@ -263,7 +283,6 @@ void pgr_set_recording(int on);
 int pgr_is_recording(void);
 
 /* Records the sum of `value`, which may differ from lane to lane, over the lanes of `witness`, which does. */
-pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
 int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness);
 
 /* 0; 1: the node has no value; 2: nor is it the same in all lanes. */
@@ -271,38 +290,46 @@ int pgr_h_unknown(pgr_tape *tape, pgr_handle h);
 
 #define PGR_NO_GROUP 0xffffffffu
 
-/* Records the nodes of a vector-Jacobian product: out[j] = sum over i of seeds[i] * d roots[i] / d wrt[j]. They
- * depend on the nodes that they are made from, and can be derived again. `within` is the group whose function is
- * being recorded: each lane then has a derivative of its own, by nodes that are the same in all lanes too. With
- * PGR_NO_GROUP such a node gets the sum over lanes. On failure nothing is recorded.
+/* Records the nodes of a vector-Jacobian product: out[j] = sum over i of seeds[i] * d roots[i] / d wrt[j], each a new
+ * hold. They depend on the nodes that they are made from, and can be derived again. `within` is the group whose
+ * function is being recorded: each lane then has a derivative of its own, by nodes that are the same in all lanes too.
+ * With PGR_NO_GROUP such a node gets the sum over lanes. On failure nothing is recorded.
  * O(nodes between the first of wrt and the last of roots). Source: Griewank & Walther, ch. 3.2. */
-pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
-                   size_t wrt_count, const pgr_id *wrt, pgr_id *out);
+pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
+                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out);
 
 /* A Jacobian-vector product: out[i] = sum over j of tangents[j] * d roots[i] / d wrt[j]. Source: ch. 3.1. */
-pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
-                   const pgr_id *roots, pgr_id *out);
+pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
+                     const pgr_handle *roots, pgr_handle *out);
 
 /* Which of `places`, lanes that a vmap's function was given, the roots are made from: sets used[i] to 1 or 0.
  * PGR_ERR_LANES if a root is also made from other lanes. */
-pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
-                           const pgr_id *roots, uint8_t *used);
-
-/* Records the roots for single lanes: out[k * root_count + i] is what roots[i] is where places[j] is
- * values[k * place_count + j], for k < lane_count. Nodes that are the same in all lanes are shared. On failure nothing
- * is recorded. */
-pgr_status pgr_lane_values(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count, const pgr_id *roots,
-                           size_t lane_count, const pgr_id *values, pgr_id *out);
-
-/* The same by handle; each of out[] is a new hold. */
 pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
                              const pgr_handle *roots, uint8_t *used);
+
+/* Records the roots for single lanes: out[k * root_count + i], a new hold, is what roots[i] is where places[j] is
+ * values[k * place_count + j], for k < lane_count. Nodes that are the same in all lanes are shared. On failure nothing
+ * is recorded. */
 pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
                              const pgr_handle *roots, size_t lane_count, const pgr_handle *values, pgr_handle *out);
-pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
-                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out);
-pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
-                     const pgr_handle *roots, pgr_handle *out);
+
+/* cdef: end */
+
+/* The same by id. */
+pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
+pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
+pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out);
+pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
+                   const pgr_id *roots, pgr_id *out);
+
+pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
+                           const pgr_id *roots, uint8_t *used);
+pgr_status pgr_lane_values(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count, const pgr_id *roots,
+                           size_t lane_count, const pgr_id *values, pgr_id *out);
+pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out);
+
+/* cdef: begin */
 
 /* ---- Recorded functions: programs ------------------------------------------------------------ */
 
@@ -321,29 +348,34 @@ typedef struct {
 } pgr_lane_group;
 
 typedef struct {
-    pgr_id node;
+    uint32_t node;           /* its id */
     uint32_t array;          /* written to out[array][offset], by lane i to out[array][offset + i * stride] */
     uint64_t offset, stride;
 } pgr_output;
 
-/* Builds the program that works out the outputs: without what they do not need, equal subexpressions shared,
+/* Builds the program that works out the outputs, outputs[i].node from nodes[i]: without what they do not need, equal subexpressions shared,
  * constants folded, chains of multiply-adds made dot products, what depends on no lane worked out once.
  * Groups of as many lanes are built as one. PGR_ERR_OP if a custom node depends on an input; PGR_ERR_LANES if lanes of
- * different groups meet without pgr_lane_pass, or an output of stride 0 is a lane; PGR_ERR_UNKNOWN if a node from before
- * the recording has no value. `start` is the first node of the recording; leaves from there on that have values are
- * constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
-pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
-                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out);
-
-/* By handle: outputs[i].node is taken from nodes[i]. */
+ * different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane; PGR_ERR_UNKNOWN if a node from
+ * before the recording has no value. `start` is the first node of the recording; leaves from there on that have values
+ * are constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
                                uint32_t captures_array, pgr_program **out);
 
 /* Nodes older than `start`, with values, that nodes from it on are made from: the function's surroundings. They
- * are inputs like others: in[captures_array][i] is the value of the i-th. Borrowed ids, valid until the next
- * collection. */
+ * are inputs like others: in[captures_array][i] is the value of the i-th. Each is a hold that pgr_h_program_build has
+ * taken and that the caller gives back; the array is borrowed. */
+size_t pgr_h_program_captures(const pgr_program *program, const pgr_handle **handles);
+
+/* cdef: end */
+
+/* By id, with outputs[i].node filled in; captures are valid until the next collection. */
+pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
+                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out);
 size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
+
+/* cdef: begin */
 
 /* What a program consists of: for listings, and for files. Slots are numbers; those of lanes, which hold one for each
  * lane, have the bit PGR_SLOT_LANE; PGR_SLOT_NONE is none. Arrays belong to the program. */
@@ -474,8 +506,7 @@ typedef struct {
     double data;
     double grad;
     double param;            /* of PGR_KIND_PARAM, else NAN */
-    pgr_handle handle;       /* 0 if the node has no name */
-    pgr_id id;
+    pgr_handle handle;       /* 0 if the node has no name; see pgr_h_export */
     uint32_t first_operand;  /* this row's operands are operands[first_operand] .. */
     uint32_t operand_count;  /* .. and so many, in order, with repeats */
     int op;
@@ -484,16 +515,16 @@ typedef struct {
 } pgr_row;
 
 typedef struct {
-    pgr_row *rows;        /* ascending by id: operands first, root last */
+    pgr_row *rows;        /* in the order of recording: operands first, root last */
     uint32_t *operands;   /* indices of rows */
     uint32_t row_count;
     uint32_t operand_count;
 } pgr_table;
 
 /* Exports what is reachable from root in one call. Fills `*table`; the caller frees its arrays with
- * pgr_table_free. On failure `*table` is unchanged. O(reachable nodes). */
-pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, pgr_table *table);
-pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table);
+ * pgr_table_free. With `hold` each row's handle is a new hold, which the caller gives back; without it may have become
+ * stale since. On failure `*table` is unchanged. O(reachable nodes). */
+pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, int hold, pgr_table *table);
 void pgr_table_free(pgr_tape *tape, pgr_table *table);
 
 /* ---- Large graphs, folded -------------------------------------------------------------------- */
@@ -547,6 +578,9 @@ void pgr_table_scopes(const pgr_table *table, uint32_t count, uint8_t *used);
 void pgr_folding_free(pgr_tape *tape, pgr_folding *folding);
 
 /* cdef: end */
+
+/* pgr_h_export by id. */
+pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table);
 
 #ifdef __cplusplus
 }

@@ -30,7 +30,7 @@ void pgr_program_free(pgr_program *program)
     const pgr_allocator a = program->allocator;
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
-                            program->group_lanes, program->captures, program->lines,
+                            program->group_lanes, program->captures, program->held_captures, program->lines,
                             program->output_slots, program->output_runs};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         a.resize(a.ctx, arrays[i], 0);
@@ -41,6 +41,12 @@ size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids)
 {
     *ids = program->captures;
     return program->capture_count;
+}
+
+size_t pgr_h_program_captures(const pgr_program *program, const pgr_handle **handles)
+{
+    *handles = program->held_captures;
+    return program->held_captures == NULL ? 0 : program->capture_count;
 }
 
 const uint32_t *pgr_program_lines(const pgr_program *program) { return program->lines; }

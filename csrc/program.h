@@ -52,6 +52,7 @@ struct pgr_program {
 
     uint32_t *lines; /* see pgr_program_lines; NULL: not known */
     pgr_id *captures;
+    pgr_handle *held_captures; /* of a program built by handle */
     uint32_t capture_count;
     pgr_allocator allocator;
 };

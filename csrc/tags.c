@@ -138,12 +138,6 @@ uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)
     return low;
 }
 
-uint32_t pgr__tag_of(const pgr_tape *tape, int channel, pgr_id id)
-{
-    const uint32_t run = pgr__run_of(tape, channel, id);
-    return run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
-}
-
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
 {
     if (channel < 0 || channel >= PGR_TAG_CHANNELS)
@@ -154,12 +148,8 @@ pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
     return status;
 }
 
-uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id)
+uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id)
 {
-    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
-        return 0;
-    const int token = pgr__enter(tape);
-    const uint32_t tag = pgr__tag_of(tape, channel, id);
-    pgr__leave(tape, token);
-    return tag;
+    const uint32_t run = channel < 0 || channel >= PGR_TAG_CHANNELS || id == 0 ? 0 : pgr__run_of(tape, channel, id);
+    return run == 0 ? 0 : tape->tags[channel].runs[run - 1].tag;
 }

@@ -73,16 +73,20 @@ pgr_tape *pgr_default_tape(void)
 
 void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes)
 {
+    const int token = pgr__enter(tape);
     tape->collect_at_least = collect_at_least;
     tape->max_nodes = max_nodes < MAX_NODES ? max_nodes : MAX_NODES;
     tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
     tape->limit = tape->size; /* the next record looks again */
+    pgr__leave(tape, token);
 }
 
 void pgr_tape_hold(pgr_tape *tape, int hold)
 {
+    const int token = pgr__enter(tape);
     tape->collect_at = hold ? UINT32_MAX : tape->size > tape->collect_at_least ? tape->size : tape->collect_at_least;
     tape->limit = tape->size; /* the next record looks again */
+    pgr__leave(tape, token);
 }
 
 /* Grows one summary array to `count` bytes, the new ones zero. */
@@ -265,10 +269,11 @@ int pgr_is_recording(void) { return is_recording; }
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {
+    const int token = pgr__enter(tape);
     uint64_t runs = 0;
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         runs += tape->tags[channel].capacity;
-    return (pgr_tape_stats){
+    const pgr_tape_stats stats = {
         .nodes = tape->size - 1,
         .capacity = tape->capacity,
         .handles = tape->held,
@@ -279,4 +284,6 @@ pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
                  summary_count(tape->capacity, TAPE_BLOCK) + summary_count(tape->capacity, TAPE_SUPER),
         .collections = tape->collections,
     };
+    pgr__leave(tape, token);
+    return stats;
 }

@@ -186,7 +186,6 @@ void pgr__take_back(pgr_tape *tape, uint32_t size);
 
 /* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
-uint32_t pgr__tag_of(const pgr_tape *tape, int channel, pgr_id id);
 
 /* The tape's lock, see pgr_tape_on_lock. */
 int pgr__enter(pgr_tape *tape);

@@ -14,6 +14,7 @@ from pygrad._pgr import ffi, lib
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
 
+
 class RecordingError(TypeError):
     """A function that is being recorded asks for a value that is not known until it runs."""
 

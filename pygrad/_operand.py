@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import platform
+import sys
 import threading
 import weakref
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ if tape == ffi.NULL:
 
 if hasattr(lib, "pgr_tape_use_gil"):
     check(lib.pgr_tape_use_gil(tape))
+    _lock: Any = threading.RLock()
     _stop = ffi.addressof(lib, "pgr_stop_for_signal")
 else:
 
@@ -39,6 +41,17 @@ else:
         return 0
 
     check(lib.pgr_tape_use_mutex(tape))
+
+    class _TapeLock:
+        """The tape's own mutex: with another lock beside it, two threads could wait for each other."""
+
+        def __enter__(self) -> None:
+            lib.pgr_tape_lock(tape, 1)
+
+        def __exit__(self, *_: object) -> None:
+            lib.pgr_tape_lock(tape, 0)
+
+    _lock = _TapeLock()
     _stop = lib.pgr_py_stop
     lib.pgr_tape_on_stop(tape, _stop, ffi.NULL)
 
@@ -97,6 +110,7 @@ def _call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
         _enter_scope(before)
 
 
+# What a node's object is, and what belongs to it while it has none, change together, with _lock.
 _objects: dict[int, weakref.ref[Operand]] = {}
 _notes: dict[int, dict[str, Any]] = {}
 _value_type: type[Any]
@@ -145,11 +159,54 @@ def _wrap(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
     return value
 
 
+def _leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
+    """Give back what an object held that has come to its end."""
+    other = _registered(handle)
+    if other is None or other is ended:
+        _objects.pop(handle, None)
+        if notes:
+            _notes[handle] = notes
+    else:  # it was finalised late: the node has a new object already
+        for name, value in notes.items():
+            other.__dict__.setdefault(name, value)
+    # Called by the cyclic collector, the object may live on, in a closure that has just gone to
+    # `_notes`; then its handle must stay good for as long as its node lives.
+    lib.pgr_h_release(tape, handle, bool(notes) or _collecting)
+
+
+class _End:
+    """Stands in for the __del__ of an object whose own has been called already."""
+
+    def __init__(self, handle: int, notes: dict[str, Any]) -> None:
+        self.handle, self.notes = handle, notes
+
+    def __del__(self) -> None:
+        with _lock:
+            _leave(self.handle, self.notes)
+
+
+class _Probe:
+    """How many references sys.getrefcount sees in the __del__ of an object that nobody has."""
+
+    seen = 0
+
+    def __del__(self) -> None:
+        with _lock:
+            _Probe.seen = sys.getrefcount(self)
+
+
+_ALONE = 0  # the collector clears weak references before it calls __del__, counting references does not
+if not _LATE:
+    _Probe()
+    _ALONE = _Probe.seen
+
+
 class Operand:
     """A node's object, with the operators. See `pygrad.Value`."""
 
-    __slots__ = ("__dict__", "__weakref__", "_handle")
+    __slots__ = ("__dict__", "__weakref__", "_end", "_handle")
     _handle: int
+    _end: _End
     neg: ClassVar[Callable[[Any], Any]]  # these and the other rows of the table are set below
     abs: ClassVar[Callable[[Any], Any]]
     __array_priority__: ClassVar[float]
@@ -203,34 +260,30 @@ class Operand:
             lib.pgr_h_release(tape, old, 0)
 
     def __del__(self) -> None:
-        handle = self._handle
-        notes = self.__dict__
-        other = _registered(handle) if _collecting else None
-        if other is None or other is self:
-            _objects.pop(handle, None)
-            if notes:
-                _drop_dead()
-                _notes[handle] = notes
-        else:  # an interpreter that finalises late: the node has a new object already
-            for name, value in notes.items():
-                other.__dict__.setdefault(name, value)
-        # Called by the cyclic collector, this object may live on, in a closure that has just gone to
-        # `_notes`; then its handle must stay good for as long as its node lives.
-        lib.pgr_h_release(tape, handle, bool(notes) or _collecting)
+        handle, notes = self._handle, self.__dict__
+        if notes:
+            _drop_dead()
+        with _lock:
+            if _registered(handle) is self and _ALONE and sys.getrefcount(self) > _ALONE:
+                # Another thread has just taken it from the registry. It lives on, but __del__ is not called again.
+                self._end = _End(handle, notes)
+                return
+            _leave(handle, notes, self)
 
     @staticmethod
     def _of(handle: int) -> Any:
         """Return the Value of a handle, taking over one hold."""
-        value = _registered(handle)
-        if value is not None:
-            lib.pgr_h_release(tape, handle, 0)  # it has one already
-            return value
-        if lib.pgr_h_id(tape, handle) == 0:
+        if not lib.pgr_h_alive(tape, handle):
             check(lib.PGR_ERR_HANDLE)
-        value = _wrap(handle)
-        notes = _notes.pop(handle, None)
-        if notes is not None:
-            value.__dict__ = notes
+        with _lock:
+            value = _registered(handle)
+            if value is None:
+                value = _wrap(handle)
+                notes = _notes.pop(handle, None)
+                if notes is not None:
+                    value.__dict__ = notes
+                return value
+        lib.pgr_h_release(tape, handle, 0)  # the object has one already
         return value
 
     @property
@@ -368,9 +421,7 @@ def _compare_unknown(name: str, a: Operand, b: Any) -> Any:
 
 
 def _is_unknown(a: Operand, b: Any) -> bool:
-    return bool(
-        lib.pgr_h_unknown(tape, a._handle) or (isinstance(b, Operand) and lib.pgr_h_unknown(tape, b._handle))
-    )
+    return bool(lib.pgr_h_unknown(tape, a._handle) or (isinstance(b, Operand) and lib.pgr_h_unknown(tape, b._handle)))
 
 
 def _comparison(name: str) -> Callable[[Operand, Any], Any]:

@@ -127,8 +127,7 @@ def detect_anomaly() -> Iterator[None]:
 
 def not_finite(node: Value) -> NoReturn:
     """Raise FloatingPointError: `node` has a number, or gives a grad, that is inf or nan."""
-    at = lib.pgr_h_id(TAPE, node._handle)
-    scope = "/".join(scopes.path(lib.pgr_tag(TAPE, lib.PGR_TAG_SCOPE, at)))
+    scope = "/".join(scopes.path(lib.pgr_h_tag(TAPE, lib.PGR_TAG_SCOPE, node._handle)))
     leaf = "the constant" if lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST else "the leaf"
     name = f"{node._op or leaf}{f' {node.label!r}' if node.label else ''}{f' in scope {scope}' if scope else ''}"
     operands = node._operands()
@@ -146,7 +145,7 @@ def not_finite(node: Value) -> NoReturn:
             lib.pgr_h_partials(TAPE, node._handle, partials)
             given = f"its partial derivative is {partials[i]!r}; {given}"
         text += f" ({given})"
-    line = scopes.line(lib.pgr_tag(TAPE, lib.PGR_TAG_LINE, at))
+    line = scopes.line(lib.pgr_h_tag(TAPE, lib.PGR_TAG_LINE, node._handle))
     if line:
         file, _, number = line.rpartition(":")
         code = linecache.getline(file, int(number)).strip()

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from pygrad._errors import check, fail, reject, shown, unknown
@@ -153,7 +153,7 @@ class Value(Operand):
             handles = ffi.new("pgr_handle[]", count)
             count = lib.pgr_h_operands(TAPE, handle, count, handles)
         check(-count if count < 0 else 0)
-        return [Operand._of(handles[i]) for i in range(count)]
+        return taken(handles[0:count])
 
     @property
     def _prev(self) -> set[Value]:
@@ -163,20 +163,20 @@ class Value(Operand):
     # Conditions: what comparisons give while a function is recorded, 1 or 0.
 
     def __and__(self, other: Any) -> Any:
-        return _combined(self, other, lambda both: both == 2.0)
+        return _combined(self, other, lambda both: both.equal(2.0))
 
     def __or__(self, other: Any) -> Any:
-        return _combined(self, other, lambda both: both > 0.0)
+        return _combined(self, other, lambda both: both.equal(0.0).equal(0.0))
 
     def __xor__(self, other: Any) -> Any:
-        return _combined(self, other, lambda both: both == 1.0)
+        return _combined(self, other, lambda both: both.equal(1.0))
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self) -> Any:
         if not _is_condition(self):
             raise TypeError("bad operand type for unary ~: a Value that is no comparison; use x == 0 for 'x is zero'")
-        return self == 0.0
+        return self.equal(0.0)
 
     def __repr__(self) -> str:
         if lib.pgr_h_unknown(TAPE, self._handle):
@@ -224,12 +224,10 @@ def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
 _raised = threading.local()
 
 
-def _run_custom(tape: Any, node: int) -> int:
+def _run_custom(_tape: Any, node: int) -> int:
     """Run a custom node's function; remember what it raises for _checked, since C can't carry it."""
     try:
-        handle = lib.pgr_h_hold(tape, node)
-        check(-handle if handle < 0 else 0)
-        value = Operand._of(handle)
+        value = held(node)
         notes = value.__dict__
         if "_backward" in notes:
             notes["_backward"]()
@@ -269,12 +267,12 @@ def _check_backward(more: int) -> None:
 
 
 def _backward_checked(root: Value) -> None:
-    bad = ffi.new("pgr_id *")
+    bad = ffi.new("pgr_handle *")
     status = lib.pgr_h_backward_checked(TAPE, root._handle, bad)
     if status == lib.PGR_ERR_NOT_FINITE:
         from pygrad.checking import not_finite
 
-        not_finite(_of_id(bad[0]))
+        not_finite(Operand._of(bad[0]))
     _checked(status)
 
 
@@ -303,11 +301,13 @@ class _Below:
 
     def __init__(self, root: Value | None = None) -> None:
         self._values = [] if root is None else [value for value, _ in node_values(root)[:-1]]
-        self._handles = {value._handle for value in self._values} - _flat()
-        _flat().update(self._handles)
+        self._flat = _flat()  # of this thread: another one's collector may be what ends it
+        self._handles = {value._handle for value in self._values} - self._flat
+        self._flat.update(self._handles)
 
     def __del__(self) -> None:
-        _flat().difference_update(self._handles)
+        if self._handles:
+            self._flat.difference_update(self._handles)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         return _Below, (), None, iter(self._values)
@@ -347,26 +347,43 @@ def _restore(
 # ---- The tape as a whole -------------------------------------------------------------------------
 
 
-def _export(root: Value) -> Any:
+def held(handle: int) -> Value:
+    """The Value of a handle that someone else holds. ReferenceError if it is stale."""
+    result = lib.pgr_h_hold(TAPE, handle)
+    check(-result if result < 0 else 0)
+    value: Value = Operand._of(result)
+    return value
+
+
+def taken(handles: Iterable[int]) -> list[Value]:
+    """The Values of handles, whose holds it takes over: all of them, even if it fails."""
+    rest = iter(handles)
+    try:
+        return [Operand._of(handle) for handle in rest]
+    except BaseException:
+        for handle in rest:
+            lib.pgr_h_release(TAPE, handle, 0)
+        raise
+
+
+def _export(root: Value, hold: bool = False) -> Any:
+    """The table below `root`; with `hold` its handles are to be `taken`."""
     table = ffi.new("pgr_table *")
-    check(lib.pgr_h_export(TAPE, root._handle, table))
+    check(lib.pgr_h_export(TAPE, root._handle, hold, table))
     return ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
 
 
-def _of_id(node: int) -> Value:
-    handle = lib.pgr_h_hold(TAPE, node)
-    check(-handle if handle < 0 else 0)
-    value: Value = Operand._of(handle)
-    return value
+def table_values(root: Value) -> tuple[Any, list[Value]]:
+    """The table below `root`, and the Value of each of its rows."""
+    table = _export(root, hold=True)
+    return table, taken([table.rows[i].handle for i in range(table.row_count)])
 
 
 def node_values(root: Value) -> list[tuple[Value, tuple[int, ...]]]:
     """The nodes that `root` was made from, itself last, as Values, each with its operands' indices in this list."""
-    table = _export(root)
-    ids = [table.rows[i].id for i in range(table.row_count)]
-    spans = [(table.rows[i].first_operand, table.rows[i].operand_count) for i in range(table.row_count)]
-    # Nothing is recorded between the export and the last hold, so ids stay.
-    values = [_of_id(node) for node in ids]
+    table, values = table_values(root)
+    rows = (table.rows[i] for i in range(table.row_count))
+    spans = [(row.first_operand, row.operand_count) for row in rows]
     return [(value, tuple(table.operands[first : first + n])) for value, (first, n) in zip(values, spans)]
 
 

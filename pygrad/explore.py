@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pygrad._pgr import ffi, lib
 from pygrad.chain_rule import partial
 from pygrad.draw import Drawing
-from pygrad.engine import TAPE, Value, _export, node_values
+from pygrad.engine import TAPE, Value, _export, table_values
 from pygrad.table import Row, _row, shortened
 from pygrad.text import visible
 
@@ -69,11 +69,12 @@ def explore(
             f"the graph has {table.row_count:,} nodes, more than the {NODES_AT_MOST:,} that can be stepped through: "
             "explore a part of it, such as one neuron's output, or fold it with draw_dot"
         )
+    table, values = table_values(root)
     rows = [_row(table, i) for i in range(table.row_count)]
     names = [visible(shortened(row.label)) or f"#{i}" for i, row in enumerate(rows)]
     ops = [table.rows[i].op for i in range(table.row_count)]
     params = [table.rows[i].param for i in range(table.row_count)]
-    gifts = _backward(rows, [value for value, _ in node_values(root)], ops, params, names, precision)
+    gifts = _backward(rows, values, ops, params, names, precision)
     sizes = [_size(name, precision) for name in names]
     title = f"Backward through {names[-1]}" if rows[-1].label else "Backward, step by step"
     data = {

@@ -17,8 +17,8 @@ from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Value, _run
-from pygrad.recording import Array, Recording, as_value, is_lane, value_of
+from pygrad.engine import TAPE, Value, _run, taken
+from pygrad.recording import Array, Recording, as_value, is_lane
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
 
 Path_ = Union[str, "os.PathLike[str]"]
@@ -197,6 +197,11 @@ class Program:
         inputs += [constant.size for constant in self._constants]
         return [*inputs, len(self._captured)] if self._captured else inputs, outputs
 
+    def content(self) -> tuple[Any, ...]:
+        """All that results depend on but the numbers of Values from outside: equal programs compute the same."""
+        constants = [(constant.shape, constant.tobytes()) for constant in self._constants]
+        return self._in, self._out, _array_bytes(self.parts()), constants, [value._handle for value in self._captured]
+
     def save(self, path: Path_) -> None:
         """Writes the program to a file, for Program.load.
 
@@ -291,9 +296,9 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         )
     check(status)
     c = ffi.gc(program[0], lib.pgr_program_free)
-    ids = ffi.new("const pgr_id **")
-    # Values from outside, whose numbers are read at every call.
-    captured = [value_of(lib.pgr_h_hold(TAPE, ids[0][i])) for i in range(lib.pgr_program_captures(c, ids))]
+    handles = ffi.new("const pgr_handle **")
+    count = lib.pgr_h_program_captures(c, handles)
+    captured = taken(handles[0][0:count])  # Values from outside, whose numbers are read at every call
     constants = [constant for _, constant in sorted(recording.constants.items())]
     return Program(c, (structure, out_structure), constants, captured)
 
@@ -342,12 +347,19 @@ def _to_bytes(program: Program) -> bytes:
                 "str, int or float"
             )
     text = json.dumps(header).encode()
-    arrays = []
-    for name, (_, kind) in _ARRAYS.items():
-        size = _count(name, header["counts"]) * ffi.sizeof(kind)
-        arrays.append(bytes(ffi.buffer(getattr(parts, name), size)) if size else b"")
-    arrays += [constant.tobytes() for constant in program._constants]
+    arrays = [*_array_bytes(parts), *[constant.tobytes() for constant in program._constants]]
     return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
+
+
+def _array_bytes(parts: Any) -> list[bytes]:
+    counts = {name: getattr(parts, name) for name in _COUNTS}
+    arrays = []
+    for name, (kind, array) in {name: (kind, getattr(parts, name)) for name, (_, kind) in _ARRAYS.items()}.items():
+        count = _count(name, counts)
+        if name == "lane_inputs":  # without what happens to be in their padding
+            array = ffi.new(f"{kind}[]", [(x.array, x.offset, x.stride) for x in array[0:count]])
+        arrays.append(bytes(ffi.buffer(array, count * ffi.sizeof(kind))) if count else b"")
+    return arrays
 
 
 def _keys(structure: Any) -> Iterator[Any]:

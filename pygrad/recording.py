@@ -9,17 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-import pickle
-import random
-import sys
 import threading
 from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Operand, Value
+from pygrad.engine import TAPE, Operand, Value, taken
 from pygrad.structures import Tracer, need_numpy
 
 
@@ -94,8 +90,6 @@ class Recording:
         self.within: Group | None = None  # whose function is being called
         self.constants: dict[int, Any] = {}  # arrays from outside that are mapped over, by number
         self.arrays = 1  # numbers given out: array 0 holds the scalars
-        self.drawn = False  # unforeseeable numbers
-        self._generators: list[tuple[Any, Any]] = []
 
     def scalar(self, array: int, offset: int) -> Value:
         return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset))
@@ -129,91 +123,8 @@ class Recording:
                 TAPE, len(places), handles, len(roots), root_handles, len(lanes), values or ffi.NULL, out
             )
         )
-        flat = [value_of(handle) for handle in out]
+        flat = taken(out)
         return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
-
-    def watch_random(self, function: Any) -> None:
-        """Notes the states of the random generators that the function may draw from."""
-        _watch_entropy()
-        self._generators = [(generator, _state(generator)) for generator in _generators(function)]
-
-    def check_random(self) -> None:
-        """Raise RecordingError if the function has drawn random numbers: they would be the same on every call."""
-        if self.drawn or any(_state(generator) != before for generator, before in self._generators):
-            raise RecordingError(
-                f"{users_line()}\nThe function draws random numbers, which would be the same on every call: "
-                "draw them outside and pass them as arguments, or use record=False"
-            )
-
-
-def _state(generator: Any) -> bytes:
-    if isinstance(generator, random.Random):
-        return pickle.dumps(generator.getstate())
-    return pickle.dumps(generator.bit_generator.state if hasattr(generator, "bit_generator") else generator.get_state())
-
-
-def _generators(function: Any) -> list[Any]:
-    """Python's and NumPy's global generators, and those that the function's closure, defaults and globals hold."""
-    found: list[Any] = [random._inst]
-    kinds: tuple[type, ...] = (random.Random,)
-    np = sys.modules.get("numpy")
-    if np is not None:
-        found.append(np.random.mtrand._rand)
-        kinds = (random.Random, np.random.Generator, np.random.RandomState)
-    todo, seen = [function], {id(function)}
-    while todo and len(seen) < 10_000:
-        x = todo.pop()
-        if isinstance(x, kinds) and not isinstance(x, random.SystemRandom):
-            found.append(x)
-        more: list[Any] = []
-        if isinstance(x, FunctionType):
-            more += [cell.cell_contents for cell in x.__closure__ or () if not _is_empty(cell)]
-            more += [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
-            if not str(x.__module__).startswith("pygrad"):
-                more += [x.__globals__[name] for name in _names(x.__code__) if name in x.__globals__]
-        elif isinstance(x, MethodType):
-            more += [x.__func__, x.__self__]
-        elif isinstance(x, functools.partial):
-            more += [x.func, *x.args, *x.keywords.values()]
-        elif hasattr(x, "__wrapped__"):
-            more.append(x.__wrapped__)
-        elif callable(x) and not isinstance(x, type) and hasattr(x, "__dict__"):
-            more += [*x.__dict__.values(), type(x).__call__]
-        for y in more:
-            if id(y) not in seen:
-                seen.add(id(y))
-                todo.append(y)
-    return found
-
-
-def _is_empty(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is None
-    except ValueError:
-        return True
-
-
-def _names(code: CodeType) -> set[str]:
-    """The globals that a function and those within it may use."""
-    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
-
-
-@functools.cache
-def _watch_entropy() -> None:
-    """From now on, a recording notices when generators are seeded from the system within it, as by default_rng().
-
-    Python's `secrets`, which NumPy asks, reads `random._urandom`.
-    """
-    read = getattr(random, "_urandom", None)
-    if read is None:
-        return
-
-    def urandom(size: int) -> bytes:
-        if recordings.stack:
-            recordings.stack[-1].drawn = True
-        return bytes(read(size))
-
-    random._urandom = urandom  # type: ignore[attr-defined]
 
 
 # ---- Arrays ---------------------------------------------------------------------------------------
@@ -495,7 +406,7 @@ class Array(Tracer):
         return (view[0], stride) if possible else None
 
     def lane_layout(self) -> tuple[Lanes, list[tuple[Value, int, int]]] | None:
-        """For the whole of a vmap's result, in any order: its Values, and the place and stride of each in this array."""
+        """For the whole of a vmap's result, in any order: its Values, and the place and stride of each here."""
         np = need_numpy()
         lanes, flat = self.source, self.view.ravel()
         if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pygrad import scopes
 from pygrad._pgr import lib
-from pygrad.engine import TAPE, Value, _export, _notes, _of_id, _symbol
+from pygrad.engine import Value, _export, _notes, _symbol, held
 
 __all__ = ["Row", "node_table"]
 
@@ -24,7 +24,6 @@ def shortened(label: str) -> str:
 class Row(NamedTuple):
     """One node of a node table."""
 
-    id: int  # its place on the tape: ascending ids are a topological order
     data: float
     grad: float
     op: str  # as Value._op
@@ -55,7 +54,6 @@ def _row(table: Any, i: int) -> Row:
     elif not row.operand_count and (row.op != lib.PGR_OP_CUSTOM or not _symbol(row.op, row.param, notes)):
         kind = "parameter" if row.scope == scopes.PARAMETERS else "input"
     return Row(
-        row.id,
         row.data,
         row.grad,
         _symbol(row.op, row.param, notes),
@@ -68,7 +66,10 @@ def _row(table: Any, i: int) -> Row:
 
 
 def _attributes(handle: int) -> dict[str, Any] | None:
-    if handle in _notes:
-        return _notes[handle]
-    value = _of_id(lib.pgr_h_id(TAPE, handle))
-    return value.__dict__ or None
+    notes = _notes.get(handle)
+    if notes is not None:
+        return notes
+    try:
+        return held(handle).__dict__ or None
+    except ReferenceError:  # since the export its Value has gone, and left nothing
+        return None

@@ -11,6 +11,7 @@ Compiling machine learning programs via high-level tracing, SysML 2018.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections import OrderedDict
@@ -20,7 +21,8 @@ from typing import Any, Callable, Union
 from pygrad import scopes
 from pygrad._errors import RecordingError, check, users_line
 from pygrad._pgr import ffi, lib
-from pygrad.engine import TAPE, Value, _call
+from pygrad._randomness import recorded
+from pygrad.engine import TAPE, Value, _call, taken
 from pygrad.program import Program, build, shapes
 from pygrad.recording import (
     Argument,
@@ -36,7 +38,6 @@ from pygrad.recording import (
     object_array,
     passed,
     recordings,
-    value_of,
 )
 from pygrad.structures import describe, elements, is_array, leaves, map_leaves, need_numpy, rebuild
 
@@ -73,10 +74,8 @@ def _record(function: Callable[..., Any], args: tuple[Any, ...]) -> Program:
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
-    recording.watch_random(function)
     with recordings.recorded(recording):
         result = function(*rebuild(structure, iter(tracers)))
-        recording.check_random()
         return build(recording, structure, result)
 
 
@@ -118,6 +117,7 @@ class Function:
         self._workers = workers
         self._programs: OrderedDict[Any, Program] = OrderedDict()
         self._plan: Any = None  # of the program that ran last
+        self._derived: dict[Any, Function] = {}  # see _directional
 
     def __repr__(self) -> str:
         return f"{self._name}({getattr(self.__wrapped__, '__name__', self.__wrapped__)})"  # type: ignore[attr-defined]
@@ -144,13 +144,14 @@ class Function:
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
         program = self._programs.get(key)
         if program is None:
-            program = self._programs[key] = _record(self._function, args)
+            made = recorded(self._function, functools.partial(_record, self._function, args))
             again = functools.partial(_lines, self._function, key)
-            program.remember(self.__wrapped__, again)  # type: ignore[attr-defined]
+            made.remember(self.__wrapped__, again)  # type: ignore[attr-defined]
+            program = self._programs.setdefault(key, made)  # another thread may have been first
+        with contextlib.suppress(KeyError):  # another thread may have dropped it, or the last one that is too many
+            self._programs.move_to_end(key)
             while len(self._programs) > self.cache_size:
                 self._programs.popitem(last=False)
-        else:
-            self._programs.move_to_end(key)
         return program
 
     def program(self, *args: Any) -> Program:
@@ -254,7 +255,8 @@ class _Variables:
         out = []
         for leaf, layout in zip(self._leaves, self._layouts):
             if layout is not None:
-                out.append(self._joined(leaf.shape, *layout, rest))
+                made, lanes = layout
+                out.append(self._joined(leaf.shape, made, lanes, rest))
             elif is_array(leaf):
                 out.append(object_array([next(rest) for _ in range(leaf.size)], leaf.shape))
             else:
@@ -350,7 +352,7 @@ class _Results:
     def filled(self, values: list[Value]) -> Any:
         """`values`, one for each node, structured as the result."""
         rest = iter(values)
-        out = []
+        out: list[Any] = []
         for leaf, lanes in zip(self._leaves, self._lanes):
             if lanes is not None:
                 given = [next(rest) for _ in lanes.values]
@@ -401,7 +403,7 @@ def _derive(function: Callable[[Any], int], count: int) -> list[Value]:
             "recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
         )
     check(status)
-    return [value_of(handle) for handle in out]
+    return taken(out)
 
 
 def _handles(values: list[Value]) -> list[int]:
@@ -420,9 +422,7 @@ def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value
 
 def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
     given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(
-        lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots)
-    )
+    return _derive(lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots))
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[_Variables, tuple[Any, ...]]:
@@ -464,7 +464,8 @@ def jit(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: i
     """`fn` as a recorded function: the same results at C's speed. A decorator, too.
 
     Results are floats and NumPy arrays, structured as what fn returns. Raises RecordingError where fn asks for a
-    value that is not known yet. workers: threads that share the lanes of a vmap; results do not depend on them.
+    value that is not known yet, or draws random numbers; to be sure of that, fn may be recorded more than once.
+    workers: threads that share the lanes of a vmap; results do not depend on them.
     """
     if fn is None:
         return functools.partial(jit, record=record, workers=workers)
@@ -538,30 +539,41 @@ def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
     return lambda primals, cotangent: _Pullback(fn, tuple(primals))(cotangent)
 
 
-@functools.lru_cache(maxsize=128)
-def _recorded(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
-    return Function(make(fn), fn, name, record)
+def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
+    """What `make` makes of fn. A recorded function keeps it, any other is recorded anew: it may have changed."""
+    if not isinstance(fn, Function):
+        return Function(make(fn), fn, name, record)
+    if (name, record) not in fn._derived:
+        fn._derived[name, record] = Function(make(fn), fn, name, record)
+    return fn._derived[name, record]
 
 
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, record: bool = True) -> Any:
     """(fn(*primals), its derivative in the direction of `tangents`), as jax.jvp.
 
-    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. Recorded once for
-    each fn. Source: Griewank & Walther, ch. 3.1.
+    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. fn is recorded at
+    every call, since what it reads may have changed. Where that takes too long, pass jit(fn), which is recorded once
+    for each structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
     """
-    return _recorded(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
+    return _directional(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
 
 
 def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any, Callable[[Any], Any]]:
     """(fn(*primals), pullback), as jax.vjp: pullback(cotangent) is the tuple of the arguments' gradients.
 
-    The cotangent is structured as fn's result; ValueError if it is not. Source: Griewank & Walther, ch. 3.2.
+    The cotangent is structured as fn's result; ValueError if it is not. fn is recorded at every call, as by jvp; the
+    pullback is the derivative of what fn was then, and can be called any number of times. Source: Griewank & Walther,
+    ch. 3.2.
     """
     if recordings.stack or recordings.eager:
         pullback = _Pullback(fn, primals)
         return pullback.result, pullback
-    pull = _recorded(_inline_vjp, fn, "vjp", record)
-    value = _recorded(lambda f: f, fn, "jit", record)(*primals)
+    if not record:
+        pullback = _one_deeper(functools.partial(_Pullback, fn), (primals,))
+        return map_leaves(_number_of, pullback.result), lambda cotangent: _run_eagerly(pullback, (cotangent,))
+    pull = _directional(_inline_vjp, fn, "vjp", record)
+    value = _directional(lambda f: f, fn, "jit", record)(*primals)
+    pull.program(primals, value)
     return value, lambda cotangent: pull(primals, cotangent)
 
 

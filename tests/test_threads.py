@@ -5,14 +5,19 @@ THREAD_SECONDS=60 runs the threads for longer than the second that they have by 
 
 from __future__ import annotations
 
+import collections
+import copy
 import math
 import multiprocessing
 import os
+import pickle
 import random
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers import close, run_python
@@ -156,3 +161,231 @@ def test_a_drop_of_a_large_graph_does_not_stall(pg):
     took = [1e3 * (b - a) for a, b in ((start, dropped), (dropped, collected))]
     print(f"{count:,} nodes: dropped in {took[0]:.2f} ms, collected in {took[1]:.2f} ms")
     assert collected - start < 1e-6 * count  # a µs a node, hundreds of times what it takes
+
+
+# ---- Everything at once, while the tape is collected all the time --------------------------------
+
+
+class Mixture:
+    """What threads do at once, each with graphs of its own, all with some that they share."""
+
+    def __init__(self, pg, rng):
+        self.pg = pg
+        self.switch = pg.Value(1.0)  # others change it all the time, to a whole number from 1 to 9
+        self.reads_switch = pg.jit(lambda x: x * self.switch + self.switch)
+        self.many_shapes = pg.value_and_grad(lambda x: (x * x).sum())
+        self.many_shapes.cache_size = 2
+        self.weights = [pg.Value(rng.uniform(-1, 1), label=f"w{i}") for i in range(3)]
+        self.shared = self.network([0.5, -0.25, 0.125], "shared")
+        self.shared_data = self.shared.data
+        self.kept = [self.chain(pg.Value(float(i)), i) for i in range(40)]
+        self.triple = pg.custom_op(lambda x: 3.0 * x, lambda g, y, x: 3.0 * g, "triple")
+        self.jobs = [
+            self.records,
+            self.differentiates,
+            self.maps,
+            self.copies,
+            self.copies_what_is_shared,
+            self.checks,
+            self.has_custom_operations,
+            self.draws,
+            self.draws_what_is_shared,
+            self.reads_captures,
+            self.fills_caches,
+            self.draws_random_numbers,
+            self.drops,
+        ]
+
+    def chain(self, x, length):
+        for _ in range(length):
+            x = x + 1.0
+        return x
+
+    def network(self, xs, label):
+        total = (
+            self.pg.dot(self.weights, xs)
+            if label == "shared"
+            else self.pg.dot([self.pg.Value(w.data) for w in self.weights], xs)
+        )
+        middle = total * total
+        middle.label = f"{label} middle"
+        return (middle + 1.0).tanh()
+
+    def records(self, rng):
+        k, x = rng.randrange(1, 9), rng.uniform(-1, 1)
+        captured = self.pg.Value(float(k))
+        function = self.pg.jit(lambda x: [captured * x + self.weights[0], x.tanh() * 2.0 - captured])
+        for c in (float(k), k + 0.5):
+            captured.data = c
+            assert function(x) == [c * x + self.weights[0].data, math.tanh(x) * 2.0 - c], "recorded"
+
+    def differentiates(self, rng):
+        pg, (a, b) = self.pg, (rng.uniform(0.1, 1), rng.uniform(0.1, 1))
+        captured = pg.Value(a)
+        value, slope = pg.value_and_grad(lambda x: captured * x * x)(b)
+        assert close(value, a * b * b, 1e-12) and close(slope, 2 * a * b, 1e-12), "value_and_grad"
+        value, pullback = pg.vjp(lambda x, y: [x * y, captured * x], a, b)
+        assert value == [a * b, a * a] and pullback([1.0, 2.0]) == (b + 2 * a, a), "vjp"
+        assert pg.jvp(lambda x, y: x * y, (a, b), (1.0, 0.5)) == (a * b, b + 0.5 * a), "jvp"
+
+    def maps(self, rng):
+        xs = np.array([rng.uniform(-1, 1) for _ in range(rng.randrange(2, 6))])
+        w = rng.uniform(-1, 1)
+        captured = self.pg.Value(w)
+        assert np.array_equal(self.pg.vmap(lambda x: x * captured - 1.0)(xs), xs * w - 1.0), "vmap"
+        total = self.pg.grad(lambda w, xs: self.pg.vmap(lambda x: w * x, reduce="sum")(xs))
+        assert close(float(total(w, xs)), float(xs.sum()), 1e-12), "grad of vmap"
+
+    def copies(self, rng):
+        root = self.network([rng.uniform(-1, 1) for _ in range(3)], "own")
+        self.is_copy(
+            copy.deepcopy(root) if rng.random() < 0.5 else pickle.loads(pickle.dumps(root)), root.data, "own middle"
+        )
+
+    def copies_what_is_shared(self, rng):
+        self.is_copy(copy.deepcopy(self.shared), self.shared_data, "shared middle")
+
+    def is_copy(self, copied, data, label):
+        pg = self.pg
+        rows = pg.table.node_table(copied)
+        assert copied.data == data and [row.op for row in rows if row.op][-3:] == ["*", "+", "tanh"], "copy"
+        assert label in [row.label for row in rows], "labels of a copy"
+        copied.backward()
+        inner = math.atanh(data)
+        node = next(value for value, _ in pg.engine.node_values(copied) if value.label == label)
+        assert close(node.data, inner - 1.0, 1e-9) and close(node.grad, 1 - data * data, 1e-9), "gradient of a copy"
+
+    def checks(self, rng):
+        pg = self.pg
+        x = pg.Value(rng.uniform(-1, 1), label="own leaf")
+        y = (x * 2.0).tanh()
+        y.backward(check=True)
+        assert close(x.grad, 2 * (1 - y.data**2), 1e-12), "checked"
+        name = f"bad{rng.randrange(1000)}"
+        with pytest.raises(FloatingPointError, match=f"^the leaf '{name}' is inf\n"):
+            (self.chain(pg.Value(math.inf, label=name), rng.randrange(30)) * 0.5).backward(check=True)
+        zero = pg.Value(0.0, label=name)
+        with pytest.raises(FloatingPointError, match=f"^sqrt with the grad 0.5 gives {name} the grad inf "):
+            (self.chain(zero.sqrt(), rng.randrange(30)) * 0.5).backward(check=True)
+
+    def has_custom_operations(self, rng):
+        pg, a = self.pg, rng.uniform(-1, 1)
+        x = pg.Value(a, label="x")
+        y = self.triple(x) * x
+        out = pg.Value(math.sinh(y.data), (y,), "sinh")
+
+        def _backward():
+            self.chain(y, rng.randrange(20))  # records in the middle of a sweep
+            y.grad += math.cosh(y.data) * out.grad
+
+        out._backward = _backward
+        out.backward()
+        assert close(out.data, math.sinh(3 * a * a), 1e-12) and close(x.grad, math.cosh(3 * a * a) * 6 * a, 1e-12), (
+            "custom"
+        )
+        out.grad = 2.0
+        y.grad = 0.0
+        out._backward()
+        assert close(y.grad, 2 * math.cosh(y.data), 1e-12), "push"
+
+    def draws(self, rng):
+        length, a = rng.randrange(1, 20), float(rng.randrange(100))
+        root = self.chain(self.pg.Value(a, label="start"), length)
+        root.label = f"end{length}"
+        rows = self.pg.table.node_table(root)
+        numbers = [row.data for row in rows if row.op == "+"]
+        assert numbers == [a + i + 1 for i in range(length)] and rows[-1].label == root.label, "table"
+        assert all(rows[o].data in (row.data - 1.0, 1.0) for row in rows for o in row.operands), "operands"
+        source = self.pg.draw_dot(root).source
+        assert source.count("start") == 1 and root.label in source, "drawing"
+
+    def draws_what_is_shared(self, rng):
+        text = self.pg.to_text(self.shared)
+        assert text.count("shared middle = *") == 1 and all(text.count(f"w{i}  ") == 1 for i in range(3)), "text"
+
+    def reads_captures(self, rng):
+        x = float(rng.randrange(1, 1000))
+        read = self.reads_switch(x) / (x + 1.0)
+        assert read in range(1, 10), "captures"
+        self.switch.data = float(rng.randrange(1, 10))
+
+    def fills_caches(self, rng):
+        xs = np.array([float(rng.randrange(9)) for _ in range(rng.randrange(1, 8))])
+        value, slope = self.many_shapes(xs)
+        assert value == (xs * xs).sum() and np.array_equal(slope, 2 * xs), "cache"
+
+    def draws_random_numbers(self, rng):
+        random.random(), np.random.random()
+
+    def drops(self, rng):
+        self.kept[rng.randrange(len(self.kept))] = self.chain(self.pg.Value(0.0), rng.randrange(60))
+        if rng.random() < 0.05:
+            self.pg.collect()
+
+
+def test_everything_at_once_while_the_tape_collects(pg, rng):
+    mixture = Mixture(pg, rng)
+    wrong, rounds, end = [], collections.Counter(), time.monotonic() + 2 * LASTS
+
+    def work(rng):
+        while time.monotonic() < end and len(wrong) < 20:
+            job = rng.choice(mixture.jobs)
+            try:
+                job(rng)
+            except BaseException as error:
+                wrong.append(f"{job.__name__}: {error!r}"[:500])
+            rounds[job.__name__] += 1
+
+    threads = [threading.Thread(target=work, args=(random.Random(rng.random()),)) for _ in range(6)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 100, 2**32 - 2)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
+    print(f"{sum(rounds.values()):,} rounds in {2 * LASTS} s: {dict(rounds)}")
+    assert not wrong, "\n".join(wrong)
+    assert set(rounds) == {job.__name__ for job in mixture.jobs}
+
+
+def test_python_can_call_nothing_that_takes_or_gives_ids(pg):
+    header = (Path(__file__).parent.parent / "csrc" / "pgr.h").read_text(encoding="utf-8")
+    inside = "".join(re.findall(r"/\* cdef: begin \*/(.*?)/\* cdef: end \*/", header, re.DOTALL))
+    code = re.sub(r"/\*.*?\*/", "", inside, flags=re.DOTALL)
+    assert "pgr_h_backward" in code and "pgr_id" not in code
+    by_id = {name for name in re.findall(r"\b(pgr_[a-z_]+)\(", header) if f"{name}(" not in code}
+    assert {"pgr_record", "pgr_backward", "pgr_hold", "pgr_export", "pgr_program_captures"} <= by_id
+    assert [name for name in by_id if hasattr(pg.engine.lib, name)] in ([], ["pgr_h_id"])  # it goes with `origins`
+    with pytest.raises(pg.engine.ffi.error):
+        pg.engine.ffi.typeof("pgr_id")
+
+
+def test_a_value_that_another_thread_takes_up_while_it_ends_keeps_what_belongs_to_it(pg, monkeypatch):
+    if pg.engine.OPERANDS == "compiled":
+        pytest.skip("its objects end within one step of the interpreter")
+    layer = sys.modules["pygrad._operand"]
+    pg.collect()
+    before = pg.tape_stats().handles
+    x = pg.Value(1.0, label="x")
+    y = x * 2.0
+    handle, taken = x._handle, []
+    hold = pg.engine.lib.pgr_h_hold(pg.engine.TAPE, handle)
+    drop_dead = layer._drop_dead
+
+    def takes_up():  # __del__ calls it first
+        monkeypatch.setattr(layer, "_drop_dead", drop_dead)
+        taken.append(pg.Value._of(hold))
+
+    monkeypatch.setattr(layer, "_drop_dead", takes_up)
+    del x
+    assert taken[0].label == "x" and taken[0].data == 1.0 and y._operands()[0] is taken[0]
+    taken.clear()
+    assert y._operands()[0].label == "x"
+    del y
+    pg.collect()
+    assert pg.tape_stats().handles == before

@@ -88,7 +88,7 @@ static void new_leaves(bench *b, uint32_t count)
     b->leaf_count = count;
     for (uint32_t i = 0; i < count; i++) {
         must(pgr_leaf(b->tape, random_unit() - 0.5, &b->leaves[i]) == PGR_OK, "leaf");
-        must(pgr_h_hold(b->tape, b->leaves[i]) > 0, "hold");
+        must(pgr_hold(b->tape, b->leaves[i]) > 0, "hold");
     }
 }
 
@@ -224,7 +224,7 @@ static void zero_grads(bench *b)
 static void copy_graph(bench *b)
 {
     pgr_table table;
-    must(pgr_export(b->tape, b->root, &table) == PGR_OK, "export");
+    must(pgr_export(b->tape, b->root, 0, &table) == PGR_OK, "export");
     b->size = table.row_count + 1;
     b->nodes = allocate(b->size, sizeof *b->nodes);
     for (uint32_t i = 0; i < table.row_count; i++) {
@@ -271,7 +271,7 @@ static void dense_setup(bench *b)
 {
     new_leaves(b, PARAMETERS);
     record_mlp(b, false);
-    b->held = pgr_h_hold(b->tape, b->root);
+    b->held = pgr_hold(b->tape, b->root);
     copy_graph(b);
     check_gradient(b);
 }
@@ -352,11 +352,11 @@ static void small_setup(bench *b)
     pgr_id sum = b->leaves[0];
     for (uint32_t i = 0; i < b->n; i++)
         sum = record(b, ADD, sum, b->leaves[i % POOL]);
-    must(pgr_h_hold(b->tape, sum) > 0, "hold");
+    must(pgr_hold(b->tape, sum) > 0, "hold");
     b->root = b->leaves[0];
     for (int i = 0; i < SMALL; i++)
         b->root = record(b, MUL, b->root, b->leaves[1]);
-    pgr_h_hold(b->tape, b->root);
+    pgr_hold(b->tape, b->root);
     copy_graph(b);
     zero_grads(b);
     must(pgr_backward(b->tape, b->root) == PGR_OK, "backward");
@@ -399,7 +399,7 @@ static double collect(bench *b, uint32_t period, bool keep_one)
         kept += keep;
     }
     const double expected = pgr_data(b->tape, chain);
-    const int64_t held = pgr_h_hold(b->tape, chain);
+    const int64_t held = pgr_hold(b->tape, chain);
     record(b, ADD, chain, chain);
     const double start = seconds();
     must(pgr_tape_collect(b->tape) == PGR_OK, "collect");
@@ -425,9 +425,9 @@ static double export(bench *b)
 {
     pgr_table table;
     const double start = seconds();
-    must(pgr_export(b->tape, b->root, &table) == PGR_OK, "export");
+    must(pgr_export(b->tape, b->root, 0, &table) == PGR_OK, "export");
     const double time = seconds() - start;
-    must(table.row_count + 1 == b->size && table.rows[table.row_count - 1].id == b->root, "export lost nodes");
+    must(table.row_count + 1 == b->size && table.rows[table.row_count - 1].data == pgr_data(b->tape, b->root), "export lost nodes");
     pgr_table_free(b->tape, &table);
     return time;
 }
@@ -448,7 +448,7 @@ static double bare_export(bench *b)
 static double drop(bench *b)
 {
     record_mlp(b, false);
-    const int64_t held = pgr_h_hold(b->tape, b->root);
+    const int64_t held = pgr_hold(b->tape, b->root);
     const double start = seconds();
     pgr_h_release(b->tape, (pgr_handle)held, 0);
     must(pgr_tape_collect(b->tape) == PGR_OK, "collect");

@@ -82,7 +82,7 @@ typedef struct {
 } custom_context;
 
 /* The gradient of the sum of its operands, whatever they are. */
-static int sum_backward(void *ctx, pgr_tape *tape, pgr_id id)
+static int sum_backward(void *ctx, pgr_tape *tape, pgr_handle node)
 {
     custom_context *const c = ctx;
     c->calls++;
@@ -91,6 +91,7 @@ static int sum_backward(void *ctx, pgr_tape *tape, pgr_id id)
             leaf(tape, 1.0);
     if (c->fails)
         return 1;
+    const pgr_id id = pgr_h_id(tape, node);
     operand_walk walk = {id, false};
     for (pgr_id o; (o = operand_next(tape->nodes, &walk)) != 0;)
         pgr_set_grad(tape, o, pgr_grad(tape, o) + pgr_grad(tape, id));
@@ -179,10 +180,10 @@ static void a_long_sweep_asks_whether_to_stop(void)
     }
 }
 
-static int nested_backward(void *ctx, pgr_tape *tape, pgr_id id)
+static int nested_backward(void *ctx, pgr_tape *tape, pgr_handle node)
 {
     custom_context *const c = ctx;
-    (void)id;
+    (void)node;
     if (c->depth-- == 0)
         return 0;
     pgr_id x = leaf(tape, 1.0), out = 0;
@@ -255,9 +256,9 @@ static void random_graphs_equal_plain_reverse_accumulation(void)
     }
 }
 
-static int count_runs(void *ctx, pgr_tape *tape, pgr_id id)
+static int count_runs(void *ctx, pgr_tape *tape, pgr_handle node)
 {
-    (void)tape, (void)id;
+    (void)tape, (void)node;
     ++*(int *)ctx;
     return 0;
 }

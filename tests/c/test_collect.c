@@ -10,7 +10,7 @@ static void what_handles_need_survives_and_nothing_else(void)
     record(tape, "neg", y, 0);
     const pgr_id z = record(tape, "neg", y, 0);
     pgr_set_grad(tape, y, 0.5);
-    const pgr_handle h = held(pgr_h_hold(tape, z));
+    const pgr_handle h = held(pgr_hold(tape, z));
     CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
     CHECK_EQ(pgr_tape_stat(tape).nodes, 3);
     CHECK_EQ(pgr_h_id(tape, h), 3);
@@ -34,7 +34,7 @@ static void random_tapes_equal_a_model(void)
     const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.5));
     const int add = op_named("add"), sub = op_named("sub"), sine = op_named("sin");
     for (int i = 0; i < KEPT; i++) {
-        handles[i] = held(pgr_h_hold(tape, pgr_h_id(tape, x)));
+        handles[i] = held(pgr_hold(tape, pgr_h_id(tape, x)));
         expected[i] = 1.5;
         slope[i] = 1.0;
     }
@@ -44,7 +44,7 @@ static void random_tapes_equal_a_model(void)
         pgr_handle new;
         double value, d;
         if (big) {
-            new = held(pgr_h_hold(tape, pgr_h_id(tape, x)));
+            new = held(pgr_hold(tape, pgr_h_id(tape, x)));
             value = 1.5;
             d = 1.0;
         } else if (what == 0) {
@@ -102,8 +102,8 @@ static void tied_nodes_live_and_die_with_what_ties_them(void)
         pgr_tape *const tape = pgr_tape_new(NULL);
         const pgr_id x = leaf(tape, 1.0), s = record(tape, "sin", x, 0), c = record(tape, "cos", x, 0);
         const pgr_id far = record(tape, "neg", c, 0), user = record(tape, "neg", s, 0);
-        const pgr_handle hs = held(pgr_h_hold(tape, s)), hc = held(pgr_h_hold(tape, c)), hfar = held(pgr_h_hold(tape, far));
-        const pgr_handle root = kept ? held(pgr_h_hold(tape, user)) : 0;
+        const pgr_handle hs = held(pgr_hold(tape, s)), hc = held(pgr_hold(tape, c)), hfar = held(pgr_hold(tape, far));
+        const pgr_handle root = kept ? held(pgr_hold(tape, user)) : 0;
         pgr_tie ties[] = {{s, c}, {c, s}, {s, s}, {c, far}};
         CHECK_EQ(pgr__collect(tape, ties, 4, true), PGR_OK);
         CHECK_EQ(pgr_tape_stat(tape).nodes, kept ? 5 : 0);
@@ -125,9 +125,9 @@ static void tied_nodes_live_and_die_with_what_ties_them(void)
     }
 }
 
-static int collect_inside(void *ctx, pgr_tape *tape, pgr_id id)
+static int collect_inside(void *ctx, pgr_tape *tape, pgr_handle node)
 {
-    (void)ctx, (void)id;
+    (void)ctx, (void)node;
     const uint32_t before = pgr_tape_stat(tape).nodes;
     CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
     CHECK_EQ(pgr_tape_stat(tape).nodes, before);

@@ -82,7 +82,7 @@ static void every_failed_allocation_leaves_the_tape_unchanged(void)
     MUST_SURVIVE(&f, -PGR_ERR_NOMEM, pgr_h_record_number(tape, op_named("mul"), (pgr_handle)d, 2.0, 1));
     MUST_SURVIVE(&f, -PGR_ERR_NOMEM, pgr_h_operands(tape, (pgr_handle)d, 3, out));
     pgr_table table = {NULL, NULL, 0, 0};
-    MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_h_export(tape, (pgr_handle)c, &table));
+    MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_h_export(tape, (pgr_handle)c, 1, &table));
     CHECK(table.row_count > 100);
     for (uint32_t tag = 1; tag < 200; tag++) { /* runs grow */
         MUST_SURVIVE(&f, PGR_ERR_NOMEM, pgr_tape_tag(tape, PGR_TAG_SCOPE, tag));

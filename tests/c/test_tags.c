@@ -64,7 +64,7 @@ static void a_run_is_a_call(void)
         pgr_tape_tag(tape, PGR_TAG_SCOPE, 0); /* nothing is recorded here */
     }
     pgr_table table = {NULL, NULL, 0, 0};
-    CHECK(pgr_export(tape, sum, &table) == PGR_OK);
+    CHECK(pgr_export(tape, sum, 0, &table) == PGR_OK);
     CHECK_EQ(table.row_count, 7);
     CHECK(table.rows[1].call == table.rows[2].call && table.rows[2].call != table.rows[3].call);
     const uint32_t folds[6] = {PGR_OPEN, PGR_OPEN, PGR_OPEN, PGR_OPEN, PGR_OPEN, PGR_FOLD_FIRST};
@@ -94,7 +94,7 @@ static void folding_loses_no_node_and_no_edge(void)
             ids[i] = i < 2 || pick(4) == 0 ? leaf(tape, 1.0) : record(tape, pick(2) ? "add" : "mul", ids[pick(i)], ids[i - 1 - pick(2) % i]);
         }
         pgr_table table = {NULL, NULL, 0, 0};
-        CHECK(pgr_export(tape, ids[299], &table) == PGR_OK);
+        CHECK(pgr_export(tape, ids[299], 0, &table) == PGR_OK);
         uint32_t folds[6], more[6];
         for (int s = 0; s < 6; s++) {
             folds[s] = s < 2 || pick(2) ? PGR_OPEN : PGR_FOLD_FIRST + pick(3);

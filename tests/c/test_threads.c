@@ -8,6 +8,48 @@ enum { THREADS = 8, STEPS = 2000 };
 static pgr_tape *shared;
 static pgr_handle weight;
 
+/* Whatever names nodes to the caller, of x * weight + x: each name must mean its node while others collect. */
+static void look_around(pgr_handle b, double x)
+{
+    pgr_table table;
+    CHECK_EQ(pgr_h_export(shared, b, 1, &table), PGR_OK);
+    CHECK_EQ(table.row_count, 4);
+    for (uint32_t i = 0; i < table.row_count; i++) {
+        CHECK_EQ(pgr_h_data(shared, table.rows[i].handle), table.rows[i].data);
+        pgr_h_release(shared, table.rows[i].handle, 0);
+    }
+    pgr_table_free(shared, &table);
+    CHECK_EQ(pgr_tape_tag(shared, PGR_TAG_SCOPE, (uint32_t)x), PGR_OK);
+    CHECK(pgr_h_tag(shared, PGR_TAG_SCOPE, b) < THREADS);
+    const pgr_handle bad = held(pgr_h_leaf(shared, PGR_OP_LEAF, INFINITY));
+    const pgr_handle root = held(pgr_h_record(shared, op_named("add"), b, bad));
+    pgr_handle found = 0;
+    CHECK_EQ(pgr_h_backward_checked(shared, root, &found), PGR_ERR_NOT_FINITE);
+    CHECK(found == bad);
+    pgr_h_release(shared, found, 0);
+    pgr_h_release(shared, root, 0);
+    pgr_h_release(shared, bad, 0);
+    /* A program that reads b and the weight. */
+    const pgr_handle start = held(pgr_h_leaf(shared, PGR_OP_LEAF, 0.0)), input = held(pgr_h_input(shared, PGR_OP_INPUT, 0));
+    const pgr_handle sum = held(pgr_h_record(shared, op_named("add"), input, b));
+    const pgr_handle result = held(pgr_h_record(shared, op_named("mul"), sum, weight));
+    pgr_output output = {.array = 0};
+    pgr_program *p = NULL;
+    CHECK_EQ(pgr_h_program_build(shared, start, 1, &result, &output, 0, NULL, 1, &p), PGR_OK);
+    const pgr_handle *captures = NULL;
+    CHECK_EQ(pgr_h_program_captures(p, &captures), 2);
+    double one = 1.0, read[2], out = 0.0;
+    CHECK_EQ(pgr_h_read(shared, 2, captures, read), PGR_OK);
+    CHECK_EQ(pgr_program_run(p, (const double *const[]){&one, read}, (double *const[]){&out}, NULL), PGR_OK);
+    CHECK_EQ(out, (1.0 + 4.0 * x) * 3.0);
+    pgr_h_release(shared, captures[0], 0);
+    pgr_h_release(shared, captures[1], 0);
+    pgr_program_free(p);
+    const pgr_handle all[] = {start, input, sum, result};
+    for (int i = 0; i < 4; i++)
+        pgr_h_release(shared, all[i], 0);
+}
+
 static void *work(void *arg)
 {
     const int add = op_named("add"), mul = op_named("mul");
@@ -17,6 +59,8 @@ static void *work(void *arg)
         const pgr_handle b = (pgr_handle)pgr_h_record(shared, add, a, x);
         pgr_h_release(shared, a, 0);
         pgr_h_backward(shared, b);
+        if (step % 10 == 0)
+            look_around(b, *(const int *)arg);
         pgr_h_release(shared, b, 0);
     }
     return (void *)(uintptr_t)x;
