@@ -11,7 +11,7 @@ from typing import Any, Callable, NoReturn
 from pygrad import scopes
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _check_backward
-from pygrad.structures import describe, is_array, leaves, need_numpy, rebuild
+from pygrad.structures import describe, is_array, leaves, need_numpy, real_number, rebuild
 
 __all__ = ["GradcheckError", "detect_anomaly", "gradcheck"]
 
@@ -42,7 +42,7 @@ def gradcheck(
     """
     given: list[Any] = []
     structure = describe(tuple(args), given)
-    numbers = [float(x) for x in leaves(tuple(args))]
+    numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in leaves(tuple(args))]
     names = _names(tuple(args))
     if not numbers:
         raise ValueError(

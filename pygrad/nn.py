@@ -16,7 +16,7 @@ from typing import Any, Callable, Union
 from pygrad import npz
 from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
 from pygrad.scopes import PARAMETERS, each, series
-from pygrad.structures import leaves, need_numpy
+from pygrad.structures import leaves, need_numpy, real_number
 
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
@@ -114,9 +114,9 @@ class Module:
         pairs: list[tuple[Value, float]] = []
         for name, value in named.items():
             try:
-                numbers = [float(x) for x in leaves(state[name])]
+                numbers = [real_number(x, name) for x in leaves(state[name])]
             except TypeError:
-                raise ValueError(f"{name}: there is something among its numbers that is none") from None
+                raise ValueError(f"{name}: every entry must be a real number") from None
             values = [value] if isinstance(value, Value) else value
             if len(numbers) != len(values):
                 raise ValueError(

@@ -19,7 +19,7 @@ from pygrad._errors import RecordingError, check
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run
 from pygrad.recording import Lanes, Recording, value_of
-from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
+from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild, refuse_values
 
 Path_ = Union[str, "os.PathLike[str]"]
 
@@ -135,12 +135,13 @@ class Program:
 
     def __call__(self, *args: Any, workers: int = 1) -> Any:
         """The result for arguments of the structure and shapes that it was recorded for; else ValueError."""
+        refuse_values(args, "the program")
         given: list[Any] = []
         structure = describe(args, given)
         if structure != self._in:
             wanted = ", ".join(f"{leaf.name} {leaf.shape or ''}".strip() for leaf in self.arguments)
             raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
-        return self.run([x.data if isinstance(x, Value) else x for x in given], workers)
+        return self.run(given, workers)
 
     def plan(self, workers: int) -> Any:
         """What _call needs for running it (see csrc/pyprogram.c); None where it cannot."""

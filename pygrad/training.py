@@ -16,7 +16,7 @@ from typing import Any, Callable
 from pygrad import npz
 from pygrad.nn import LOSSES, Module
 from pygrad.optim import SGD, Adam, AdamW, Optimizer
-from pygrad.structures import need_numpy
+from pygrad.structures import need_numpy, real_array
 from pygrad.transforms import Function, jit, value_and_grad, vmap
 
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -50,9 +50,9 @@ def _rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
     """An array of finite numbers, one row a sample."""
     np = need_numpy()
     try:
-        array = np.ascontiguousarray(np.asarray(X, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: must be real numbers, in rows of one length: {error}") from None
+        array = real_array(X, name)
+    except ValueError:
+        raise ValueError(f"{name}: all rows must have one length") from None
     if array.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} has shape {array.shape}: it must have {wanted} dimensions, samples first")

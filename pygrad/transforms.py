@@ -22,7 +22,17 @@ from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _call
 from pygrad.program import Program, build, origins, shapes
 from pygrad.recording import Input, Lanes, Recording, recordings, users_lines, value_of
-from pygrad.structures import describe, elements, is_array, leaves, map_leaves, need_numpy, rebuild
+from pygrad.structures import (
+    describe,
+    elements,
+    is_array,
+    leaves,
+    map_leaves,
+    need_numpy,
+    real_number,
+    rebuild,
+    refuse_values,
+)
 
 __all__ = [
     "Function",
@@ -116,13 +126,14 @@ class Function:
             result = _call(self._plan, args)
             if result is not NotImplemented:
                 return result
+        refuse_values(args, repr(self))
         if self._eager:
             return _run_eagerly(self._function, args)
         given: list[Any] = []
         key = describe(args, given)
         program = self._program(key, args)
         self._plan = program.plan(self._workers)
-        return program.run([x.data if isinstance(x, Value) else x for x in given], self._workers)
+        return program.run(given, self._workers)
 
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
         program = self._programs.get(key)
@@ -164,7 +175,7 @@ def _number_of(leaf: Any) -> Any:
         return leaf.data
     if not is_array(leaf) or leaf.dtype != object:
         return leaf
-    numbers = [float(x) for x in elements(leaf)]
+    numbers = [x.data if isinstance(x, Value) else real_number(x, "result") for x in elements(leaf)]
     return need_numpy().array(numbers).reshape(leaf.shape)
 
 
