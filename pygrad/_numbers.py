@@ -18,33 +18,31 @@ _TEXT = (str, bytes, bytearray)
 
 def as_number(x: Any) -> float | None:
     """The number that `x` is, or None. OverflowError if it is too large for a float64."""
+    kind = type(x)
+    if kind is float:
+        return x  # type: ignore[no-any-return]
+    np = sys.modules.get("numpy")
+    if np is not None and isinstance(x, np.ndarray):
+        return as_number(x.item()) if x.ndim == 0 and array_fault(x) is None else None
     if isinstance(x, float):
         return float.__float__(x)  # whatever a subclass makes of it
     if isinstance(x, int):
         return int.__float__(x)
-    kind = type(x)
     if kind in PLAIN:
         return float(x)
     if isinstance(x, (*_TEXT, complex)):
         return None
-    np = sys.modules.get("numpy")
-    if np is not None:
-        if isinstance(x, np.ndarray):
-            return as_number(x.item()) if x.ndim == 0 and array_fault(x) is None else None
-        if isinstance(x, np.generic):
-            if kind.__module__ != "numpy" or kind.__name__ == "longdouble" or not _is_real(np, x):
-                return _converted(x) if _is_real(np, x) else None
+    if np is not None and isinstance(x, np.generic):
+        if not isinstance(x, (np.bool_, np.integer, np.floating)) or isinstance(x, np.timedelta64):
+            return None
+        if kind.__module__ == "numpy" and kind is not np.longdouble:
             PLAIN.add(kind)
-            return float(x)
+        return _converted(x)
     if hasattr(kind, "__len__"):  # arrays of others, whose own operators go elementwise
         return None
     if hasattr(kind, "__float__"):
         return _converted(x)
     return float(x.__index__()) if hasattr(kind, "__index__") else None
-
-
-def _is_real(np: Any, x: Any) -> bool:
-    return isinstance(x, (np.bool_, np.integer, np.floating)) and not isinstance(x, np.timedelta64)
 
 
 def _converted(x: Any) -> float:
@@ -70,9 +68,12 @@ def array_fault(x: Any) -> str | None:
 
 def is_hopeless(x: Any) -> bool:
     """Whether `x`, no number, will never know a Value. NumPy makes plain numbers of some of these, such as times."""
-    if x is None or type(x) in (*_TEXT, complex):
-        return True
+    kind = type(x)
     np = sys.modules.get("numpy")
+    if np is not None and kind is np.ndarray:
+        return x.dtype.kind not in "fiubO"
+    if x is None or kind in (*_TEXT, complex):
+        return True
     if np is None or not isinstance(x, (np.generic, np.ndarray)):
         return False
     masked = sys.modules.get("numpy.ma")
