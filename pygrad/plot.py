@@ -13,6 +13,7 @@ from pygrad.engine import Value
 from pygrad.nn import Module
 from pygrad.structures import need_numpy, real_array
 from pygrad.table import node_table
+from pygrad.text import visible
 
 __all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
 
@@ -82,6 +83,11 @@ def loss_history(history: Any, ax: Any = None) -> Any:
     return ax
 
 
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it, which takes what is between dollars for a formula."""
+    return visible(name).replace("$", r"\$")
+
+
 def _curve(ax: Any, numbers: Sequence[float], label: str) -> None:
     np = need_numpy()
     finite = [x for x in numbers if math.isfinite(x)]
@@ -109,7 +115,7 @@ def activations(root: Value, ax: Any = None) -> Any:
         raise ValueError("activations: the graph has no activation functions in the scopes of layers")
     ax = _axes(ax)
     for layer, numbers in by_layer.items():
-        label = f"{layer} ({', '.join(sorted(ops[layer]))})"
+        label = f"{_plain(layer)} ({', '.join(sorted(ops[layer]))})"
         if ops[layer] == {"tanh"}:
             label += f": {sum(abs(x) > SATURATED for x in numbers) / len(numbers):.1%} saturated"
         elif ops[layer] == {"ReLU"}:

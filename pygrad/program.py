@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check
+from pygrad._files import write
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run
 from pygrad.recording import Lanes, Recording, value_of
@@ -209,7 +210,7 @@ class Program:
                 f"the program reads {len(self._captured)} Values from outside of the function, which a file cannot "
                 "hold: pass them as arguments"
             )
-        Path(path).write_bytes(_to_bytes(self))
+        write(path, _to_bytes(self))
 
     @staticmethod
     def load(path: Path_) -> Program:

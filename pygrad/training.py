@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, Callable
 
 from pygrad import npz
+from pygrad._files import replacing
 from pygrad.nn import LOSSES, Module
 from pygrad.optim import SGD, Adam, AdamW, Optimizer
 from pygrad.structures import need_numpy, real_array
@@ -303,8 +304,7 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
         "best": [best[0], best[1]],
         "history": [history.loss, history.validation, history.seconds],
     }
-    part = file.with_name(file.name + ".part")  # so that there is always a whole one
-    with part.open("wb") as out:
+    with replacing(file) as out:
         np.savez(
             out,
             w=w,
@@ -312,7 +312,6 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
             text=np.array(json.dumps(text)),
             **{f"state_{k}": v for k, v in state["buffers"].items()},
         )
-    part.replace(file)
 
 
 def _load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, tuple[float, int, Any]]:
