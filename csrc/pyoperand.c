@@ -22,6 +22,10 @@ static struct {
     PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
     PyObject *reject;         /* reject(where, value) raises TypeError */
     PyObject *unknown;        /* unknown(where) raises RecordingError */
+    PyObject *leave;          /* leave(how, value, is_unknown) raises TypeError */
+    PyObject *refuse_operand; /* refuse_operand(symbol, o) is NotImplemented, or raises TypeError */
+    PyObject *as_number;      /* as_number(o) is a float, or None */
+    PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
     PyObject *data_name, *grad_name; /* interned, as names in code are */
     operand *free_objects;    /* chained through dict */
     int free_count;
@@ -67,6 +71,13 @@ static PyObject *unknown(const char *where)
 }
 
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
+
+/* float() and int() of a Value: its number would leave the graph without a word. */
+static PyObject *leave(const char *how, PyObject *value)
+{
+    Py_XDECREF(PyObject_CallFunction(layer.leave, "sOi", how, value, (int)is_unknown(value)));
+    return NULL;
+}
 
 /* ---- Objects ------------------------------------------------------------------------------- */
 
@@ -348,34 +359,45 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
     return o;
 }
 
+static int from_double(double number, double *out)
+{
+    *out = number;
+    return number == -1.0 && PyErr_Occurred() ? -1 : 1;
+}
+
+/* What is neither a float nor an int; pygrad/_numbers.py says what counts. */
+PGR_NOINLINE static int other_number(PyObject *o, double *out)
+{
+    PyTypeObject *const type = Py_TYPE(o);
+    if (is_operand(o)) { /* as data it would leave the graph */
+        if (!is_unknown(o))
+            return 0;
+        unknown("float");
+        return -1;
+    }
+    if (type->tp_as_number == NULL || (type->tp_as_number->nb_float == NULL && type->tp_as_number->nb_index == NULL))
+        return 0;
+    const int is_plain = PySet_Contains(layer.plain_numbers, (PyObject *)type);
+    if (is_plain != 0)
+        return is_plain < 0 ? -1 : from_double(PyFloat_AsDouble(o), out);
+    PyObject *const number = PyObject_CallFunctionObjArgs(layer.as_number, o, NULL);
+    const int known = number == NULL ? -1 : number == Py_None ? 0 : from_double(PyFloat_AsDouble(number), out);
+    Py_XDECREF(number);
+    return known;
+}
+
 /* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
- * -1: an exception is set. Things with a length are arrays, whose own operators go elementwise. */
+ * -1: an exception is set. */
 static int as_number(PyObject *o, double *out)
 {
     if (PyFloat_Check(o)) {
         *out = PyFloat_AS_DOUBLE(o);
         return 1;
     }
-    if (PyLong_Check(o)) {
-        *out = PyLong_AsDouble(o);
-        return *out == -1.0 && PyErr_Occurred() ? -1 : 1;
-    }
-    const PyTypeObject *const type = Py_TYPE(o);
-    if (type->tp_as_number == NULL || (type->tp_as_number->nb_float == NULL && type->tp_as_number->nb_index == NULL) ||
-        (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_length != NULL) ||
-        (type->tp_as_mapping != NULL && type->tp_as_mapping->mp_length != NULL) || PyComplex_Check(o))
-        return 0;
-    *out = PyFloat_AsDouble(o);
-    return *out == -1.0 && PyErr_Occurred() ? -1 : 1;
+    return PyLong_Check(o) ? from_double(PyLong_AsDouble(o), out) : other_number(o, out);
 }
 
-/* Operands of Python's own types that will never know a Value get our message, others their chance. */
-static PyObject *unknown_operand(const char *symbol, PyObject *o)
-{
-    if (o == Py_None || PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o))
-        return reject(symbol, o);
-    Py_RETURN_NOTIMPLEMENTED;
-}
+static PyObject *unknown_operand(const char *symbol, PyObject *o) { return PyObject_CallFunction(layer.refuse_operand, "sO", symbol, o); }
 
 /* Operands other than two Values or a Value and a float. `with_number` is the op for a constant right operand. */
 PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
@@ -416,12 +438,8 @@ static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
 static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
 static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
 static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
-static PyObject *slot_float(PyObject *self)
-{
-    return is_unknown(self) ? unknown("float") : PyFloat_FromDouble(node_of(self)->data);
-}
-
-static PyObject *slot_int(PyObject *self) { return is_unknown(self) ? unknown("int") : PyLong_FromDouble(node_of(self)->data); }
+static PyObject *slot_float(PyObject *self) { return leave("float", self); }
+static PyObject *slot_int(PyObject *self) { return leave("int", self); }
 
 static int slot_bool(PyObject *self)
 {
@@ -433,23 +451,30 @@ static int slot_bool(PyObject *self)
     return -1;
 }
 
+static const char *const comparisons[] = {[Py_LT] = "<", [Py_LE] = "<=", [Py_GT] = ">", [Py_GE] = ">="};
+
 /* A comparison as a node, 1 or 0: what a condition is while a function is recorded. */
-PGR_INLINE PyObject *record_condition(int op, PyObject *left, PyObject *right, bool swap)
+PGR_INLINE PyObject *record_condition(int op, PyObject *left, PyObject *right, int how)
 {
+    const bool swap = how == Py_GT || how == Py_GE;
     double number;
     if (is_operand(right))
         return swap ? record_binary(op, right, left) : record_binary(op, left, right);
     const int known = as_number(right, &number);
-    return known > 0 ? record_number(op, left, number, swap) : known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
+    if (known > 0)
+        return record_number(op, left, number, swap);
+    if (known < 0)
+        return NULL;
+    return op == PGR_OP_EQUAL ? Py_NewRef(Py_NotImplemented) : unknown_operand(comparisons[how], right);
 }
 
 static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
 {
     if (how == Py_LT || how == Py_GT)
-        return record_condition(PGR_OP_LESS, left, right, how == Py_GT);
+        return record_condition(PGR_OP_LESS, left, right, how);
     if (how == Py_LE || how == Py_GE)
-        return record_condition(PGR_OP_LESS_EQUAL, left, right, how == Py_GE);
-    PyObject *const equal = record_condition(PGR_OP_EQUAL, left, right, false);
+        return record_condition(PGR_OP_LESS_EQUAL, left, right, how);
+    PyObject *const equal = record_condition(PGR_OP_EQUAL, left, right, how);
     if (how == Py_EQ || equal == NULL || equal == Py_NotImplemented)
         return equal;
     PyObject *const result = record_number(PGR_OP_EQUAL, equal, 0.0, false);
@@ -474,7 +499,7 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
     } else {
         const int known = as_number(right, &b);
         if (known <= 0)
-            return known == 0 ? Py_NewRef(Py_NotImplemented) : NULL;
+            return known == 0 ? unknown_operand(comparisons[how], right) : NULL;
     }
     Py_RETURN_RICHCOMPARE(a, b, how);
 }
@@ -991,13 +1016,14 @@ static PyObject *call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssiz
 
 /* ---- Installation -------------------------------------------------------------------------- */
 
-/* _adopt(Value, notes, fail, reject, unknown): results are made of `Value` from now on. */
+/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers): results are made of `Value` from now on. */
 static PyObject *adopt(PyObject *unused, PyObject *args)
 {
     (void)unused;
     PyTypeObject *type;
-    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn;
-    if (!PyArg_ParseTuple(args, "O!O!OOO:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn))
+    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain;
+    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn,
+                          &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain))
         return NULL;
     if (!PyType_IsSubtype(type, layer.operand_type) || type->tp_basicsize != layer.operand_type->tp_basicsize) {
         PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
@@ -1018,6 +1044,10 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     layer.fail = Py_NewRef(fail_fn);
     layer.reject = Py_NewRef(reject_fn);
     layer.unknown = Py_NewRef(unknown_fn);
+    layer.leave = Py_NewRef(leave_fn);
+    layer.refuse_operand = Py_NewRef(refuse_fn);
+    layer.as_number = Py_NewRef(as_number_fn);
+    layer.plain_numbers = Py_NewRef(plain);
     Py_RETURN_NONE;
 }
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pygrad import _pgr
+from pygrad._numbers import is_hopeless, way_out
 from pygrad._pgr import ffi, lib
 
 _repr = reprlib.Repr()
@@ -95,10 +96,21 @@ def unknown(where: str) -> NoReturn:
         "hash": "its hash",
         "float": "float() of it",
         "int": "int() of it",
+        "round": "round() of it",
     }.get(where, f".{where}")
     raise RecordingError(
         f"{users_line()}\nA function is being recorded, so this Value has no value yet, and {asked} was asked for; "
         f"{_INSTEAD.get(where, _OTHERWISE)}. With record=False it runs eagerly on every call."
+    )
+
+
+def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:
+    """Raise TypeError: float() of a Value, `how`, would leave the graph; RecordingError while it has no value."""
+    if is_unknown:
+        unknown(how)
+    raise TypeError(
+        f"{how}() of {shown(value)} would leave the graph, and its gradient end here: take v.data for the number, "
+        "or v.tanh() or pygrad.math.tanh(v) where math.tanh(v) was meant"
     )
 
 
@@ -118,15 +130,24 @@ def shown(value: Any) -> str:
 
 def reject(where: str, value: Any) -> NoReturn:
     """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
-    text, kind = shown(value), type(value).__name__
+    text, kind, more = shown(value), type(value).__name__, way_out(value)
     if where == "_children":
         raise TypeError(f"_children: {text} is of type {kind}; every operand must be a Value")
     if where in ("_op", "label"):
         raise TypeError(f"{where}={text}: must be a str, not {kind}")
     if where == "Value":
-        raise TypeError(f"Value({text}): data must be a real number, not {kind}")
+        raise TypeError(f"Value({text}): data must be a real number, not {kind}{more}")
     if where in ("data", "grad"):
-        raise TypeError(f"{where} = {text}: must be a real number, not {kind}")
+        raise TypeError(f"{where} = {text}: must be a real number, not {kind}{more}")
+    if hasattr(type(value), "_handle"):
+        raise TypeError(f"{where}: {text} is a Value; it must be a number here{more}")
     if where.isidentifier():
-        raise TypeError(f"{where}: {text} is of type {kind}; use a Value or a real number")
-    raise TypeError(f"unsupported operand for {where}: {text} is of type {kind}; use a Value or a real number")
+        raise TypeError(f"{where}: {text} is of type {kind}; use a Value or a real number{more}")
+    raise TypeError(f"unsupported operand for {where}: {text} is of type {kind}; use a Value or a real number{more}")
+
+
+def refuse_operand(symbol: str, value: Any) -> Any:
+    """NotImplemented, so that `value` gets its chance as an operand of a Value; TypeError if it has none."""
+    if is_hopeless(value):
+        reject(symbol, value)
+    return NotImplemented

@@ -16,10 +16,11 @@ import threading
 import weakref
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, NoReturn
 
 from pygrad import _pgr
-from pygrad._errors import check, fail, reject, unknown
+from pygrad._errors import check, fail, leave, refuse_operand, reject, unknown
+from pygrad._numbers import as_number
 from pygrad._pgr import ffi, lib
 
 tape = lib.pgr_tape_new(ffi.NULL)
@@ -116,25 +117,19 @@ _notes: dict[int, dict[str, Any]] = {}
 _value_type: type[Any]
 
 _ROWS = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_op_count())}
-_HOPELESS = (str, bytes, complex, type(None))  # will never know a Value, so they get our message
 
 
-def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], _fail: Any, _reject: Any, _unknown: Any) -> None:
+def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *_used_by_c: Any) -> None:
     """Make results of `value_type`, Operand's subclass, from now on."""
     global _value_type, _notes
     _value_type, _notes = value_type, notes
 
 
 def _as_number(value: Any) -> float | None:
-    """The number that `value` is, or None. Things with a length are arrays, whose own operators go elementwise."""
-    if isinstance(value, (float, int)):
-        return float(value)
-    kind = type(value)
-    if hasattr(kind, "__len__") or isinstance(value, complex):
-        return None
-    if hasattr(kind, "__float__"):
-        return float(value)
-    return float(value.__index__()) if hasattr(kind, "__index__") else None
+    """The number that `value` is, or None."""
+    if isinstance(value, Operand):
+        return unknown("float") if lib.pgr_h_unknown(tape, value._handle) else None
+    return as_number(value)
 
 
 def _drop_dead() -> None:
@@ -328,15 +323,12 @@ class Operand:
     def __abs__(self) -> Any:
         return self.abs()
 
-    def __float__(self) -> float:
-        if lib.pgr_h_unknown(tape, self._handle):
-            unknown("float")
-        return self.data
+    # math's functions and NumPy ask for a float: the graph would end there without a word.
+    def __float__(self) -> NoReturn:
+        leave("float", self, lib.pgr_h_unknown(tape, self._handle))
 
-    def __int__(self) -> int:
-        if lib.pgr_h_unknown(tape, self._handle):
-            unknown("int")
-        return int(self.data)
+    def __int__(self) -> NoReturn:
+        leave("int", self, lib.pgr_h_unknown(tape, self._handle))
 
     def __bool__(self) -> bool:
         is_condition = lib.pgr_is_recording() and lib.pgr_h_op(tape, self._handle) in _CONDITIONS
@@ -347,12 +339,12 @@ class Operand:
     # A node may have a second object while a closure keeps an old one (see the module's text).
     def __eq__(self, other: object) -> Any:
         if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
-            return _compare_unknown("__eq__", self, other)
+            return _compare_unknown("==", self, other)
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
 
     def __ne__(self, other: object) -> Any:
         if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
-            return _compare_unknown("__ne__", self, other)
+            return _compare_unknown("!=", self, other)
         return self._handle != other._handle if isinstance(other, Operand) else NotImplemented
 
     def __hash__(self) -> int:
@@ -376,12 +368,6 @@ def _record_number(op: int, a: Operand, number: float, reflected: bool = False) 
     return _wrap(handle)
 
 
-def _unknown(symbol: str, value: Any) -> Any:
-    if type(value) in _HOPELESS:
-        reject(symbol, value)
-    return NotImplemented
-
-
 def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The method and the reflected method of a binary operator."""
 
@@ -391,47 +377,47 @@ def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any
         if isinstance(other, Operand):
             return _record(op, self, other)
         number = _as_number(other)
-        return _unknown(symbol, other) if number is None else _record_number(with_number, self, number)
+        return refuse_operand(symbol, other) if number is None else _record_number(with_number, self, number)
 
     def reflected(self: Operand, other: Any, modulus: None = None) -> Any:
         if modulus is not None:
             return NotImplemented
         number = _as_number(other)
-        return _unknown(symbol, other) if number is None else _record_number(op, self, number, True)
+        return refuse_operand(symbol, other) if number is None else _record_number(op, self, number, True)
 
     return forward, reflected
 
 
 _CONDITIONS = {_ROWS[name] for name in ("less", "less_equal", "equal")}
-_COMPARISONS = {"__lt__": "less", "__gt__": "less", "__le__": "less_equal", "__ge__": "less_equal"}
+_COMPARISONS = {"<": ("less", False), ">": ("less", True), "<=": ("less_equal", False), ">=": ("less_equal", True)}
 
 
-def _compare_unknown(name: str, a: Operand, b: Any) -> Any:
+def _compare_unknown(symbol: str, a: Operand, b: Any) -> Any:
     """Record a comparison as a node, 1 or 0: what a condition is while a function is recorded."""
-    op = _ROWS[_COMPARISONS.get(name, "equal")]
-    swap = name in ("__gt__", "__ge__")
+    name, swap = _COMPARISONS.get(symbol, ("equal", False))
+    op = _ROWS[name]
     if isinstance(b, Operand):
         result = _record(op, b, a) if swap else _record(op, a, b)
     else:
         number = _as_number(b)
         if number is None:
-            return NotImplemented
+            return NotImplemented if name == "equal" else refuse_operand(symbol, b)
         result = _record_number(op, a, number, swap)
-    return _record_number(op, result, 0.0) if name == "__ne__" else result
+    return _record_number(op, result, 0.0) if symbol == "!=" else result
 
 
 def _is_unknown(a: Operand, b: Any) -> bool:
     return bool(lib.pgr_h_unknown(tape, a._handle) or (isinstance(b, Operand) and lib.pgr_h_unknown(tape, b._handle)))
 
 
-def _comparison(name: str) -> Callable[[Operand, Any], Any]:
+def _comparison(name: str, symbol: str) -> Callable[[Operand, Any], Any]:
     by_value = getattr(float, name)
 
     def compare(self: Operand, other: Any) -> Any:
         if lib.pgr_is_recording() or _is_unknown(self, other):
-            return _compare_unknown(name, self, other)
+            return _compare_unknown(symbol, self, other)
         number = other.data if isinstance(other, Operand) else _as_number(other)
-        return NotImplemented if number is None else by_value(self.data, number)
+        return refuse_operand(symbol, other) if number is None else by_value(self.data, number)
 
     return compare
 
@@ -483,8 +469,8 @@ for _name, _symbol, _with_number in (
     _forward, _reflected = _operator(_symbol, _ROWS[_plain], _ROWS[_with_number])
     setattr(Operand, f"__{_name}__", _forward)
     setattr(Operand, f"__r{_name}__", _reflected)
-for _name in ("__lt__", "__le__", "__gt__", "__ge__"):
-    setattr(Operand, _name, _comparison(_name))
+for _name, _symbol in (("__lt__", "<"), ("__le__", "<="), ("__gt__", ">"), ("__ge__", ">=")):
+    setattr(Operand, _name, _comparison(_name, _symbol))
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:

@@ -11,7 +11,8 @@ from typing import Any, Callable, NoReturn
 from pygrad import scopes
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _check_backward
-from pygrad.structures import describe, is_array, leaves, need_numpy, rebuild
+from pygrad.structures import describe, is_array, leaves, need_numpy, real_number, rebuild
+from pygrad.text import visible
 
 __all__ = ["GradcheckError", "detect_anomaly", "gradcheck"]
 
@@ -42,7 +43,7 @@ def gradcheck(
     """
     given: list[Any] = []
     structure = describe(tuple(args), given)
-    numbers = [float(x) for x in leaves(tuple(args))]
+    numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in leaves(tuple(args))]
     names = _names(tuple(args))
     if not numbers:
         raise ValueError(
@@ -129,16 +130,18 @@ def not_finite(node: Value) -> NoReturn:
     """Raise FloatingPointError: `node` has a number, or gives a grad, that is inf or nan."""
     scope = "/".join(scopes.path(lib.pgr_h_tag(TAPE, lib.PGR_TAG_SCOPE, node._handle)))
     leaf = "the constant" if lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST else "the leaf"
-    name = f"{node._op or leaf}{f' {node.label!r}' if node.label else ''}{f' in scope {scope}' if scope else ''}"
+    name = (
+        f"{node._op or leaf}{f' {node.label!r}' if node.label else ''}{f' in scope {visible(scope)}' if scope else ''}"
+    )
     operands = node._operands()
-    given = ", ".join(f"{x.label or f'operand {i}'} = {x.data!r}" for i, x in enumerate(operands, 1))
+    given = ", ".join(f"{visible(x.label) or f'operand {i}'} = {x.data!r}" for i, x in enumerate(operands, 1))
     if not math.isfinite(node.data):
         text = f"{name} is {node.data!r}" + (f", of {given}" if given else "")
     elif not math.isfinite(node.grad) and not operands:
         text = f"{name} has the grad {node.grad!r} from before this pass: set it to 0"
     else:
         i = next(i for i, x in enumerate(operands) if not math.isfinite(x.grad))
-        to = operands[i].label or f"operand {i + 1}"
+        to = visible(operands[i].label) or f"operand {i + 1}"
         text = f"{name} with the grad {node.grad!r} gives {to} the grad {operands[i].grad!r}"
         if "_backward" not in node.__dict__ and "_custom" not in node.__dict__:
             partials = ffi.new("double[2]")

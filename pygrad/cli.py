@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pygrad
+from pygrad._files import write
 from pygrad.demo import run, table
 from pygrad.draw import draw_dot
 from pygrad.engine import Value
@@ -124,7 +125,7 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
         print()
         print(table(("variable", "value", "gradient"), ((name, v.data, v.grad) for name, v in rows)))
     drawing = draw_dot(result)
-    path.write_bytes(drawing.source.encode() if kind == "dot" else drawing.pipe(format=kind, quiet=True))
+    write(path, drawing.source if kind == "dot" else drawing.pipe(format=kind, quiet=True))
     print(f"\nIts graph: {path}")
     return 0
 

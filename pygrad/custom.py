@@ -7,6 +7,7 @@ from typing import Any, Callable, Union
 
 from pygrad._errors import RecordingError, reject, users_line
 from pygrad.engine import Value
+from pygrad.structures import real_number
 
 Adjoints = Union[float, None, Sequence[Union[float, None]]]
 
@@ -45,9 +46,9 @@ class CustomOp:
     def push(self, value: Value) -> None:
         """Add to the grads of `value`'s operands what its own grad gives them."""
         operands = value._operands()
-        adjoints = self.vjp(value.grad, value.data, *(operand.data for operand in operands))
-        if adjoints is None or not isinstance(adjoints, Sequence):
-            adjoints = (adjoints,)
+        given: Any = self.vjp(value.grad, value.data, *(operand.data for operand in operands))
+        is_one = not isinstance(given, Sequence) or isinstance(given, (str, bytes, bytearray))
+        adjoints = (given,) if is_one else given
         if len(adjoints) != len(operands):
             raise ValueError(
                 f"the vjp of {self.name} gave {len(adjoints)} adjoints for {len(operands)} operands: "
@@ -55,7 +56,7 @@ class CustomOp:
             )
         for operand, adjoint in zip(operands, adjoints):
             if adjoint is not None:
-                operand.grad += adjoint
+                operand.grad += real_number(adjoint, f"the vjp of {self.name}")
 
 
 def custom_op(forward: Callable[..., float], vjp: Callable[..., Adjoints], name: str | None = None) -> CustomOp:

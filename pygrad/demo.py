@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pygrad._files import write
 from pygrad.draw import draw_dot, trace
 from pygrad.engine import Value
 from pygrad.nn import MLP
@@ -60,7 +61,7 @@ def show_neuron(out: Path) -> bool:
     except RuntimeError as error:  # says what to install
         print(f"pygrad: {error}", file=sys.stderr)
         return False
-    path.write_bytes(picture)
+    write(path, picture)
     print(f"\nIts graph: {path}")
     return True
 

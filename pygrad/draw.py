@@ -23,6 +23,7 @@ from pygrad.table import Row, shortened
 from pygrad.text import visible
 
 INSTRUCTIONS_AT_MOST = 1000
+_STRING_AT_MOST = 16_000  # bytes; dot fails for strings from 16,384 on
 SHOWN = ("data", "grad")
 
 # What leaves look like, so that constants are told from parameters and from inputs.
@@ -63,7 +64,22 @@ def _use_renderer() -> None:
 
 
 class Drawing(graphviz.Digraph):
-    """A graphviz.Digraph that finds its renderer, or says what to install."""
+    """A graphviz.Digraph that finds its renderer, or says what to install.
+
+    `node` and `edge` take text of the form <...> for HTML, and write it bare, with all that is in it. So this module
+    draws by `put` and `join`, which quote all text.
+    """
+
+    def put(self, name: str, *lines: str, **looks: str) -> None:
+        """Add a node: lines of text, the fields of a record if its shape is one."""
+        label = "\\n".join(map(_text, lines))
+        if looks.get("shape") == "record":
+            label = f"{{ {' | '.join([_text(line, special='{}|<>') for line in lines])} }}"
+        self.body.append(f'\t{name} [label="{label}"{_attributes(looks)}]\n')
+
+    def join(self, tail: str, head: str, **looks: str) -> None:
+        """Add an edge between nodes of these names."""
+        self.body.append(f"\t{tail} -> {head}{f' [{_attributes(looks)} ]' if looks else ''}\n")
 
     def pipe(self, *args: Any, **kwargs: Any) -> Any:
         """As graphviz.Digraph.pipe: the picture, as bytes or text. RuntimeError if nothing can render."""
@@ -80,9 +96,23 @@ class Drawing(graphviz.Digraph):
         return cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
 
 
-def _text(text: str, special: str = "\\") -> str:
-    """Text as DOT shows it, where backslashes and entities mean something, and `special` too."""
-    return "".join(f"\\{c}" if c in special else "&amp;" if c == "&" else c for c in visible(text))
+def _text(text: str, special: str = "", backslash: str = "\\\\") -> str:
+    """Text as DOT shows it, where backslashes and entities mean something, and `special` too; cut to what dot reads."""
+    written = {"\\": backslash, "&": "&amp;", '"': '\\"', **{c: f"\\{c}" for c in special}}
+    parts = [written.get(c, c) for c in visible(text)]
+    room = _STRING_AT_MOST
+    if 5 * len(parts) > room:  # 5 is the size of &amp;
+        for i, part in enumerate(parts):
+            room -= len(part.encode())
+            if room < 0:
+                parts[i:] = [" …"]
+                break
+    return "".join(parts)
+
+
+def _attributes(looks: dict[str, str]) -> str:
+    # Graphviz replaces escapes in tooltips twice.
+    return "".join([f' {key}="{_text(text, backslash=chr(92) * 4)}"' for key, text in looks.items()])
 
 
 def draw_dot(
@@ -130,31 +160,30 @@ def draw_dot(
     largest = _largest_grad(folded) if color else 0.0
     for i, vertex in enumerate(folded.vertices):
         if isinstance(vertex, Fold):
-            lines = "\\n".join(map(_text, (shortened(vertex.title), vertex.text)))
-            drawing.node(f"n{i}", graphviz.nohtml(lines), **_FOLD_LOOKS)
+            drawing.put(f"n{i}", shortened(vertex.title), vertex.text, **_FOLD_LOOKS)
             continue
-        parts = [_text(shortened(vertex.label), special='\\{}|<>"')] if vertex.label else []
+        parts = [shortened(vertex.label)] if vertex.label else []
         parts += [f"{field} {getattr(vertex, field):.{precision}f}" for field in fields]
         looks = dict(_LOOKS[vertex.kind])
         if color:
             looks.update(_paint(vertex.grad, largest))
         if vertex.scope or shortened(vertex.label) != vertex.label:
-            looks["tooltip"] = _text(" in ".join(filter(None, (vertex.label, vertex.scope))))
-        drawing.node(f"n{i}", f"{{ {' | '.join(parts)} }}", shape="record", **looks)
+            looks["tooltip"] = " in ".join(filter(None, (vertex.label, vertex.scope)))
+        drawing.put(f"n{i}", *parts, shape="record", **looks)
         if vertex.op:
-            drawing.node(f"op{i}", graphviz.nohtml(_text(shortened(vertex.op))))
-            drawing.edge(f"op{i}", f"n{i}")
+            drawing.put(f"op{i}", shortened(vertex.op))
+            drawing.join(f"op{i}", f"n{i}")
     for edge in folded.edges:
         into = folded.vertices[edge.target]
         target = f"op{edge.target}" if isinstance(into, Row) and into.op else f"n{edge.target}"
         ends = (into, folded.vertices[edge.source])
         if edge.operands > 1 and any(isinstance(end, Fold) for end in ends):
-            drawing.edge(
+            drawing.join(
                 f"n{edge.source}", target, tooltip=f"{edge.operands:,} operands", penwidth=_width(edge.operands)
             )
         else:
             for _ in range(edge.operands):
-                drawing.edge(f"n{edge.source}", target)
+                drawing.join(f"n{edge.source}", target)
     return drawing
 
 
@@ -190,7 +219,7 @@ def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
     lanes = [program.parts().group_lanes[i] for i in range(program.parts().group_count)]
     ids: dict[str, str] = {}
     for group in dict.fromkeys(step.group for step in found):
-        part = graphviz.Digraph(
+        part = Drawing(
             name="once" if group is None else f"cluster{group}",
             graph_attr={} if group is None else {"label": f"for each of {lanes[group]} lanes", "fontname": "Courier"},
         )
@@ -200,14 +229,14 @@ def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
             for operand in step.operands:
                 if operand not in ids and not operand.startswith("%"):
                     ids[operand] = f"a{len(ids)}"
-                    part.node(ids[operand], graphviz.nohtml(_text(operand)), shape="box")
+                    part.put(ids[operand], shortened(operand), shape="box")
             label, shape = (step.operation, "oval") if step.operation else (step.result, "box")
-            part.node(f"i{i}", graphviz.nohtml(_text(label)), shape=shape)
+            part.put(f"i{i}", shortened(label), shape=shape)
             ids[step.result] = f"i{i}"
         drawing.subgraph(part)
     for i, step in enumerate(found):
         for operand in step.operands:
-            drawing.edge(ids[operand], f"i{i}")
+            drawing.join(ids[operand], f"i{i}")
 
 
 def mimebundle(root: Value) -> dict[str, str]:

@@ -12,9 +12,10 @@ import platform
 import sys
 import threading
 from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
-from pygrad._errors import check, fail, reject, shown, unknown
+from pygrad._errors import check, fail, leave, refuse_operand, reject, shown, unknown
+from pygrad._numbers import PLAIN, as_number
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class Value(Operand):
 
     Value(data, _children=(), _op='', label='')
 
-    data: anything with __float__ or __index__; else TypeError. Operators + - * / ** (with Values and
-    numbers, reflected too), unary -, abs, and a method for each row of csrc/pgr_ops.h (exp, log, tanh,
+    data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / ** (with Values
+    and numbers, reflected too), unary -, abs, and a method for each row of csrc/pgr_ops.h (exp, log, tanh,
     relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
     (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
     == and hash go by the identity of the node. Attributes that you set belong to the node.
@@ -185,6 +186,9 @@ class Value(Operand):
 
     def __format__(self, spec: str) -> str:
         return format(self.data, spec) if spec else repr(self)
+
+    def __round__(self, ndigits: int | None = None) -> NoReturn:
+        leave("round", self, lib.pgr_h_unknown(TAPE, self._handle))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What Jupyter shows: the graph, as long as it can be read (see draw.SHOWN_AT_MOST)."""
@@ -413,4 +417,4 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-_adopt(Value, _notes, fail, reject, unknown)
+_adopt(Value, _notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN)

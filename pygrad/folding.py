@@ -10,6 +10,7 @@ from pygrad._errors import check
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _export
 from pygrad.table import Row, _row
+from pygrad.text import visible
 
 MAX_NODES = 200  # that are drawn before a graph is folded
 FOLDS_AT_MOST = 30  # scopes that are shown if the user doesn't say which
@@ -88,7 +89,9 @@ def fold(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unf
             if not any(p[: len(path)] == path for p in present.values()):
                 known = sorted({"/".join(p) for p in present.values()} - {""})
                 there = (
-                    f"there are {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}" if known else "it has none"
+                    f"there are {', '.join(map(visible, known[:10]))}{', ...' if len(known) > 10 else ''}"
+                    if known
+                    else "it has none"
                 )
                 raise ValueError(f"{kind}: the graph has no scope {'/'.join(path)!r}; {there}")
     if isinstance(collapse, int):

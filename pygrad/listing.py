@@ -149,7 +149,6 @@ def listing(program: Program, limit: int | None) -> str:
         if where != last and where:
             file, _, number = where.rpartition(":")
             line = f"{line:<50}  # {Path(file).name}:{number}: {linecache.getline(file, int(number)).strip()}"
-            line = visible(line)
         last = where or last
-        text.append(line)
+        text.append(visible(line))
     return "\n".join(text)

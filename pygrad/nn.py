@@ -10,13 +10,13 @@ import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable, Union
 
 from pygrad import npz
+from pygrad._files import replacing
 from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
 from pygrad.scopes import PARAMETERS, each, series
-from pygrad.structures import leaves, need_numpy
+from pygrad.structures import leaves, need_numpy, real_number
 
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
@@ -114,9 +114,9 @@ class Module:
         pairs: list[tuple[Value, float]] = []
         for name, value in named.items():
             try:
-                numbers = [float(x) for x in leaves(state[name])]
+                numbers = [real_number(x, name) for x in leaves(state[name])]
             except TypeError:
-                raise ValueError(f"{name}: there is something among its numbers that is none") from None
+                raise ValueError(f"{name}: every entry must be a real number") from None
             values = [value] if isinstance(value, Value) else value
             if len(numbers) != len(values):
                 raise ValueError(
@@ -129,7 +129,7 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a NumPy .npz file: an array for each name of `state_dict()`."""
         np = need_numpy()
-        with Path(path).open("wb") as file:
+        with replacing(path) as file:
             np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:

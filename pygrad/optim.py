@@ -12,10 +12,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pygrad._errors import check
+from pygrad._errors import check, shown
+from pygrad._numbers import as_number, way_out
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value
-from pygrad.structures import as_float64, describe, is_array
+from pygrad.structures import as_float64, describe, is_array, real_number
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -94,9 +95,12 @@ class Optimizer:
 
     def _check(self) -> None:
         for name, value in self._settings.items():
-            if not hasattr(type(value), "__float__"):
-                raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
-            if not isinstance(value, bool) and not value >= 0.0:
+            found = None if isinstance(value, Value) else as_number(value)
+            if found is None:
+                raise TypeError(f"{name}={shown(value)}: must be a number, not {type(value).__name__}{way_out(value)}")
+            if not isinstance(value, (bool, int, float)):
+                self._settings[name] = found
+            if not isinstance(value, bool) and not found >= 0.0:
                 raise ValueError(f"{name}={value!r}: must not be negative")
 
     def _update(self, step: int) -> int:
@@ -154,7 +158,7 @@ class Optimizer:
         for name, numbers in buffers.items():
             if len(numbers) != sum(self._sizes):
                 raise ValueError(f"{name} has {len(numbers)} numbers; there are {sum(self._sizes)} parameters")
-        new = {name: ffi.new("double[]", list(numbers)) for name, numbers in buffers.items()}
+        new = {name: ffi.new("double[]", [real_number(x, name) for x in numbers]) for name, numbers in buffers.items()}
         before = self._settings
         self.__dict__["_settings"] = dict(state["settings"])
         try:

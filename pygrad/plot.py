@@ -11,8 +11,9 @@ from typing import Any, Callable
 
 from pygrad.engine import Value
 from pygrad.nn import Module
-from pygrad.structures import need_numpy
+from pygrad.structures import need_numpy, real_array
 from pygrad.table import node_table
+from pygrad.text import visible
 
 __all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
 
@@ -38,7 +39,7 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
     along each side. ValueError for other shapes.
     """
     np = need_numpy()
-    X, y = np.asarray(X, dtype=float), np.asarray(y)
+    X, y = real_array(X, "decision_boundary: X"), np.asarray(y)
     if X.ndim != 2 or X.shape[1] != 2 or y.shape != X.shape[:1]:
         raise ValueError(f"decision_boundary: X must have shape (n, 2) and y (n,), not {X.shape} and {y.shape}")
     ax = _axes(ax)
@@ -46,7 +47,7 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
     margin = 0.15 * np.maximum(high - low, 1e-9)
     grid = np.meshgrid(*(np.linspace(a, b, resolution) for a, b in zip(low - margin, high + margin)))
     predict = getattr(model, "predict", model)
-    scores = np.asarray(predict(np.column_stack([g.ravel() for g in grid])), dtype=float)
+    scores = real_array(predict(np.column_stack([g.ravel() for g in grid])), "decision_boundary: the model's result")
     classes = np.unique(y)
     if scores.ndim == 2 and scores.shape[1] > 1:
         scores = scores.argmax(axis=1)
@@ -82,6 +83,11 @@ def loss_history(history: Any, ax: Any = None) -> Any:
     return ax
 
 
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it, which takes what is between dollars for a formula."""
+    return visible(name).replace("$", r"\$")
+
+
 def _curve(ax: Any, numbers: Sequence[float], label: str) -> None:
     np = need_numpy()
     finite = [x for x in numbers if math.isfinite(x)]
@@ -109,7 +115,7 @@ def activations(root: Value, ax: Any = None) -> Any:
         raise ValueError("activations: the graph has no activation functions in the scopes of layers")
     ax = _axes(ax)
     for layer, numbers in by_layer.items():
-        label = f"{layer} ({', '.join(sorted(ops[layer]))})"
+        label = f"{_plain(layer)} ({', '.join(sorted(ops[layer]))})"
         if ops[layer] == {"tanh"}:
             label += f": {sum(abs(x) > SATURATED for x in numbers) / len(numbers):.1%} saturated"
         elif ops[layer] == {"ReLU"}:
@@ -191,7 +197,7 @@ def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float =
     fn: from a Value to a Value. width: of what is drawn, x in its middle. What fn raises where it is not defined
     leaves a gap; at x itself it is raised.
     """
-    at = Value(float(x))
+    at = Value(x)
     y = fn(at)
     if not isinstance(y, Value):
         raise TypeError(f"tangent: fn must return a Value, not {type(y).__name__}")
@@ -200,7 +206,8 @@ def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float =
     ys = []
     for point in xs:
         try:
-            ys.append(float(fn(Value(point))))
+            there = fn(Value(point))
+            ys.append(there.data if isinstance(there, Value) else there)
         except (ArithmeticError, ValueError):
             ys.append(math.nan)
     ax = _axes(ax)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
 from pygrad._errors import RecordingError, check
+from pygrad._files import write
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run, taken
 from pygrad.recording import Array, Recording, as_value, is_lane
-from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild
+from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild, refuse_values
 
 Path_ = Union[str, "os.PathLike[str]"]
 
@@ -134,12 +135,13 @@ class Program:
 
     def __call__(self, *args: Any, workers: int = 1) -> Any:
         """The result for arguments of the structure and shapes that it was recorded for; else ValueError."""
+        refuse_values(args, "the program")
         given: list[Any] = []
         structure = describe(args, given)
         if structure != self._in:
             wanted = ", ".join(f"{leaf.name} {leaf.shape or ''}".strip() for leaf in self.arguments)
             raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
-        return self.run([x.data if isinstance(x, Value) else x for x in given], workers)
+        return self.run(given, workers)
 
     def plan(self, workers: int) -> Any:
         """What _call needs for running it (see csrc/pyprogram.c); None where it cannot."""
@@ -212,7 +214,7 @@ class Program:
                 f"the program reads {len(self._captured)} Values from outside of the function, which a file cannot "
                 "hold: pass them as arguments"
             )
-        Path(path).write_bytes(_to_bytes(self))
+        write(path, _to_bytes(self))
 
     @staticmethod
     def load(path: Path_) -> Program:

@@ -284,6 +284,8 @@ def _values_type() -> Any:
     class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
         """An array of Values without a value: comparisons are conditions, elementwise."""
 
+        _of_values = True  # no stranger among arrays: see _numbers.array_fault
+
         def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
             if out is not None:
                 keywords["out"] = tuple([x.view(np.ndarray) if isinstance(x, Values) else x for x in out])

@@ -21,9 +21,29 @@ except ImportError:
     raise ImportError("pygrad.sklearn needs scikit-learn 1.6 or later: pip install 'pygrad[sklearn]'") from None
 
 from pygrad import nn
+from pygrad._numbers import way_out
+from pygrad.structures import masked_in
 from pygrad.training import fit
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+def _refuse(name: str, X: Any) -> None:
+    """TypeError for what scikit-learn would read as plain numbers: text, a mask. The rest is its own to check."""
+    if hasattr(X, "toarray"):  # sparse
+        return
+    try:
+        fault = masked_in(X)
+        array = np.asarray(X)
+    except ValueError:
+        return
+    text: Any = array if array.dtype.kind in "US" else None
+    if array.dtype.kind == "O":
+        text = next((x for x in array.ravel() if isinstance(x, (str, bytes))), None)
+    if fault is None and text is not None:
+        fault = f"text{way_out(text)}"
+    if fault is not None:
+        raise TypeError(f"{name}: {fault}")
 
 
 class _MLP(BaseEstimator):
@@ -86,6 +106,7 @@ class _MLP(BaseEstimator):
 
     def _outputs(self, X: Any) -> Any:
         check_is_fitted(self)
+        _refuse("X", X)
         return self.model_.predict(validate_data(self, X, reset=False, dtype=np.float64))
 
 
@@ -94,6 +115,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def fit(self, X: Any, y: Any) -> MLPClassifier:
         """Train on samples X, shape (n, features), and their classes y, numbers or names. Returns itself."""
+        _refuse("X", X)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
@@ -126,6 +148,8 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     def fit(self, X: Any, y: Any) -> MLPRegressor:
         """Train on samples X, shape (n, features), and targets y, shape (n,) or (n, outputs). Returns itself."""
+        _refuse("X", X)
+        _refuse("y", y)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._train(X, y.astype(np.float64), 1 if y.ndim == 1 else y.shape[1], "mse")
         self._columns = y.ndim

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from pygrad._errors import shown
+from pygrad._numbers import array_fault, as_number, way_out
 from pygrad.engine import Value
 
 
@@ -35,8 +37,40 @@ def is_array(x: Any) -> bool:
 
 
 def as_float64(x: Any) -> Any:
-    """The array itself where it is laid out as programs read it, else a copy."""
-    return need_numpy().ascontiguousarray(x, dtype="d")
+    """The array itself where it is laid out as programs read it, else a copy. TypeError if it holds no numbers."""
+    np = need_numpy()
+    if x.dtype != object:
+        return np.ascontiguousarray(x, dtype="d")
+    return np.array([real_number(y, "array of objects") for y in x.ravel().tolist()], dtype="d").reshape(x.shape)
+
+
+def real_number(x: Any, where: str) -> float:
+    """The number that `x` is. TypeError, naming `where` it stands, if it is none, or a Value."""
+    found = None if isinstance(x, Value) else as_number(x)
+    if found is None:
+        raise TypeError(f"{where}: {shown(x)} is of type {type(x).__name__}; it must be a real number{way_out(x)}")
+    return found
+
+
+def real_array(x: Any, where: str) -> Any:
+    """`x`, nested lists or an array, as a C-contiguous float64 array. TypeError if something in it is no number."""
+    np = need_numpy()
+    fault = masked_in(x)
+    if fault is None:
+        array = np.asarray(x)
+        fault = array_fault(array)
+    if fault is not None:
+        raise TypeError(f"{where}: {fault}")
+    return as_float64(array)
+
+
+def masked_in(x: Any) -> str | None:
+    """What is wrong with a masked array, or a list of them, which NumPy reads as plain numbers; None if nothing."""
+    if is_array(x) and type(x).__name__ != "ndarray":
+        return array_fault(x)
+    if isinstance(x, (list, tuple)) and x and not isinstance(x[0], (float, int)):
+        return next(filter(None, map(masked_in, x)), None)
+    return None
 
 
 def describe(x: Any, out: list[Any]) -> Any:
@@ -47,29 +81,66 @@ def describe(x: Any, out: list[Any]) -> Any:
         return "scalar"
     if kind is list or kind is tuple:
         return (kind.__name__, *[describe(y, out) for y in x])
-    if kind.__name__ == "ndarray" and x.ndim:
-        if x.dtype.kind not in "fiubO":
-            raise TypeError(f"an array of {x.dtype}: arguments and results are arrays of real numbers, float64 inside")
-        out.append(x)
-        return ("array", x.shape)
     if kind is dict:
         keys = sorted(x, key=str)
         return ("dict", tuple(keys), *[describe(x[key], out) for key in keys])
-    if is_array(x):
-        if x.ndim == 0 and not isinstance(x, Tracer):
-            out.append(x.item())
-            return "scalar"
+    if isinstance(x, Tracer):
         out.append(x)
         return ("array", x.shape)
+    if is_array(x):
+        fault = array_fault(x)
+        if fault is not None:
+            raise TypeError(f"{shown(x)} is {fault}; arguments and results are arrays of real numbers, float64 inside")
+        if x.ndim:
+            out.append(x)
+            return ("array", x.shape)
+        return describe(x.item(), out)
     if isinstance(x, tuple):  # a named one
         return ("tuple", *[describe(y, out) for y in x])
-    if hasattr(kind, "__float__") or hasattr(kind, "__index__"):
-        out.append(float(x))
+    found = as_number(x)
+    if found is not None:
+        out.append(found)
         return "scalar"
     raise TypeError(
         f"{x!r} is of type {kind.__name__}: arguments and results of recorded functions are numbers, arrays, "
-        "and lists, tuples and dicts of them"
+        f"and lists, tuples and dicts of them{way_out(x)}"
     )
+
+
+def refuse_values(args: tuple[Any, ...], whose: str) -> None:
+    """TypeError if an eager Value is among the arguments of a recorded function, whose result is numbers."""
+    keys = _first_value(args)
+    if keys is None:
+        return
+    i, *rest = keys
+    at = [", ".join(map(str, key)) if isinstance(key, tuple) else repr(key) for key in rest]
+    if rest and isinstance(rest[-1], tuple):
+        what = f"{''.join(f'[{key}]' for key in at[:-1])} of {whose} holds an eager Value at [{at[-1]}]"
+    else:
+        what = f"{''.join(f'[{key}]' for key in at)} of {whose} is an eager Value"
+    raise TypeError(
+        f"argument {i}{what}, whose gradient would end here, since results are plain numbers: pass v.data, call the "
+        "function itself, not recorded, or derive the whole computation with pygrad.grad"
+    )
+
+
+def _first_value(x: Any) -> list[Any] | None:
+    """The keys and indices by which the first Value in nested arguments is reached; None if there is none."""
+    if isinstance(x, Value):
+        return []
+    items: Any = ()
+    if isinstance(x, (list, tuple)):
+        items = enumerate(x)
+    elif isinstance(x, dict):
+        items = x.items()
+    elif is_array(x) and not isinstance(x, Tracer) and x.dtype == object:
+        items = need_numpy().ndenumerate(x)
+    for key, y in items:
+        if type(y) is not float:
+            keys = _first_value(y)
+            if keys is not None:
+                return [key, *keys]
+    return None
 
 
 def rebuild(structure: Any, values: Iterator[Any]) -> Any:

@@ -14,9 +14,10 @@ from time import perf_counter
 from typing import Any, Callable
 
 from pygrad import npz
+from pygrad._files import replacing
 from pygrad.nn import LOSSES, Module
 from pygrad.optim import SGD, Adam, AdamW, Optimizer
-from pygrad.structures import need_numpy
+from pygrad.structures import need_numpy, real_array
 from pygrad.transforms import Function, jit, value_and_grad, vmap
 
 _OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
@@ -50,9 +51,9 @@ def _rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
     """An array of finite numbers, one row a sample."""
     np = need_numpy()
     try:
-        array = np.ascontiguousarray(np.asarray(X, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: must be real numbers, in rows of one length: {error}") from None
+        array = real_array(X, name)
+    except ValueError:
+        raise ValueError(f"{name}: all rows must have one length") from None
     if array.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} has shape {array.shape}: it must have {wanted} dimensions, samples first")
@@ -303,8 +304,7 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
         "best": [best[0], best[1]],
         "history": [history.loss, history.validation, history.seconds],
     }
-    part = file.with_name(file.name + ".part")  # so that there is always a whole one
-    with part.open("wb") as out:
+    with replacing(file) as out:
         np.savez(
             out,
             w=w,
@@ -312,7 +312,6 @@ def _save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best
             text=np.array(json.dumps(text)),
             **{f"state_{k}": v for k, v in state["buffers"].items()},
         )
-    part.replace(file)
 
 
 def _load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, tuple[float, int, Any]]:

@@ -39,7 +39,17 @@ from pygrad.recording import (
     passed,
     recordings,
 )
-from pygrad.structures import describe, elements, is_array, leaves, map_leaves, need_numpy, rebuild
+from pygrad.structures import (
+    describe,
+    elements,
+    is_array,
+    leaves,
+    map_leaves,
+    need_numpy,
+    real_number,
+    rebuild,
+    refuse_values,
+)
 
 __all__ = [
     "Function",
@@ -133,13 +143,14 @@ class Function:
             result = _call(self._plan, args)
             if result is not NotImplemented:
                 return result
+        refuse_values(args, repr(self))
         if self._eager:
             return _run_eagerly(self._function, args)
         given: list[Any] = []
         key = describe(args, given)
         program = self._program(key, args)
         self._plan = program.plan(self._workers)
-        return program.run([x.data if isinstance(x, Value) else x for x in given], self._workers)
+        return program.run(given, self._workers)
 
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
         program = self._programs.get(key)
@@ -182,7 +193,7 @@ def _number_of(leaf: Any) -> Any:
         return leaf.data
     if not is_array(leaf) or leaf.dtype != object:
         return leaf
-    numbers = [float(x) for x in elements(leaf)]
+    numbers = [x.data if isinstance(x, Value) else real_number(x, "result") for x in elements(leaf)]
     return need_numpy().array(numbers).reshape(leaf.shape)
 
 

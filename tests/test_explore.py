@@ -300,3 +300,41 @@ def test_three_hundred_nodes_step_without_a_delay(pg, chromium, tmp_path):
     print(f"a step of the page: {took:.1f} ms")
     assert took < 100 and not said
     page.close()
+
+
+LINK = "<a> URL=\"javascript:document.title='ran'\" b=<" + "c" * 60 + ">"
+
+
+def test_a_click_on_a_drawing_runs_nothing(pg, chromium, tmp_path):
+    """As in a notebook: the SVG within a page, clicked everywhere."""
+    names = [LINK, "<b>x</b>", "<TABLE HREF=\"javascript:document.title='ran'\"><TR><TD>x</TD></TR></TABLE>", *NASTY]
+    root = pg.Value(0.0)
+    for name in names:
+        with pg.scope(name if all(name.split("/")) else "s"):
+            root = root + pg.Value(1.0, (pg.Value(1.0, label=name),), name, label=name)
+    program = pg.jit(lambda t: list(t.values())).program(dict.fromkeys(names, 1.0))
+    drawings = [pg.draw_dot(root), pg.draw_dot(root, collapse=1), pg.draw_dot(program)]
+    pictures = [drawing._repr_mimebundle_()["image/svg+xml"] for drawing in drawings]
+    path = tmp_path / "notebook.html"
+    body = "".join(f"<div>{picture[picture.index('<svg') :]}</div>" for picture in pictures)
+    path.write_text(f'<!doctype html><meta charset="utf-8"><title>quiet</title>{body}', encoding="utf-8")
+    page = chromium.new_page(viewport={"width": 1600, "height": 1200})
+    said = []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    page.goto(path.as_uri())
+    clicked = page.evaluate(
+        """() => { const all = [...document.querySelectorAll('svg *')];
+        const click = () => new MouseEvent('click', { bubbles: true, cancelable: true, view: window });
+        for (const e of all) e.dispatchEvent(click());
+        return all.length; }"""
+    )
+    screenshot(page, "hostile")
+    assert clicked > 300 and page.title() == "quiet" and page.url == path.as_uri() and not said
+    assert page.evaluate("document.querySelectorAll('script, b, [href], [onload], [onclick]').length") == 0
+    shown = page.evaluate(
+        "[...document.querySelectorAll('svg text')].map(e => e.textContent.replaceAll('\\u00a0', ' '))"
+    )
+    assert "<b>x</b>" in shown and any(text.startswith('<a> URL="java') for text in shown)
+    page.close()

@@ -204,7 +204,7 @@ def test_drawings_show_what_is_asked_for(pg):
     y.backward()
     source = pg.draw_dot(y, show="grad", precision=1).source
     assert "grad 3.0" in source and "data" not in source
-    assert all(look in source for look in ('fillcolor="#dbe9ff"', "style=dashed", "style=rounded"))
+    assert all(look in source for look in ('fillcolor="#dbe9ff"', 'style="dashed"', 'style="rounded"'))
     painted = pg.draw_dot(y - 7 * x, color="grad").source
     assert painted.count("fillcolor=") >= 3
     assert "data" not in pg.draw_dot(y, show="").source

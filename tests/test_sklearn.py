@@ -3,7 +3,9 @@
 import pytest
 
 pytest.importorskip("numpy")
+pytest.importorskip("numpy")
 pytest.importorskip("sklearn", minversion="1.6")
+import numpy as np
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -38,3 +40,18 @@ def test_pipelines_grids_and_cross_validation_work():
     assert grid.best_score_ > 0.3
     linear = cross_val_score(LinearRegression(), X, y, cv=3).mean()
     assert cross_val_score(grid.best_estimator_, X, y / y.std(), cv=3).mean() > 0.7 * linear
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_text_and_masks_are_not_read_as_numbers(estimator):
+    X, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1])
+    model = estimator(hidden=(2,), epochs=1).fit(X, y)
+    hidden = np.ma.array(X, mask=[[True], [False], [False]])
+    for bad in (X.astype(str), X.astype(str).astype(object), X.astype(str).tolist(), hidden, list(hidden)):
+        for call in (lambda X: model.predict(X), lambda X: estimator(hidden=(2,), epochs=1).fit(X, y)):
+            with pytest.raises(TypeError, match="X: "):
+                call(bad)
+    if estimator is MLPRegressor:
+        for bad in (y.astype(str), np.ma.array(y, mask=[True, False, False])):
+            with pytest.raises(TypeError, match="y: "):
+                model.fit(X, bad)

@@ -128,9 +128,9 @@ def test_operators_take_real_numbers_on_both_sides(Value, other):
         assert result.data == pytest.approx(expected, rel=1e-15)
 
 
-def test_unary_operators_and_conversions(Value):
+def test_unary_operators_and_what_is_shown(Value):
     v = Value(-2.75, label="v")
-    assert ((-v).data, abs(v).data, +v, float(v), int(v)) == (2.75, 2.75, v, -2.75, -2)
+    assert ((-v).data, abs(v).data, +v) == (2.75, 2.75, v)
     assert f"{v:.1f}" == "-2.8"
     assert f"{v}" == repr(v) == "Value(data=-2.75, grad=0.0)"
     assert bool(Value(0.0))  # as in micrograd: an object, not a number, is what is true

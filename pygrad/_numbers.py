@@ -1,0 +1,100 @@
+"""What counts as a real number, for both operand layers and for all that takes numbers or arrays.
+
+Numbers are accepted, Decimal and Fraction among them, and objects with __float__ or __index__. NumPy's scalars of other
+kinds have a __float__, too, which drops an imaginary part, reads text, ignores a mask or a unit: they are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+# NumPy's own types that are float() of by definition: the compiled layer converts them without asking as_number.
+PLAIN: set[type] = set()
+
+_TEXT = (str, bytes, bytearray)
+
+
+def as_number(x: Any) -> float | None:
+    """The number that `x` is, or None. OverflowError if it is too large for a float64."""
+    kind = type(x)
+    if kind is float:
+        return x  # type: ignore[no-any-return]
+    np = sys.modules.get("numpy")
+    if np is not None and isinstance(x, np.ndarray):
+        return as_number(x.item()) if x.ndim == 0 and array_fault(x) is None else None
+    if isinstance(x, float):
+        return float.__float__(x)  # whatever a subclass makes of it
+    if isinstance(x, int):
+        return int.__float__(x)
+    if kind in PLAIN:
+        return float(x)
+    if isinstance(x, (*_TEXT, complex)):
+        return None
+    if np is not None and isinstance(x, np.generic):
+        if not isinstance(x, (np.bool_, np.integer, np.floating)) or isinstance(x, np.timedelta64):
+            return None
+        if kind.__module__ == "numpy" and kind is not np.longdouble:
+            PLAIN.add(kind)
+        return _converted(x)
+    if hasattr(kind, "__len__"):  # arrays of others, whose own operators go elementwise
+        return None
+    if hasattr(kind, "__float__"):
+        return _converted(x)
+    return float(x.__index__()) if hasattr(kind, "__index__") else None
+
+
+def _converted(x: Any) -> float:
+    """float(x), which Decimal and long doubles let overflow."""
+    number = float(x)
+    if math.isinf(number) and x != number:
+        raise OverflowError(f"{x!r} is too large for a float64")
+    return number
+
+
+def array_fault(x: Any) -> str | None:
+    """Why a NumPy array cannot be read as plain numbers, and the way out; None if it can. Objects come later."""
+    np = sys.modules["numpy"]
+    kind = type(x)
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(x, masked.MaskedArray):
+        if masked.is_masked(x):
+            return f"a masked array{way_out(x)}"
+    elif (
+        kind is not np.ndarray and kind is not np.memmap and not hasattr(kind, "_of_values")
+    ):  # a matrix, whose * is another; numbers with units
+        return f"an array of the subclass {kind.__name__}; pass a plain one: np.asarray(x)"
+    return None if x.dtype.kind in "fiubO" else f"an array of {x.dtype}{way_out(x)}"
+
+
+def is_hopeless(x: Any) -> bool:
+    """Whether `x`, no number, will never know a Value. NumPy makes plain numbers of some of these, such as times."""
+    kind = type(x)
+    np = sys.modules.get("numpy")
+    if np is not None and kind is np.ndarray:
+        return x.dtype.kind not in "fiubO"
+    if x is None or kind in (*_TEXT, complex):
+        return True
+    if np is None or not isinstance(x, (np.generic, np.ndarray)):
+        return False
+    masked = sys.modules.get("numpy.ma")
+    is_masked = masked is not None and isinstance(x, masked.MaskedArray)
+    return is_masked or isinstance(x, np.generic) or x.dtype.kind not in "fiubO"
+
+
+def way_out(x: Any) -> str:
+    """What to do with what is no real number, to follow a message; "" where there is nothing to say."""
+    if hasattr(type(x), "_handle"):
+        return "; take v.data for its number, since the gradient ends here"
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(x, masked.MaskedArray):
+        return "; fill what is masked, x.filled(0.0), or drop it, x.compressed()"
+    kind = getattr(getattr(x, "dtype", None), "kind", "")
+    if isinstance(x, _TEXT) or kind in ("S", "U"):
+        return f"; convert text first: {'x.astype(float)' if getattr(x, 'ndim', 0) else 'float(x)'}"
+    if isinstance(x, complex) or kind == "c":
+        return "; pass x.real and x.imag"
+    if kind and kind in "mM":
+        return "; divide a difference of times by a unit: x / np.timedelta64(1, 's')"
+    return ""
