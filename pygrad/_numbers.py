@@ -61,9 +61,8 @@ def array_fault(x: Any) -> str | None:
     if masked is not None and isinstance(x, masked.MaskedArray):
         if masked.is_masked(x):
             return f"a masked array{way_out(x)}"
-    elif (
-        kind is not np.ndarray and kind is not np.memmap and not hasattr(kind, "_of_values")
-    ):  # a matrix, whose * is another; numbers with units
+    elif kind not in (np.ndarray, np.memmap) and not hasattr(kind, "_of_values"):
+        # A matrix, whose * is another, or numbers with units.
         return f"an array of the subclass {kind.__name__}; pass a plain one: np.asarray(x)"
     return None if x.dtype.kind in "fiubO" else f"an array of {x.dtype}{way_out(x)}"
 
