@@ -62,7 +62,8 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
 
 
 _INSTEAD = {
-    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip",
+    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip; arrays that "
+    "NumPy has made of Values are compared by math.less, less_equal and equal",
     "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
     "grad": "grads belong to eager Values: use grad or value_and_grad",
     "data =": "it can't be assigned to: compute a new Value",

@@ -54,7 +54,7 @@ def _function(name: str, kind: int, doc: str) -> Callable[..., Any]:
 
 
 def _define() -> None:
-    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep", "less", "less_equal", "equal"}
+    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep"}
     for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()):
         row = lib.pgr_op_row(op)
         name = ffi.string(row.name).decode()

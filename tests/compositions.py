@@ -904,6 +904,11 @@ def is_refusal(error):
     return isinstance(error, ArithmeticError) or (isinstance(error, TypeError) and "complex" in text)
 
 
+def compares_numpys_array(error):
+    """Whether a comparison of an array that NumPy has made of Values asked for their truth, which is refused."""
+    return "its truth" in str(error) and "math.less" in str(error)
+
+
 def check(pg, program, jax=False, taken=None):
     """Raise DiffersError if the program differs from the oracles."""
     taken = Counter() if taken is None else taken
@@ -921,6 +926,9 @@ def check(pg, program, jax=False, taken=None):
         try:
             got = run(lambda: recorded(call), "recorded", call)
         except DiffersError as failure:  # numbers from outside are eager ones
+            if compares_numpys_array(failure.__cause__):
+                taken["compares NumPy's array"] += 1
+                return
             if eager is not None or not is_refusal(failure.__cause__):
                 raise
             continue
