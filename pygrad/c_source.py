@@ -11,6 +11,7 @@ from pygrad._pgr import ffi, lib
 from pygrad.listing import arrays
 from pygrad.program import Leaf, Program
 
+MOST_LINES = 64  # of an array's numbers, before they are a loop
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main"""
 
@@ -43,7 +44,7 @@ def to_c(program: Program, name: str) -> str:
     body = "\n".join(f"    {line}" for line in _body(program, parts, in_start, out_start))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
     functions = "\n".join(_function(op) for op in used)
-    constants = "\n".join(_constant(i, constant) for i, constant in enumerate(program._constants))
+    constants = "\n".join(_constant(i, constant) for i, constant in enumerate(program._constants) if constant.size)
     return f"""/* Written by pygrad from a recorded function. C99 and libm.
  *
  * void {name}(const double *in, double *out)
@@ -113,6 +114,11 @@ def _constant(i: int, array: Any) -> str:
 def _body(program: Program, parts: Any, in_start: list[list[int]], out_start: list[list[int]]) -> Iterator[str]:
     first_constant = 1 + sum(leaf.shape is not None for leaf in program.arguments)
 
+    def lanes(array: int, stride: int) -> str:
+        if array == 0 and stride:  # in a damaged program: scalars do not lie side by side
+            raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
+        return f" + lane * {stride}"
+
     def read(array: int, offset: int, lane: str = "") -> str:
         if first_constant <= array < first_constant + len(program._constants):
             return f"constant{array - first_constant}[{offset}{lane}]"
@@ -127,6 +133,10 @@ def _body(program: Program, parts: Any, in_start: list[list[int]], out_start: li
         yield f"u[{i}] = {number(parts.constants[i])};"
     for i in range(parts.input_count):
         given = parts.inputs[i]
+        if given.array > 0 and given.count > MOST_LINES:
+            first = read(given.array, given.offset, " + i")
+            yield f"for (long i = 0; i < {given.count}; i++) u[{given.slot} + i] = {first};"
+            continue
         for k in range(given.count):
             yield f"u[{given.slot + k}] = {read(given.array, given.offset + k)};"
     for s in range(parts.segment_count):
@@ -137,17 +147,19 @@ def _body(program: Program, parts: Any, in_start: list[list[int]], out_start: li
                 if i.op != lib.PGR_PROGRAM_RUN:
                     yield f"{_slot(i.out)} = {_expression(parts, i)};"
             continue
-        for k in range(segment.sum_count):
-            yield f"u[{segment.first_sum + k}] = 0.0;"
+        if segment.sum_count > MOST_LINES:
+            yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
+        else:
+            yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
         yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
-        yield f"    double v[{parts.lane_slots}];"
+        yield f"    double v[{max(1, parts.lane_slots)}];"
         for i in instructions:
             if i.op == lib.PGR_PROGRAM_LOAD:
                 x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-                yield f"    {_slot(i.out)} = {read(x.array, x.offset, f' + lane * {x.stride}')};"
+                yield f"    {_slot(i.out)} = {read(x.array, x.offset, lanes(x.array, x.stride))};"
             elif i.op == lib.PGR_PROGRAM_STORE:
                 o = parts.outputs[i.b]
-                yield f"    {write(o.array, o.offset, f' + lane * {o.stride}')} = {_slot(i.a)};"
+                yield f"    {write(o.array, o.offset, lanes(o.array, o.stride))} = {_slot(i.a)};"
             elif i.op == lib.PGR_PROGRAM_LANE_SUM:
                 yield f"    {_slot(i.out)} += {_slot(i.a)};"
             elif i.op == lib.PGR_PROGRAM_LANE_DOT:
@@ -172,7 +184,7 @@ def _expression(parts: Any, i: Any) -> str:
         for k in range(dot.first, dot.first + 2 * dot.count, 2):
             pair = [_slot(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_SLOT_NONE]
             terms.append(" * ".join(pair))
-        return " + ".join(terms)
+        return " + ".join(terms) or "0.0"
     row = lib.pgr_op_row(i.op)
     has_b = row.kind in (lib.PGR_KIND_BINARY, lib.PGR_KIND_PARAM)
     operands = f"{_slot(i.a)}, {_slot(i.b)}" if has_b else _slot(i.a)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import graphviz
 from graphviz.backend import dot_command
 
+from pygrad._pgr import lib
 from pygrad.engine import Value, node_values
 from pygrad.folding import MAX_NODES, Collapse, Fold, Folded, fold
 from pygrad.listing import steps
@@ -23,6 +24,7 @@ from pygrad.table import Row, shortened
 from pygrad.text import visible
 
 INSTRUCTIONS_AT_MOST = 1000
+PRODUCTS_AT_MOST = 20_000
 _STRING_AT_MOST = 16_000  # bytes; dot fails for strings from 16,384 on
 SHOWN = ("data", "grad")
 
@@ -210,33 +212,45 @@ def _paint(grad: float, largest: float) -> dict[str, str]:
 
 def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
     """A box for each argument, number and result, an oval for each instruction."""
-    found = list(steps(program))
-    if len(found) > INSTRUCTIONS_AT_MOST:
+    parts = program.parts()
+    outputs = sum(parts.outputs[i].node != lib.PGR_SLOT_LANE for i in range(parts.output_count))
+    if parts.instruction_count + outputs > INSTRUCTIONS_AT_MOST:
         raise ValueError(
-            f"the program has {len(found)} instructions and results, more than the {INSTRUCTIONS_AT_MOST} that can be "
-            "drawn legibly: print(program) lists them"
+            f"the program has {parts.instruction_count + outputs} instructions and results, more than the "
+            f"{INSTRUCTIONS_AT_MOST} that can be drawn legibly: print(program) lists them"
         )
-    lanes = [program.parts().group_lanes[i] for i in range(program.parts().group_count)]
-    ids: dict[str, str] = {}
+    used = [
+        parts.dots[i.b].count for i in parts.instructions[0 : parts.instruction_count] if i.op == lib.PGR_PROGRAM_DOT
+    ]
+    if sum(used) > PRODUCTS_AT_MOST:
+        raise ValueError(
+            f"the program's dots have {sum(used)} products, more than the {PRODUCTS_AT_MOST} that can be drawn "
+            "legibly: print(program) lists them"
+        )
+    found = list(steps(program))
+    ids: dict[tuple[Any, ...], str] = {}
     for group in dict.fromkeys(step.group for step in found):
         part = Drawing(
             name="once" if group is None else f"cluster{group}",
-            graph_attr={} if group is None else {"label": f"for each of {lanes[group]} lanes", "fontname": "Courier"},
+            graph_attr={}
+            if group is None
+            else {"label": f"for each of {parts.group_lanes[group]} lanes", "fontname": "Courier"},
         )
         for i, step in enumerate(found):
             if step.group != group:
                 continue
-            for operand in step.operands:
-                if operand not in ids and not operand.startswith("%"):
-                    ids[operand] = f"a{len(ids)}"
-                    part.put(ids[operand], shortened(operand), shape="box")
+            for source, name in zip(step.sources, step.operands):
+                if source not in ids and source[0] != "result":
+                    ids[source] = f"a{len(ids)}"
+                    part.put(ids[source], shortened(name), shape="box")
             label, shape = (step.operation, "oval") if step.operation else (step.result, "box")
             part.put(f"i{i}", shortened(label), shape=shape)
-            ids[step.result] = f"i{i}"
+            if step.operation:
+                ids["result", step.number] = f"i{i}"
         drawing.subgraph(part)
     for i, step in enumerate(found):
-        for operand in step.operands:
-            drawing.join(ids[operand], f"i{i}")
+        for source in step.sources:
+            drawing.join(ids[source], f"i{i}")
 
 
 def mimebundle(root: Value) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import linecache
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pygrad._pgr import ffi, lib
 from pygrad.program import Leaf, Program
@@ -22,7 +23,15 @@ class Step(NamedTuple):
     result: str
     operation: str
     operands: list[str]
+    sources: list[tuple[Any, ...]]  # of the operands: ("result", number), else what tells two with one name apart
     text: str  # as an expression
+
+
+class Named(NamedTuple):
+    """What a slot holds."""
+
+    source: tuple[Any, ...]
+    name: str
 
 
 def place(leaf: Leaf, offset: int, stride: int = 0) -> str:
@@ -57,64 +66,117 @@ def arrays(program: Program) -> tuple[list[list[Leaf]], list[list[Leaf]]]:
 
 def element(leaves: list[Leaf], offset: int, stride: int = 0) -> str:
     """An element of such an array."""
+    if leaves and leaves[0].shape is None and stride:  # in a damaged program
+        return f"scalars[{offset} + {stride}*lane]"
     return visible(leaves[offset].name) if leaves and leaves[0].shape is None else place(leaves[0], offset, stride)
+
+
+class _Names:
+    """What slots hold, looked up when it is needed: a file may claim more of them than there is memory."""
+
+    def __init__(self, program: Program) -> None:
+        self._parts = program.parts()
+        self._inputs, self.outputs = arrays(program)
+        self._written: dict[int, Named] = {}
+        starts = [(self._parts.inputs[i].slot, i) for i in range(self._parts.input_count)]
+        self._runs = sorted(starts)
+        ends = [slot + self._parts.inputs[i].count for slot, i in self._runs]
+        self._overlap = any(end > slot for end, (slot, _) in zip(ends, self._runs[1:]))  # in damaged programs
+
+        self._zeros: list[range] = []
+
+    def __setitem__(self, slot: int, named: Named) -> None:
+        self._written[slot] = named
+
+    def __getitem__(self, slot: int) -> Named:
+        if slot in self._written:
+            return self._written[slot]
+        if any(slot in slots for slots in self._zeros):
+            return Named(("constant", -1), "0.0")
+        last = bisect.bisect_right(self._runs, (slot, 2**32)) - 1
+        runs = [i for _, i in self._runs[max(0, last) : last + 1]]
+        for i in reversed(range(self._parts.input_count)) if self._overlap else runs:
+            run = self._parts.inputs[i]
+            if run.slot <= slot < run.slot + run.count:
+                return self.read(run.array, run.offset + slot - run.slot)
+        return Named(("constant", slot), repr(self._parts.constants[slot]))
+
+    def clear(self, slots: range) -> None:
+        """From now on they hold 0."""
+        for slot in slots if len(slots) < len(self._written) else [slot for slot in self._written if slot in slots]:
+            self._written.pop(slot, None)
+        self._zeros.append(slots)
+
+    def read(self, array: int, offset: int, stride: int = 0) -> Named:
+        """An element of an array that goes in."""
+        return Named(("input", array, offset, stride), element(self._inputs[array], offset, stride))
 
 
 def steps(program: Program) -> Iterator[Step]:
     """The instructions, in order."""
     parts = program.parts()
     table = operations()
-    inputs, outputs = arrays(program)
-    names: dict[int, str] = {i: repr(parts.constants[i]) for i in range(parts.constant_count)}  # of what slots hold
-    for i in range(parts.input_count):
-        given = parts.inputs[i]
-        for k in range(given.count):
-            names[given.slot + k] = element(inputs[given.array], given.offset + k)
+    names = _Names(program)
+
+    def step(number: int, group: int | None, result: str, operation: str, operands: list[Named], text: str) -> Step:
+        return Step(number, group, result, operation, [x.name for x in operands], [x.source for x in operands], text)
+
     for s in range(parts.segment_count):
         segment = parts.segments[s]
         group = None if segment.group == 2**32 - 1 else segment.group
+        sums: dict[int, Named] = {}
         for index in range(segment.first, segment.first + segment.count):
             i = parts.instructions[index]
             if i.op == lib.PGR_PROGRAM_RUN:
                 continue
             result = f"%{index}"
-            operands = [names[x] for x in (i.a, i.b) if x in names]
             if i.op == lib.PGR_PROGRAM_LOAD:
                 x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-                names[i.out] = element(inputs[x.array], x.offset, x.stride)
+                names[i.out] = names.read(x.array, x.offset, x.stride)
                 continue
             if i.op == lib.PGR_PROGRAM_STORE:
                 o = parts.outputs[i.b]
-                yield Step(index, group, element(outputs[o.array], o.offset, o.stride), "", [names[i.a]], names[i.a])
+                value = names[i.a]
+                yield step(index, group, element(names.outputs[o.array], o.offset, o.stride), "", [value], value.name)
                 continue
             if i.op == lib.PGR_PROGRAM_DOT:
                 dot = parts.dots[i.b]
-                terms: list[tuple[str, ...]] = [] if i.a == lib.PGR_SLOT_NONE else [(names[i.a],)]
+                terms = [] if i.a == lib.PGR_SLOT_NONE else [[names[i.a]]]
                 for k in range(dot.first, dot.first + 2 * dot.count, 2):
-                    pair = (parts.args[k], parts.args[k + 1])
-                    terms.append(tuple([names[x] for x in pair if x != lib.PGR_SLOT_NONE]))
-                operands = [name for term in terms for name in term]
-                text = " + ".join("*".join(term) for term in terms[:SHOWN_TERMS])
+                    terms.append([names[x] for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_SLOT_NONE])
+                operands = [factor for term in terms for factor in term]
+                text = " + ".join("*".join(factor.name for factor in term) for term in terms[:SHOWN_TERMS]) or "0.0"
                 if len(terms) > SHOWN_TERMS:
                     text += f" + ... {len(terms) - SHOWN_TERMS} more"
                 operation = "dot"
             elif i.op in (lib.PGR_PROGRAM_LANE_SUM, lib.PGR_PROGRAM_LANE_DOT):
-                if i.op == lib.PGR_PROGRAM_LANE_SUM:
-                    operands = operands[:1]
-                operation, text = "lane sum", f"sum over lanes of {'*'.join(operands)}"
+                operands = [names[i.a], names[i.b]] if i.op == lib.PGR_PROGRAM_LANE_DOT else [names[i.a]]
+                operation, text = "lane sum", f"sum over lanes of {'*'.join(x.name for x in operands)}"
+                before = sums.get(i.out)
+                if before is not None:
+                    operands, text = [before, *operands], f"{before.name} + {text}"
+                sums[i.out] = Named(("result", index), result)
+                yield step(index, group, result, operation, operands, text)
+                continue
             else:
                 name, symbol, kind = table[i.op]
+                operands = [names[i.a]] if i.b == lib.PGR_SLOT_NONE else [names[i.a], names[i.b]]
                 operation = symbol
                 if kind == lib.PGR_KIND_BINARY and not symbol[0].isalpha():
-                    text = f"{operands[0]} {symbol} {operands[1]}"
+                    text = f"{operands[0].name} {symbol} {operands[1].name}"
                 else:
-                    text = f"{name}({', '.join(operands)})"
-            names[i.out] = result
-            yield Step(index, group, result, operation, operands, text)
+                    text = f"{name}({', '.join(x.name for x in operands)})"
+            names[i.out] = Named(("result", index), result)
+            yield step(index, group, result, operation, operands, text)
+        if group is not None:  # sums that nothing is added to are 0
+            names.clear(range(segment.first_sum, segment.first_sum + segment.sum_count))
+        for slot, total in sums.items():
+            names[slot] = total
     for i in range(parts.output_count):
         o = parts.outputs[i]
         if o.node != lib.PGR_SLOT_LANE:
-            yield Step(-1, None, element(outputs[o.array], o.offset), "", [names[o.node]], names[o.node])
+            value = names[o.node]
+            yield step(-1, None, element(names.outputs[o.array], o.offset), "", [value], value.name)
 
 
 def _signature(leaves: list[Leaf]) -> str:

@@ -21,6 +21,7 @@ from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run, taken
 from pygrad.recording import Array, Recording, as_value, is_lane
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild, refuse_values
+from pygrad.text import visible
 
 Path_ = Union[str, "os.PathLike[str]"]
 
@@ -139,7 +140,7 @@ class Program:
         given: list[Any] = []
         structure = describe(args, given)
         if structure != self._in:
-            wanted = ", ".join(f"{leaf.name} {leaf.shape or ''}".strip() for leaf in self.arguments)
+            wanted = ", ".join(f"{visible(leaf.name)} {leaf.shape or ''}".strip() for leaf in self.arguments)
             raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
         return self.run(given, workers)
 

@@ -120,6 +120,7 @@ WITHOUT_ROW = {
     'raise ValueError("it has': "the same, of checkpoints",
     "a program's arrays are C-contiguous": "internal",
     'levels deep") from None': "of some versions of Python only; another row has the message",
+    "the program cannot be written as C": "of damaged files, too",
     "raise AttributeError(name)": "Python's protocol, not a mistake",
     "raise NotImplementedError": "of machines that there are hardly any, and abstract methods",
     "raise argparse.ArgumentTypeError": "becomes a UsageError",

@@ -7,7 +7,10 @@ import importlib.util
 import io
 import json
 import math
+import os
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -281,3 +284,121 @@ def test_pickles_that_make_no_sense_leave_the_tape_as_it_was(pg, change):
     assert pg.tape_stats() == before
     made = pg.engine._restore(pg.Value, None, *(good[name] for name in order[1:]))
     assert (made._op, made.grad, made._prev) == ("+", 0.5, {a, b})
+
+
+def with_other_numbers(rng, data):
+    """A program's file with some of its numbers changed, mostly to others that it has, or that are small."""
+    magic, length, rest = data.split(b"\n", 2)
+    start = len(data) - len(rest) + int(length)
+    words = memoryview(bytearray(data[start : start + (len(data) - start) // 4 * 4])).cast("I")
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        at = rng.randrange(len(words))
+        kinds = [
+            rng.randrange(12),
+            rng.choice(words),
+            words[at] ^ 1 << rng.randrange(8),
+            2**31 + rng.randrange(4),
+            2**32 - 1,
+        ]
+        words[at] = rng.choice(kinds)
+    header = json.loads(rest[: int(length)])
+    header["names"] = [rng.choice([name, name, "%0", "%1", "2.0", "x"]) for name in header["names"]]
+    text = json.dumps(header).encode()
+    return b"%s\n%d\n%s%s" % (magic, len(text), text, bytes(words) + data[start + 4 * len(words) :])
+
+
+def programs(pg):
+    """Files of programs of every kind of instruction."""
+    np = pytest.importorskip("numpy")
+    jit, m = pg.jit, pg.math
+    lanes, row = np.linspace(-1, 1, 6).reshape(3, 2), np.array([0.5, -0.25])
+
+    def loss(w, x):
+        return ((w * x).sum().tanh() - x[0]).exp() * w[0]
+
+    made = [
+        jit(lambda x, y: [m.tanh(x * y) ** 3, -y, x - 2.0, m.maximum(x, y), pg.where(x > y, x, 1.0)]).program(1.5, 2.0),
+        jit(lambda w, b: {"a": [w[0] * w[1] + w[2] * w[3] + b * w[4] + 1.0], "b": (w[5], b)}).program(np.ones(6), 1.0),
+        jit(lambda w, x: (pg.vmap(loss, (None, 0), "mean")(w, x), pg.vmap(loss, (None, 0))(w, x))).program(row, lanes),
+        pg.value_and_grad(lambda w: pg.vmap(lambda x: loss(w, x) * w[1], reduce="sum")(lanes)).program(row),
+        jit(lambda t: {key: m.exp(m.sin(x)) for key, x in t.items()}).program({"p": 0.1, "%3": 0.2, "2.0": 0.3}),
+    ]  # fmt: skip
+    return [pg.program._to_bytes(program) for program in made]
+
+
+def test_damaged_programs_that_load_can_be_listed_drawn_and_written_as_c(pg, rng, tmp_path):
+    loaded, sources = 0, []
+    files = programs(pg)
+    listing, text = sys.modules["pygrad.listing"], pg.text
+    for number in range(1_500 if "LONG" not in os.environ else 200_000):
+        try:
+            program = pg.program.from_bytes(with_other_numbers(rng, files[number % len(files)]), "strange.pygrad")
+        except ValueError:
+            continue
+        loaded += 1
+        found = list(listing.steps(program))
+        lines = str(program).splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert sum(line.startswith("  ") for line in lines) == len(found)
+        source = pg.draw_dot(program).source
+        assert source.count("[label=") == len(found) + len(
+            {s for step in found for s in step.sources if s[0] != "result"}
+        )
+        assert source.count(" -> ") == sum(len(step.sources) for step in found)
+        try:
+            sources.append(program.to_c(f"f{number}"))
+        except ValueError as error:
+            assert "cannot be written as C" in str(error)
+        assert text.visible(repr(program)) == repr(program)
+    print(f"{loaded} loaded, {len(sources)} as C")
+    assert loaded > 150 and len(sources) > 100
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is not None:
+        paths = [tmp_path / f"{i}.c" for i in range(25)]
+        for path, source in zip(paths, rng.sample(sources, len(paths))):
+            path.write_text(source)
+        flags = ["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wno-unused", "-pedantic-errors", "-Werror"]
+        subprocess.run([compiler, *flags, *paths], check=True)
+
+
+def place_of(pg, header, wanted):
+    """Where in a file's numbers an array of the program's parts begins."""
+    names = list(pg.program._ARRAYS)
+    sizes = {name: pg.engine.ffi.sizeof(kind) for name, (_, kind) in pg.program._ARRAYS.items()}
+    before = names[: names.index(wanted)]
+    return sum(sizes[name] * pg.program._count(name, header["counts"]) for name in before)
+
+
+def test_lanes_of_scalars_cannot_be_written_as_c(pg):
+    np = pytest.importorskip("numpy")
+    program = pg.jit(lambda a, x, b, c: pg.vmap(lambda t: t * a * b * c)(x)).program(1.0, np.ones(3), 1.0, 1.0)
+
+    def of_scalars(header, arrays):
+        at = place_of(pg, header, "lane_inputs")
+        array, *rest = struct.unpack("<IxxxxQQ", arrays[at : at + 24])
+        assert (array, *rest) == (1, 0, 1)
+        arrays[at : at + 4] = struct.pack("<I", 0)
+
+    strange = changed(pg, program, of_scalars)
+    assert strange(2.0, np.ones(3), 3.0, 4.0).tolist() == [48.0, 72.0, 96.0]
+    assert "scalars[0 + 1*lane]" in str(strange)
+    with pytest.raises(ValueError, match="cannot be written as C"):
+        strange.to_c("f")
+
+
+def test_what_a_file_claims_costs_no_more_than_what_is_shown(pg):
+    pytest.importorskip("numpy")
+    program = pg.jit(lambda x: x * 2.0).program(1.0)
+    claimed = 30_000_000  # which took minutes
+
+    def huge(header, arrays):
+        header["arguments"] = ["tuple", "scalar", ["array", [claimed]]]
+        header["names"] = ["x", "y"]
+        header["counts"]["uniform_slots"] = claimed
+        header["counts"]["input_count"] = 2
+        at = place_of(pg, header, "inputs")
+        (slot,) = struct.unpack("<I", arrays[at : at + 4])
+        arrays[at + 24 : at + 24] = struct.pack("<IIQQ", slot + 1, 1, 0, claimed - slot - 1)
+
+    strange = changed(pg, program, huge)
+    assert len(str(strange)) < 1000 and len(strange.to_c("f")) < 2000 and len(pg.draw_dot(strange).source) < 2000
