@@ -33,6 +33,15 @@ static inline void marks_refresh(marks *m, const pgr_tape *tape)
     m->supers = tape->supers;
 }
 
+/* Asks whether to stop (see pgr__ask), and returns where `node` is by then. */
+static inline pgr_node *marks_ask(marks *m, pgr_tape *tape, pgr_node *node, pgr_status *status)
+{
+    const ptrdiff_t id = node - m->nodes;
+    *status = pgr__ask(tape);
+    marks_refresh(m, tape);
+    return m->nodes + id;
+}
+
 /* How far the pass looks from node to node. */
 enum { MARKS_NEAR = 1024 };
 
@@ -111,12 +120,13 @@ static inline pgr_node *marks_next(marks m, pgr_node *node, bool prefetch)
 /* Starts a pass at `root`: its first marks_next(m, root + 1) is the root. Mark 0: eight are under way. */
 static inline marks marks_begin(pgr_tape *tape, pgr_id root, size_t field)
 {
-    marks m = {.field = field, .bit = (uint8_t)(~tape->passes & (tape->passes + 1u))};
+    marks m = {.field = field, .bit = (uint8_t)(~tape->marks_used & (tape->marks_used + 1u))};
     for (uint8_t bit = m.bit; bit != 0; bit >>= 1)
         m.mark++;
     if (m.mark != 0) {
         marks_refresh(&m, tape);
-        tape->passes |= m.bit;
+        tape->marks_used |= m.bit;
+        tape->passes++;
         *marks_at(m, &m.nodes[root]) = m.mark;
     }
     return m;
@@ -139,7 +149,8 @@ static inline void marks_end(marks m, pgr_tape *tape)
         for (size_t block = first; block < first + MARKS_BLOCKS && block < count; block++)
             m.blocks[block] &= (uint8_t)~m.bit;
     }
-    tape->passes &= (uint8_t)~m.bit;
+    tape->marks_used &= (uint8_t)~m.bit;
+    tape->passes--;
 }
 
 #endif

@@ -47,7 +47,7 @@ typedef enum {
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
-    PGR_ERR_STOPPED,  /* a sweep or a program's run was told to stop */
+    PGR_ERR_STOPPED,  /* it was told to stop (pgr_tape_on_stop) */
     PGR_ERR_NOT_FINITE /* a number or a grad is inf or nan */
 } pgr_status;
 
@@ -109,7 +109,7 @@ pgr_tape *pgr_default_tape(void);
 
 /* Frees what no handle needs: a node lives while a handle, or a live node's operand, needs it. Live
  * nodes slide down, keeping their order, so every pgr_id is void afterwards; handles stay. Does
- * nothing inside a backward pass. On failure (PGR_ERR_NOMEM) nothing has moved. O(nodes). */
+ * nothing inside a backward pass. On failure (PGR_ERR_NOMEM, PGR_ERR_STOPPED) nothing has moved. O(nodes). */
 pgr_status pgr_tape_collect(pgr_tape *tape);
 
 /* Sets the least number of nodes at which handles collect (2^14 at first), and the number of nodes
@@ -158,8 +158,8 @@ void pgr_set_grad(pgr_tape *tape, pgr_id id, double value);
 typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_id id);
 void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
 
-/* Asked by sweeps each time they are some million nodes further down: nonzero to stop. May do what custom nodes'
- * functions may. */
+/* Asked every few milliseconds by sweeps, exports and collections: nonzero to stop. May do what custom nodes' functions
+ * may. */
 void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
 
 /* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
@@ -459,7 +459,7 @@ typedef struct {
 } pgr_table;
 
 /* Exports what is reachable from root in one call. Fills `*table`; the caller frees its arrays with
- * pgr_table_free. On failure `*table` is unchanged. O(reachable nodes). */
+ * pgr_table_free. On failure, PGR_ERR_STOPPED too, `*table` is unchanged. O(reachable nodes). */
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, pgr_table *table);
 pgr_status pgr_export(pgr_tape *tape, pgr_id root, pgr_table *table);
 void pgr_table_free(pgr_tape *tape, pgr_table *table);

@@ -22,7 +22,7 @@ static struct {
     PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
     PyObject *reject;         /* reject(where, value) raises TypeError */
     PyObject *unknown;        /* unknown(where) raises RecordingError */
-    PyObject *data_name, *grad_name; /* interned, as names in code are */
+    PyObject *data_name, *grad_name, *backward_name, *custom_name, *push_name; /* interned, as names in code are */
     operand *free_objects;    /* chained through dict */
     int free_count;
 } layer;
@@ -228,16 +228,17 @@ static void drop_dead(void)
     }
 }
 
-static void collect(pgr_tape *tape, bool thorough)
+static pgr_status collect(pgr_tape *tape, bool thorough)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     size_t count = 0;
     pgr_tie *const ties = pgr__find_ties(tape, &count);
-    pgr__collect(tape, ties, count, thorough);
+    const pgr_status status = pgr__collect(tape, ties, count, thorough);
     PyMem_Free(ties);
     drop_dead();
     PyErr_Restore(type, value, traceback);
+    return status;
 }
 
 /* Room for k nodes and one handle. */
@@ -481,6 +482,69 @@ static Py_hash_t slot_hash(PyObject *self)
     return -1;
 }
 
+/* ---- The reverse sweep --------------------------------------------------------------------- */
+
+/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
+static int run_custom(void *unused, pgr_tape *tape, pgr_id id)
+{
+    (void)unused;
+    const int64_t h = pgr_h_hold(tape, id);
+    PyObject *const value = h < 0 ? fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : object_of((uint32_t)h);
+    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
+    PyObject *result = NULL;
+    if (dict != NULL) {
+        PyObject *const own = Py_XNewRef(PyDict_GetItemWithError(dict, layer.backward_name));
+        PyObject *const custom = own != NULL || PyErr_Occurred() ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, layer.custom_name));
+        if (own != NULL)
+            result = PyObject_CallObject(own, NULL);
+        else if (custom != NULL)
+            result = PyObject_CallMethodObjArgs(custom, layer.push_name, value, NULL);
+        Py_XDECREF(own);
+        Py_XDECREF(custom);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(dict);
+    Py_XDECREF(value);
+    return PyErr_Occurred() != NULL;
+}
+
+/* Raises what a sweep or step has failed with. */
+static PyObject *sweep_failed(pgr_status status)
+{
+    return status == PGR_ERR_CUSTOM ? NULL : fail(status, PGR_OP_LEAF, 0.0, 0.0);
+}
+
+/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
+static PyObject *operand_sweep(PyObject *self, PyObject *checked)
+{
+    const int is_checked = PyObject_IsTrue(checked);
+    if (is_checked < 0)
+        return NULL;
+    const pgr_id id = id_of(self);
+    pgr_id bad = 0;
+    const pgr_status status = id == 0              ? PGR_ERR_HANDLE
+                              : is_unknown(self)   ? PGR_ERR_UNKNOWN
+                              : is_checked         ? pgr_backward_checked(layer.tape, id, &bad)
+                                                   : pgr_backward(layer.tape, id);
+    if (status == PGR_ERR_NOT_FINITE) {
+        const int64_t h = pgr_h_hold(layer.tape, bad);
+        return h < 0 ? fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : object_of((uint32_t)h);
+    }
+    if (status != PGR_OK)
+        return sweep_failed(status);
+    Py_RETURN_NONE;
+}
+
+static PyObject *operand_push(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const pgr_id id = id_of(self);
+    const pgr_status status = id == 0 ? PGR_ERR_HANDLE : pgr_push(layer.tape, id);
+    if (status != PGR_OK)
+        return sweep_failed(status);
+    Py_RETURN_NONE;
+}
+
 /* ---- Methods, from the table --------------------------------------------------------------- */
 
 static inline PyObject *method_binary(int op, const char *name, PyObject *self, PyObject *other)
@@ -535,6 +599,8 @@ static PyMethodDef methods[] = {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
     PGR_OPS(X)
 #undef X
+    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/pyoperand.c."},
+    {"_push", operand_push, METH_NOARGS, "One step of it: adds to the operands' grads what this node's gives them."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };
@@ -867,8 +933,14 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
                      PySequence_Fast_GET_SIZE(xs));
         goto done;
     }
-    if (n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type) && ready(2 * (uint32_t)n + 1) == PGR_OK &&
-        PySequence_Fast_GET_SIZE(ws) == n && PySequence_Fast_GET_SIZE(xs) == n) { /* still: making room may run code */
+    pgr_status status = PGR_ERR_OP; /* not the usual case */
+    if (n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type))
+        status = ready(2 * (uint32_t)n + 1);
+    if (status == PGR_ERR_STOPPED) {
+        fail(status, PGR_OP_ADD, 0.0, 0.0);
+        goto done;
+    }
+    if (status == PGR_OK && PySequence_Fast_GET_SIZE(ws) == n && PySequence_Fast_GET_SIZE(xs) == n) { /* still: making room may run code */
         result = dot_of_values(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
         if (result != NULL || PyErr_Occurred())
             goto done;
@@ -897,7 +969,7 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         result = Py_NewRef(factors[0].value);
         goto done;
     }
-    const pgr_status status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
+    status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
     if (status != PGR_OK) {
         fail(status, PGR_OP_ADD, 0.0, 0.0);
         goto done;
@@ -1104,9 +1176,19 @@ int pgr_stop_for_signal(void *unused)
     return stop;
 }
 
+/* Whether Ctrl-C waits for its handler, which does not run yet: it is put back. */
+static bool is_interrupted(void)
+{
+    const bool interrupted = PyOS_InterruptOccurred() != 0;
+    if (interrupted)
+        PyErr_SetInterrupt();
+    return interrupted;
+}
+
 pgr_status pgr_tape_use_gil(pgr_tape *tape)
 {
     pgr_tape_on_lock(tape, gil_enter, gil_leave, NULL);
+    tape->is_interrupted = is_interrupted;
     pgr_tape_on_stop(tape, pgr_stop_for_signal, NULL);
     return PGR_OK;
 }
@@ -1120,15 +1202,20 @@ static int install(void)
     }
     pgr_tape_use_gil(layer.tape);
     layer.tape->collector = collect;
+    pgr_tape_on_custom(layer.tape, run_custom, NULL);
     PyObject *const module = PyImport_ImportModule("pygrad._pgr");
     if (module == NULL)
         return -1;
     int result = -1;
     layer.data_name = PyUnicode_InternFromString("data");
     layer.grad_name = PyUnicode_InternFromString("grad");
+    layer.backward_name = PyUnicode_InternFromString("_backward");
+    layer.custom_name = PyUnicode_InternFromString("_custom");
+    layer.push_name = PyUnicode_InternFromString("push");
     layer.operand_type = (PyTypeObject *)PyType_FromSpec(&spec);
     layer.value_type = layer.operand_type;
-    if (layer.data_name != NULL && layer.grad_name != NULL && layer.operand_type != NULL &&
+    if (layer.data_name != NULL && layer.grad_name != NULL && layer.backward_name != NULL && layer.custom_name != NULL &&
+        layer.push_name != NULL && layer.operand_type != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
         add_functions(module, functions) == 0 && add_functions(module, pgr__program_methods) == 0)
         result = 0;

@@ -42,6 +42,9 @@ def _expression(op: int, a: float, b: float) -> str:
 
 def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     """Raise what `status` stands for, after op(a, b) was not recorded."""
+    if status == lib.PGR_ERR_STOPPED:
+        error: BaseException = _pgr.__dict__.pop("_stopped_by")
+        raise error
     exception, text = _EXCEPTIONS[status]
     if status == lib.PGR_ERR_DIVZERO and a == 0.0 and ffi.string(lib.pgr_op_row(op).symbol) == b"**":
         text = "zero can't be raised to a negative power"
@@ -100,9 +103,6 @@ def unknown(where: str) -> NoReturn:
 
 def check(status: int) -> None:
     """Raise what `status` stands for, if it is not PGR_OK."""
-    if status == lib.PGR_ERR_STOPPED:
-        error: BaseException = _pgr.__dict__.pop("_stopped_by")
-        raise error
     if status != lib.PGR_OK:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 

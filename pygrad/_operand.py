@@ -11,10 +11,11 @@ from __future__ import annotations
 import gc
 import math
 import platform
+import sys
 import threading
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Callable, ClassVar
 
 from pygrad import _pgr
@@ -30,8 +31,8 @@ if hasattr(lib, "pgr_tape_use_gil"):
     _stop = ffi.addressof(lib, "pgr_stop_for_signal")
 else:
 
-    def _keep_raised(_kind: type[BaseException], error: BaseException, _traceback: TracebackType) -> int:
-        _pgr.__dict__["_stopped_by"] = error  # as csrc/pyoperand.c does
+    def _keep_raised(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> int:
+        _pgr.__dict__["_stopped_by"] = error.with_traceback(traceback)  # as csrc/pyoperand.c does
         return 1
 
     @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
@@ -145,6 +146,50 @@ def _wrap(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
     return value
 
 
+# ---- Custom operations' functions, called from the sweep -----------------------------------------
+
+# What they raise, by thread, since C can't carry it; with the extension module, which copies of this one share.
+_raised = _pgr.__dict__.setdefault("_raised", threading.local())
+
+
+def _keep(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> None:
+    _raised.error = error.with_traceback(traceback)
+
+
+# Ctrl-C may come before the first line: onerror gets that, too.
+@ffi.def_extern(name="pgr_py_custom", error=1, onerror=_keep)  # type: ignore[untyped-decorator, unused-ignore]
+def _on_custom(_context: Any, tape: Any, node: int) -> int:
+    handle = lib.pgr_h_hold(tape, node)
+    check(-handle if handle < 0 else 0)
+    value = Operand._of(handle)
+    notes = value.__dict__
+    if "_backward" in notes:
+        notes["_backward"]()
+    elif "_custom" in notes:
+        notes["_custom"].push(value)
+    return 0
+
+
+lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
+
+
+def _check_sweep(status: int) -> None:
+    if status != lib.PGR_ERR_CUSTOM:
+        check(status)
+        return
+    # The two that can leave no room for keeping them: at the end of the stack, and twice at once.
+    lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
+    raise _raised.__dict__.pop("error", lost)
+
+
+def _is_deep() -> bool:
+    frame: FrameType | None = sys._getframe()
+    depth = 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth > sys.getrecursionlimit() - 50
+
+
 class Operand:
     """A node's object, with the operators. See `pygrad.Value`."""
 
@@ -203,7 +248,9 @@ class Operand:
             lib.pgr_h_release(tape, old, 0)
 
     def __del__(self) -> None:
-        handle = self._handle
+        handle = getattr(self, "_handle", 0)
+        if not handle:
+            return  # interrupted while it was made
         notes = self.__dict__
         other = _registered(handle) if _collecting else None
         if other is None or other is self:
@@ -228,10 +275,29 @@ class Operand:
         if lib.pgr_h_id(tape, handle) == 0:
             check(lib.PGR_ERR_HANDLE)
         value = _wrap(handle)
-        notes = _notes.pop(handle, None)
+        notes = _notes.get(handle)
         if notes is not None:
-            value.__dict__ = notes
+            value.__dict__ = notes  # first, lest Ctrl-C come between
+            _notes.pop(handle, None)
         return value
+
+    def _sweep(self, checked: bool) -> Any:
+        """The reverse sweep from here; the Value at which a checked one has found inf or nan, else None."""
+        if not checked:
+            _check_sweep(lib.pgr_h_backward(tape, self._handle))
+            return None
+        bad = ffi.new("pgr_id *")
+        status = lib.pgr_h_backward_checked(tape, self._handle, bad)
+        if status != lib.PGR_ERR_NOT_FINITE:
+            _check_sweep(status)
+            return None
+        handle = lib.pgr_h_hold(tape, bad[0])
+        check(-handle if handle < 0 else 0)
+        return Operand._of(handle)
+
+    def _push(self) -> None:
+        """One step of it: add to the operands' grads what this node's gives them."""
+        _check_sweep(lib.pgr_h_push(tape, self._handle))
 
     @property
     def data(self) -> float:

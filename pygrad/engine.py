@@ -19,7 +19,6 @@ from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
     from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
-    from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
@@ -107,13 +106,11 @@ class Value(Operand):
         it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
         """
-        if check or _checks:
-            _backward_checked(self)
-        else:
-            _checked(lib.pgr_h_backward(TAPE, self._handle))
+        bad = self._sweep(check or _checks > 0)
+        if bad is not None:
+            from pygrad.checking import not_finite
 
-    def _push(self) -> None:
-        _checked(lib.pgr_h_push(TAPE, self._handle))
+            not_finite(bad)
 
     @property
     def _backward(self) -> Callable[[], None]:
@@ -184,45 +181,7 @@ class Value(Operand):
         return _restore, (type(self), below, _NAMES[op], self.data, self.grad, operands, param), notes
 
 
-# ---- Custom operations' functions, called from the sweep -----------------------------------------
-
-_raised = threading.local()
-
-
-def _run_custom(tape: Any, node: int) -> int:
-    """Run a custom node's function; remember what it raises for _checked, since C can't carry it."""
-    try:
-        handle = lib.pgr_h_hold(tape, node)
-        check(-handle if handle < 0 else 0)
-        value = Operand._of(handle)
-        notes = value.__dict__
-        if "_backward" in notes:
-            notes["_backward"]()
-        elif "_custom" in notes:
-            custom: CustomOp = notes["_custom"]
-            custom.push(value)
-    except BaseException as error:
-        _raised.error = error
-        return 1
-    return 0
-
-
-@ffi.def_extern(name="pgr_py_custom", error=1)  # type: ignore[untyped-decorator, unused-ignore]
-def _on_custom(context: Any, tape: Any, node: int) -> int:
-    return int(ffi.from_handle(context)(tape, node))
-
-
-_context = ffi.new_handle(_run_custom)
-lib.pgr_tape_on_custom(TAPE, lib.pgr_py_custom, _context)
-
-
-def _checked(status: int) -> None:
-    if status == lib.PGR_ERR_CUSTOM:
-        error: BaseException = _raised.error
-        del _raised.error
-        raise error
-    check(status)
-
+# ---- Checked passes ------------------------------------------------------------------------------
 
 _checks = 0  # contexts of detect_anomaly() under way
 
@@ -231,16 +190,6 @@ def _check_backward(more: int) -> None:
     """Make every backward() a checked one, or no longer: +1, -1."""
     global _checks
     _checks += more
-
-
-def _backward_checked(root: Value) -> None:
-    bad = ffi.new("pgr_id *")
-    status = lib.pgr_h_backward_checked(TAPE, root._handle, bad)
-    if status == lib.PGR_ERR_NOT_FINITE:
-        from pygrad.checking import not_finite
-
-        not_finite(_of_id(bad[0]))
-    _checked(status)
 
 
 # ---- Copying and pickling ------------------------------------------------------------------------
