@@ -45,23 +45,29 @@ static uint64_t handle_of(uint32_t slot) { return (uint64_t)layer.tape->slots[sl
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
+/* Takes what one of these functions returns, which must have raised. */
+static PyObject *raised(PyObject *result)
+{
+    if (result != NULL)
+        PyErr_SetString(PyExc_SystemError, "a function given to _adopt must raise");
+    Py_XDECREF(result);
+    return NULL;
+}
+
 static PyObject *fail(pgr_status status, int op, double a, double b)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
 }
 
 static PyObject *reject(const char *where, PyObject *value)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.reject, "sO", where, value));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.reject, "sO", where, value));
 }
 
 /* What would need the value of a node that has none, since a function is being recorded. */
 static PyObject *unknown(const char *where)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.unknown, "s", where));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.unknown, "s", where));
 }
 
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
@@ -348,7 +354,8 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
 }
 
 /* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
- * -1: an exception is set. Things with a length are arrays, whose own operators go elementwise. */
+ * -1: an exception is set. Things with a length are arrays, whose own operators go elementwise. May run any code, so `o`,
+ * which may be borrowed from a container that it changes, is held; with 0 it has run none. */
 static int as_number(PyObject *o, double *out)
 {
     if (PyFloat_Check(o)) {
@@ -364,7 +371,9 @@ static int as_number(PyObject *o, double *out)
         (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_length != NULL) ||
         (type->tp_as_mapping != NULL && type->tp_as_mapping->mp_length != NULL) || PyComplex_Check(o))
         return 0;
+    Py_INCREF(o);
     *out = PyFloat_AsDouble(o);
+    Py_DECREF(o);
     return *out == -1.0 && PyErr_Occurred() ? -1 : 1;
 }
 
@@ -719,59 +728,75 @@ static PyObject *operand_new(PyTypeObject *type, PyObject *args, PyObject *keywo
 /* What __init__ and Value() take, converted. */
 typedef struct {
     double data;
-    PyObject *children; /* owned, a list or tuple; NULL: no custom node is asked for */
-    PyObject *op, *label; /* borrowed; NULL: not given */
+    PyObject *children;   /* owned, a tuple; NULL: no custom node */
+    PyObject *op, *label; /* owned; NULL: not given */
 } arguments;
 
-/* False with an exception set, and nothing to free, if an argument is none. */
-static bool parse(PyObject *args, PyObject *keywords, arguments *out)
+static void drop(arguments *a)
 {
-    static char *names[] = {"data", "_children", "_op", "label", NULL};
-    PyObject *data, *children = NULL;
-    *out = (arguments){0.0, NULL, NULL, NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label) ||
-        !to_number("Value", data, &out->data))
-        return false;
+    Py_XDECREF(a->children);
+    Py_XDECREF(a->op);
+    Py_XDECREF(a->label);
+}
+
+/* The tuple of `children`, NULL if they were not given, each of them a Value: their list may change meanwhile. */
+static bool take_children(PyObject *children, arguments *out)
+{
     if ((out->op != NULL && !PyUnicode_Check(out->op)) || (out->label != NULL && !PyUnicode_Check(out->label))) {
         const bool is_op = out->op != NULL && !PyUnicode_Check(out->op);
         reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
         return false;
     }
-    const bool has_op = out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0;
-    PyObject *const list = children == NULL ? PyTuple_New(0) : PySequence_Fast(children, "_children must be Values");
-    if (list == NULL) {
+    PyObject *const tuple = children == NULL ? PyTuple_New(0) : PySequence_Tuple(children);
+    if (tuple == NULL) {
         if (children != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
             reject("_children", children);
         }
         return false;
     }
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++)
-        if (!is_operand(PySequence_Fast_GET_ITEM(list, i))) {
-            reject("_children", PySequence_Fast_GET_ITEM(list, i));
-            Py_DECREF(list);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        if (!is_operand(PyTuple_GET_ITEM(tuple, i))) {
+            reject("_children", PyTuple_GET_ITEM(tuple, i));
+            Py_DECREF(tuple);
             return false;
         }
-    if (has_op || PySequence_Fast_GET_SIZE(list) > 0)
-        out->children = list;
+    if (PyTuple_GET_SIZE(tuple) > 0 || (out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0))
+        out->children = tuple;
     else
-        Py_DECREF(list);
+        Py_DECREF(tuple);
     return true;
+}
+
+/* False with an exception set, and nothing to drop, if an argument is none. */
+static bool parse(PyObject *args, PyObject *keywords, arguments *out)
+{
+    static char *names[] = {"data", "_children", "_op", "label", NULL};
+    PyObject *data, *children = NULL;
+    *out = (arguments){0.0, NULL, NULL, NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label))
+        return false;
+    Py_XINCREF(children); /* converting the number may run any code */
+    Py_XINCREF(out->op);
+    Py_XINCREF(out->label);
+    const bool ok = to_number("Value", data, &out->data) && take_children(children, out);
+    Py_XDECREF(children);
+    if (!ok)
+        drop(out);
+    return ok;
 }
 
 /* Records the custom node that was asked for; 0 with an exception set on failure. */
 static pgr_id record_custom(const arguments *a)
 {
-    const size_t n = (size_t)PySequence_Fast_GET_SIZE(a->children);
+    const size_t n = (size_t)PyTuple_GET_SIZE(a->children);
     pgr_id *const ids = PyMem_Malloc((n + 1) * sizeof *ids);
     pgr_id id = 0;
     pgr_status status = ids == NULL ? PGR_ERR_NOMEM : make_ready(n + 1);
-    /* Making room may have run code that shortened a list. */
-    const size_t left = (size_t)PySequence_Fast_GET_SIZE(a->children) < n ? (size_t)PySequence_Fast_GET_SIZE(a->children) : n;
-    for (size_t i = 0; status == PGR_OK && i < left; i++)
-        ids[i] = id_of(PySequence_Fast_GET_ITEM(a->children, (Py_ssize_t)i));
+    for (size_t i = 0; status == PGR_OK && i < n; i++)
+        ids[i] = id_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i));
     if (status == PGR_OK)
-        status = pgr_custom(layer.tape, a->data, left, ids, &id);
+        status = pgr_custom(layer.tape, a->data, n, ids, &id);
     PyMem_Free(ids);
     if (status != PGR_OK)
         fail(status, PGR_OP_CUSTOM, a->data, 0.0);
@@ -802,7 +827,7 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
     } else {
         const pgr_id id = record_custom(&a);
         if (id == 0) {
-            Py_DECREF(a.children);
+            drop(&a);
             return -1;
         }
         const uint32_t slot = ((operand *)self)->slot;
@@ -813,7 +838,7 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         tape_name(tape, id, slot);
     }
     const bool named = set_names(self, &a);
-    Py_XDECREF(a.children);
+    drop(&a);
     return named ? 0 : -1;
 }
 
@@ -832,7 +857,7 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
     }
     if (value != NULL && !set_names(value, &a))
         Py_CLEAR(value);
-    Py_XDECREF(a.children);
+    drop(&a);
     return value;
 }
 
@@ -910,6 +935,13 @@ static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssiz
     return wrap_new(sum, tape->size - before - 1);
 }
 
+static bool are_as_many(Py_ssize_t weights, Py_ssize_t inputs)
+{
+    if (weights != inputs)
+        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", weights, inputs);
+    return weights == inputs;
+}
+
 static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -921,40 +953,36 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "dot takes (ws, xs) or (ws, xs, b), not %zd arguments", nargs);
         return NULL;
     }
-    PyObject *const ws = PySequence_Fast(args[0], "dot: ws must be a sequence");
-    PyObject *const xs = ws == NULL ? NULL : PySequence_Fast(args[1], "dot: xs must be a sequence");
+    PyObject *ws = PySequence_Fast(args[0], "dot: ws must be a sequence");
+    PyObject *xs = ws == NULL ? NULL : PySequence_Fast(args[1], "dot: xs must be a sequence");
     if (xs == NULL) {
         Py_XDECREF(ws);
         return NULL;
     }
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
-    if (PySequence_Fast_GET_SIZE(xs) != n) {
-        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", n,
-                     PySequence_Fast_GET_SIZE(xs));
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
+    if (!are_as_many(n, PySequence_Fast_GET_SIZE(xs)))
         goto done;
-    }
-    pgr_status status = PGR_ERR_OP; /* not the usual case */
-    if (n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type))
-        status = ready(2 * (uint32_t)n + 1);
-    if (status == PGR_ERR_STOPPED) {
-        fail(status, PGR_OP_ADD, 0.0, 0.0);
-        goto done;
-    }
-    if (status == PGR_OK && PySequence_Fast_GET_SIZE(ws) == n && PySequence_Fast_GET_SIZE(xs) == n) { /* still: making room may run code */
+    const bool usual = n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type);
+    if (usual && tape_has_room(layer.tape, 2 * (uint32_t)n + 1) && layer.tape->free_slot != 0) {
         result = dot_of_values(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
         if (result != NULL || PyErr_Occurred())
             goto done;
     }
+    /* Making room and converting numbers may run any code, which may change the lists. */
+    Py_SETREF(ws, PySequence_Tuple(ws));
+    if (ws != NULL)
+        Py_SETREF(xs, PySequence_Tuple(xs));
+    if (ws == NULL || xs == NULL || !are_as_many(n = PyTuple_GET_SIZE(ws), PyTuple_GET_SIZE(xs)))
+        goto done;
     if (n > ON_STACK && (factors = PyMem_Malloc((2 * (size_t)n + 1) * sizeof *factors)) == NULL) {
         PyErr_NoMemory();
         goto done;
     }
-    /* Sizes are read again each time: converting a number may run code that shortens a list. */
-    for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(ws) && i < PySequence_Fast_GET_SIZE(xs); i++) {
-        if (as_factor(PySequence_Fast_GET_ITEM(ws, i), &factors[made]) < 0)
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (as_factor(PyTuple_GET_ITEM(ws, i), &factors[made]) < 0)
             goto done;
         made++;
-        if (i >= PySequence_Fast_GET_SIZE(xs) || as_factor(PySequence_Fast_GET_ITEM(xs, i), &factors[made]) < 0)
+        if (as_factor(PyTuple_GET_ITEM(xs, i), &factors[made]) < 0)
             goto done;
         made++;
     }
@@ -969,7 +997,7 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         result = Py_NewRef(factors[0].value);
         goto done;
     }
-    status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
+    const pgr_status status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
     if (status != PGR_OK) {
         fail(status, PGR_OP_ADD, 0.0, 0.0);
         goto done;
@@ -991,8 +1019,8 @@ done:
         Py_XDECREF(factors[--made].value);
     if (factors != few)
         PyMem_Free(factors);
-    Py_DECREF(ws);
-    Py_DECREF(xs);
+    Py_XDECREF(ws);
+    Py_XDECREF(xs);
     return result;
 }
 
@@ -1012,6 +1040,10 @@ static PyObject *present_scope(PyObject *unused, PyObject *no_arguments)
 
 static bool set_scope(unsigned long number)
 {
+    if (number > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "a scope's number must be below 2**32");
+        return false;
+    }
     const pgr_status status = pgr__set_tag(layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
     if (status != PGR_OK) {
         fail(status, PGR_OP_LEAF, 0.0, 0.0);
@@ -1085,7 +1117,15 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     type->tp_dealloc = operand_dealloc;
     type->tp_vectorcall = value_vectorcall;
     PyType_Modified(type);
-    layer.value_type = (PyTypeObject *)Py_NewRef(type);
+    while (layer.free_objects != NULL) { /* of the type before, where engine.py is loaded again */
+        operand *const o = layer.free_objects;
+        layer.free_objects = (operand *)o->dict;
+        tape_free_slot(layer.tape, o->slot);
+        Py_TYPE(o)->tp_free((PyObject *)o);
+        Py_DECREF(layer.value_type);
+    }
+    layer.free_count = 0;
+    layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the one before may have instances: it stays, as do the others */
     layer.notes = Py_NewRef(notes);
     layer.fail = Py_NewRef(fail_fn);
     layer.reject = Py_NewRef(reject_fn);
