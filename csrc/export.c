@@ -32,12 +32,11 @@ static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 
 static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
 {
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
-    if (m.mark == 0)
-        return PGR_ERR_NESTED;
-    pgr_status status = PGR_OK;
+    marks_heap heap;
+    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_node *node = &m.nodes[root] + 1;
-    while ((node = marks_next(m, node, true)) != m.nodes) {
+    while ((node = marks_next_of_any(m, node)) != m.nodes) {
         const pgr_id id = (pgr_id)(node - m.nodes);
         if (!found_add(tape, f, id))
             status = PGR_ERR_NOMEM;
@@ -47,8 +46,11 @@ static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
             break;
         operand_walk walk = walk_from(m.nodes, id);
         for (pgr_id o; (o = operand_next(m.nodes, &walk)) != 0; f->operands++)
-            if (!marks_has(m, o))
-                marks_set(m, &m.nodes[o], node);
+            marks_reach(m, o, node);
+        if (heap.failed) {
+            status = PGR_ERR_NOMEM;
+            break;
+        }
     }
     marks_abandon(m, node);
     marks_end(m, tape);

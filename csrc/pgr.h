@@ -42,7 +42,6 @@ typedef enum {
     PGR_ERR_DOMAIN,   /* an argument outside the function's domain */
     PGR_ERR_DIVZERO,  /* division by zero, or zero to a negative power */
     PGR_ERR_RANGE,    /* finite operands, infinite result */
-    PGR_ERR_NESTED,   /* more than eight backward passes inside each other */
     PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
@@ -164,9 +163,10 @@ void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
 
 /* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
  * pushes its grad to its operands. Leaves accumulate into the grad they had; interior nodes are
- * overwritten; other nodes are not touched. No recursion, no allocation. O(reachable nodes), plus a
- * fraction of a nanosecond for every 4096 nodes below root. PGR_ERR_NESTED with nothing changed; PGR_ERR_CUSTOM at
- * a custom node's failure, and PGR_ERR_STOPPED, with the grads of the nodes above it done and those below it partial.
+ * overwritten; other nodes are not touched. No recursion. O(reachable nodes), plus a fraction of a nanosecond for every
+ * 4096 nodes below root. Any number may be under way at once, inside each other's custom functions or in threads that
+ * take turns in them; from the ninth on they allocate, and take O(n log n). PGR_ERR_CUSTOM at a custom node's failure,
+ * PGR_ERR_STOPPED and PGR_ERR_NOMEM with the grads of the nodes above it done and those below it partial.
  * Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2. */
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root);
 

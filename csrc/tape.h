@@ -93,6 +93,7 @@ struct pgr_tape {
 
     uint8_t *blocks, *supers;
     uint8_t marks_used;    /* by passes under way, a bit each (see marks.h) */
+    bool is_exporting;     /* export_mark is in use */
     uint32_t passes;       /* under way: nothing moves, and nothing is taken back, meanwhile */
     bool is_marked;        /* a collection was stopped, so TAPE_LIVE stands on some nodes */
     bool has_custom;       /* there may be custom nodes */

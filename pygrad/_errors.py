@@ -20,10 +20,6 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_DOMAIN: (ValueError, ""),
     lib.PGR_ERR_DIVZERO: (ZeroDivisionError, ""),
     lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
-    lib.PGR_ERR_NESTED: (
-        RecursionError,
-        "more than eight backward passes inside each other's custom operations: compute without backward() in them",
-    ),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),

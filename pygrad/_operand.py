@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import math
+import operator
 import platform
 import sys
 import threading
@@ -121,7 +122,7 @@ def _as_number(value: Any) -> float | None:
         return None
     if hasattr(kind, "__float__"):
         return float(value)
-    return float(value.__index__()) if hasattr(kind, "__index__") else None
+    return float(operator.index(value)) if hasattr(kind, "__index__") else None
 
 
 def _drop_dead() -> None:

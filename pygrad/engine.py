@@ -99,8 +99,7 @@ class Value(Operand):
 
         This Value's own grad becomes 1. Scalars, float64. Twice on one graph gives twice the gradient
         at the leaves; set their grads to 0 before the next step. Raises what a custom operation's
-        function raises, and RecursionError when nine run inside each other. After that and after Ctrl-C the grads
-        are partial.
+        function raises. After that and after Ctrl-C the grads are partial.
         check: stop at the first inf or nan with a FloatingPointError that says where it comes from. One among the
         numbers is found before anything is changed; at one among the grads, those above it are done and those below
         it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
