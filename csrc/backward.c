@@ -10,17 +10,26 @@
 typedef struct {
     bool familiar; /* the tape is short */
     bool custom;   /* it may have custom nodes */
+    bool heaped;   /* eight sweeps are under way: see marks.h */
 } expected;
+
+static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *from)
+{
+    if (x.heaped)
+        marks_push(m, (pgr_id)(node - m.nodes));
+    else
+        marks_set(m, node, from);
+}
 
 static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
         node->grad += adjoint;
-        if (x.custom && node->op == PGR_OP_CUSTOM)
-            marks_set(m, node, from);
+        if (x.custom && node->op == PGR_OP_CUSTOM && node->mark == 0)
+            reach(m, x, node, from);
     } else if (node->mark == 0) {
-        marks_set(m, node, from);
+        reach(m, x, node, from);
         node->grad = adjoint;
     } else {
         node->grad += adjoint;
@@ -118,13 +127,13 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
     return failed ? PGR_ERR_CUSTOM : PGR_OK;
 }
 
-PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, const pgr_node *node)
+PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, const pgr_node *node)
 {
     /* The function adds to its operands' grads, so they are made ready first. */
     const pgr_id id = (pgr_id)(node - m.nodes);
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-        give(m, (expected){.custom = true}, node, operand, 0.0);
+        give(m, x, node, operand, 0.0);
     return call_custom(tape, id);
 }
 
@@ -137,20 +146,8 @@ static bool gave_finite(marks m, const pgr_node *node)
     return finite;
 }
 
-/* How far down a pass goes until it asks whether to stop: some 10 ms, or 100 where every node misses the cache. */
-enum { ASK_EVERY = 1 << 22 };
-
-static pgr_id floor_below(pgr_id id) { return id > ASK_EVERY ? id - ASK_EVERY : 0; }
-
-/* Asks, and returns where `node` is by then. */
-static pgr_node *ask(pgr_tape *tape, marks *m, pgr_node *node, pgr_status *status)
-{
-    const ptrdiff_t id = node - m->nodes;
-    if (tape->on_stop != NULL && tape->on_stop(tape->stop_ctx) != 0)
-        *status = PGR_ERR_STOPPED;
-    marks_refresh(m, tape);
-    return m->nodes + id;
-}
+/* How far down a pass goes until it asks whether to stop. */
+static pgr_id floor_below(pgr_id id) { return id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; }
 
 /* Steps at `node` and whatever is marked below it, to the first at or below `floor`. Told that the end is far, gcc 12
  * lays the loop out better: 4.4 ns instead of 5.7 a node of a random graph, 1.9 instead of 2.3 of the moons MLP. */
@@ -176,24 +173,36 @@ PGR_HOT static pgr_node *descend_unforeseen(marks m, pgr_node *node, pgr_id floo
 }
 
 /* Stays at the node at which something fails. */
-PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
 {
     do {
         if (node->op != PGR_OP_CUSTOM) {
-            step(*m, (expected){.custom = true}, node);
+            step(*m, x, node);
         } else {
             const ptrdiff_t id = node - m->nodes;
-            *status = step_custom(tape, *m, node);
+            *status = step_custom(tape, *m, x, node);
             marks_refresh(m, tape);
             node = m->nodes + id;
         }
+        if (x.heaped && *status == PGR_OK && m->heap->failed)
+            *status = PGR_ERR_NOMEM;
         if (checked && *status == PGR_OK && !gave_finite(*m, node))
             *status = PGR_ERR_NOT_FINITE;
         if (*status != PGR_OK)
             return node;
-        node = marks_next(*m, node, true);
+        node = x.heaped ? marks_next_of_any(*m, node) : marks_next(*m, node, true);
     } while (node > m->nodes + floor);
     return node;
+}
+
+PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+{
+    return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, status);
+}
+
+PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+{
+    return descend_all(tape, m, (expected){.familiar = true, .custom = true, .heaped = true}, node, floor, checked, status);
 }
 
 typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
@@ -201,19 +210,23 @@ typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
 /* Writes the node at which something failed to `*last`. */
 static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 {
-    marks m = marks_begin(tape, root, offsetof(pgr_node, mark));
-    if (m.mark == 0)
-        return PGR_ERR_NESTED;
+    marks_heap heap;
+    marks m = marks_begin(tape, root, offsetof(pgr_node, mark), &heap);
+    if (heap.failed) {
+        marks_end(m, tape);
+        return PGR_ERR_NOMEM;
+    }
     pgr_status status = PGR_OK;
-    pgr_node *node = marks_next(m, &m.nodes[root] + 1, false);
+    pgr_node *node = marks_next_of_any(m, &m.nodes[root] + 1);
     node->grad = 1.0;
     while (status == PGR_OK && node != m.nodes) {
         const pgr_id floor = floor_below((pgr_id)(node - m.nodes));
-        node = how == FAMILIAR     ? descend_familiar(m, node)
+        node = m.heap != NULL      ? descend_heaped(tape, &m, node, floor, how == CHECKED, &status)
+               : how == FAMILIAR   ? descend_familiar(m, node)
                : how == UNFORESEEN ? descend_unforeseen(m, node, floor)
                                    : descend_with_custom(tape, &m, node, floor, how == CHECKED, &status);
         if (status == PGR_OK && node != m.nodes)
-            node = ask(tape, &m, node, &status);
+            node = marks_ask(&m, tape, node, &status);
     }
     *last = (pgr_id)(node - m.nodes);
     marks_abandon(m, node);
@@ -230,17 +243,16 @@ pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 /* The first node below root whose number, or whose grad if it is a leaf, is inf or nan; 0: none. */
 static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
 {
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
-    if (m.mark == 0)
-        return PGR_ERR_NESTED;
+    marks_heap heap;
+    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
     *first = 0;
-    pgr_status status = PGR_OK;
+    pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_id floor = root;
     pgr_node *node = &m.nodes[root] + 1;
-    while ((node = marks_next(m, node, true)) != m.nodes) {
+    while ((node = marks_next_of_any(m, node)) != m.nodes) {
         if (node <= m.nodes + floor) {
             floor = floor_below((pgr_id)(node - m.nodes));
-            node = ask(tape, &m, node, &status);
+            node = marks_ask(&m, tape, node, &status);
             if (status != PGR_OK)
                 break;
         }
@@ -248,8 +260,11 @@ static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
             *first = (pgr_id)(node - m.nodes);
         operand_walk walk = {(pgr_id)(node - m.nodes), false};
         for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-            if (!marks_has(m, operand))
-                marks_set(m, &m.nodes[operand], node);
+            marks_reach(m, operand, node);
+        if (heap.failed) {
+            status = PGR_ERR_NOMEM;
+            break;
+        }
     }
     marks_abandon(m, node);
     marks_end(m, tape);

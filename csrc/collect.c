@@ -16,31 +16,54 @@ static int by_from_descending(const void *p, const void *q)
     return (a < b) - (a > b);
 }
 
-/* Sets TAPE_LIVE on all that lives and returns how many nodes do. */
-static uint32_t mark_live(pgr_tape *tape)
+static bool is_interrupted(const pgr_tape *tape) { return tape->is_interrupted != NULL && tape->is_interrupted(); }
+
+/* Takes off what a stopped collection has left. False: interrupted again. */
+static bool unmark(pgr_tape *tape)
+{
+    for (pgr_id id = 0; tape->is_marked && id < tape->size;) {
+        if (is_interrupted(tape))
+            return false;
+        const pgr_id end = tape->size - id > TAPE_ASK_EVERY ? id + TAPE_ASK_EVERY : tape->size;
+        for (; id < end; id++)
+            tape->nodes[id].flags &= (uint8_t)~TAPE_LIVE;
+    }
+    tape->is_marked = false;
+    return true;
+}
+
+/* Sets TAPE_LIVE on all that lives, and writes how many nodes do. False: interrupted. */
+static bool mark_live(pgr_tape *tape, uint32_t *live)
 {
     pgr_node *const nodes = tape->nodes;
     uint32_t count = 0;
-    for (pgr_id id = tape->size - 1; id > 0; id--) {
-        tape_prefetch_below(&nodes[id]);
-        if (!is_live(&nodes[id]))
-            continue;
-        count++;
-        nodes[nodes[id].lhs].flags |= TAPE_LIVE;
-        nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+    for (pgr_id id = tape->size - 1; id > 0;) {
+        if (is_interrupted(tape))
+            return false;
+        for (const pgr_id floor = id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; id > floor; id--) {
+            tape_prefetch_below(&nodes[id]);
+            if (!is_live(&nodes[id]))
+                continue;
+            count++;
+            nodes[nodes[id].lhs].flags |= TAPE_LIVE;
+            nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+        }
     }
-    return count;
+    *live = count;
+    return true;
 }
 
 /* The same with ties, which may lead to larger ids: then the pass is taken up again from there. Every
  * time marks one node more, so it ends. */
-static uint32_t mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count)
+static bool mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count, uint32_t *live)
 {
     pgr_node *const nodes = tape->nodes;
     for (pgr_id from = tape->size - 1; from > 0;) {
         pgr_id again = 0;
         size_t k = 0;
         for (pgr_id id = from; id > 0; id--) {
+            if (id % TAPE_ASK_EVERY == 0 && is_interrupted(tape))
+                return false;
             if (!is_live(&nodes[id]))
                 continue;
             nodes[nodes[id].lhs].flags |= TAPE_LIVE;
@@ -59,7 +82,18 @@ static uint32_t mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_c
     uint32_t count = 0;
     for (pgr_id id = 1; id < tape->size; id++)
         count += is_live(&nodes[id]);
-    return count;
+    *live = count;
+    return true;
+}
+
+/* The nodes that ties go to are held as they were. */
+static void hold_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count)
+{
+    for (size_t k = 0; k < tie_count; k++) {
+        const pgr_slot *const s = &tape->slots[ties[k].to];
+        if (s->id != 0 && s->holds > 0)
+            tape->nodes[s->id].flags |= TAPE_HELD;
+    }
 }
 
 static void bury(pgr_tape *tape, uint32_t slot)
@@ -105,18 +139,24 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     if (tape->passes != 0)
         return PGR_OK;
     tape_pop(tape); /* most of what is dead, mostly */
+    if (!unmark(tape))
+        return PGR_ERR_STOPPED;
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
-    uint32_t live;
+    uint32_t live = 0;
     if (tie_count == 0) {
-        live = mark_live(tape);
+        tape->is_marked = !mark_live(tape, &live);
     } else {
         for (size_t k = 0; k < tie_count; k++)
             nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
         qsort(ties, tie_count, sizeof *ties, by_from_descending);
-        live = mark_live_tied(tape, ties, tie_count);
+        tape->is_marked = !mark_live_tied(tape, ties, tie_count, &live);
         for (size_t k = 0; k < tie_count; k++)
             ties[k].to = nodes[ties[k].to].slot;
+    }
+    if (tape->is_marked) {
+        hold_tied(tape, ties, tie_count);
+        return PGR_ERR_STOPPED;
     }
 
     pgr_id first = 1; /* the first dead node */
@@ -138,11 +178,7 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     }
     nodes[0].flags = 0;
 
-    for (size_t k = 0; k < tie_count; k++) {
-        const pgr_slot *const s = &tape->slots[ties[k].to];
-        if (s->id != 0 && s->holds > 0)
-            nodes[s->id].flags |= TAPE_HELD;
-    }
+    hold_tied(tape, ties, tie_count);
     /* Twice what lives; but no less than half of last time, or a training loop would climb up from the
      * least number again at every step, collecting graphs that are all alive. */
     uint64_t next = 2 * (uint64_t)tape->size;
@@ -154,12 +190,13 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     return status;
 }
 
-static void collect(pgr_tape *tape, bool thorough)
+pgr_status pgr__collect_by_handle(pgr_tape *tape, bool thorough)
 {
-    if (tape->collector != NULL)
-        tape->collector(tape, thorough);
-    else
-        pgr__collect(tape, NULL, 0, thorough); /* out of memory: grows, or says so when it must */
+    pgr_status status;
+    do {
+        status = tape->collector != NULL ? tape->collector(tape, thorough) : pgr__collect(tape, NULL, 0, thorough);
+    } while (status == PGR_ERR_STOPPED && (status = pgr__ask(tape)) == PGR_OK);
+    return status;
 }
 
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
@@ -167,12 +204,13 @@ pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
     /* When the tape or memory is full, garbage is looked for before giving up. */
     const uint64_t need = (uint64_t)tape->size + k;
     const bool full = need > tape->max_nodes;
-    if ((full || need > tape->collect_at) && tape->passes == 0)
-        collect(tape, full);
+    if ((full || need > tape->collect_at) && tape->passes == 0 && pgr__collect_by_handle(tape, full) == PGR_ERR_STOPPED)
+        return PGR_ERR_STOPPED; /* out of memory, it grows, or says so when it must */
     pgr_status status = tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
     if (status == PGR_ERR_NOMEM && tape->passes == 0) {
-        collect(tape, true);
-        status = pgr__make_room(tape, k);
+        status = pgr__collect_by_handle(tape, true);
+        if (status != PGR_ERR_STOPPED)
+            status = pgr__make_room(tape, k);
     }
     return status;
 }

@@ -32,22 +32,29 @@ static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 
 static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
 {
-    const marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark));
-    if (m.mark == 0)
-        return PGR_ERR_NESTED;
-    bool ok = true;
-    for (pgr_node *node = &m.nodes[root] + 1; (node = marks_next(m, node, true)) != m.nodes;) {
+    marks_heap heap;
+    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
+    pgr_node *node = &m.nodes[root] + 1;
+    while ((node = marks_next_of_any(m, node)) != m.nodes) {
         const pgr_id id = (pgr_id)(node - m.nodes);
-        ok = ok && found_add(tape, f, id);
-        if (!ok)
-            continue; /* out of memory: only takes the marks off */
+        if (!found_add(tape, f, id))
+            status = PGR_ERR_NOMEM;
+        else if (f->count % TAPE_ASK_EVERY == 0)
+            node = marks_ask(&m, tape, node, &status);
+        if (status != PGR_OK)
+            break;
         operand_walk walk = walk_from(m.nodes, id);
         for (pgr_id o; (o = operand_next(m.nodes, &walk)) != 0; f->operands++)
-            if (!marks_has(m, o))
-                marks_set(m, &m.nodes[o], node);
+            marks_reach(m, o, node);
+        if (heap.failed) {
+            status = PGR_ERR_NOMEM;
+            break;
+        }
     }
+    marks_abandon(m, node);
     marks_end(m, tape);
-    return ok ? PGR_OK : PGR_ERR_NOMEM;
+    return status;
 }
 
 /* The row of `id`, one of `count`: found in ids, which descend. */
@@ -62,14 +69,19 @@ static uint32_t row_of(const found *f, pgr_id id)
 }
 
 /* `row_at[id - lowest]` is scratch for the row of each id, where there is some. */
-static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_table *table)
+static pgr_status fill(pgr_tape *tape, const found *f, uint32_t *row_at, pgr_table *table)
 {
-    const pgr_node *const nodes = tape->nodes;
+    const pgr_node *nodes = tape->nodes;
     const pgr_id lowest = f->ids[f->count - 1];
     uint32_t end = 0, runs[PGR_TAG_CHANNELS];
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         runs[channel] = pgr__run_of(tape, channel, lowest);
     for (uint32_t i = 0; i < f->count; i++) {
+        if (i % TAPE_ASK_EVERY == TAPE_ASK_EVERY - 1) {
+            if (pgr__ask(tape) != PGR_OK)
+                return PGR_ERR_STOPPED;
+            nodes = tape->nodes;
+        }
         const pgr_id id = f->ids[f->count - 1 - i];
         const pgr_node *const node = &nodes[id];
         const uint32_t first = end;
@@ -105,6 +117,7 @@ static void fill(const pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
     }
     table->row_count = f->count;
     table->operand_count = end;
+    return PGR_OK;
 }
 
 /* Holds every row's node, or none. */
@@ -139,9 +152,9 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
         /* Operands' rows are looked up in an array, unless the graph is thinly spread over the tape. */
         const size_t span = (size_t)root - f.ids[f.count - 1] + 1;
         uint32_t *const row_at = span / 16 > f.count ? NULL : tape_resize(tape, NULL, span * sizeof *row_at);
-        fill(tape, &f, row_at, &t);
+        status = fill(tape, &f, row_at, &t);
         tape_resize(tape, row_at, 0);
-        if (hold)
+        if (status == PGR_OK && hold)
             status = hold_rows(tape, &f, t.rows);
     }
     if (status == PGR_OK)

@@ -577,11 +577,7 @@ pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, int hold, pgr_table *table
 pgr_status pgr_h_collect(pgr_tape *tape)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = PGR_OK;
-    if (tape->collector != NULL)
-        tape->collector(tape, true);
-    else
-        status = pgr__collect(tape, NULL, 0, true);
+    const pgr_status status = pgr__collect_by_handle(tape, true);
     pgr__leave(tape, token);
     return status;
 }

@@ -44,12 +44,11 @@ typedef enum {
     PGR_ERR_DOMAIN,   /* an argument outside the function's domain */
     PGR_ERR_DIVZERO,  /* division by zero, or zero to a negative power */
     PGR_ERR_RANGE,    /* finite operands, infinite result */
-    PGR_ERR_NESTED,   /* more than eight backward passes inside each other */
     PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
     PGR_ERR_OP,       /* not an operation that can be recorded so */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
-    PGR_ERR_STOPPED,  /* a sweep or a program's run was told to stop */
+    PGR_ERR_STOPPED,  /* it was told to stop (pgr_tape_on_stop) */
     PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
     PGR_ERR_LANES     /* lanes of different vmaps meet, or a lane is used outside of its vmap */
 } pgr_status;
@@ -115,7 +114,7 @@ pgr_tape *pgr_default_tape(void);
 
 /* Frees what no handle needs: a node lives while a handle, or a live node's operand, needs it. Live
  * nodes slide down, keeping their order, so every pgr_id is void afterwards; handles stay. Does
- * nothing inside a backward pass. On failure (PGR_ERR_NOMEM) nothing has moved. O(nodes). */
+ * nothing inside a backward pass. On failure (PGR_ERR_NOMEM, PGR_ERR_STOPPED) nothing has moved. O(nodes). */
 pgr_status pgr_tape_collect(pgr_tape *tape);
 
 /* cdef: begin */
@@ -168,9 +167,10 @@ void pgr_set_grad(pgr_tape *tape, pgr_id id, double value);
 
 /* Reverse sweep: sets root's grad to 1, then every node reachable from it, in descending id order,
  * pushes its grad to its operands. Leaves accumulate into the grad they had; interior nodes are
- * overwritten; other nodes are not touched. No recursion, no allocation. O(reachable nodes), plus a
- * fraction of a nanosecond for every 4096 nodes below root. PGR_ERR_NESTED with nothing changed; PGR_ERR_CUSTOM at
- * a custom node's failure, and PGR_ERR_STOPPED, with the grads of the nodes above it done and those below it partial.
+ * overwritten; other nodes are not touched. No recursion. O(reachable nodes), plus a fraction of a nanosecond for every
+ * 4096 nodes below root. Any number may be under way at once, inside each other's custom functions or in threads that
+ * take turns in them; from the ninth on they allocate, and take O(n log n). PGR_ERR_CUSTOM at a custom node's failure,
+ * PGR_ERR_STOPPED and PGR_ERR_NOMEM with the grads of the nodes above it done and those below it partial.
  * Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2. */
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root);
 
@@ -200,7 +200,7 @@ uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id);
 typedef int (*pgr_custom_fn)(void *ctx, pgr_tape *tape, pgr_handle node);
 void pgr_tape_on_custom(pgr_tape *tape, pgr_custom_fn fn, void *ctx);
 
-/* Asked by sweeps each time they are some million nodes further down: nonzero to stop. May do what custom nodes'
+/* Asked every few milliseconds by sweeps, exports, collections and builds: nonzero to stop. May do what custom nodes'
  * functions may. */
 void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
 
@@ -523,7 +523,7 @@ typedef struct {
 
 /* Exports what is reachable from root in one call. Fills `*table`; the caller frees its arrays with
  * pgr_table_free. With `hold` each row's handle is a new hold, which the caller gives back; without it may have become
- * stale since. On failure `*table` is unchanged. O(reachable nodes). */
+ * stale since. On failure, PGR_ERR_STOPPED too, `*table` is unchanged. O(reachable nodes). */
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, int hold, pgr_table *table);
 void pgr_table_free(pgr_tape *tape, pgr_table *table);
 

@@ -26,7 +26,7 @@ static struct {
     PyObject *refuse_operand; /* refuse_operand(symbol, o) is NotImplemented, or raises TypeError */
     PyObject *as_number;      /* as_number(o) is a float, or None */
     PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
-    PyObject *data_name, *grad_name; /* interned, as names in code are */
+    PyObject *data_name, *grad_name, *backward_name, *custom_name, *push_name; /* interned, as names in code are */
     operand *free_objects;    /* chained through dict */
     int free_count;
 } layer;
@@ -51,23 +51,29 @@ static TAPE_THREAD_LOCAL uint32_t scope; /* of the thread, while others may reco
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
+/* Takes what one of these functions returns, which must have raised. */
+static PyObject *raised(PyObject *result)
+{
+    if (result != NULL)
+        PyErr_SetString(PyExc_SystemError, "a function given to _adopt must raise");
+    Py_XDECREF(result);
+    return NULL;
+}
+
 static PyObject *fail(pgr_status status, int op, double a, double b)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
 }
 
 static PyObject *reject(const char *where, PyObject *value)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.reject, "sO", where, value));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.reject, "sO", where, value));
 }
 
 /* What would need the value of a node that has none, since a function is being recorded. */
 static PyObject *unknown(const char *where)
 {
-    Py_XDECREF(PyObject_CallFunction(layer.unknown, "s", where));
-    return NULL;
+    return raised(PyObject_CallFunction(layer.unknown, "s", where));
 }
 
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
@@ -241,16 +247,17 @@ static void drop_dead(void)
     }
 }
 
-static void collect(pgr_tape *tape, bool thorough)
+static pgr_status collect(pgr_tape *tape, bool thorough)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     size_t count = 0;
     pgr_tie *const ties = pgr__find_ties(tape, &count);
-    pgr__collect(tape, ties, count, thorough);
+    const pgr_status status = pgr__collect(tape, ties, count, thorough);
     PyMem_Free(ties);
     drop_dead();
     PyErr_Restore(type, value, traceback);
+    return status;
 }
 
 /* Room for k nodes and one handle. */
@@ -387,7 +394,7 @@ PGR_NOINLINE static int other_number(PyObject *o, double *out)
 }
 
 /* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
- * -1: an exception is set. */
+ * -1: an exception is set. May run any code, so `o`, which may be borrowed from a container that it changes, is held. */
 static int as_number(PyObject *o, double *out)
 {
     if (PyFloat_Check(o)) {
@@ -512,6 +519,69 @@ static Py_hash_t slot_hash(PyObject *self)
     return -1;
 }
 
+/* ---- The reverse sweep --------------------------------------------------------------------- */
+
+/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
+static int run_custom(void *unused, pgr_tape *tape, pgr_handle node)
+{
+    (void)unused;
+    const int64_t h = pgr_h_hold(tape, node);
+    PyObject *const value = h < 0 ? fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : object_of((uint32_t)h);
+    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
+    PyObject *result = NULL;
+    if (dict != NULL) {
+        PyObject *const own = Py_XNewRef(PyDict_GetItemWithError(dict, layer.backward_name));
+        PyObject *const custom = own != NULL || PyErr_Occurred() ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, layer.custom_name));
+        if (own != NULL)
+            result = PyObject_CallObject(own, NULL);
+        else if (custom != NULL)
+            result = PyObject_CallMethodObjArgs(custom, layer.push_name, value, NULL);
+        Py_XDECREF(own);
+        Py_XDECREF(custom);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(dict);
+    Py_XDECREF(value);
+    return PyErr_Occurred() != NULL;
+}
+
+/* Raises what a sweep or step has failed with. */
+static PyObject *sweep_failed(pgr_status status)
+{
+    return status == PGR_ERR_CUSTOM ? NULL : fail(status, PGR_OP_LEAF, 0.0, 0.0);
+}
+
+/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
+static PyObject *operand_sweep(PyObject *self, PyObject *checked)
+{
+    const int is_checked = PyObject_IsTrue(checked);
+    if (is_checked < 0)
+        return NULL;
+    const pgr_id id = id_of(self);
+    pgr_id bad = 0;
+    const pgr_status status = id == 0              ? PGR_ERR_HANDLE
+                              : is_unknown(self)   ? PGR_ERR_UNKNOWN
+                              : is_checked         ? pgr_backward_checked(layer.tape, id, &bad)
+                                                   : pgr_backward(layer.tape, id);
+    if (status == PGR_ERR_NOT_FINITE) {
+        const int64_t h = pgr_hold(layer.tape, bad);
+        return h < 0 ? fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : object_of((uint32_t)h);
+    }
+    if (status != PGR_OK)
+        return sweep_failed(status);
+    Py_RETURN_NONE;
+}
+
+static PyObject *operand_push(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const pgr_id id = id_of(self);
+    const pgr_status status = id == 0 ? PGR_ERR_HANDLE : is_unknown(self) ? PGR_ERR_UNKNOWN : pgr_push(layer.tape, id);
+    if (status != PGR_OK)
+        return sweep_failed(status);
+    Py_RETURN_NONE;
+}
+
 /* ---- Methods, from the table --------------------------------------------------------------- */
 
 static inline PyObject *method_binary(int op, const char *name, PyObject *self, PyObject *other)
@@ -566,6 +636,8 @@ static PyMethodDef methods[] = {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
     PGR_OPS(X)
 #undef X
+    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/pyoperand.c."},
+    {"_push", operand_push, METH_NOARGS, "One step of it: adds to the operands' grads what this node's gives them."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };
@@ -684,59 +756,75 @@ static PyObject *operand_new(PyTypeObject *type, PyObject *args, PyObject *keywo
 /* What __init__ and Value() take, converted. */
 typedef struct {
     double data;
-    PyObject *children; /* owned, a list or tuple; NULL: no custom node is asked for */
-    PyObject *op, *label; /* borrowed; NULL: not given */
+    PyObject *children;   /* owned, a tuple; NULL: no custom node */
+    PyObject *op, *label; /* owned; NULL: not given */
 } arguments;
 
-/* False with an exception set, and nothing to free, if an argument is none. */
-static bool parse(PyObject *args, PyObject *keywords, arguments *out)
+static void drop(arguments *a)
 {
-    static char *names[] = {"data", "_children", "_op", "label", NULL};
-    PyObject *data, *children = NULL;
-    *out = (arguments){0.0, NULL, NULL, NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label) ||
-        !to_number("Value", data, &out->data))
-        return false;
+    Py_XDECREF(a->children);
+    Py_XDECREF(a->op);
+    Py_XDECREF(a->label);
+}
+
+/* The tuple of `children`, NULL if they were not given, each of them a Value: their list may change meanwhile. */
+static bool take_children(PyObject *children, arguments *out)
+{
     if ((out->op != NULL && !PyUnicode_Check(out->op)) || (out->label != NULL && !PyUnicode_Check(out->label))) {
         const bool is_op = out->op != NULL && !PyUnicode_Check(out->op);
         reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
         return false;
     }
-    const bool has_op = out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0;
-    PyObject *const list = children == NULL ? PyTuple_New(0) : PySequence_Fast(children, "_children must be Values");
-    if (list == NULL) {
+    PyObject *const tuple = children == NULL ? PyTuple_New(0) : PySequence_Tuple(children);
+    if (tuple == NULL) {
         if (children != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
             reject("_children", children);
         }
         return false;
     }
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++)
-        if (!is_operand(PySequence_Fast_GET_ITEM(list, i))) {
-            reject("_children", PySequence_Fast_GET_ITEM(list, i));
-            Py_DECREF(list);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        if (!is_operand(PyTuple_GET_ITEM(tuple, i))) {
+            reject("_children", PyTuple_GET_ITEM(tuple, i));
+            Py_DECREF(tuple);
             return false;
         }
-    if (has_op || PySequence_Fast_GET_SIZE(list) > 0)
-        out->children = list;
+    if (PyTuple_GET_SIZE(tuple) > 0 || (out->op != NULL && PyUnicode_GET_LENGTH(out->op) > 0))
+        out->children = tuple;
     else
-        Py_DECREF(list);
+        Py_DECREF(tuple);
     return true;
+}
+
+/* False with an exception set, and nothing to drop, if an argument is none. */
+static bool parse(PyObject *args, PyObject *keywords, arguments *out)
+{
+    static char *names[] = {"data", "_children", "_op", "label", NULL};
+    PyObject *data, *children = NULL;
+    *out = (arguments){0.0, NULL, NULL, NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label))
+        return false;
+    Py_XINCREF(children); /* converting the number may run any code */
+    Py_XINCREF(out->op);
+    Py_XINCREF(out->label);
+    const bool ok = to_number("Value", data, &out->data) && take_children(children, out);
+    Py_XDECREF(children);
+    if (!ok)
+        drop(out);
+    return ok;
 }
 
 /* Records the custom node that was asked for; 0 with an exception set on failure. */
 static pgr_id record_custom(const arguments *a)
 {
-    const size_t n = (size_t)PySequence_Fast_GET_SIZE(a->children);
+    const size_t n = (size_t)PyTuple_GET_SIZE(a->children);
     pgr_id *const ids = PyMem_Malloc((n + 1) * sizeof *ids);
     pgr_id id = 0;
     pgr_status status = ids == NULL ? PGR_ERR_NOMEM : make_ready(n + 1);
-    /* Making room may have run code that shortened a list. */
-    const size_t left = (size_t)PySequence_Fast_GET_SIZE(a->children) < n ? (size_t)PySequence_Fast_GET_SIZE(a->children) : n;
-    for (size_t i = 0; status == PGR_OK && i < left; i++)
-        ids[i] = id_of(PySequence_Fast_GET_ITEM(a->children, (Py_ssize_t)i));
+    for (size_t i = 0; status == PGR_OK && i < n; i++)
+        ids[i] = id_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i));
     if (status == PGR_OK)
-        status = pgr_custom(layer.tape, a->data, left, ids, &id);
+        status = pgr_custom(layer.tape, a->data, n, ids, &id);
     PyMem_Free(ids);
     if (status != PGR_OK)
         fail(status, PGR_OP_CUSTOM, a->data, 0.0);
@@ -767,7 +855,7 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
     } else {
         const pgr_id id = record_custom(&a);
         if (id == 0) {
-            Py_DECREF(a.children);
+            drop(&a);
             return -1;
         }
         const uint32_t slot = ((operand *)self)->slot;
@@ -778,7 +866,7 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         tape_name(tape, id, slot);
     }
     const bool named = set_names(self, &a);
-    Py_XDECREF(a.children);
+    drop(&a);
     return named ? 0 : -1;
 }
 
@@ -797,7 +885,7 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
     }
     if (value != NULL && !set_names(value, &a))
         Py_CLEAR(value);
-    Py_XDECREF(a.children);
+    drop(&a);
     return value;
 }
 
@@ -875,6 +963,13 @@ static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssiz
     return wrap_new(sum, tape->size - before - 1);
 }
 
+static bool are_as_many(Py_ssize_t weights, Py_ssize_t inputs)
+{
+    if (weights != inputs)
+        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", weights, inputs);
+    return weights == inputs;
+}
+
 static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -886,34 +981,36 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "dot takes (ws, xs) or (ws, xs, b), not %zd arguments", nargs);
         return NULL;
     }
-    PyObject *const ws = PySequence_Fast(args[0], "dot: ws must be a sequence");
-    PyObject *const xs = ws == NULL ? NULL : PySequence_Fast(args[1], "dot: xs must be a sequence");
+    PyObject *ws = PySequence_Fast(args[0], "dot: ws must be a sequence");
+    PyObject *xs = ws == NULL ? NULL : PySequence_Fast(args[1], "dot: xs must be a sequence");
     if (xs == NULL) {
         Py_XDECREF(ws);
         return NULL;
     }
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
-    if (PySequence_Fast_GET_SIZE(xs) != n) {
-        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", n,
-                     PySequence_Fast_GET_SIZE(xs));
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
+    if (!are_as_many(n, PySequence_Fast_GET_SIZE(xs)))
         goto done;
-    }
-    if (n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type) && ready(2 * (uint32_t)n + 1) == PGR_OK &&
-        PySequence_Fast_GET_SIZE(ws) == n && PySequence_Fast_GET_SIZE(xs) == n) { /* still: making room may run code */
+    const bool usual = n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type);
+    if (usual && tape_has_room(layer.tape, 2 * (uint32_t)n + 1) && layer.tape->free_slot != 0) {
         result = dot_of_values(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
         if (result != NULL || PyErr_Occurred())
             goto done;
     }
+    /* Making room and converting numbers may run any code, which may change the lists. */
+    Py_SETREF(ws, PySequence_Tuple(ws));
+    if (ws != NULL)
+        Py_SETREF(xs, PySequence_Tuple(xs));
+    if (ws == NULL || xs == NULL || !are_as_many(n = PyTuple_GET_SIZE(ws), PyTuple_GET_SIZE(xs)))
+        goto done;
     if (n > ON_STACK && (factors = PyMem_Malloc((2 * (size_t)n + 1) * sizeof *factors)) == NULL) {
         PyErr_NoMemory();
         goto done;
     }
-    /* Sizes are read again each time: converting a number may run code that shortens a list. */
-    for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(ws) && i < PySequence_Fast_GET_SIZE(xs); i++) {
-        if (as_factor(PySequence_Fast_GET_ITEM(ws, i), &factors[made]) < 0)
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (as_factor(PyTuple_GET_ITEM(ws, i), &factors[made]) < 0)
             goto done;
         made++;
-        if (i >= PySequence_Fast_GET_SIZE(xs) || as_factor(PySequence_Fast_GET_ITEM(xs, i), &factors[made]) < 0)
+        if (as_factor(PyTuple_GET_ITEM(xs, i), &factors[made]) < 0)
             goto done;
         made++;
     }
@@ -950,8 +1047,8 @@ done:
         Py_XDECREF(factors[--made].value);
     if (factors != few)
         PyMem_Free(factors);
-    Py_DECREF(ws);
-    Py_DECREF(xs);
+    Py_XDECREF(ws);
+    Py_XDECREF(xs);
     return result;
 }
 
@@ -965,6 +1062,10 @@ static PyObject *present_scope(PyObject *unused, PyObject *no_arguments)
 
 static bool set_scope(unsigned long number)
 {
+    if (number > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "a scope's number must be below 2**32");
+        return false;
+    }
     const pgr_status status = pgr__set_tag(layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
     if (status != PGR_OK) {
         fail(status, PGR_OP_LEAF, 0.0, 0.0);
@@ -1039,7 +1140,15 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     type->tp_dealloc = operand_dealloc;
     type->tp_vectorcall = value_vectorcall;
     PyType_Modified(type);
-    layer.value_type = (PyTypeObject *)Py_NewRef(type);
+    while (layer.free_objects != NULL) { /* of the type before, where engine.py is loaded again */
+        operand *const o = layer.free_objects;
+        layer.free_objects = (operand *)o->dict;
+        tape_free_slot(layer.tape, o->slot);
+        Py_TYPE(o)->tp_free((PyObject *)o);
+        Py_DECREF(layer.value_type);
+    }
+    layer.free_count = 0;
+    layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the one before may have instances: it stays, as do the others */
     layer.notes = Py_NewRef(notes);
     layer.fail = Py_NewRef(fail_fn);
     layer.reject = Py_NewRef(reject_fn);
@@ -1134,9 +1243,19 @@ int pgr_stop_for_signal(void *unused)
     return stop;
 }
 
+/* Whether Ctrl-C waits for its handler, which does not run yet: it is put back. */
+static bool is_interrupted(void)
+{
+    const bool interrupted = PyOS_InterruptOccurred() != 0;
+    if (interrupted)
+        PyErr_SetInterrupt();
+    return interrupted;
+}
+
 pgr_status pgr_tape_use_gil(pgr_tape *tape)
 {
     pgr_tape_on_lock(tape, gil_enter, gil_leave, NULL);
+    tape->is_interrupted = is_interrupted;
     pgr_tape_on_stop(tape, pgr_stop_for_signal, NULL);
     return PGR_OK;
 }
@@ -1150,15 +1269,20 @@ static int install(void)
     }
     pgr_tape_use_gil(layer.tape);
     layer.tape->collector = collect;
+    pgr_tape_on_custom(layer.tape, run_custom, NULL);
     PyObject *const module = PyImport_ImportModule("pygrad._pgr");
     if (module == NULL)
         return -1;
     int result = -1;
     layer.data_name = PyUnicode_InternFromString("data");
     layer.grad_name = PyUnicode_InternFromString("grad");
+    layer.backward_name = PyUnicode_InternFromString("_backward");
+    layer.custom_name = PyUnicode_InternFromString("_custom");
+    layer.push_name = PyUnicode_InternFromString("push");
     layer.operand_type = (PyTypeObject *)PyType_FromSpec(&spec);
     layer.value_type = layer.operand_type;
-    if (layer.data_name != NULL && layer.grad_name != NULL && layer.operand_type != NULL &&
+    if (layer.data_name != NULL && layer.grad_name != NULL && layer.backward_name != NULL && layer.custom_name != NULL &&
+        layer.push_name != NULL && layer.operand_type != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
         add_functions(module, functions) == 0 && add_functions(module, pgr__program_methods) == 0)
         result = 0;

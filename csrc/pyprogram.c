@@ -93,6 +93,10 @@ static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     const Py_ssize_t n = PyTuple_GET_SIZE(args[1]), out_count = PyLong_AsSsize_t(args[4]), workers = PyLong_AsSsize_t(args[5]);
     if (PyErr_Occurred())
         return NULL;
+    if (out_count < 0 || workers < 0) {
+        PyErr_SetString(PyExc_ValueError, "_run: count and workers must not be negative");
+        return NULL;
+    }
     double few[NUMBERS_ON_STACK], *numbers = few;
     if (n + out_count > NUMBERS_ON_STACK && (numbers = PyMem_Malloc((size_t)(n + out_count) * sizeof *numbers)) == NULL)
         return PyErr_NoMemory();
@@ -165,8 +169,19 @@ static bool hold_array(buffers *b, PyObject *array, PyObject *shape)
     return fits;
 }
 
+static bool take(arguments *a, PyObject *structure, PyObject *x);
+
+/* The same of something borrowed from a container, which the hash of a dict's key, say, may change meanwhile. */
+static bool take_item(arguments *a, PyObject *structure, PyObject *item)
+{
+    Py_INCREF(item);
+    const bool taken = take(a, structure, item);
+    Py_DECREF(item);
+    return taken;
+}
+
 /* Whether `x` is structured so, and can be used as it is; its numbers and arrays are taken on the way. Structures'
- * names differ in their first letter. */
+ * names differ in their first letter. False, with an exception set, if a key's hash or comparison raises. */
 static bool take(arguments *a, PyObject *structure, PyObject *x)
 {
     if (PyUnicode_Check(structure)) { /* scalar */
@@ -190,7 +205,7 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
         if (!PyList_CheckExact(x) || PyList_GET_SIZE(x) != count)
             return false;
         for (Py_ssize_t i = 0; i < count; i++)
-            if (i >= PyList_GET_SIZE(x) || !take(a, PyTuple_GET_ITEM(structure, i + 1), PyList_GET_ITEM(x, i)))
+            if (i >= PyList_GET_SIZE(x) || !take_item(a, PyTuple_GET_ITEM(structure, i + 1), PyList_GET_ITEM(x, i)))
                 return false;
         return true;
     case 't':
@@ -206,10 +221,8 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
             return false;
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
             PyObject *const item = PyDict_GetItemWithError(x, PyTuple_GET_ITEM(keys, i));
-            if (item == NULL || !take(a, PyTuple_GET_ITEM(structure, i + 2), item)) {
-                PyErr_Clear();
+            if (item == NULL || !take_item(a, PyTuple_GET_ITEM(structure, i + 2), item))
                 return false;
-            }
         }
         return true;
     }
@@ -309,6 +322,8 @@ static PyObject *call(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     in.numbers = in.arrays.pointers[0] = numbers;
     out.pointers[0] = numbers + numbers_in;
     bool fits = take(&in, PyTuple_GET_ITEM(plan, PLAN_IN), args[1]);
+    if (!fits && PyErr_Occurred())
+        goto done;
     for (Py_ssize_t i = 0; fits && i < PyTuple_GET_SIZE(constants); i++) {
         PyObject *const constant = PyTuple_GET_ITEM(constants, i);
         Py_buffer *const view = &in.arrays.views[in.arrays.count];

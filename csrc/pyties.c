@@ -243,7 +243,7 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
     Py_ssize_t at = 0;
     while (PyDict_Next(pgr__notes(), &at, &key, &dict)) {
         const uint32_t slot = (uint32_t)PyLong_AsUnsignedLongLong(key);
-        if (tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
+        if (slot < tape->slot_capacity && tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
             return false;
     }
     return true;

@@ -257,6 +257,16 @@ pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *oper
     return PGR_OK;
 }
 
+pgr_status pgr__ask(pgr_tape *tape)
+{
+    if (tape->on_stop == NULL)
+        return PGR_OK;
+    tape->passes++;
+    const int stop = tape->on_stop(tape->stop_ctx);
+    tape->passes--;
+    return stop != 0 ? PGR_ERR_STOPPED : PGR_OK;
+}
+
 double pgr_data(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].data; }
 double pgr_grad(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].grad; }
 void pgr_set_data(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].data = value; }

@@ -26,10 +26,6 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_DOMAIN: (ValueError, ""),
     lib.PGR_ERR_DIVZERO: (ZeroDivisionError, ""),
     lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
-    lib.PGR_ERR_NESTED: (
-        RecursionError,
-        "more than eight backward passes inside each other's custom operations: compute without backward() in them",
-    ),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
     lib.PGR_ERR_LANES: (
@@ -53,6 +49,9 @@ def _expression(op: int, a: float, b: float) -> str:
 
 def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     """Raise what `status` stands for, after op(a, b) was not recorded."""
+    if status == lib.PGR_ERR_STOPPED:
+        error: BaseException = _pgr.__dict__.pop("_stopped_by")
+        raise error
     exception, text = _EXCEPTIONS[status]
     if status == lib.PGR_ERR_DIVZERO and a == 0.0 and ffi.string(lib.pgr_op_row(op).symbol) == b"**":
         text = "zero can't be raised to a negative power"
@@ -62,8 +61,8 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
 
 
 _INSTEAD = {
-    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip; arrays that "
-    "NumPy has made of Values are compared by math.less, less_equal and equal",
+    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip; arrays "
+    "that NumPy has made of Values are compared by math.less, less_equal and equal",
     "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
     "grad": "grads belong to eager Values: use grad or value_and_grad",
     "data =": "it can't be assigned to: compute a new Value",
@@ -117,9 +116,6 @@ def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:
 
 def check(status: int) -> None:
     """Raise what `status` stands for, if it is not PGR_OK."""
-    if status == lib.PGR_ERR_STOPPED:
-        error: BaseException = _pgr.__dict__.pop("_stopped_by")
-        raise error
     if status != lib.PGR_OK:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 

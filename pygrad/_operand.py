@@ -15,7 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Callable, ClassVar, NoReturn
 
 from pygrad import _pgr
@@ -33,8 +33,8 @@ if hasattr(lib, "pgr_tape_use_gil"):
     _stop = ffi.addressof(lib, "pgr_stop_for_signal")
 else:
 
-    def _keep_raised(_kind: type[BaseException], error: BaseException, _traceback: TracebackType) -> int:
-        _pgr.__dict__["_stopped_by"] = error  # as csrc/pyoperand.c does
+    def _keep_raised(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> int:
+        _pgr.__dict__["_stopped_by"] = error.with_traceback(traceback)  # as csrc/pyoperand.c does
         return 1
 
     @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
@@ -196,6 +196,50 @@ if not _LATE:
     _ALONE = _Probe.seen
 
 
+# ---- Custom operations' functions, called from the sweep -----------------------------------------
+
+# What they raise, by thread, since C can't carry it; with the extension module, which copies of this one share.
+_raised = _pgr.__dict__.setdefault("_raised", threading.local())
+
+
+def _keep(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> None:
+    _raised.error = error.with_traceback(traceback)
+
+
+# Ctrl-C may come before the first line: onerror gets that, too.
+@ffi.def_extern(name="pgr_py_custom", error=1, onerror=_keep)  # type: ignore[untyped-decorator, unused-ignore]
+def _on_custom(_context: Any, _tape: Any, node: int) -> int:
+    handle = lib.pgr_h_hold(tape, node)
+    check(-handle if handle < 0 else 0)
+    value = Operand._of(handle)
+    notes = value.__dict__
+    if "_backward" in notes:
+        notes["_backward"]()
+    elif "_custom" in notes:
+        notes["_custom"].push(value)
+    return 0
+
+
+lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
+
+
+def _check_sweep(status: int) -> None:
+    if status != lib.PGR_ERR_CUSTOM:
+        check(status)
+        return
+    # The two that can leave no room for keeping them: at the end of the stack, and twice at once.
+    lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
+    raise _raised.__dict__.pop("error", lost)
+
+
+def _is_deep() -> bool:
+    frame: FrameType | None = sys._getframe()
+    depth = 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth > sys.getrecursionlimit() - 50
+
+
 class Operand:
     """A node's object, with the operators. See `pygrad.Value`."""
 
@@ -255,7 +299,9 @@ class Operand:
             lib.pgr_h_release(tape, old, 0)
 
     def __del__(self) -> None:
-        handle, notes = self._handle, self.__dict__
+        handle, notes = getattr(self, "_handle", 0), self.__dict__
+        if not handle:
+            return  # interrupted while it was made
         if notes:
             _drop_dead()
         with _lock:
@@ -274,12 +320,29 @@ class Operand:
             value = _registered(handle)
             if value is None:
                 value = _wrap(handle)
-                notes = _notes.pop(handle, None)
+                notes = _notes.get(handle)
                 if notes is not None:
-                    value.__dict__ = notes
+                    value.__dict__ = notes  # first, lest Ctrl-C come between
+                    _notes.pop(handle, None)
                 return value
         lib.pgr_h_release(tape, handle, 0)  # the object has one already
         return value
+
+    def _sweep(self, checked: bool) -> Any:
+        """The reverse sweep from here; the Value at which a checked one has found inf or nan, else None."""
+        if not checked:
+            _check_sweep(lib.pgr_h_backward(tape, self._handle))
+            return None
+        bad = ffi.new("pgr_handle *")
+        status = lib.pgr_h_backward_checked(tape, self._handle, bad)
+        if status != lib.PGR_ERR_NOT_FINITE:
+            _check_sweep(status)
+            return None
+        return Operand._of(bad[0])
+
+    def _push(self) -> None:
+        """One step of it: add to the operands' grads what this node's gives them."""
+        _check_sweep(lib.pgr_h_push(tape, self._handle))
 
     @property
     def data(self) -> float:

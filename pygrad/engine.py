@@ -20,7 +20,6 @@ from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
     from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
-    from pygrad.custom import CustomOp
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
@@ -101,20 +100,17 @@ class Value(Operand):
 
         This Value's own grad becomes 1. Scalars, float64. Twice on one graph gives twice the gradient
         at the leaves; set their grads to 0 before the next step. Raises what a custom operation's
-        function raises, and RecursionError when nine run inside each other. After that and after Ctrl-C the grads
-        are partial.
+        function raises. After that and after Ctrl-C the grads are partial.
         check: stop at the first inf or nan with a FloatingPointError that says where it comes from. One among the
         numbers is found before anything is changed; at one among the grads, those above it are done and those below
         it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
         """
-        if check or _checks:
-            _backward_checked(self)
-        else:
-            _checked(lib.pgr_h_backward(TAPE, self._handle))
+        bad = self._sweep(check or _checks > 0)
+        if bad is not None:
+            from pygrad.checking import not_finite
 
-    def _push(self) -> None:
-        _checked(lib.pgr_h_push(TAPE, self._handle))
+            not_finite(bad)
 
     @property
     def _backward(self) -> Callable[[], None]:
@@ -223,43 +219,7 @@ def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
     return test(x + float(y) if not isinstance(y, Value) else x + y)
 
 
-# ---- Custom operations' functions, called from the sweep -----------------------------------------
-
-_raised = threading.local()
-
-
-def _run_custom(_tape: Any, node: int) -> int:
-    """Run a custom node's function; remember what it raises for _checked, since C can't carry it."""
-    try:
-        value = held(node)
-        notes = value.__dict__
-        if "_backward" in notes:
-            notes["_backward"]()
-        elif "_custom" in notes:
-            custom: CustomOp = notes["_custom"]
-            custom.push(value)
-    except BaseException as error:
-        _raised.error = error
-        return 1
-    return 0
-
-
-@ffi.def_extern(name="pgr_py_custom", error=1)  # type: ignore[untyped-decorator, unused-ignore]
-def _on_custom(context: Any, tape: Any, node: int) -> int:
-    return int(ffi.from_handle(context)(tape, node))
-
-
-_context = ffi.new_handle(_run_custom)
-lib.pgr_tape_on_custom(TAPE, lib.pgr_py_custom, _context)
-
-
-def _checked(status: int) -> None:
-    if status == lib.PGR_ERR_CUSTOM:
-        error: BaseException = _raised.error
-        del _raised.error
-        raise error
-    check(status)
-
+# ---- Checked passes ------------------------------------------------------------------------------
 
 _checks = 0  # contexts of detect_anomaly() under way
 
@@ -268,16 +228,6 @@ def _check_backward(more: int) -> None:
     """Make every backward() a checked one, or no longer: +1, -1."""
     global _checks
     _checks += more
-
-
-def _backward_checked(root: Value) -> None:
-    bad = ffi.new("pgr_handle *")
-    status = lib.pgr_h_backward_checked(TAPE, root._handle, bad)
-    if status == lib.PGR_ERR_NOT_FINITE:
-        from pygrad.checking import not_finite
-
-        not_finite(Operand._of(bad[0]))
-    _checked(status)
 
 
 # ---- Copying and pickling ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import threading
 
 import pytest
@@ -135,18 +136,98 @@ def test_the_function_may_record_collect_and_run_backward_itself(pg):
     assert x.grad == 25.0
 
 
-def test_nine_passes_inside_each_other_raise_recursionerror(Value):
-    def nested(depth):
-        x = Value(1.0)
-        out = Value(1.0, (x,), "nested")
-        if depth:
-            out._backward = lambda: nested(depth - 1)
-        out.backward()
+def nested(Value, depth):
+    """A backward pass in a custom operation of a backward pass, and so on; the gradient that all of them add up to."""
+    x, w = Value(1.0), Value(3.0)
 
-    nested(7)
+    def inner():
+        x.grad += nested(Value, depth - 1) if depth else 1.0
+
+    out = Value(1.0, (x,), "nested")
+    out._backward = inner
+    (out * w + out.tanh() * 0.0).backward()
+    return x.grad
+
+
+def test_passes_nest_as_deep_as_python_itself(pg):
+    assert nested(pg.Value, 40) == 1.0
     with pytest.raises(RecursionError):
-        nested(8)
-    nested(7)
+        nested(pg.Value, 10_000)
+    assert nested(pg.Value, 40) == 1.0
+
+
+def test_checked_passes_and_tables_within_passes(pg):
+    x = pg.Value(2.0)
+    out = x
+    for depth in range(12):
+
+        def inner(before=out, depth=depth, after=None):
+            y = x * 3.0 + x
+            y.backward(check=True)
+            assert len(pg.table.node_table(y)) == 4
+            before.grad += 1.0
+
+        out = pg.Value(1.0, (out,), f"inner{depth}")
+        out._backward = inner
+    out.backward(check=True)
+    assert x.grad == 1.0 + 12 * 4.0
+
+
+def waiting_graph(pg, wait, passes):
+    """A graph whose custom operation waits, and runs a pass of its own; its leaf, and what its grad must be."""
+    x = pg.Value(2.0)
+    out = x.sin()
+    for _ in range(passes):
+        before, out = out, pg.Value(0.0, (out,), "wait")
+
+        def inner(before=before, out=out):
+            wait()
+            y = pg.Value(3.0)
+            (y * y).backward()
+            wait()
+            before.grad += y.grad * out.grad
+
+        out._backward = inner
+    return x, out * 0.5 + x, 0.5 * 6.0**passes * math.cos(2.0) + 1.0
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_forty_threads_in_custom_operations_at_once(pg, check):
+    count = 200 if os.environ.get("LONG") else 40
+    barrier = threading.Barrier(count, timeout=60)
+    results = []
+
+    def work():
+        x, root, expected = waiting_graph(pg, barrier.wait, 2)
+        root.backward(check)
+        results.append(x.grad - expected)
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == count and all(abs(error) < 1e-12 for error in results)
+
+
+def test_greenlets_in_custom_operations_end_in_any_order(pg, rng):
+    greenlet = pytest.importorskip("greenlet")
+    results = []
+    hub = greenlet.getcurrent()
+
+    def work():
+        x, root, expected = waiting_graph(pg, hub.switch, rng.randrange(1, 4))
+        root.backward()
+        results.append(x.grad - expected)
+
+    alive = [greenlet.greenlet(work) for _ in range(30)]
+    while alive:
+        one = rng.choice(alive)
+        one.switch()
+        alive = [other for other in alive if not other.dead]
+    assert len(results) == 30 and all(abs(error) < 1e-12 for error in results)
+    pg.collect()
+    assert pg.Value(1.0).exp().data == math.e
 
 
 def step(pg, w, op):

@@ -51,14 +51,6 @@ PYTHONS_WORDS = {"parse('x +')", "parse('2x')"}  # which were others before Pyth
 
 def namespace(pg, monkeypatch):
     """What the examples call."""
-
-    def nested(depth):
-        """A backward pass in a backward pass ..."""
-        x = pg.Value(1.0)
-        y = x * 1.0
-        y._backward = (lambda: nested(depth - 1)) if depth > 1 else (lambda: None)
-        y.backward()
-
     modules = {name: sys.modules[f"pygrad.{name}"] for name in ("cli", "draw", "formula", "nn", "optim")}
     return {
         **{name: getattr(pg, name) for name in pg.__all__},
@@ -71,7 +63,6 @@ def namespace(pg, monkeypatch):
         "Adam": modules["optim"].Adam,
         "parse": modules["formula"].parse,
         "main": modules["cli"].main,
-        "nested": nested,
         "without_renderer": lambda: monkeypatch.setattr(modules["draw"], "find_renderer", lambda: None),
         "__name__": "example",
     }

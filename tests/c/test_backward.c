@@ -1,6 +1,8 @@
 /* The sweep: accumulation, reach, custom nodes, nesting, random graphs against a reference. */
 #include "check.h"
 
+#include <pthread.h>
+
 static void same_operand_twice_counts_twice(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
@@ -150,16 +152,17 @@ typedef struct {
 static int stop_or_grow(void *ctx)
 {
     stop_context *const c = ctx;
-    for (pgr_id more = c->tape->capacity - c->tape->size + 1; more > 0; more--)
+    for (pgr_id more = c->asked % 4 == 0 ? c->tape->capacity - c->tape->size + 1 : 0; more > 0; more--)
         leaf(c->tape, 0.0); /* the nodes move */
+    CHECK_EQ(pgr_tape_collect(c->tape), PGR_OK); /* does nothing now */
     return ++c->asked == c->stop_at;
 }
 
 static void a_long_sweep_asks_whether_to_stop(void)
 {
-    enum { LENGTH = 4500000 }; /* 2^22, and some */
+    enum { LENGTH = 150000, TIMES = LENGTH / TAPE_ASK_EVERY };
     for (int checked = 0; checked < 2; checked++) {
-        for (int stop_at = 0; stop_at <= 1 + 2 * checked; stop_at++) {
+        for (int stop_at = 0; stop_at <= (checked ? 2 * TIMES + 1 : TIMES); stop_at++) {
             pgr_tape *const tape = pgr_tape_new(NULL);
             stop_context context = {.tape = tape, .stop_at = stop_at};
             pgr_tape_on_stop(tape, stop_or_grow, &context);
@@ -169,7 +172,7 @@ static void a_long_sweep_asks_whether_to_stop(void)
                 root = record(tape, "neg", root, 0);
             CHECK_EQ(checked ? pgr_backward_checked(tape, root, &bad) : pgr_backward(tape, root),
                      stop_at == 0 ? PGR_OK : PGR_ERR_STOPPED);
-            CHECK_EQ(context.asked, stop_at == 0 ? 1 + 2 * checked : stop_at);
+            CHECK_EQ(context.asked, stop_at != 0 ? stop_at : checked ? 2 * TIMES + 1 : TIMES);
             CHECK_EQ(pgr_grad(tape, x), stop_at == 0 ? 1.0 : 0.0);
             CHECK_EQ(tape->passes, 0);
             for (pgr_id id = 0; id < tape->size; id++)
@@ -192,18 +195,173 @@ static int nested_backward(void *ctx, pgr_tape *tape, pgr_handle node)
     return c->deepest != PGR_OK;
 }
 
-static void eight_passes_may_nest_and_nine_may_not(void)
+static void marks_are_gone(const pgr_tape *tape)
 {
-    pgr_tape *const tape = pgr_tape_new(NULL);
-    custom_context context = {.depth = 7};
-    pgr_tape_on_custom(tape, nested_backward, &context);
-    pgr_id x = leaf(tape, 1.0), out = 0;
-    CHECK(pgr_custom(tape, 1.0, 1, &x, &out) == PGR_OK);
-    CHECK_EQ(pgr_backward(tape, out), PGR_OK);
-    context.depth = 8;
-    CHECK_EQ(pgr_backward(tape, out), PGR_ERR_CUSTOM);
     CHECK_EQ(tape->passes, 0);
-    pgr_tape_free(tape);
+    CHECK_EQ(tape->marks_used, 0);
+    CHECK_EQ(tape->is_exporting, false);
+    for (pgr_id id = 1; id < tape->size; id++)
+        if (tape->nodes[id].mark != 0 || tape->nodes[id].export_mark != 0)
+            CHECK_EQ(id, 0);
+    for (pgr_id id = 0; id < tape->size; id++)
+        if (tape->blocks[id >> TAPE_BLOCK] != 0 || tape->supers[id >> TAPE_SUPER] != 0)
+            CHECK_EQ(id, -1);
+}
+
+static void any_number_of_passes_may_nest(void)
+{
+    for (int depth = 1; depth < 40; depth++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        custom_context context = {.depth = depth};
+        pgr_tape_on_custom(tape, nested_backward, &context);
+        pgr_id x = leaf(tape, 1.0), out = 0;
+        CHECK(pgr_custom(tape, 1.0, 1, &x, &out) == PGR_OK);
+        CHECK_EQ(pgr_backward(tape, out), PGR_OK);
+        CHECK_EQ(context.depth, -1);
+        marks_are_gone(tape);
+        pgr_tape_free(tape);
+    }
+}
+
+/* Threads that take turns: one runs, until it gives the turn to another within a custom function. */
+enum { SWEEPS_AT_MOST = 24, MODEL_NODES = 900 };
+
+typedef struct {
+    pgr_tape *tape;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int turn, count;
+    bool done[SWEEPS_AT_MOST];
+    pgr_id roots[SWEEPS_AT_MOST];
+    pgr_status results[SWEEPS_AT_MOST];
+} turns;
+
+static _Thread_local int myself;
+
+/* To another that is not done, if there is any; locked. */
+static void give_turn(turns *t)
+{
+    int others[SWEEPS_AT_MOST], count = 0;
+    for (int k = 0; k < t->count; k++)
+        if (!t->done[k] && k != myself)
+            others[count++] = k;
+    if (count > 0)
+        t->turn = others[pick((unsigned)count)];
+    pthread_cond_broadcast(&t->changed);
+}
+
+static int add_and_give_turn(void *ctx, pgr_tape *tape, pgr_handle h)
+{
+    turns *const t = ctx;
+    const pgr_id id = pgr_h_id(tape, h);
+    pthread_mutex_lock(&t->lock);
+    if (pick(3) > 0)
+        give_turn(t);
+    while (t->turn != myself)
+        pthread_cond_wait(&t->changed, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+    if (pick(20) == 0)
+        for (pgr_id more = tape->capacity - tape->size + 1; more > 0; more--)
+            leaf(tape, 0.0); /* nodes move */
+    operand_walk walk = {id, false};
+    for (pgr_id operand; (operand = operand_next(tape->nodes, &walk)) != 0;)
+        tape->nodes[operand].grad += tape->nodes[id].grad;
+    return 0;
+}
+
+typedef struct {
+    turns *turns;
+    int number;
+} taker;
+
+static void *sweep_by_turns(void *arg)
+{
+    turns *const t = ((taker *)arg)->turns;
+    myself = ((taker *)arg)->number;
+    pthread_mutex_lock(&t->lock);
+    while (t->turn != myself)
+        pthread_cond_wait(&t->changed, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+    pgr_id bad = 0;
+    t->results[myself] = myself % 5 == 4 ? pgr_backward_checked(t->tape, t->roots[myself], &bad) : pgr_backward(t->tape, t->roots[myself]);
+    pthread_mutex_lock(&t->lock);
+    t->done[myself] = true;
+    give_turn(t);
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+/* Graphs that share leaves and interior nodes, swept by up to 24 threads at once, which end in any order: in the end the
+ * leaves have the sum of all gradients. */
+static void sweeps_of_many_threads_add_up_in_whatever_order_they_end(void)
+{
+    static double model[MODEL_NODES], expected[MODEL_NODES];
+    static int operand[MODEL_NODES][2];
+    static pgr_id ids[MODEL_NODES];
+    check_seed();
+    for (int round = 0; round < 60; round++) {
+        turns t = {.tape = pgr_tape_new(NULL), .count = 1 + (int)pick(SWEEPS_AT_MOST)};
+        pthread_mutex_init(&t.lock, NULL);
+        pthread_cond_init(&t.changed, NULL);
+        pgr_tape_on_custom(t.tape, add_and_give_turn, &t);
+        const int leaves = 1 + (int)pick(5), shared = leaves + (int)pick(40);
+        int count = 0;
+        const int spread = pick(2) ? 3000 : 3; /* near and far marks */
+        for (; count < leaves; count++) {
+            operand[count][0] = operand[count][1] = -1;
+            ids[count] = leaf(t.tape, 1.0);
+        }
+        int last[SWEEPS_AT_MOST];
+        for (int k = -1; k < t.count; k++) { /* first what is shared */
+            const int first = count, end = k < 0 ? shared : count + 1 + (int)pick(30);
+            for (; count < end; count++) {
+                /* A custom node's function adds to its operands after others have run: those that are shared are leaves. */
+                const bool custom = k >= 0 && pick(3) == 0;
+                for (int i = 0; i < 2; i++) {
+                    const bool own = count > first && pick(3) > 0;
+                    const int others = k < 0 ? count : custom ? leaves : shared;
+                    operand[count][i] = own ? first + (int)pick((unsigned)(count - first)) : (int)pick((unsigned)others);
+                }
+                for (unsigned garbage = pick((unsigned)spread); garbage > 0; garbage--)
+                    leaf(t.tape, 0.0);
+                const pgr_id pair[] = {ids[operand[count][0]], ids[operand[count][1]]};
+                if (custom)
+                    CHECK(pgr_custom(t.tape, 1.0, 2, pair, &ids[count]) == PGR_OK);
+                else
+                    ids[count] = record(t.tape, "add", pair[0], pair[1]);
+            }
+            if (k >= 0) {
+                last[k] = count - 1;
+                t.roots[k] = ids[count - 1];
+            }
+        }
+        memset(expected, 0, sizeof expected);
+        for (int k = 0; k < t.count; k++) {
+            memset(model, 0, sizeof model);
+            model[last[k]] = 1.0;
+            for (int n = last[k]; n >= leaves; n--)
+                for (int i = 0; i < 2; i++)
+                    model[operand[n][i]] += model[n];
+            for (int n = 0; n < leaves; n++)
+                expected[n] += model[n];
+        }
+        pthread_t threads[SWEEPS_AT_MOST];
+        taker takers[SWEEPS_AT_MOST];
+        for (int k = 0; k < t.count; k++) {
+            takers[k] = (taker){&t, k};
+            CHECK(pthread_create(&threads[k], NULL, sweep_by_turns, &takers[k]) == 0);
+        }
+        for (int k = 0; k < t.count; k++)
+            pthread_join(threads[k], NULL);
+        for (int k = 0; k < t.count; k++)
+            CHECK_EQ(t.results[k], PGR_OK);
+        for (int n = 0; n < leaves; n++)
+            CHECK_EQ(pgr_grad(t.tape, ids[n]), expected[n]);
+        marks_are_gone(t.tape);
+        pthread_cond_destroy(&t.changed);
+        pthread_mutex_destroy(&t.lock);
+        pgr_tape_free(t.tape);
+    }
 }
 
 /* Reverse accumulation over plain arrays, every node visited: what the sweep is compared with. */
@@ -319,7 +477,8 @@ int main(void)
     TEST(custom_nodes_have_any_number_of_operands);
     TEST(a_failure_leaves_no_marks);
     TEST(a_long_sweep_asks_whether_to_stop);
-    TEST(eight_passes_may_nest_and_nine_may_not);
+    TEST(any_number_of_passes_may_nest);
+    TEST(sweeps_of_many_threads_add_up_in_whatever_order_they_end);
     TEST(random_graphs_equal_plain_reverse_accumulation);
     TEST(the_same_graph_high_up_on_a_tape_has_the_same_grads);
     return check_report();

@@ -145,12 +145,74 @@ static void nothing_moves_inside_a_backward_pass(void)
     pgr_tape_free(tape);
 }
 
+static int peeks_left; /* until is_interrupted says yes, once */
+static int asked, stops;
+
+static bool interrupted_soon(void) { return peeks_left > 0 && --peeks_left == 0; }
+
+static int count_and_stop(void *unused)
+{
+    (void)unused;
+    asked++;
+    return stops;
+}
+
+/* Wherever it is interrupted, a collection stops with everything in place, or starts again. */
+static void an_interrupted_collection_leaves_the_tape_as_it_was(void)
+{
+    enum { LENGTH = 3 * TAPE_ASK_EVERY + 100 };
+    for (stops = 0; stops < 2; stops++)
+        for (int tied = 0; tied < 2; tied++)
+            for (int at = 1; at <= 4 - tied; at++) {
+                pgr_tape *const tape = pgr_tape_new(NULL);
+                pgr_tape_on_stop(tape, count_and_stop, NULL);
+                tape->is_interrupted = interrupted_soon;
+                const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0));
+                const pgr_id dead = leaf(tape, 3.0);
+                pgr_id root = pgr_h_id(tape, x);
+                for (int i = 0; i < LENGTH; i++)
+                    root = record(tape, "neg", root, 0);
+                record(tape, "neg", dead, 0);
+                const pgr_handle h = held(pgr_h_hold(tape, root)), loose = held(pgr_h_hold(tape, dead));
+                leaf(tape, 1.0);
+                pgr_h_hold(tape, leaf(tape, 1.0)); /* or the end would be popped */
+                const uint32_t before = pgr_tape_stat(tape).nodes;
+                if (!tied)
+                    pgr_h_release(tape, loose, 0);
+                pgr_tie ties[] = {{dead, dead}};
+                asked = 0;
+                peeks_left = at;
+                const pgr_status status = tied ? pgr__collect(tape, ties, 1, true) : pgr_h_collect(tape);
+                const bool done = status == PGR_OK;
+                CHECK_EQ(peeks_left, 0);
+                CHECK_EQ(asked, !tied);
+                CHECK_EQ(status, !tied && stops == 0 ? PGR_OK : PGR_ERR_STOPPED);
+                CHECK_EQ(pgr_tape_stat(tape).nodes, done ? before - 3 : before);
+                CHECK_EQ(pgr_h_data(tape, h), LENGTH % 2 ? -2.0 : 2.0);
+                if (tied) { /* it is held as before, so it lives */
+                    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+                    CHECK_EQ(pgr_h_data(tape, loose), 3.0);
+                    CHECK_EQ(pgr_tape_stat(tape).nodes, before - 2);
+                } else {
+                    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+                    CHECK_EQ(pgr_tape_stat(tape).nodes, before - 3);
+                }
+                for (pgr_id id = 0; id < tape->size; id++)
+                    if ((tape->nodes[id].flags & TAPE_LIVE) != 0)
+                        CHECK_EQ(id, -1);
+                CHECK_EQ(pgr_h_backward(tape, h), PGR_OK);
+                CHECK_EQ(pgr_h_grad(tape, x), LENGTH % 2 ? -1.0 : 1.0);
+                pgr_tape_free(tape);
+            }
+}
+
 int main(void)
 {
     TEST(what_handles_need_survives_and_nothing_else);
     TEST(random_tapes_equal_a_model);
     TEST(two_hundred_thousand_steps_hold_a_constant_memory);
     TEST(tied_nodes_live_and_die_with_what_ties_them);
+    TEST(an_interrupted_collection_leaves_the_tape_as_it_was);
     TEST(nothing_moves_inside_a_backward_pass);
     return check_report();
 }

@@ -1,0 +1,157 @@
+"""Ctrl-C, whatever C is doing: KeyboardInterrupt within half a second, and everything is usable afterwards.
+
+LONG=1 takes sizes at which a loop that does not ask would keep one waiting for seconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer whose signal comes within a call")
+
+LONG = bool(os.environ.get("LONG"))
+AT_MOST = 0.5  # seconds
+
+
+def interrupted(pg, function, after):
+    """Call function() until a signal raises KeyboardInterrupt, `after` seconds from now; return how late that was."""
+    lost = []  # in finalisers written in Python, whose exceptions it ignores
+    hook, sys.unraisablehook = sys.unraisablehook, lost.append
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        while True:
+            started = time.perf_counter()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, after)
+                while not lost:
+                    function()
+            except KeyboardInterrupt:
+                return time.perf_counter() - started - after
+            assert lost.pop().exc_type is KeyboardInterrupt
+            lost.clear()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_sweep_over_the_dearest_nodes_stops_soon(pg, check):
+    x = pg.Value(1e-5)
+    first = root = x * 0.0
+    for _ in range(4000 if LONG else 200):
+        powers = [x**63.0 for _ in range(1000)]  # subnormal partials: some 1.7 us each
+        root = pg.dot(powers, powers, root)
+    del powers
+    first.grad = 7.0
+    late = interrupted(pg, lambda: root.backward(check), 0.05)
+    print(f"{late:.3f} s after the signal")
+    assert late < AT_MOST
+    assert first.grad == 7.0  # it did not go to the end
+    x.grad = 0.0
+    root = x * 3.0
+    root.backward(check)
+    assert x.grad == 3.0
+
+
+def test_a_signal_at_any_moment_in_a_custom_operation_comes_out_as_keyboardinterrupt(pg, rng):
+    same = pg.custom_op(lambda x: x, lambda g, y, x: g, "same")
+
+    def closure(x):
+        out = pg.Value(x.data, (x,), "same")
+
+        def _backward():
+            x.grad += out.grad
+
+        out._backward = _backward
+        return out
+
+    x = pg.Value(1.0)
+    for operation in (same, closure):
+        y = x
+        for _ in range(300_000 if LONG else 2_000):
+            y = operation(y)
+        for _ in range(40):
+            assert interrupted(pg, y.backward, rng.uniform(0.0001, 0.005)) < AT_MOST
+        x.grad = 0.0
+        y.backward()
+        if pg.engine.OPERANDS == "compiled":  # the portable layer's __del__ keeps attributes, unless it is interrupted
+            assert x.grad == 1.0
+
+
+def test_an_exception_in_a_custom_operation_keeps_its_traceback(pg):
+    def _backward():
+        raise ValueError("mine")
+
+    y = pg.Value(1.0, (pg.Value(1.0),), "mine")
+    y._backward = _backward
+    for call in (y.backward, y._push):
+        with pytest.raises(ValueError, match="mine") as caught:
+            call()
+        assert caught.traceback[-1].name == "_backward"
+
+
+def test_a_custom_operation_that_calls_itself_for_ever_raises_recursionerror(pg):
+    y = pg.Value(1.0, (pg.Value(1.0),), "again")
+    y._backward = lambda: y.backward()
+    with pytest.raises(RecursionError):
+        y.backward()
+    y._backward = lambda: None
+    y.backward()
+
+
+def wide(pg, count):
+    """A root of `count` nodes, made by few calls."""
+    ws = [pg.Value(1.0) for _ in range(min(count // 2, 500_000))]
+    root = pg.Value(0.0)
+    for _ in range(count // (2 * len(ws))):
+        root = pg.dot(ws, ws, root)
+    return root
+
+
+@pytest.mark.parametrize("what", ["node_values", "deepcopy", "node_table"])
+def test_exporting_a_large_graph_stops_soon(pg, what):
+    root = wide(pg, 20_000_000 if LONG else 100_000)
+    functions = {"node_values": pg.engine.node_values, "deepcopy": copy.deepcopy, "node_table": pg.table.node_table}
+    late = interrupted(pg, lambda: functions[what](root), 0.03)
+    print(f"{late:.3f} s after the signal")
+    assert late < AT_MOST
+    assert root.data > 0
+    assert pg.Value(2.0).exp().data > 7
+
+
+@pytest.mark.skipif(not LONG, reason="only a tape of this size takes long to collect")
+@pytest.mark.parametrize("how", ["collect", "operator"])
+def test_a_collection_of_1e8_nodes_stops_soon(pg, how):
+    x = pg.Value(2.0)
+    garbage = wide(pg, 50_000_000)
+    root = wide(pg, 50_000_000) + x
+    nodes = pg.tape_stats().nodes
+    del garbage
+    send = "import os, sys, time; time.sleep(0.05); print(time.time(), flush=True); os.kill(int(sys.argv[1]), 2)"
+    latest = 0.0
+    for delay in (0.0, 0.1, 0.2, 0.4, 0.6):
+        if how == "operator":
+            pg._pgr.lib.pgr_tape_limits(pg.engine.TAPE, 1000, 2**32 - 2)
+        child = subprocess.Popen([sys.executable, "-c", send, str(os.getpid())], stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(delay)
+            while True:
+                started = time.time()
+                (pg.collect if how == "collect" else x.exp)()
+                print(f"{how}: {time.time() - started:.3f} s, {pg.tape_stats().nodes} nodes")
+        except KeyboardInterrupt:
+            came = time.time()
+        latest = max(latest, came - float(child.stdout.readline()))
+        child.wait()
+    print(f"{latest:.3f} s after the signal, {nodes} nodes")
+    assert latest < AT_MOST
+    root.backward()
+    assert x.grad == 1.0
