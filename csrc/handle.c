@@ -487,7 +487,7 @@ int pgr_h_op(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
-    const int op = id == 0 ? 0 : tape->nodes[id].op;
+    const int op = id == 0 ? -(int)PGR_ERR_HANDLE : tape->nodes[id].op;
     pgr__leave(tape, token);
     return op;
 }
@@ -510,7 +510,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     operand_walk walk = start;
     while (operand_next(tape->nodes, &walk) != 0)
         count++;
-    pgr_status status = PGR_OK;
+    pgr_status status = id == 0 ? PGR_ERR_HANDLE : PGR_OK;
     size_t held = count; /* they come last to first */
     walk = start;
     for (pgr_id operand; status == PGR_OK && (operand = operand_next(tape->nodes, &walk)) != 0;) {

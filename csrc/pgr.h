@@ -245,14 +245,14 @@ double pgr_h_grad(pgr_tape *tape, pgr_handle h);
 pgr_status pgr_h_set_data(pgr_tape *tape, pgr_handle h, double value);
 pgr_status pgr_h_set_grad(pgr_tape *tape, pgr_handle h, double value);
 pgr_status pgr_h_add_grad(pgr_tape *tape, pgr_handle h, double value);
-int pgr_h_op(pgr_tape *tape, pgr_handle h);
+int pgr_h_op(pgr_tape *tape, pgr_handle h); /* -PGR_ERR_HANDLE */
 double pgr_h_param(pgr_tape *tape, pgr_handle h); /* of PGR_KIND_PARAM, else NAN */
 
 /* Makes any node a custom one, or a built-in one again (op from pgr_h_op before). */
 pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
 
 /* Writes a new handle for each operand, at most `capacity`, in order and with repeats, and returns how
- * many there are; a parameter is none. -status when out of memory (nothing is held then). */
+ * many there are; a parameter is none. -status on failure, PGR_ERR_HANDLE or out of memory (nothing is held then). */
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);

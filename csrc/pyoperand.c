@@ -78,11 +78,26 @@ static PyObject *unknown(const char *where)
 
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
 
+<<<<<<< HEAD
 /* float() and int() of a Value: its number would leave the graph without a word. */
 static PyObject *leave(const char *how, PyObject *value)
 {
     Py_XDECREF(PyObject_CallFunction(layer.leave, "sOi", how, value, (int)is_unknown(value)));
     return NULL;
+=======
+/* An object may outlive its node: what hangs on a node keeps an object, both die, and a finaliser saves the object. Its slot
+ * then names no node. Every use raises ReferenceError. */
+static PyObject *gone(void) { return fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
+
+static inline pgr_node *live_node(PyObject *o)
+{
+    const pgr_id id = id_of(o);
+    if (PGR_UNLIKELY(id == 0)) {
+        gone();
+        return NULL;
+    }
+    return &layer.tape->nodes[id];
+>>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
 }
 
 /* ---- Objects ------------------------------------------------------------------------------- */
@@ -321,6 +336,8 @@ PGR_INLINE PyObject *record_unary(int op, PyObject *self)
     if (status != PGR_OK)
         return fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(self);
+    if (PGR_UNLIKELY(lhs == 0))
+        return gone();
     const double a = layer.tape->nodes[lhs].data;
     double v = NAN;
     if (tape_is_known(layer.tape, op, lhs, 0))
@@ -336,6 +353,8 @@ PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
     if (status != PGR_OK)
         return fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(left), rhs = id_of(right);
+    if (PGR_UNLIKELY((lhs == 0) | (rhs == 0)))
+        return gone();
     const double a = layer.tape->nodes[lhs].data, b = layer.tape->nodes[rhs].data;
     double v = NAN;
     if (tape_is_known(layer.tape, op, lhs, rhs))
@@ -352,6 +371,8 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
     if (status != PGR_OK)
         return fail(status, op, 0.0, 0.0);
     const pgr_id operand = id_of(self);
+    if (PGR_UNLIKELY(operand == 0))
+        return gone();
     const double data = layer.tape->nodes[operand].data;
     const double a = reflected ? number : data, b = reflected ? data : number;
     double v = NAN;
@@ -445,8 +466,22 @@ static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
 static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
 static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
 static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
+<<<<<<< HEAD
 static PyObject *slot_float(PyObject *self) { return leave("float", self); }
 static PyObject *slot_int(PyObject *self) { return leave("int", self); }
+=======
+static PyObject *slot_float(PyObject *self)
+{
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : is_unknown(self) ? unknown("float") : PyFloat_FromDouble(node->data);
+}
+
+static PyObject *slot_int(PyObject *self)
+{
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : is_unknown(self) ? unknown("int") : PyLong_FromDouble(node->data);
+}
+>>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
 
 static int slot_bool(PyObject *self)
 {
@@ -495,14 +530,24 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     if (PGR_UNLIKELY(is_unknown(left) || (is_operand(right) && is_unknown(right))))
         return record_comparison(left, right, how);
+<<<<<<< HEAD
     if (PGR_UNLIKELY(pgr_is_recording()) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
         return record_comparison(left, right, how);
     if (how == Py_EQ || how == Py_NE)
         Py_RETURN_NOTIMPLEMENTED;
     const double a = node_of(left)->data;
+=======
+    const pgr_node *const node = live_node(left);
+    if (node == NULL)
+        return NULL;
+    const double a = node->data;
+>>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
     double b;
     if (is_operand(right)) {
-        b = node_of(right)->data;
+        const pgr_node *const other = live_node(right);
+        if (other == NULL)
+            return NULL;
+        b = other->data;
     } else {
         const int known = as_number(right, &b);
         if (known <= 0)
@@ -627,7 +672,8 @@ static PyObject *operand_of(PyObject *unused, PyObject *arg)
     if (h == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
     const uint32_t slot = (uint32_t)h;
-    if (slot == 0 || slot >= layer.tape->slot_capacity || handle_of(slot) != h || layer.tape->slots[slot].holds == 0)
+    if (slot == 0 || slot >= layer.tape->slot_capacity || handle_of(slot) != h || layer.tape->slots[slot].holds == 0 ||
+        layer.tape->slots[slot].id == 0)
         return fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
     return object_of(slot);
 }
@@ -647,21 +693,21 @@ static PyMethodDef methods[] = {
 static PyObject *get_data(PyObject *self, void *unused)
 {
     (void)unused;
-    const pgr_node *const node = node_of(self);
-    return (node->flags & TAPE_UNKNOWN) != 0 ? unknown("data") : PyFloat_FromDouble(node->data);
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? unknown("data") : PyFloat_FromDouble(node->data);
 }
 
 static PyObject *get_grad(PyObject *self, void *unused)
 {
     (void)unused;
-    const pgr_node *const node = node_of(self);
-    return (node->flags & TAPE_UNKNOWN) != 0 ? unknown("grad") : PyFloat_FromDouble(node->grad);
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? unknown("grad") : PyFloat_FromDouble(node->grad);
 }
 
 static PyObject *get_handle(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(handle_of(((operand *)self)->slot));
+    return live_node(self) == NULL ? NULL : PyLong_FromUnsignedLongLong(handle_of(((operand *)self)->slot));
 }
 
 /* False with an exception set if `value` is no number. */
@@ -683,11 +729,14 @@ static int set_data(PyObject *self, PyObject *value, void *unused)
     double number;
     if (!to_number("data", value, &number))
         return -1;
+    pgr_node *const node = live_node(self);
+    if (node == NULL)
+        return -1;
     if (is_unknown(self)) {
         unknown("data =");
         return -1;
     }
-    node_of(self)->data = number;
+    node->data = number;
     return 0;
 }
 
@@ -697,11 +746,14 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
     double number;
     if (!to_number("grad", value, &number))
         return -1;
+    pgr_node *const node = live_node(self);
+    if (node == NULL)
+        return -1;
     if (is_unknown(self)) {
         unknown("grad =");
         return -1;
     }
-    node_of(self)->grad = number;
+    node->grad = number;
     return 0;
 }
 
@@ -822,7 +874,8 @@ static pgr_id record_custom(const arguments *a)
     pgr_id id = 0;
     pgr_status status = ids == NULL ? PGR_ERR_NOMEM : make_ready(n + 1);
     for (size_t i = 0; status == PGR_OK && i < n; i++)
-        ids[i] = id_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i));
+        if ((ids[i] = id_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i))) == 0)
+            status = PGR_ERR_HANDLE;
     if (status == PGR_OK)
         status = pgr_custom(layer.tape, a->data, n, ids, &id);
     PyMem_Free(ids);
@@ -850,6 +903,10 @@ static int operand_init(PyObject *self, PyObject *args, PyObject *keywords)
     if (!parse(args, keywords, &a))
         return -1;
     pgr_tape *const tape = layer.tape;
+    if (live_node(self) == NULL) {
+        drop(&a);
+        return -1;
+    }
     if (a.children == NULL) {
         node_of(self)->data = a.data;
     } else {
@@ -948,6 +1005,8 @@ static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssiz
     pgr_tape *const tape = layer.tape;
     const uint32_t before = tape->size;
     pgr_id sum = bias != NULL ? id_of(bias) : tape_append(tape, PGR_OP_CONST, 0.0, 0, 0);
+    if (sum == 0)
+        return gone();
     double v = tape->nodes[sum].data;
     for (Py_ssize_t i = 0; i < n; i++) {
         if (Py_TYPE(ws[i]) != layer.value_type || Py_TYPE(xs[i]) != layer.value_type) {
@@ -955,6 +1014,10 @@ static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssiz
             return NULL;
         }
         const pgr_id w = id_of(ws[i]), x = id_of(xs[i]);
+        if (PGR_UNLIKELY((w == 0) | (x == 0))) {
+            tape->size = before;
+            return gone();
+        }
         const double p = tape->nodes[w].data * tape->nodes[x].data;
         const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
         v += p;
@@ -1031,6 +1094,9 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         goto done;
     }
     pgr_tape *const tape = layer.tape;
+    for (size_t i = 0; i < made; i++)
+        if (factors[i].value != NULL && live_node(factors[i].value) == NULL)
+            goto done;
     const uint32_t before = tape->size;
     pgr_id sum = factor_id(&factors[made - 1]);
     double v = tape->nodes[sum].data;

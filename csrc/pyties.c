@@ -31,6 +31,7 @@ typedef struct {
 } thing;
 
 typedef struct {
+    const pgr_tape *tape;
     thing *things;
     size_t count, capacity;
     uint32_t *table; /* open addressing: index + 1 into things */
@@ -115,7 +116,10 @@ static thing *meet(search *s, PyObject *o)
         return NULL;
     }
     s->budget--;
-    s->things[s->count] = (thing){.object = o, .refs = Py_REFCNT(o), .depth = s->depth};
+    Py_ssize_t refs = Py_REFCNT(o);
+    if (pgr__is_operand(o)) /* handles that Python code has in hand hold the node, too */
+        refs += (Py_ssize_t)s->tape->slots[((const operand *)o)->slot].holds - 1;
+    s->things[s->count] = (thing){.object = o, .refs = refs, .depth = s->depth};
     s->table[place_of(s, o)] = (uint32_t)++s->count;
     return &s->things[s->count - 1];
 }
@@ -286,7 +290,7 @@ static bool find_ties(search *s, const roots *r, const pgr_tape *tape)
 
 pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
 {
-    search s = {0};
+    search s = {.tape = tape};
     roots r = {0};
     *count = 0;
     if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r, tape))

@@ -144,6 +144,12 @@ def _registered(handle: int) -> Any:
     return None if reference is None else reference()
 
 
+def _check_alive(value: Operand) -> None:
+    """Raise ReferenceError if a value's node is gone: a finaliser may save an object whose node has died."""
+    if lib.pgr_h_id(tape, value._handle) == 0:
+        check(lib.PGR_ERR_HANDLE)
+
+
 def _wrap(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
     """A new object for a handle that has none, taking over one hold."""
     value = new(_value_type)
@@ -348,8 +354,10 @@ class Operand:
     def data(self) -> float:
         """The number, a float64. Settable on any node."""
         data: float = lib.pgr_h_data(tape, self._handle)
-        if data != data and lib.pgr_h_unknown(tape, self._handle):
-            unknown("data")
+        if data != data:
+            if lib.pgr_h_unknown(tape, self._handle):
+                unknown("data")
+            _check_alive(self)
         return data
 
     @data.setter
@@ -366,7 +374,10 @@ class Operand:
         """d(root)/d(self) after root.backward(). Settable on any node."""
         if lib.pgr_h_unknown(tape, self._handle):
             unknown("grad")
-        return lib.pgr_h_grad(tape, self._handle)  # type: ignore[no-any-return]
+        grad: float = lib.pgr_h_grad(tape, self._handle)
+        if grad != grad:
+            _check_alive(self)
+        return grad
 
     @grad.setter
     def grad(self, value: Any) -> None:

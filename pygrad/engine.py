@@ -133,7 +133,9 @@ class Value(Operand):
     def _op(self) -> str:
         """The operation that made this node: '+', 'tanh', '**2'; '' for a leaf."""
         handle = self._handle
-        return _symbol(lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle), self.__dict__)
+        op = lib.pgr_h_op(TAPE, handle)
+        check(-op if op < 0 else 0)
+        return _symbol(op, lib.pgr_h_param(TAPE, handle), self.__dict__)
 
     @_op.setter
     def _op(self, symbol: str) -> None:
@@ -176,9 +178,12 @@ class Value(Operand):
         return self.equal(0.0)
 
     def __repr__(self) -> str:
-        if lib.pgr_h_unknown(TAPE, self._handle):
-            return "Value(without a value: a function is being recorded)"
-        return f"Value(data={self.data}, grad={self.grad})"
+        try:
+            if lib.pgr_h_unknown(TAPE, self._handle):
+                return "Value(without a value: a function is being recorded)"
+            return f"Value(data={self.data}, grad={self.grad})"
+        except ReferenceError:
+            return "Value(without a node: its graph was dropped)"
 
     def __format__(self, spec: str) -> str:
         return format(self.data, spec) if spec else repr(self)
@@ -195,8 +200,8 @@ class Value(Operand):
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """For copy and pickle: this node, after everything below it (see _Below)."""
         handle = self._handle
-        op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
         operands = tuple(self._operands())
+        op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
         below = _Below(self) if operands and handle not in _flat() else None
         notes = dict(self.__dict__) or None
         return _restore, (type(self), below, _NAMES[op], self.data, self.grad, operands, param), notes

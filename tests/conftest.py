@@ -46,8 +46,10 @@ def pg(request, monkeypatch):
     """The package `pygrad`, over one operand layer."""
     for name, module in _copies[request.param].items():
         monkeypatch.setitem(sys.modules, name, module)
-    yield sys.modules["pygrad"]
-    sys.modules["pygrad"].collect()
+    package = sys.modules["pygrad"]
+    yield package
+    package.collect()
+    package.engine.lib.pgr_tape_limits(package.engine.TAPE, 1 << 14, 2**32 - 2)  # after a test with a large tape
 
 
 @pytest.fixture

@@ -173,9 +173,9 @@ static void an_interrupted_collection_leaves_the_tape_as_it_was(void)
                 for (int i = 0; i < LENGTH; i++)
                     root = record(tape, "neg", root, 0);
                 record(tape, "neg", dead, 0);
-                const pgr_handle h = held(pgr_h_hold(tape, root)), loose = held(pgr_h_hold(tape, dead));
+                const pgr_handle h = held(pgr_hold(tape, root)), loose = held(pgr_hold(tape, dead));
                 leaf(tape, 1.0);
-                pgr_h_hold(tape, leaf(tape, 1.0)); /* or the end would be popped */
+                pgr_hold(tape, leaf(tape, 1.0)); /* or the end would be popped */
                 const uint32_t before = pgr_tape_stat(tape).nodes;
                 if (!tied)
                     pgr_h_release(tape, loose, 0);
