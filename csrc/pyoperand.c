@@ -78,13 +78,6 @@ static PyObject *unknown(const char *where)
 
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
 
-<<<<<<< HEAD
-/* float() and int() of a Value: its number would leave the graph without a word. */
-static PyObject *leave(const char *how, PyObject *value)
-{
-    Py_XDECREF(PyObject_CallFunction(layer.leave, "sOi", how, value, (int)is_unknown(value)));
-    return NULL;
-=======
 /* An object may outlive its node: what hangs on a node keeps an object, both die, and a finaliser saves the object. Its slot
  * then names no node. Every use raises ReferenceError. */
 static PyObject *gone(void) { return fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
@@ -97,7 +90,12 @@ static inline pgr_node *live_node(PyObject *o)
         return NULL;
     }
     return &layer.tape->nodes[id];
->>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
+}
+
+/* float() and int() of a Value: its number would leave the graph without a word. */
+static PyObject *leave(const char *how, PyObject *value)
+{
+    return raised(PyObject_CallFunction(layer.leave, "sOi", how, value, (int)is_unknown(value)));
 }
 
 /* ---- Objects ------------------------------------------------------------------------------- */
@@ -466,22 +464,8 @@ static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
 static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
 static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
 static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
-<<<<<<< HEAD
 static PyObject *slot_float(PyObject *self) { return leave("float", self); }
 static PyObject *slot_int(PyObject *self) { return leave("int", self); }
-=======
-static PyObject *slot_float(PyObject *self)
-{
-    const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : is_unknown(self) ? unknown("float") : PyFloat_FromDouble(node->data);
-}
-
-static PyObject *slot_int(PyObject *self)
-{
-    const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : is_unknown(self) ? unknown("int") : PyLong_FromDouble(node->data);
-}
->>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
 
 static int slot_bool(PyObject *self)
 {
@@ -530,18 +514,14 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     if (PGR_UNLIKELY(is_unknown(left) || (is_operand(right) && is_unknown(right))))
         return record_comparison(left, right, how);
-<<<<<<< HEAD
     if (PGR_UNLIKELY(pgr_is_recording()) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
         return record_comparison(left, right, how);
     if (how == Py_EQ || how == Py_NE)
         Py_RETURN_NOTIMPLEMENTED;
-    const double a = node_of(left)->data;
-=======
     const pgr_node *const node = live_node(left);
     if (node == NULL)
         return NULL;
     const double a = node->data;
->>>>>>> 8f1314e9fba28029e5b404667fd7c4269228e9e8
     double b;
     if (is_operand(right)) {
         const pgr_node *const other = live_node(right);

@@ -59,13 +59,17 @@ else:
 # Without reference counts objects die late, when the interpreter's collector comes by.
 _LATE = platform.python_implementation() != "CPython"
 
-# Whether a __del__ that runs now may be that collector's doing.
-_collecting = _LATE
+_collector = 0  # the thread in which it runs
+
+
+def _collecting() -> bool:
+    """Whether a __del__ that runs now may be that collector's doing."""
+    return _LATE or (_collector != 0 and _collector == threading.get_ident())
 
 
 def _watch_collector(phase: str, _info: dict[str, int]) -> None:
-    global _collecting
-    _collecting = phase == "start"
+    global _collector
+    _collector = threading.get_ident() if phase == "start" else 0
 
 
 if not _LATE:
@@ -139,9 +143,10 @@ def _drop_dead() -> None:
 
 
 def _registered(handle: int) -> Any:
-    """The object of a handle, or None."""
+    """The object of a handle, or None: not one whose __del__ has taken it off the registry meanwhile."""
     reference = _objects.get(handle)
-    return None if reference is None else reference()
+    value = None if reference is None else reference()
+    return value if _objects.get(handle) is reference else None
 
 
 def _check_alive(value: Operand) -> None:
@@ -172,7 +177,7 @@ def _leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
             other.__dict__.setdefault(name, value)
     # Called by the cyclic collector, the object may live on, in a closure that has just gone to
     # `_notes`; then its handle must stay good for as long as its node lives.
-    lib.pgr_h_release(tape, handle, bool(notes) or _collecting)
+    lib.pgr_h_release(tape, handle, bool(notes) or _collecting())
 
 
 class _End:
@@ -187,19 +192,18 @@ class _End:
 
 
 class _Probe:
-    """How many references sys.getrefcount sees in the __del__ of an object that nobody has."""
+    """How many references there are in the __del__ of an object that nobody has."""
 
     seen = 0
 
     def __del__(self) -> None:
         with _lock:
-            _Probe.seen = sys.getrefcount(self)
+            _Probe.seen = _references(self)
 
 
-_ALONE = 0  # the collector clears weak references before it calls __del__, counting references does not
-if not _LATE:
-    _Probe()
-    _ALONE = _Probe.seen
+_references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 0)
+_Probe()
+_ALONE = _Probe.seen
 
 
 # ---- Custom operations' functions, called from the sweep -----------------------------------------
@@ -308,12 +312,19 @@ class Operand:
         handle, notes = getattr(self, "_handle", 0), self.__dict__
         if not handle:
             return  # interrupted while it was made
+        collecting = _collecting()
+        if not (notes or collecting):  # the usual case, without the lock
+            _objects.pop(handle, None)
+            if _references(self) == _ALONE:
+                lib.pgr_h_release(tape, handle, 0)
+                return
         if notes:
             _drop_dead()
         with _lock:
-            if _registered(handle) is self and _ALONE and sys.getrefcount(self) > _ALONE:
+            if not collecting and _references(self) > _ALONE:
                 # Another thread has just taken it from the registry. It lives on, but __del__ is not called again.
                 self._end = _End(handle, notes)
+                _objects.setdefault(handle, weakref.ref(self))
                 return
             _leave(handle, notes, self)
 
