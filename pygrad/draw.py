@@ -213,18 +213,18 @@ def _paint(grad: float, largest: float) -> dict[str, str]:
 def _draw_program(drawing: graphviz.Digraph, program: Program) -> None:
     """A box for each argument, number and result, an oval for each instruction."""
     parts = program.parts()
-    outputs = sum(parts.outputs[i].node != lib.PGR_SLOT_LANE for i in range(parts.output_count))
-    if parts.instruction_count + outputs > INSTRUCTIONS_AT_MOST:
+    ops = [(i.op, i.b) for i in parts.instructions[0 : parts.instruction_count]]
+    shown = sum(op not in (lib.PGR_PROGRAM_RUN, lib.PGR_PROGRAM_LOAD) for op, _ in ops)
+    shown += sum(parts.outputs[i].node != lib.PGR_SLOT_LANE for i in range(parts.output_count))
+    if shown > INSTRUCTIONS_AT_MOST:
         raise ValueError(
-            f"the program has {parts.instruction_count + outputs} instructions and results, more than the "
-            f"{INSTRUCTIONS_AT_MOST} that can be drawn legibly: print(program) lists them"
+            f"the program has {shown} instructions and results, more than the {INSTRUCTIONS_AT_MOST} that can be "
+            "drawn legibly: print(program) lists them"
         )
-    used = [
-        parts.dots[i.b].count for i in parts.instructions[0 : parts.instruction_count] if i.op == lib.PGR_PROGRAM_DOT
-    ]
-    if sum(used) > PRODUCTS_AT_MOST:
+    products = sum(parts.dots[dot].count for op, dot in ops if op == lib.PGR_PROGRAM_DOT)
+    if products > PRODUCTS_AT_MOST:
         raise ValueError(
-            f"the program's dots have {sum(used)} products, more than the {PRODUCTS_AT_MOST} that can be drawn "
+            f"the program's dots have {products} products, more than the {PRODUCTS_AT_MOST} that can be drawn "
             "legibly: print(program) lists them"
         )
     found = list(steps(program))
