@@ -279,6 +279,8 @@ class Generator:
             self.features["power"] += 1
             which = rng.random()
             base = self.leaf(scope, shape)
+            if which < 0.2:
+                return f"relu({base}) ** (abs({self.leaf(scope, ())}) + 3.5)"
             if which < 0.6:
                 return f"({base} ** {rng.choice(['2', '3', '2.0', '1.0', '1', '0', '4'])})"
             if which < 0.8:
@@ -290,8 +292,8 @@ class Generator:
             self.features["minmax"] += 1
             if self.chance(0.3):
                 return f"clip({sub()}, -0.5, {rng.choice(['0.5', '1.0', self.leaf(scope, ())])})"
-            other = self.leaf(scope, rng.choice([shape, ()]))
-            return f"{rng.choice(oracles.BINARY)}({sub()}, {other})"
+            x, y = sub(), self.leaf(scope, rng.choice([shape, ()]))
+            return f"{rng.choice(oracles.BINARY)}({x}, {x if self.chance(0.1) else y})"
         if kind < 0.84:
             self.features["where"] += 1
             branches = [sub(), self.leaf(scope, rng.choice([shape, ()])) if self.chance(0.7) else self.number()]
@@ -958,8 +960,9 @@ def make(seed):
         try:
             if is_tame(program):
                 return program
-        except ArithmeticError:  # of plain numbers, as 1.0 / 0.0
-            continue
+        except (ArithmeticError, TypeError) as error:
+            if not is_refusal(error):
+                raise
     return None
 
 
