@@ -293,6 +293,14 @@ class Generator:
             if self.chance(0.3):
                 return f"clip({sub()}, -0.5, {rng.choice(['0.5', '1.0', self.leaf(scope, ())])})"
             x, y = sub(), self.leaf(scope, rng.choice([shape, ()]))
+            if self.chance(0.15):
+                self.features["two of the same operands"] += 1
+                first, second = rng.sample([*oracles.BINARY, "minus", "swapped"], 2)
+                both = [
+                    {"minus": f"({x} - {y})", "swapped": f"({y} - {x})"}.get(f, f"{f}({x}, {y})")
+                    for f in (first, second)
+                ]
+                return f"({both[0]} {rng.choice('+-*')} {both[1]})"
             return f"{rng.choice(oracles.BINARY)}({x}, {x if self.chance(0.1) else y})"
         if kind < 0.84:
             self.features["where"] += 1

@@ -190,6 +190,11 @@ def wins(a, b):
     return 1.0 if a > b else 0.0 if a < b else 0.5
 
 
+def ratio(a, b):
+    """The quotient, and 0 where b is 0."""
+    return apply("div", a, b) if number(b) else 0.0
+
+
 def power_da(a, b, v):
     exponent = number(b)
     if exponent == 0.0:
@@ -224,8 +229,8 @@ PARTIALS = {
     "erf": lambda a, v: (2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
     "maximum": lambda a, b, v: (wins(a, b), wins(b, a)),
     "minimum": lambda a, b, v: (wins(b, a), wins(a, b)),
-    "atan2": lambda a, b, v: (apply("div", b, a * a + b * b), apply("div", -a, a * a + b * b)),
-    "hypot": lambda a, b, v: (apply("div", a, v), apply("div", b, v)),
+    "atan2": lambda a, b, v: (ratio(b, a * a + b * b), ratio(-a, a * a + b * b)),
+    "hypot": lambda a, b, v: (ratio(a, v), ratio(b, v)),
 }
 
 
