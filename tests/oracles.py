@@ -8,7 +8,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import itertools
 import math
 import operator
 import types
@@ -234,7 +233,16 @@ PARTIALS = {
 }
 
 
+class Work:
+    """How many operations have been done: programs that need too many are drawn again."""
+
+    done, most = 0, 100_000
+
+
 def apply(op, *args):
+    Work.done += 1
+    if Work.done > Work.most:
+        raise OverflowError("too much work")
     level = max(x.level if isinstance(x, Dual) else 0 for x in args)
     if level == 0:
         plain = [number(x) for x in args]
@@ -327,7 +335,6 @@ def _define_operators():
 
 
 _define_operators()
-_depth = itertools.count()
 
 
 class Levels:
