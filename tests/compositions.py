@@ -114,7 +114,8 @@ class Generator:
             self.chain.pop()
         self.is_corner = self.chance(0.08)
         self.is_eager = not self.is_corner and self.chance(0.04)
-        self.many = self.rng.choice([9, 40] if len(self.chain) > 2 else [40, 300, 700]) if self.chance(0.06) else 0
+        blocks = len(self.chain) < 3 and not self.is_corner and self.chance(0.12)  # more lanes than a block has
+        self.many = self.rng.choice([260, 260, 600]) if blocks else self.rng.choice([9, 40]) if self.chance(0.05) else 0
 
     # ---- Choices ----
 
@@ -279,6 +280,8 @@ class Generator:
             self.features["power"] += 1
             which = rng.random()
             base = self.leaf(scope, shape)
+            if which < 0.2:
+                return f"relu({base}) ** (abs({self.leaf(scope, ())}) + 3.5)"
             if which < 0.6:
                 return f"({base} ** {rng.choice(['2', '3', '2.0', '1.0', '1', '0', '4'])})"
             if which < 0.8:
@@ -290,8 +293,16 @@ class Generator:
             self.features["minmax"] += 1
             if self.chance(0.3):
                 return f"clip({sub()}, -0.5, {rng.choice(['0.5', '1.0', self.leaf(scope, ())])})"
-            other = self.leaf(scope, rng.choice([shape, ()]))
-            return f"{rng.choice(oracles.BINARY)}({sub()}, {other})"
+            x, y = sub(), self.leaf(scope, rng.choice([shape, ()]))
+            if self.chance(0.15):
+                self.features["two of the same operands"] += 1
+                first, second = rng.sample([*oracles.BINARY, "minus", "swapped"], 2)
+                both = [
+                    {"minus": f"({x} - {y})", "swapped": f"({y} - {x})"}.get(f, f"{f}({x}, {y})")
+                    for f in (first, second)
+                ]
+                return f"({both[0]} {rng.choice('+-*')} {both[1]})"
+            return f"{rng.choice(oracles.BINARY)}({x}, {x if self.chance(0.1) else y})"
         if kind < 0.84:
             self.features["where"] += 1
             branches = [sub(), self.leaf(scope, rng.choice([shape, ()])) if self.chance(0.7) else self.number()]
@@ -390,7 +401,7 @@ class Generator:
         found = []
         statements = rng.randint(0, 2)
         at = rng.randint(0, statements)
-        if not self.in_lanes and self.chance(0.3):
+        if not self.in_lanes and (self.many > 40 or self.chance(0.3)):
             found += self.stages(scope, inner)
         for i in range(statements + 1):
             if i == at and chain:
@@ -439,12 +450,14 @@ class Generator:
         """Some vmaps over the same or other arrays, of the same numbers from outside and of results of those before."""
         rng = self.rng
         self.features["stages"] += 1
+        self.features["many lanes"] += self.many > 0
+        self.features["blocks of lanes"] += self.many > 256
         arrays = [p for p in scope if len(p[1]) in (1, 2) and p[1][0] > 1]
         arrays = [p for p in arrays if self.is_given(p[0])] or arrays
         near = [*rng.sample(scope, min(len(scope), 1)), *scope[-2:], (self.leaf(scope[-4:], ()), ())]
         made = []
         for _ in range(rng.choice([2, 2, 3])):
-            shape = (rng.choice([2, 3, 4]), *rng.choice([(), (), (2,)]))
+            shape = ((not self.in_lanes and self.many) or rng.choice([2, 3, 4]), *rng.choice([(), (), (2,)]))
             text, shape = rng.choice(arrays) if arrays and self.chance(0.6) else (self.capture(shape), shape)
             w = self.leaf(near, ())
             if self.chance(0.4):
@@ -540,7 +553,6 @@ class Generator:
         result = self.type(1, 2) if kind in ("jit", "vjp", "jvp", "jacobian") and not scalar else ()
         if self.many and not scope and depth == 3 and kind != "hvp":
             params.append((self.many,) if self.chance(0.5) else (self.many, 2))
-            self.features["many lanes"] += 1
         rng.shuffle(params)
         return params, result, None
 
@@ -770,7 +782,7 @@ def numbers(program, call, nudge=0.0):
 
 def by_duals(program, call, seed=0, nudge=0.0):
     """The result by plain loops and dual numbers."""
-    oracles.Noise.seed = seed
+    oracles.Noise.seed, oracles.Work.done = seed, 0
     try:
         names = oracles.dual_namespace()
         captured, args = oracles.dual_number(numbers(program, call, nudge))
@@ -966,8 +978,9 @@ def make(seed):
         try:
             if is_tame(program):
                 return program
-        except ArithmeticError:  # of plain numbers, as 1.0 / 0.0
-            continue
+        except (ArithmeticError, TypeError) as error:
+            if not is_refusal(error):
+                raise
     return None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import itertools
 import math
 import operator
 import types
@@ -190,6 +189,11 @@ def wins(a, b):
     return 1.0 if a > b else 0.0 if a < b else 0.5
 
 
+def ratio(a, b):
+    """The quotient, and 0 where b is 0."""
+    return apply("div", a, b) if number(b) else 0.0
+
+
 def power_da(a, b, v):
     exponent = number(b)
     if exponent == 0.0:
@@ -224,12 +228,21 @@ PARTIALS = {
     "erf": lambda a, v: (2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
     "maximum": lambda a, b, v: (wins(a, b), wins(b, a)),
     "minimum": lambda a, b, v: (wins(b, a), wins(a, b)),
-    "atan2": lambda a, b, v: (apply("div", b, a * a + b * b), apply("div", -a, a * a + b * b)),
-    "hypot": lambda a, b, v: (apply("div", a, v), apply("div", b, v)),
+    "atan2": lambda a, b, v: (ratio(b, a * a + b * b), ratio(-a, a * a + b * b)),
+    "hypot": lambda a, b, v: (ratio(a, v), ratio(b, v)),
 }
 
 
+class Work:
+    """How many operations have been done: programs that need too many are drawn again."""
+
+    done, most = 0, 100_000
+
+
 def apply(op, *args):
+    Work.done += 1
+    if Work.done > Work.most:
+        raise OverflowError("too much work")
     level = max(x.level if isinstance(x, Dual) else 0 for x in args)
     if level == 0:
         plain = [number(x) for x in args]
@@ -322,7 +335,6 @@ def _define_operators():
 
 
 _define_operators()
-_depth = itertools.count()
 
 
 class Levels:
