@@ -7,6 +7,7 @@ kinds have a __float__, too, which drops an imaginary part, reads text, ignores 
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from typing import Any
 
@@ -42,7 +43,7 @@ def as_number(x: Any) -> float | None:
         return None
     if hasattr(kind, "__float__"):
         return _converted(x)
-    return float(x.__index__()) if hasattr(kind, "__index__") else None
+    return float(operator.index(x)) if hasattr(kind, "__index__") else None
 
 
 def _converted(x: Any) -> float:
