@@ -83,6 +83,14 @@ static void *grab(builder *b, size_t count, size_t size)
     return p;
 }
 
+/* Whether a pass that has come to its i-th step goes on: it asks now and then whether to stop. */
+static inline bool goes_on(builder *b, uint64_t i)
+{
+    if (PGR_UNLIKELY(i % TAPE_ASK_EVERY == 0) && b->status == PGR_OK)
+        b->status = pgr__ask(b->tape);
+    return b->status == PGR_OK;
+}
+
 /* ---- Taking nodes over ----------------------------------------------------------------------- */
 
 static uint32_t hash_of(uint32_t op, uint32_t a, uint32_t b)
@@ -243,7 +251,7 @@ static bool extends(const builder *b, uint32_t id, uint16_t group)
 
 static void find_dots(builder *b)
 {
-    for (uint32_t id = 0; id < b->value_count; id++) {
+    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++) {
         value *const v = &b->values[id];
         if (v->op != PGR_OP_ADD || !v->seen)
             continue;
@@ -285,7 +293,7 @@ static void find_dots(builder *b)
 static void count_uses(builder *b, uint32_t id)
 {
     /* Descending: values that are needed mark their operands. */
-    for (uint32_t i = id; i-- > 0;) {
+    for (uint32_t i = id; i-- > 0 && goes_on(b, i);) {
         value *const v = &b->values[i];
         if (v->output != NONE)
             v->seen = 1;
@@ -432,8 +440,17 @@ static uint32_t close_list(builder *b, uint32_t count)
         } \
     } while (0)
         FOR_OPERANDS(b, &b->values[id], LIST);
+        if (!goes_on(b, count))
+            return 0;
     }
-    qsort(b->list, count, sizeof *b->list, by_number);
+    if (count < b->value_count / 32) {
+        qsort(b->list, count, sizeof *b->list, by_number);
+        return count;
+    }
+    count = 0; /* many: quicker so, and nothing waits for long */
+    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++)
+        if (b->values[id].listed)
+            b->list[count++] = id;
     return count;
 }
 
@@ -463,14 +480,14 @@ static void emit_lanes(builder *b, uint32_t count, uint16_t group)
     pgr_program *const p = b->program;
     const uint32_t start = p->instruction_count, first_sum = p->uniform_slots;
     uint32_t free_count = 0, slots = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         b->last_use[b->list[i]] = i;
 #define SET_LAST(operand) b->last_use[operand] = i
         FOR_OPERANDS(b, &b->values[b->list[i]], SET_LAST);
         if (b->values[b->list[i]].op == PGR_OP_LANE_SUM)
             b->values[b->list[i]].slot = p->uniform_slots++;
     }
-    for (uint32_t i = 0; i < count && b->status == PGR_OK; i++) {
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         const uint32_t id = b->list[i];
         value *const v = &b->values[id];
         instruction made = instruction_of(b, id);
@@ -509,7 +526,7 @@ static void give_uniform_slots(builder *b)
 {
     pgr_program *const p = b->program;
     for (int round = 0; round < 2; round++)
-        for (uint32_t id = 0; id < b->value_count; id++) {
+        for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++) {
             value *const v = &b->values[id];
             if (v->op != (round == 0 ? PGR_OP_CONST : PGR_OP_INPUT) || !v->seen)
                 continue;
@@ -573,7 +590,7 @@ static void schedule_uniform(builder *b, uint32_t last)
     uint32_t window_level = 0; /* levels of a window are above those of the one before */
     for (uint32_t stage = 0; stage <= last && b->status == PGR_OK; stage += 2) {
         const uint32_t from = stage == 0 ? 0 : b->stage_end[stage - 1], to = b->stage_end[stage];
-        for (uint32_t start = from; start < to; start += WINDOW) {
+        for (uint32_t start = from; start < to && goes_on(b, start - from); start += WINDOW) {
             const uint32_t count = to - start < WINDOW ? to - start : WINDOW;
             uint32_t highest = window_level;
             for (uint32_t i = 0; i < count; i++) {
@@ -609,7 +626,7 @@ static void find_last_uses(builder *b)
     uint32_t count = 0;
     for (uint32_t id = 0; id < b->value_count; id++)
         count += b->values[id].seen;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         const uint32_t id = b->sorted[i];
         const value *const v = &b->values[id];
         if (v->output != NONE)
@@ -641,7 +658,7 @@ static void emit_uniform(builder *b, uint32_t from, uint32_t to)
 {
     pgr_program *const p = b->program;
     const uint32_t start = p->instruction_count;
-    for (uint32_t i = from, run = 0; i < to && b->status == PGR_OK; i++) {
+    for (uint32_t i = from, run = 0; i < to && goes_on(b, i); i++) {
         value *const v = &b->values[b->sorted[i]];
         if (!has_uniform_instruction(v))
             continue;
@@ -803,16 +820,16 @@ static uint32_t take_node(builder *b, pgr_id id, const taking *t, uint64_t numbe
 /* Marks the nodes that outputs need, descending, and returns the most values that they can make. */
 static uint64_t find_needed(builder *b, taking *t, pgr_id last, size_t output_count, const pgr_output *outputs)
 {
-    const pgr_node *const nodes = b->tape->nodes;
     uint64_t needed = 0, outside = output_count;
     for (size_t i = 0; i < output_count; i++)
         if (outputs[i].node >= b->start)
             t->value[outputs[i].node - b->start] = 1;
-    for (uint64_t id = (uint64_t)last + 1; id-- > b->start;) {
+    for (uint64_t id = (uint64_t)last + 1; id-- > b->start && goes_on(b, id);) {
         if (t->value[id - b->start] == 0)
             continue;
         needed++;
-        const pgr_id operands[] = {nodes[id].lhs, nodes[id].rhs};
+        const pgr_node *const node = &b->tape->nodes[id];
+        const pgr_id operands[] = {node->lhs, node->rhs};
         for (int k = 0; k < 2; k++) {
             if (operands[k] >= b->start)
                 t->value[operands[k] - b->start] = 1;
@@ -860,7 +877,7 @@ static void take_nodes(builder *b, size_t output_count, const pgr_output *output
     t.group = b->group_count == 0 ? NULL : grab_raw(b, (size_t)(last - start) + 1, sizeof *t.group);
     if (b->status == PGR_OK)
         make_table(b, find_needed(b, &t, last, output_count, outputs));
-    for (uint64_t id = start; id <= last && b->status == PGR_OK; id++) {
+    for (uint64_t id = start; id <= last && goes_on(b, id); id++) {
         const size_t i = (size_t)(id - start);
         if (t.value[i] == 0)
             continue;

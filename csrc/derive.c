@@ -27,15 +27,21 @@ static void derive_node(emitter *e, pgr_id id)
         e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr_tag(e->tape, PGR_TAG_LINE, id));
 }
 
+/* Whether to stop, now and then. */
+static void ask(emitter *e, size_t i)
+{
+    if (e->status == PGR_OK && i % TAPE_ASK_EVERY == 0)
+        e->status = pgr__ask(e->tape);
+}
+
 static pgr_status end(emitter *e)
 {
     pgr_tape *const tape = e->tape;
     if (e->status == PGR_OK)
         e->status = pgr__set_tag(tape, PGR_TAG_LINE, e->line);
     if (e->status != PGR_OK) {
-        tape->size = e->size;
         tape->tags[PGR_TAG_LINE].tag = e->line;
-        pgr__trim_tags(tape);
+        pgr__take_back(tape, e->size);
     }
     return e->status;
 }
@@ -327,6 +333,7 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
             continue;
         const pgr_id id = s.first + (pgr_id)i;
         derive_node(&e, id);
+        ask(&e, i);
         gather_lanes(&e, &s, i);
         push(&e, &s, id, s.adjoint[i]);
     }
@@ -372,6 +379,7 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
         if (!s.active[i] || (ta == 0 && tb == 0))
             continue;
         derive_node(&e, id);
+        ask(&e, i);
         pull(&e, &s, id, ta, tb);
     }
     for (size_t i = 0; i < root_count && e.status == PGR_OK; i++) {

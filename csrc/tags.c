@@ -119,9 +119,9 @@ void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first)
 
 void pgr__take_back(pgr_tape *tape, uint32_t size)
 {
-    tape->size = size;
-    if (size < tape->tagged)
-        pgr__trim_tags(tape);
+    if (tape->named < size)
+        tape->size = size;
+    pgr__trim_tags(tape);
 }
 
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)

@@ -197,7 +197,8 @@ uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id);
 /* Forgets the numbers of nodes from `first` on that are not live, before a collection moves those that are. */
 void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first);
 
-/* Takes back the nodes from `size` on. */
+/* Takes back the nodes from `size` on; but leaves them to a collection if one of them has a name, as code that ran
+ * meanwhile may have recorded it. Sets tags right in any case. */
 void pgr__take_back(pgr_tape *tape, uint32_t size);
 
 /* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */

@@ -13,6 +13,7 @@ typedef struct {
     uint8_t *state;  /* by node: what is known of it */
     pgr_id *needed;  /* ascending, without places */
     size_t needed_count;
+    size_t recorded; /* for all lanes so far */
     pgr_id *now;     /* by node: what it is in the lane at hand */
 } part;
 
@@ -100,6 +101,8 @@ static pgr_id now(const pgr_tape *tape, const part *p, pgr_id id)
 static pgr_status record_lane(pgr_tape *tape, part *p)
 {
     for (size_t i = 0; i < p->needed_count; i++) {
+        if (++p->recorded % TAPE_ASK_EVERY == 0 && pgr__ask(tape) != PGR_OK)
+            return PGR_ERR_STOPPED;
         const pgr_id id = p->needed[i];
         const pgr_node node = tape->nodes[id];
         const pgr_id a = now(tape, p, node.lhs), b = now(tape, p, node.rhs);

@@ -155,3 +155,63 @@ def test_a_collection_of_1e8_nodes_stops_soon(pg, how):
     assert latest < AT_MOST
     root.backward()
     assert x.grad == 1.0
+
+
+def build_of(pg, size, derive):
+    """How late Ctrl-C is that comes while a program of `size` operations is built, or derived."""
+    armed = []
+
+    def function(x):
+        y = x
+        for _ in range(size // 2):
+            y = y * x + 1.0
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        armed.append(time.perf_counter() + 0.02)
+        return y
+
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            (pg.grad if derive else pg.jit)(function).program(0.5)
+            time.sleep(1)  # it was faster than the signal
+        return time.perf_counter() - armed[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@pytest.mark.parametrize("derive", [False, True])
+def test_building_a_program_stops_soon(pg, derive):
+    small = LONG and pg.engine.OPERANDS == "cffi"  # which records too slowly for more
+    late = build_of(pg, 10_000_000 if LONG and not small else 1_000_000 if small else 100_000, derive)
+    print(f"{late:.3f} s after the signal")
+    assert late < AT_MOST
+    assert pg.grad(lambda x: x * x)(3.0) == 6.0
+
+
+def test_a_handlers_values_outlive_the_derivative_that_it_stops(pg):
+    """The handler records while nodes of a derivative are being recorded, which are taken back."""
+    kept = []
+
+    def keep_and_stop(_number, _frame):
+        kept.append(pg.Value(2.0) * 3.0)
+        raise KeyboardInterrupt
+
+    def function(x):
+        y = x
+        for _ in range(200_000):
+            y = y * x
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        return y
+
+    handler = signal.signal(signal.SIGALRM, keep_and_stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pg.grad(function).program(0.5)
+            time.sleep(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    pg.collect()
+    assert [value.data for value in kept] == [6.0]
+    kept[0].backward()
