@@ -20,7 +20,6 @@ CALLED_FROM_C = """
 extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_handle node);
 extern "Python" int pgr_py_stop(void *ctx);
 """
-UNTIL_LINES_ARE_TAGS = "uint32_t pgr_h_id(pgr_tape *tape, pgr_handle h);"  # for pgr_program_origins
 
 
 def declarations(header: str) -> str:
@@ -63,7 +62,7 @@ sources = sorted(
 ffibuilder = FFI()
 for header in headers:
     ffibuilder.cdef(declarations(header))
-ffibuilder.cdef(CALLED_FROM_C + UNTIL_LINES_ARE_TAGS)
+ffibuilder.cdef(CALLED_FROM_C)
 ffibuilder.set_source(
     "pygrad._pgr",
     "".join(f'#include "{header}"\n' for header in headers),

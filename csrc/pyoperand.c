@@ -471,7 +471,7 @@ static int slot_bool(PyObject *self)
 {
     const int op = node_of(self)->op;
     const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
-    if (!is_unknown(self) && !(is_condition && pgr_is_recording()))
+    if (!is_unknown(self) && !(is_condition && pgr__is_recording))
         return 1; /* as any object */
     unknown("if");
     return -1;
@@ -512,23 +512,17 @@ static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
  * Values are compared by the numbers that they will have: those from outside of it may change until it runs. */
 static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
-    if (PGR_UNLIKELY(is_unknown(left) || (is_operand(right) && is_unknown(right))))
+    const bool is_pair = is_operand(right), is_equality = how == Py_EQ || how == Py_NE;
+    const pgr_node *const node = node_of(left), *const other = is_pair ? node_of(right) : node;
+    if (PGR_UNLIKELY(((node->flags | other->flags) & TAPE_UNKNOWN) != 0 || (pgr__is_recording && !(is_equality && is_pair))))
         return record_comparison(left, right, how);
-    if (PGR_UNLIKELY(pgr_is_recording()) && ((how != Py_EQ && how != Py_NE) || !is_operand(right)))
-        return record_comparison(left, right, how);
-    if (how == Py_EQ || how == Py_NE)
+    if (is_equality)
         Py_RETURN_NOTIMPLEMENTED;
-    const pgr_node *const node = live_node(left);
-    if (node == NULL)
-        return NULL;
+    if (PGR_UNLIKELY(node == layer.tape->nodes || other == layer.tape->nodes))
+        return gone();
     const double a = node->data;
-    double b;
-    if (is_operand(right)) {
-        const pgr_node *const other = live_node(right);
-        if (other == NULL)
-            return NULL;
-        b = other->data;
-    } else {
+    double b = other->data;
+    if (!is_pair) {
         const int known = as_number(right, &b);
         if (known <= 0)
             return known == 0 ? unknown_operand(comparisons[how], right) : NULL;
@@ -978,9 +972,18 @@ static inline pgr_id factor_id(const factor *f)
     return f->value != NULL ? id_of(f->value) : tape_append(layer.tape, PGR_OP_CONST, f->number, 0, 0);
 }
 
-/* The usual case, lists of Values: nothing can run between the first element and the last, so they need
+/* The node of a Value, or of a float, recorded as a constant; 0 for a Value whose node is gone, NOT_PLAIN for others. */
+#define NOT_PLAIN UINT32_MAX
+static inline pgr_id plain_id(PyObject *o)
+{
+    if (Py_TYPE(o) == layer.value_type)
+        return id_of(o);
+    return PyFloat_CheckExact(o) ? tape_append(layer.tape, PGR_OP_CONST, PyFloat_AS_DOUBLE(o), 0, 0) : NOT_PLAIN;
+}
+
+/* The usual case, lists of Values and floats: nothing can run between the first element and the last, so they need
  * neither be held nor looked at twice. NULL without an exception if there is anything else among them. */
-static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *bias)
+static PyObject *dot_of_plain(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *bias)
 {
     pgr_tape *const tape = layer.tape;
     const uint32_t before = tape->size;
@@ -989,14 +992,10 @@ static PyObject *dot_of_values(PyObject *const *ws, PyObject *const *xs, Py_ssiz
         return gone();
     double v = tape->nodes[sum].data;
     for (Py_ssize_t i = 0; i < n; i++) {
-        if (Py_TYPE(ws[i]) != layer.value_type || Py_TYPE(xs[i]) != layer.value_type) {
+        const pgr_id w = plain_id(ws[i]), x = plain_id(xs[i]);
+        if (PGR_UNLIKELY((w == 0) | (x == 0) | (w == NOT_PLAIN) | (x == NOT_PLAIN))) {
             tape->size = before;
-            return NULL;
-        }
-        const pgr_id w = id_of(ws[i]), x = id_of(xs[i]);
-        if (PGR_UNLIKELY((w == 0) | (x == 0))) {
-            tape->size = before;
-            return gone();
+            return w == 0 || x == 0 ? gone() : NULL;
         }
         const double p = tape->nodes[w].data * tape->nodes[x].data;
         const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
@@ -1033,9 +1032,9 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
     if (!are_as_many(n, PySequence_Fast_GET_SIZE(xs)))
         goto done;
-    const bool usual = n > 0 && n < UINT32_MAX / 4 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type);
-    if (usual && tape_has_room(layer.tape, 2 * (uint32_t)n + 1) && layer.tape->free_slot != 0) {
-        result = dot_of_values(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
+    const bool usual = n > 0 && n < UINT32_MAX / 8 && (nargs < 3 || Py_TYPE(args[2]) == layer.value_type);
+    if (usual && tape_has_room(layer.tape, 4 * (uint32_t)n + 1) && layer.tape->free_slot != 0) {
+        result = dot_of_plain(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, nargs < 3 ? NULL : args[2]);
         if (result != NULL || PyErr_Occurred())
             goto done;
     }

@@ -272,10 +272,10 @@ double pgr_grad(const pgr_tape *tape, pgr_id id) { return tape->nodes[id].grad; 
 void pgr_set_data(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].data = value; }
 void pgr_set_grad(pgr_tape *tape, pgr_id id, double value) { tape->nodes[id].grad = value; }
 
-static TAPE_THREAD_LOCAL bool is_recording;
+TAPE_THREAD_LOCAL bool pgr__is_recording TAPE_AT_HAND;
 
-void pgr_set_recording(int on) { is_recording = on != 0; }
-int pgr_is_recording(void) { return is_recording; }
+void pgr_set_recording(int on) { pgr__is_recording = on != 0; }
+int pgr_is_recording(void) { return pgr__is_recording; }
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {

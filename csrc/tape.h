@@ -29,6 +29,12 @@
 #else
 #define TAPE_THREAD_LOCAL _Thread_local
 #endif
+#ifdef __GLIBC__ /* which finds it by one load, in libraries too */
+#define TAPE_AT_HAND __attribute__((tls_model("initial-exec")))
+#else
+#define TAPE_AT_HAND
+#endif
+extern TAPE_THREAD_LOCAL bool pgr__is_recording TAPE_AT_HAND; /* see pgr_set_recording */
 
 /* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
  * that stands as rhs, which keeps the record small and every rule about operands true for it too. */
@@ -249,7 +255,7 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
 }
 
 /* Whether an op is recorded without its operand: not while a function is recorded. */
-static inline bool tape_is_cut(int op) { return op == PGR_OP_DETACH && !pgr_is_recording(); }
+static inline bool tape_is_cut(int op) { return op == PGR_OP_DETACH && !pgr__is_recording; }
 
 /* Goes through a node's operands, last to first: start with {id, false}, stop at 0. Opens the pairs of a
  * custom node; counts a parameter as an operand. */

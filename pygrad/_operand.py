@@ -151,7 +151,7 @@ def _registered(handle: int) -> Any:
 
 def _check_alive(value: Operand) -> None:
     """Raise ReferenceError if a value's node is gone: a finaliser may save an object whose node has died."""
-    if lib.pgr_h_id(tape, value._handle) == 0:
+    if not lib.pgr_h_alive(tape, value._handle):
         check(lib.PGR_ERR_HANDLE)
 
 

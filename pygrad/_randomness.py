@@ -94,14 +94,16 @@ def _refuse(text: str, cause: Exception | None = None) -> NoReturn:
     raise RecordingError(f"{users_line()}\n{text}") from cause
 
 
-def _states(generators: list[Any]) -> list[bytes]:
-    return [pickle.dumps(_state(generator)) for generator in generators]
+def _states(generators: list[Any]) -> list[Any]:
+    """What tells whether a generator has drawn."""
+    return [_state(generator) for generator in generators]
 
 
 def _state(generator: Any) -> Any:
     if isinstance(generator, random.Random):
         return generator.getstate()
-    return generator.bit_generator.state if hasattr(generator, "bit_generator") else generator.get_state()
+    is_new = hasattr(generator, "bit_generator")
+    return pickle.dumps(generator.bit_generator.state if is_new else generator.get_state(legacy=False))
 
 
 def _sources(function: Any) -> tuple[list[Any], bool]:
