@@ -12,7 +12,7 @@ static bool is_live(const pgr_node *node) { return (node->flags & (TAPE_HELD | T
 
 static int by_from_descending(const void *p, const void *q)
 {
-    const pgr_id a = ((const pgr_tie *)p)->from, b = ((const pgr_tie *)q)->from;
+    const uint64_t a = ((const pgr_tie *)p)->from, b = ((const pgr_tie *)q)->from;
     return (a < b) - (a > b);
 }
 
@@ -53,36 +53,105 @@ static bool mark_live(pgr_tape *tape, uint32_t *live)
     return true;
 }
 
-/* The same with ties, which may lead to larger ids: then the pass is taken up again from there. Every
- * time marks one node more, so it ends. */
-static bool mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count, uint32_t *live)
+/* What ties lead to, while it is followed. */
+typedef struct {
+    pgr_tape *tape;
+    pgr_tie *ties; /* by `from`, descending */
+    size_t count;
+    uint64_t *stack; /* hubs, and nodes above the one at which the pass is, whose operands and ties are yet to be followed */
+    size_t depth, capacity;
+    bool failed; /* out of memory */
+} tracing;
+
+#define REACHED (UINT64_C(1) << 63) /* in `to` of a hub's first tie */
+
+static void later(tracing *t, uint64_t what)
 {
-    pgr_node *const nodes = tape->nodes;
-    for (pgr_id from = tape->size - 1; from > 0;) {
-        pgr_id again = 0;
-        size_t k = 0;
-        for (pgr_id id = from; id > 0; id--) {
-            if (id % TAPE_ASK_EVERY == 0 && is_interrupted(tape))
-                return false;
-            if (!is_live(&nodes[id]))
-                continue;
-            nodes[nodes[id].lhs].flags |= TAPE_LIVE;
-            nodes[nodes[id].rhs].flags |= TAPE_LIVE;
-            while (k < tie_count && ties[k].from > id)
-                k++;
-            for (; k < tie_count && ties[k].from == id; k++) {
-                const pgr_id to = ties[k].to;
-                if (!is_live(&nodes[to]) && to > id && to > again)
-                    again = to;
-                nodes[to].flags |= TAPE_LIVE;
-            }
+    if (t->depth == t->capacity) {
+        const size_t capacity = t->capacity == 0 ? 256 : 2 * t->capacity;
+        uint64_t *const stack = tape_resize(t->tape, t->stack, capacity * sizeof *stack);
+        if (stack == NULL) {
+            t->failed = true;
+            return;
         }
-        from = again;
+        t->stack = stack;
+        t->capacity = capacity;
     }
-    uint32_t count = 0;
-    for (pgr_id id = 1; id < tape->size; id++)
-        count += is_live(&nodes[id]);
-    *live = count;
+    t->stack[t->depth++] = what;
+}
+
+/* The first tie from `from` on, in descending order. */
+static size_t first_tie(const tracing *t, uint64_t from)
+{
+    size_t low = 0, high = t->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (t->ties[middle].from > from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Marks a node that is needed; one above `at` has been passed. */
+static void need_node(tracing *t, pgr_id id, pgr_id at)
+{
+    pgr_node *const node = &t->tape->nodes[id];
+    const bool passed = id > at && !is_live(node);
+    node->flags |= TAPE_LIVE;
+    if (passed)
+        later(t, id);
+}
+
+static void follow_ties(tracing *t, uint64_t from, size_t k, pgr_id at)
+{
+    for (; k < t->count && t->ties[k].from == from; k++) {
+        const uint64_t to = t->ties[k].to & ~REACHED;
+        if (to < TAPE_HUB) {
+            need_node(t, (pgr_id)to, at);
+            continue;
+        }
+        const size_t first = first_tie(t, to);
+        if (first < t->count && t->ties[first].from == to && (t->ties[first].to & REACHED) == 0) {
+            t->ties[first].to |= REACHED;
+            later(t, to);
+        }
+    }
+}
+
+/* The same with ties, which may lead back up. Each node, and each hub, is followed once. False: interrupted, or out of
+ * memory. */
+static bool mark_live_tied(tracing *t)
+{
+    pgr_tape *const tape = t->tape;
+    pgr_node *const nodes = tape->nodes;
+    size_t k = 0, steps = 0;
+    while (k < t->count && t->ties[k].from >= TAPE_HUB)
+        k++;
+    for (pgr_id id = tape->size - 1; id > 0; id--) {
+        if (id % TAPE_ASK_EVERY == 0 && is_interrupted(tape))
+            return false;
+        if (!is_live(&nodes[id]))
+            continue;
+        nodes[nodes[id].lhs].flags |= TAPE_LIVE;
+        nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+        while (k < t->count && t->ties[k].from > id)
+            k++;
+        follow_ties(t, id, k, id);
+        while (t->depth > 0) {
+            if (++steps % TAPE_ASK_EVERY == 0 && is_interrupted(tape))
+                return false;
+            const uint64_t from = t->stack[--t->depth];
+            if (from < TAPE_HUB) {
+                need_node(t, nodes[from].lhs, id);
+                need_node(t, nodes[from].rhs, id);
+            }
+            follow_ties(t, from, first_tie(t, from), id);
+        }
+        if (t->failed)
+            return false;
+    }
     return true;
 }
 
@@ -90,6 +159,8 @@ static bool mark_live_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count
 static void hold_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count)
 {
     for (size_t k = 0; k < tie_count; k++) {
+        if (ties[k].to >= TAPE_HUB)
+            continue;
         const pgr_slot *const s = &tape->slots[ties[k].to];
         if (s->id != 0 && s->holds > 0)
             tape->nodes[s->id].flags |= TAPE_HELD;
@@ -144,16 +215,24 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
     uint32_t live = 0;
-    if (tie_count == 0) {
-        tape->is_marked = !mark_live(tape, &live);
-    } else {
+    if (tie_count > 0) {
         for (size_t k = 0; k < tie_count; k++)
-            nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
+            if (ties[k].to < TAPE_HUB)
+                nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
         qsort(ties, tie_count, sizeof *ties, by_from_descending);
-        tape->is_marked = !mark_live_tied(tape, ties, tie_count, &live);
-        for (size_t k = 0; k < tie_count; k++)
-            ties[k].to = nodes[ties[k].to].slot;
+        tracing t = {.tape = tape, .ties = ties, .count = tie_count};
+        tape->is_marked = !mark_live_tied(&t);
+        tape_resize(tape, t.stack, 0);
+        for (size_t k = 0; k < tie_count; k++) /* nodes move, slots don't */
+            if ((ties[k].to &= ~REACHED) < TAPE_HUB)
+                ties[k].to = nodes[ties[k].to].slot;
+        if (tape->is_marked) {
+            hold_tied(tape, ties, tie_count);
+            if (!t.failed)
+                return PGR_ERR_STOPPED;
+        }
     }
+    tape->is_marked = !mark_live(tape, &live);
     if (tape->is_marked) {
         hold_tied(tape, ties, tie_count);
         return PGR_ERR_STOPPED;

@@ -11,7 +11,8 @@
  * does: over the objects that hang on nodes, it takes the references among them off their reference
  * counts. A Value with none left is held from inside only. It stops being a root: it lives while the
  * node whose attributes hold it lives (a tie, see tape.h), and when both die, the attributes are cleared
- * and Python's own counts free the rest.
+ * and Python's own counts free the rest. What several nodes share, a model that their closures use, is a hub, which is
+ * entered once: all of it takes time in proportion to the references.
  *
  * Everything doubtful counts as held from outside: what lies more than a few references deep, large
  * containers, types and modules. Too careful costs memory, never a live node. */
@@ -26,8 +27,8 @@ typedef struct {
     PyObject *object;
     Py_ssize_t refs;  /* references not accounted for */
     uint32_t depth;
-    uint32_t seen_by; /* last root that came here, plus one */
     bool outside;
+    bool is_hub;      /* one that ties lead to */
 } thing;
 
 typedef struct {
@@ -39,12 +40,13 @@ typedef struct {
     size_t budget;
     pgr_tie *ties;
     size_t tie_count, tie_capacity;
-    uint32_t *stack;
-    size_t stack_count;
+    uint32_t *stack, *hubs;
+    size_t stack_count, hub_count;
     /* what the visitor is doing */
     PyObject *parent;
     uint32_t depth;
-    uint32_t root;
+    uint64_t from;
+    size_t root_count;
     bool failed;
 } search;
 
@@ -155,7 +157,24 @@ static int visit_outside(PyObject *child, void *arg)
     return 0;
 }
 
-/* Third pass, from each root by itself: the Values that it keeps are tied to it. */
+static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
+
+static void add_tie(search *s, uint64_t to)
+{
+    if (s->tie_count == s->tie_capacity) {
+        const size_t capacity = s->tie_capacity == 0 ? 64 : 2 * s->tie_capacity;
+        pgr_tie *const ties = PyMem_Realloc(s->ties, capacity * sizeof *ties);
+        if (ties == NULL) {
+            s->failed = true;
+            return;
+        }
+        s->ties = ties;
+        s->tie_capacity = capacity;
+    }
+    s->ties[s->tie_count++] = (pgr_tie){s->from, to};
+}
+
+/* Third pass, from a root or a hub: Values and hubs are tied to it; a thing that nobody else refers to is part of it. */
 static int visit_tie(PyObject *child, void *arg)
 {
     search *const s = arg;
@@ -163,27 +182,32 @@ static int visit_tie(PyObject *child, void *arg)
         return 0;
     const size_t at = place_of(s, child);
     thing *const t = s->table[at] != 0 ? &s->things[s->table[at] - 1] : NULL;
-    if (t != NULL && t->seen_by != s->root) {
-        t->seen_by = s->root;
-        s->stack[s->stack_count++] = (uint32_t)(t - s->things);
+    if (t == NULL || t->outside)
+        return 0;
+    const size_t index = (size_t)(t - s->things);
+    if (!enters(t)) {
+        const pgr_id id = s->tape->slots[((const operand *)child)->slot].id;
+        if (id != 0)
+            add_tie(s, id);
+    } else if (index < s->root_count || Py_REFCNT(child) > 1) {
+        add_tie(s, TAPE_HUB + index);
+        if (!t->is_hub)
+            s->hubs[s->hub_count++] = (uint32_t)index;
+        t->is_hub = true;
+    } else if (s->stack_count < s->capacity) { /* unless a type's traverse says things twice */
+        s->stack[s->stack_count++] = (uint32_t)index;
+    } else {
+        s->failed = true;
     }
     return 0;
 }
 
-static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
-
-static bool add_tie(search *s, pgr_id from, pgr_id to)
+static void tie_from(search *s, uint64_t from, size_t index)
 {
-    if (s->tie_count == s->tie_capacity) {
-        const size_t capacity = s->tie_capacity == 0 ? 64 : 2 * s->tie_capacity;
-        pgr_tie *const ties = PyMem_Realloc(s->ties, capacity * sizeof *ties);
-        if (ties == NULL)
-            return false;
-        s->ties = ties;
-        s->tie_capacity = capacity;
-    }
-    s->ties[s->tie_count++] = (pgr_tie){from, to};
-    return true;
+    s->from = from;
+    s->stack[s->stack_count++] = (uint32_t)index;
+    while (s->stack_count > 0)
+        traverse(s, s->things[s->stack[--s->stack_count]].object, visit_tie);
 }
 
 /* The attributes of the node of a slot in use, if any value among them may lead to a Value. */
@@ -253,18 +277,24 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
     return true;
 }
 
-static bool find_ties(search *s, const roots *r, const pgr_tape *tape)
+/* Now and then: whether to stop. */
+static bool is_interrupted(const search *s, size_t i)
+{
+    return i % 4096 == 4095 && s->tape->is_interrupted != NULL && s->tape->is_interrupted();
+}
+
+static bool find_ties(search *s, const roots *r)
 {
     for (size_t i = 0; i < s->count; i++) { /* grows while it goes */
         const thing t = s->things[i];
         s->depth = t.depth + 1;
         if (enters(&t))
             traverse(s, t.object, visit_meet);
-        if (s->failed)
+        if (s->failed || is_interrupted(s, i))
             return false;
     }
     for (size_t i = 0; i < s->count; i++)
-        if (s->things[i].refs > 0 && !s->things[i].outside) {
+        if (s->things[i].refs != 0 && !s->things[i].outside) {
             s->things[i].outside = true;
             s->stack[s->stack_count++] = (uint32_t)i;
             while (s->stack_count > 0) {
@@ -273,19 +303,18 @@ static bool find_ties(search *s, const roots *r, const pgr_tape *tape)
                     traverse(s, t->object, visit_outside);
             }
         }
-    for (size_t i = 0; i < r->count; i++) {
-        s->root = (uint32_t)i + 1;
-        s->things[i].seen_by = s->root;
-        s->stack[s->stack_count++] = (uint32_t)i;
-        while (s->stack_count > 0) {
-            const thing *const t = &s->things[s->stack[--s->stack_count]];
-            if (enters(t))
-                traverse(s, t->object, visit_tie);
-            else if (!t->outside && !add_tie(s, r->ids[i], tape->slots[((operand *)t->object)->slot].id))
-                return false;
-        }
+    s->root_count = r->count;
+    s->hubs = PyMem_Malloc(s->count * sizeof *s->hubs);
+    s->failed = s->hubs == NULL;
+    for (size_t i = 0; i < r->count && !s->failed; i++)
+        if (!s->things[i].outside)
+            tie_from(s, r->ids[i], i);
+    for (size_t i = 0; i < s->hub_count && !s->failed; i++) { /* grows, too */
+        tie_from(s, TAPE_HUB + s->hubs[i], s->hubs[i]);
+        if (is_interrupted(s, i))
+            return false;
     }
-    return true;
+    return !s->failed;
 }
 
 pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
@@ -293,11 +322,12 @@ pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
     search s = {.tape = tape};
     roots r = {0};
     *count = 0;
-    if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r, tape))
-        s.tie_count = 0; /* out of memory: nothing is tied this time */
+    if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r))
+        s.tie_count = 0; /* out of memory or interrupted: nothing is tied this time */
     PyMem_Free(s.things);
     PyMem_Free(s.table);
     PyMem_Free(s.stack);
+    PyMem_Free(s.hubs);
     PyMem_Free(r.ids);
     if (s.tie_count == 0) {
         PyMem_Free(s.ties);

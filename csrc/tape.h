@@ -132,11 +132,14 @@ struct pgr_tape {
     void *lock_ctx;
 };
 
-/* A tie says that `to`'s handles are kept only by what belongs to node `from`: they do not count as
- * roots, and `to` lives if `from` does. */
+/* A tie says that what belongs to `from` keeps `to`: it lives if `from` does. Either is a node or, from TAPE_HUB on, a
+ * number of the caller's for something that several nodes share, lest each of these be tied to all that it keeps. A node
+ * that is a `to` has no other handles: they do not count as roots. */
 typedef struct {
-    pgr_id from, to;
+    uint64_t from, to;
 } pgr_tie;
+
+#define TAPE_HUB (UINT64_C(1) << 32)
 
 /* Beyond this many nodes, about what a second-level cache holds, nothing is assumed of a graph's order: a small
  * one is gone through again and again, and the processor learns it. */

@@ -31,8 +31,8 @@ FAULTS = {
     "rhs not marked": Fault(
         "reachability",
         "collect.c",
-        "        count++;\n        nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n        nodes[nodes[id].rhs]",
-        "        count++;\n        nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n        nodes[nodes[id].lhs]",
+        "            nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n            nodes[nodes[id].rhs]",
+        "            nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n            nodes[nodes[id].lhs]",
     ),
     "held nodes not live": Fault(
         "reachability",
@@ -79,8 +79,8 @@ FAULTS = {
     "first visits accumulate": Fault(
         "accumulation",
         "backward.c",
-        "        marks_set(m, node, from);\n        node->grad = adjoint;",
-        "        marks_set(m, node, from);\n        node->grad += adjoint;",
+        "        reach(m, x, node, from);\n        node->grad = adjoint;",
+        "        reach(m, x, node, from);\n        node->grad += adjoint;",
     ),
 }
 

@@ -125,6 +125,87 @@ static void tied_nodes_live_and_die_with_what_ties_them(void)
     }
 }
 
+/* Random ties among nodes and hubs, up and down, against a model that repeats until nothing more lives. */
+static void random_ties_equal_a_model(void)
+{
+    enum { NODES = 60, HUBS = 12, TIES = 50 };
+    check_seed();
+    for (int round = 0; round < 3000; round++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        const int count = 2 + (int)pick(NODES - 2), tie_count = (int)pick(TIES);
+        pgr_handle handles[NODES] = {0};
+        int operands[NODES][2];
+        bool lives[NODES + HUBS] = {false}, tied[NODES] = {false};
+        pgr_id ids[NODES];
+        for (int n = 0; n < count; n++) {
+            const bool is_leaf = n == 0 || pick(3) == 0;
+            for (int i = 0; i < 2; i++)
+                operands[n][i] = is_leaf ? -1 : (int)pick((unsigned)n);
+            ids[n] = is_leaf ? leaf(tape, n) : record(tape, "add", ids[operands[n][0]], ids[operands[n][1]]);
+            pgr_set_data(tape, ids[n], n);
+            if (pick(2))
+                handles[n] = held(pgr_hold(tape, ids[n]));
+        }
+        pgr_tie ties[TIES];
+        int from[TIES], to[TIES], made = 0;
+        for (int k = 0; k < tie_count; k++) {
+            from[made] = pick(2) ? (int)pick((unsigned)count) : NODES + (int)pick(HUBS);
+            to[made] = pick(2) ? (int)pick((unsigned)count) : NODES + (int)pick(HUBS);
+            if (to[made] < NODES && handles[to[made]] == 0)
+                continue;
+            if (to[made] < NODES)
+                tied[to[made]] = true;
+            ties[made].from = from[made] < NODES ? ids[from[made]] : TAPE_HUB + (unsigned)from[made];
+            ties[made].to = to[made] < NODES ? ids[to[made]] : TAPE_HUB + (unsigned)to[made];
+            made++;
+        }
+        for (int n = 0; n < count; n++)
+            lives[n] = handles[n] != 0 && !tied[n];
+        for (bool more = true; more;) {
+            more = false;
+            for (int n = 0; n < count; n++)
+                for (int i = 0; i < 2; i++)
+                    if (lives[n] && operands[n][i] >= 0 && !lives[operands[n][i]])
+                        lives[operands[n][i]] = more = true;
+            for (int k = 0; k < made; k++)
+                if (lives[from[k]] && !lives[to[k]])
+                    lives[to[k]] = more = true;
+        }
+        unsigned expected = 0;
+        for (int n = 0; n < count; n++)
+            expected += lives[n];
+        CHECK_EQ(pgr__collect(tape, ties, (size_t)made, true), PGR_OK);
+        CHECK_EQ(pgr_tape_stat(tape).nodes, expected);
+        for (int n = 0; n < count; n++)
+            if (handles[n] != 0) {
+                CHECK_EQ(pgr_h_data(tape, handles[n]), lives[n] ? (double)n : (double)NAN);
+                if (lives[n])
+                    CHECK((tape->nodes[pgr_h_id(tape, handles[n])].flags & TAPE_HELD) != 0);
+            }
+        pgr_tape_free(tape);
+    }
+}
+
+/* A chain of ties, each to a larger id: followed one by one, not by a pass over the tape for each. */
+static void a_long_chain_of_ties_takes_linear_time(void)
+{
+    enum { LENGTH = 100000 };
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_tie *const ties = malloc(LENGTH * sizeof *ties);
+    pgr_id before = leaf(tape, 0.0);
+    pgr_hold(tape, before);
+    for (unsigned k = 0; k < LENGTH; k++) {
+        const pgr_id id = leaf(tape, k);
+        pgr_hold(tape, id);
+        ties[k] = (pgr_tie){before, id};
+        before = id;
+    }
+    CHECK_EQ(pgr__collect(tape, ties, LENGTH, true), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, LENGTH + 1);
+    free(ties);
+    pgr_tape_free(tape);
+}
+
 static int collect_inside(void *ctx, pgr_tape *tape, pgr_handle node)
 {
     (void)ctx, (void)node;
@@ -163,7 +244,7 @@ static void an_interrupted_collection_leaves_the_tape_as_it_was(void)
     enum { LENGTH = 3 * TAPE_ASK_EVERY + 100 };
     for (stops = 0; stops < 2; stops++)
         for (int tied = 0; tied < 2; tied++)
-            for (int at = 1; at <= 4 - tied; at++) {
+            for (int at = 1; at <= 4; at++) {
                 pgr_tape *const tape = pgr_tape_new(NULL);
                 pgr_tape_on_stop(tape, count_and_stop, NULL);
                 tape->is_interrupted = interrupted_soon;
@@ -212,6 +293,8 @@ int main(void)
     TEST(random_tapes_equal_a_model);
     TEST(two_hundred_thousand_steps_hold_a_constant_memory);
     TEST(tied_nodes_live_and_die_with_what_ties_them);
+    TEST(random_ties_equal_a_model);
+    TEST(a_long_chain_of_ties_takes_linear_time);
     TEST(an_interrupted_collection_leaves_the_tape_as_it_was);
     TEST(nothing_moves_inside_a_backward_pass);
     return check_report();
