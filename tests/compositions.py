@@ -296,13 +296,11 @@ class Generator:
             x, y = sub(), self.leaf(scope, rng.choice([shape, ()]))
             if self.chance(0.15):
                 self.features["two of the same operands"] += 1
-                first, second = rng.sample([*oracles.BINARY, "minus", "swapped"], 2)
-                both = [
-                    {"minus": f"({x} - {y})", "swapped": f"({y} - {x})"}.get(f, f"{f}({x}, {y})")
-                    for f in (first, second)
-                ]
+                pairs = ["maximum({0}, {1})", "minimum({0}, {1})"], ["({0} - {1})", "({1} - {0})"]
+                pairs += ["atan2({0}, {1})", "atan2({1}, {0})"], ["hypot({0}, {1})", "maximum({0}, {1})"]
+                both = [text.format(x, y) for text in rng.choice(pairs)]
                 return f"({both[0]} {rng.choice('+-*')} {both[1]})"
-            return f"{rng.choice(oracles.BINARY)}({x}, {x if self.chance(0.1) else y})"
+            return f"{rng.choice(oracles.BINARY)}({x}, {x if self.chance(0.2) else y})"
         if kind < 0.84:
             self.features["where"] += 1
             branches = [sub(), self.leaf(scope, rng.choice([shape, ()])) if self.chance(0.7) else self.number()]
