@@ -124,17 +124,21 @@ static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
 #define POW_DB_(a, b, v) pow_db(e, a, b, v)
 #define ATAN_DA_(a)      DIV_(ONE, ADD_(ONE, MUL_(a, a)))
 #define UNIT_(p, a, b)   unit(e, p, a, b)
-#define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, v))
+#define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, nonzero(e, v)))
 #define TANH_DA_(a, v)   SUB_(ONE, MUL_(v, v))
 #define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), EXP_(NEG_(MUL_(a, a))))
 
+/* x, or 1 where it is 0: a divisor where the quotient is not picked. If it were 0, the derivative of the quotient would
+ * be inf, and times 0 nan. */
+static pgr_id nonzero(emitter *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
+
 static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
 {
-    const pgr_id r = emit(e, PGR_OP_HYPOT, a, b);
-    return PICK_(r, DIV_(DIV_(p, r), r));
+    const pgr_id r = emit(e, PGR_OP_HYPOT, a, b), divisor = nonzero(e, r);
+    return PICK_(r, DIV_(DIV_(p, divisor), divisor));
 }
 
-/* Where b is 0, the base is 1 instead of a, so that no derivative of what is not picked is inf, and times 0 nan. */
+/* Where b is 0, the base is 1 instead of a, for the same reason. */
 static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
