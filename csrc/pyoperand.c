@@ -761,8 +761,8 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
         value = new_leaf(PGR_OP_LEAF, a.data);
     } else {
         const pgr_id id = record_custom(&a);
-        if (id != 0)
-            value = wrap_new(id, 0);
+        if (id != 0 && (value = wrap_new(id, 0)) == NULL)
+            tape_pop(layer.tape); /* its pairs */
     }
     if (value != NULL && !set_names(value, &a))
         Py_CLEAR(value);

@@ -640,3 +640,23 @@ def test_sums_over_lanes_that_need_each_other_are_derived_right(pg, argnum):
         curvature = np.tensordot(recorded, direction, axes=direction.ndim)
         product = pg.hvp(lambda x: function(*args[:argnum], x, *args[argnum + 1 :]))(args[argnum], direction)
         np.testing.assert_allclose(product, curvature, rtol=1e-9, atol=1e-11)
+
+
+def test_recorded_arithmetic_with_constants_keeps_the_sign_of_zero(pg):
+    """What a program simplifies is the same number for every x: a negative zero, nan and inf too."""
+    operators = {
+        "x + c": lambda x, c: x + c,
+        "c + x": lambda x, c: c + x,
+        "x - c": lambda x, c: x - c,
+        "c - x": lambda x, c: c - x,
+        "x * c": lambda x, c: x * c,
+        "c * x": lambda x, c: c * x,
+        "x / c": lambda x, c: x / c if c else x,
+        "-(-x) + c": lambda x, c: -(-x) + c,
+    }
+    for name, function in operators.items():
+        for c in (0.0, -0.0, 1.0, -1.0, 2.0):
+            recorded = pg.jit(lambda x, function=function, c=c: function(x, c))
+            for x in (0.0, -0.0, 1.5, -1.5, math.inf, -math.inf, math.nan):
+                expected, result = function(x, c), recorded(x)
+                assert str(result).lstrip("-" if x != x else "") == str(expected), (name, c, x)

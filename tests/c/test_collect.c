@@ -129,6 +129,27 @@ static void tied_nodes_live_and_die_with_what_ties_them(void)
     }
 }
 
+/* A tie says who keeps a node at one collection. Afterwards its handles count again. */
+static void tied_nodes_that_lived_are_held_as_before(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 1.0), s = record(tape, "sin", x, 0), c = record(tape, "cos", x, 0), user = record(tape, "neg", s, 0);
+    const pgr_handle hs = held(pgr_h_hold(tape, s)), hc = held(pgr_h_hold(tape, c)), root = held(pgr_h_hold(tape, user));
+    pgr_tie ties[] = {{c, s}, {s, c}};
+    CHECK_EQ(pgr__collect(tape, ties, 2, true), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 4);
+    pgr_h_release(tape, root, 0);
+    CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 3);
+    CHECK_EQ(pgr_h_data(tape, hs), sin(1.0));
+    CHECK_EQ(pgr_h_data(tape, hc), cos(1.0));
+    pgr_h_release(tape, hs, 0);
+    pgr_h_release(tape, hc, 0);
+    CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
+    pgr_tape_free(tape);
+}
+
 static int collect_inside(void *ctx, pgr_tape *tape, pgr_id id)
 {
     (void)ctx, (void)id;
@@ -155,6 +176,7 @@ int main(void)
     TEST(random_tapes_equal_a_model);
     TEST(two_hundred_thousand_steps_hold_a_constant_memory);
     TEST(tied_nodes_live_and_die_with_what_ties_them);
+    TEST(tied_nodes_that_lived_are_held_as_before);
     TEST(nothing_moves_inside_a_backward_pass);
     return check_report();
 }

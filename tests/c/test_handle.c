@@ -162,8 +162,80 @@ static void a_table_of_a_million_rows_is_linear(void)
     pgr_tape_free(tape);
 }
 
+static void a_name_held_again_keeps_its_node_alive(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0)), y = held(pgr_h_record(tape, op_named("neg"), x, 0));
+    pgr_handle again = 0;
+    pgr_h_release(tape, x, 1);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 1);
+    CHECK_EQ(pgr_h_operands(tape, y, 1, &again), 1);
+    CHECK(again == x);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 2);
+    pgr_h_release(tape, y, 0);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 1);
+    CHECK_EQ(pgr_h_data(tape, x), 3.0);
+    pgr_h_release(tape, x, 0); /* the name was kept for good */
+    CHECK_EQ(pgr_h_data(tape, x), 3.0);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
+    CHECK(pgr_h_next_dead(tape) == x);
+    pgr_tape_free(tape);
+}
+
+static void an_operation_that_fails_leaves_the_tape_as_it_was(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle zero = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.0)), gone = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0));
+    pgr_h_release(tape, gone, 0);
+    const pgr_tape_stats before = pgr_tape_stat(tape);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("div"), zero, 0.0, 0), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("div"), zero, 1.0, 1), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("powc"), zero, -1.0, 0), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("add"), gone, 1.0, 0), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_record(tape, op_named("div"), zero, zero), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record(tape, op_named("log"), zero, 0), -PGR_ERR_DOMAIN);
+    CHECK_EQ(pgr_h_record(tape, PGR_OP_PAIR, zero, zero), -PGR_ERR_OP);
+    CHECK_EQ(pgr_h_leaf(tape, PGR_OP_PAIR, 1.0), -PGR_ERR_OP);
+    CHECK_EQ(pgr_h_dot(tape, 1, &zero, &gone, zero), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_custom(tape, 1.0, 1, &gone), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, before.nodes);
+    CHECK_EQ(pgr_tape_stat(tape).handles, before.handles);
+    pgr_tape_free(tape);
+}
+
+static int count_and_push(void *ctx, pgr_tape *tape, pgr_id id)
+{
+    ++*(int *)ctx;
+    tape->nodes[tape->nodes[id].lhs].grad += 5.0 * tape->nodes[id].grad;
+    return 0;
+}
+
+static void a_node_made_custom_is_run_on_a_tape_that_had_none(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    int calls = 0;
+    pgr_tape_on_custom(tape, count_and_push, &calls);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), y = held(pgr_h_record(tape, op_named("neg"), x, 0));
+    const pgr_handle z = held(pgr_h_record(tape, op_named("neg"), y, 0));
+    CHECK_EQ(pgr_h_set_op(tape, y, pgr_op_count()), PGR_ERR_OP);
+    CHECK_EQ(pgr_h_set_op(tape, y, PGR_OP_CUSTOM), PGR_OK);
+    CHECK_EQ(pgr_h_backward(tape, z), PGR_OK);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(pgr_h_grad(tape, x), -5.0);
+    CHECK_EQ(pgr_h_set_op(tape, y, op_named("neg")), PGR_OK);
+    CHECK_EQ(pgr_h_backward(tape, z), PGR_OK);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(pgr_h_grad(tape, x), -4.0);
+    pgr_tape_free(tape);
+}
+
 int main(void)
 {
+    TEST(a_name_held_again_keeps_its_node_alive);
+    TEST(an_operation_that_fails_leaves_the_tape_as_it_was);
+    TEST(a_node_made_custom_is_run_on_a_tape_that_had_none);
     TEST(a_node_has_one_handle_however_often_it_is_held);
     TEST(stale_handles_are_refused);
     TEST(a_kept_name_outlives_its_holds_and_is_reported_dead_once);

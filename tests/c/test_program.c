@@ -247,6 +247,35 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
     CHECK(failures > 30);
 }
 
+/* Wherever it fails: for want of nodes, or at a custom node, after some have been recorded. */
+static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
+{
+    for (int forward = 0; forward < 2; forward++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        pgr_id start = leaf(tape, 0.0), x = 0, y = 0, custom = 0, seed = 0, out = 0;
+        CHECK_EQ(pgr_input(tape, PGR_OP_INPUT, 0, &x), PGR_OK);
+        y = record(tape, "sin", record(tape, "mul", x, x), 0);
+        CHECK_EQ(pgr_custom(tape, 1.0, 1, &y, &custom), PGR_OK);
+        const pgr_id last = record(tape, "sin", record(tape, "mul", custom, x), 0);
+        CHECK_EQ(pgr_constant(tape, 2.0, &seed), PGR_OK);
+        const uint32_t size = tape->size;
+#define DERIVE(root) (forward ? pgr_jvp(tape, 1, &x, &seed, 1, &(root), &out) : pgr_vjp(tape, 1, &(root), &seed, 1, &x, &out))
+        CHECK_EQ(DERIVE(last), PGR_ERR_OP);
+        CHECK_EQ(tape->size, size);
+        pgr_status status = PGR_ERR_FULL;
+        uint32_t more = 0;
+        for (; status == PGR_ERR_FULL && more < 100; more++) {
+            pgr_tape_limits(tape, 1 << 14, size - 1 + more);
+            status = DERIVE(y);
+            CHECK(status == PGR_OK || tape->size == size);
+        }
+        CHECK_EQ(status, PGR_OK);
+        CHECK(more > 3 && out >= size && start != 0);
+#undef DERIVE
+        pgr_tape_free(tape);
+    }
+}
+
 /* One number of the parts changed. */
 static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args, uint32_t *segments, uint32_t *dots)
 {
@@ -326,6 +355,7 @@ int main(void)
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_run_stops_when_it_is_told_to);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
+    TEST(a_derivative_that_fails_leaves_the_tape_as_it_was);
     TEST(damaged_parts_are_refused_or_harmless);
     return check_report();
 }
