@@ -89,6 +89,6 @@ class BuildWithStub(build_py):
 
 
 if importlib.util.find_spec("cffi") is None or int(setuptools.__version__.split(".")[0]) < 77:
-    raise SystemExit("pygrad is built with cffi and setuptools 77 or later: pip install them, or build with pip, which does")
+    raise SystemExit("pygrad is built with cffi and setuptools >= 77: pip install them, or build with pip, which does")
 
 setuptools.setup(cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_py": BuildWithStub})

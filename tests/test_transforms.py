@@ -661,3 +661,30 @@ def test_recorded_arithmetic_with_constants_keeps_the_sign_of_zero(pg):
             for x in (0.0, -0.0, 1.5, -1.5, math.inf, -math.inf, math.nan):
                 expected, result = function(x, c), recorded(x)
                 assert str(result).lstrip("-" if x != x else "") == str(expected), (name, c, x)
+
+
+@pytest.mark.parametrize("n", [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0])
+def test_recorded_powers_have_the_derivatives_of_powers(pg, n):
+    def power(t):
+        return t**n
+
+    x, before, derivative, factor = 0.7, None, power, 1.0
+    for order in range(4):
+        expected = pytest.approx(factor * x ** (n - order), rel=1e-12, abs=0.0)
+        assert pg.jit(derivative)(x) == expected
+        assert pg.vmap(derivative)(np.array([x, x]))[1] == expected
+        assert before is None or pg.jvp(before, (x,), (1.0,))[1] == expected
+        before, derivative, factor = derivative, pg.grad(derivative), factor * (n - order)
+
+
+def test_values_from_outside_are_read_anew_at_each_call_each_for_itself(pg):
+    a, b, c = pg.Value(2.0), pg.Value(5.0), pg.Value(-3.0)
+
+    def f(x):
+        return x * x * a + b * c
+
+    recorded, slope, lanes = pg.jit(f), pg.grad(f), pg.vmap(f)
+    for a.data, b.data, c.data in ((2.0, 5.0, -3.0), (7.0, 5.0, 1.0), (0.5, -2.0, 4.0)):
+        assert recorded(3.0) == 9 * a.data + b.data * c.data
+        assert slope(3.0) == 6 * a.data
+        assert list(lanes(np.arange(3.0))) == [x * x * a.data + b.data * c.data for x in range(3)]
