@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = int(os.environ.get("JOBS", "2"))
-SECONDS_AT_MOST = 300  # of one test: a fault may make it run for ever
+SECONDS_AT_MOST = 900  # of one test: a fault may make it run for ever
 
 
 class Fault(NamedTuple):
