@@ -5,6 +5,7 @@ Each is a change of some lines, made in a copy of the tree whose objects are bui
 must fail; with nothing changed all of them must pass. Two faults at a time (JOBS=...), each until the first test that
 fails. Exit status 1 if one is not found.
 python tests/planted.py --places: only whether every fault still has its place.
+TESTS=test_compositions.py python tests/planted.py: what these tests find by themselves, of the faults that are theirs.
 """
 
 from __future__ import annotations
@@ -185,6 +186,10 @@ def main() -> int:
         print(*missing_places(), f"{len(FAULTS)} faults", sep="\n")
         return bool(missing_places())
     faults = [f for f in FAULTS if not words or any(word in f.name or word in f.file for word in words)]
+    if "TESTS" in os.environ:
+        only = os.environ["TESTS"].split()
+        faults = [f._replace(tests=tuple(t for t in f.tests if t in only)) for f in faults]
+        faults = [f for f in faults if f.tests]
     tests = sorted({test for fault in faults for test in fault.tests})
     begun = time.monotonic()
     trees: queue.Queue[Tree] = queue.Queue()
