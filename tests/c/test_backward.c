@@ -54,7 +54,7 @@ static void operands_are_reached_at_every_distance(void)
 {
     static const unsigned gaps[] = {1, 2, 62, 63, 64, 65, 127, 128, 1022, 1023, 1024, 1025, 1026, 2048, 4094, 4095, 4096, 4097, 40000};
     for (size_t g = 0; g < sizeof gaps / sizeof *gaps; g++) {
-        for (unsigned offset = 0; offset < 130; offset += 13) {
+        for (unsigned offset = 0; offset < 130; offset += gaps[g] > 1000 && gaps[g] < 1100 ? 1 : 13) {
             pgr_tape *const tape = pgr_tape_new(NULL);
             for (unsigned i = 0; i < offset; i++)
                 leaf(tape, 0.0);

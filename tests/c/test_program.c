@@ -551,7 +551,15 @@ static void every_part_that_is_wrong_is_refused(void)
     lane_inputs[0].stride = lane_inputs[1].stride = outputs[0].stride = outputs[2].stride = 0;
     REFUSED(group_lanes[0], (UINT64_C(1) << 48) + 1);
 #undef REFUSED
-    printf("%d wrong parts refused\n", wrong);
+    /* A run that would go on in the next segment. */
+    pgr_segment split[] = {{0, 5, UINT32_MAX, 0, 0}, {5, 2, UINT32_MAX, 0, 0}, segments[1], segments[2], segments[3]};
+    p.segments = split;
+    p.segment_count = 5;
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_ERR_OP);
+    i[1].a = 3;
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_OK);
+    pgr_program_free(program);
+    printf("%d wrong parts refused\n", wrong + 1);
 }
 
 int main(void)
