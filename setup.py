@@ -4,7 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from setuptools import setup
+import setuptools
 from setuptools.command.build_py import build_py
 
 STUB = '''\
@@ -89,7 +89,7 @@ class BuildWithStub(build_py):
         target.write_text(stub(), encoding="utf-8")
 
 
-if importlib.util.find_spec("cffi") is None:
-    raise SystemExit("pygrad is built with cffi: pip install it, or build with pip, which does")
+if importlib.util.find_spec("cffi") is None or int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit("pygrad is built with cffi and setuptools >= 77: pip install them, or build with pip, which does")
 
-setup(cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_py": BuildWithStub})
+setuptools.setup(cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_py": BuildWithStub})

@@ -514,7 +514,7 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     const bool is_pair = is_operand(right), is_equality = how == Py_EQ || how == Py_NE;
     const pgr_node *const node = node_of(left), *const other = is_pair ? node_of(right) : node;
-    if (PGR_UNLIKELY(((node->flags | other->flags) & TAPE_UNKNOWN) != 0 || (pgr__is_recording && !(is_equality && is_pair))))
+    if (PGR_UNLIKELY(((node->flags | other->flags) & TAPE_UNKNOWN) != 0 || pgr__is_recording))
         return record_comparison(left, right, how);
     if (is_equality)
         Py_RETURN_NOTIMPLEMENTED;
@@ -911,8 +911,8 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
         value = new_leaf(PGR_OP_LEAF, a.data);
     } else {
         const pgr_id id = record_custom(&a);
-        if (id != 0)
-            value = wrap_new(id, 0);
+        if (id != 0 && (value = wrap_new(id, 0)) == NULL)
+            tape_pop(layer.tape); /* its pairs */
     }
     if (value != NULL && !set_names(value, &a))
         Py_CLEAR(value);

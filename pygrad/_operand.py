@@ -423,12 +423,12 @@ class Operand:
 
     # A node may have a second object while a closure keeps an old one (see the module's text).
     def __eq__(self, other: object) -> Any:
-        if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
+        if lib.pgr_is_recording() or _is_unknown(self, other):
             return _compare_unknown("==", self, other)
         return self._handle == other._handle if isinstance(other, Operand) else NotImplemented
 
     def __ne__(self, other: object) -> Any:
-        if _is_unknown(self, other) or (lib.pgr_is_recording() and not isinstance(other, Operand)):
+        if lib.pgr_is_recording() or _is_unknown(self, other):
             return _compare_unknown("!=", self, other)
         return self._handle != other._handle if isinstance(other, Operand) else NotImplemented
 

@@ -8,6 +8,9 @@ import subprocess
 import sys
 import tempfile
 
+# How much longer things may take, and memory grow, where the sanitizers' runtimes are preloaded (.ci/nightly).
+SANITIZED = 10.0 if "asan" in os.environ.get("LD_PRELOAD", "") else 1.0
+
 
 def close(a: float, b: float, tolerance: float) -> bool:
     """Equal within `tolerance`, relative above 1 and absolute below; nan equals nan."""

@@ -1,126 +1,231 @@
-"""Plants faults in the C library, one after another, and sees whether the random programs find them.
+"""Plants faults in the C library, one after another, and sees whether the tests find them.
 
-python tests/planted.py [NAME ...]: copies the tree, changes one line, builds the extension there and runs
-tests/test_random_programs.py, which must fail; and once with nothing changed, which must pass. Exit status 1 if not.
+python tests/planted.py [WORD ...]: all faults of planted.txt, or those whose names or files have one of the words.
+Each is a change of some lines, made in a copy of the tree whose objects are built once, and has tests, one of which
+must fail; with nothing changed all of them must pass. Two faults at a time (JOBS=...), each until the first test that
+fails. Exit status 1 if one is not found.
+python tests/planted.py --places: only whether every fault still has its place.
+TESTS=test_compositions.py python tests/planted.py: what these tests find by themselves, of the faults that are theirs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+JOBS = int(os.environ.get("JOBS", "2"))
+SECONDS_AT_MOST = 900  # of one test: a fault may make it run for ever
 
 
 class Fault(NamedTuple):
-    """One change of one line."""
+    """One change: `old`, which is there once, becomes `new`; one of `tests` must fail then."""
 
-    kind: str
+    name: str
     file: str
     old: str
     new: str
+    tests: tuple[str, ...]  # files of tests/c, or what pytest takes
 
 
-FAULTS = {
-    "unchanged": Fault("none", "collect.c", "", ""),
-    "rhs not marked": Fault(
-        "reachability",
-        "collect.c",
-        "            nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n            nodes[nodes[id].rhs]",
-        "            nodes[nodes[id].lhs].flags |= TAPE_LIVE;\n            nodes[nodes[id].lhs]",
-    ),
-    "held nodes not live": Fault(
-        "reachability",
-        "collect.c",
-        "return (node->flags & (TAPE_HELD | TAPE_LIVE)) != 0;",
-        "return (node->flags & TAPE_LIVE) != 0 || ((node->flags & TAPE_HELD) != 0 && node->lhs == 0);",
-    ),
-    "pop goes below names": Fault(
-        "reachability",
-        "tape.h",
-        "    while (named > 0 && tape->nodes[named].slot == 0)\n        named--;",
-        "    named -= named > 0;",
-    ),
-    "lhs not moved": Fault("sliding", "collect.c", "node.lhs = moved[node.lhs - first];", "(void)0;"),
-    "rhs moved as lhs": Fault(
-        "sliding", "collect.c", "node.rhs = moved[node.rhs - first];", "node.rhs = node.lhs != 0 ? node.lhs : 1;"
-    ),
-    "slots not moved": Fault("sliding", "collect.c", "tape->slots[node.slot].id = to;", "(void)0;"),
-    "the dead keep their ids": Fault(
-        "handle identity", "collect.c", "    s->id = 0;\n    s->is_dead = 1;", "    s->is_dead = 1;"
-    ),
-    "names are never kept": Fault(
-        "handle identity", "tape.h", "    if (!s->is_kept) {", "    if (true || s->is_kept) {"
-    ),
-    "a node gets a second name": Fault(
-        "handle identity",
-        "handle.c",
-        "    if (slot == 0)\n        return name",
-        "    if (slot == 0 || tape->slots[slot].holds == 0)\n        return name",
-    ),
-    "the buried are not told": Fault("handle identity", "collect.c", "    tape->dead = slot;", "    tape->dead = 0;"),
-    "leaves are overwritten": Fault(
-        "accumulation",
-        "backward.c",
-        "        node->grad += adjoint;\n        if (x.custom",
-        "        node->grad = adjoint;\n        if (x.custom",
-    ),
-    "second visits overwrite": Fault(
-        "accumulation",
-        "backward.c",
-        "    } else {\n        node->grad += adjoint;\n    }",
-        "    } else {\n        node->grad = adjoint;\n    }",
-    ),
-    "first visits accumulate": Fault(
-        "accumulation",
-        "backward.c",
-        "        reach(m, x, node, from);\n        node->grad = adjoint;",
-        "        reach(m, x, node, from);\n        node->grad += adjoint;",
-    ),
-}
+def read_faults(text: str) -> list[Fault]:
+    """The faults of planted.txt."""
+    faults = []
+    file, tests, name = "", (), ""
+    changes: dict[str, list[str]] = {"- ": [], "+ ": []}
+    for line in [*text.splitlines(), ""]:
+        if line[:2] in changes:
+            changes[line[:2]].append(line[2:])
+            continue
+        if changes["- "]:
+            faults.append(Fault(name, file, "\n".join(changes["- "]), "\n".join(changes["+ "]), tests))
+            changes = {"- ": [], "+ ": []}
+        if line.startswith("== "):
+            file, _, rest = line[3:].partition(": ")
+            tests = tuple(rest.split())
+        elif line:
+            name = line
+    return faults
 
 
-def found(fault: Fault) -> str:
-    """What the random programs make of a tree with a fault: 'passed', 'failed' or 'crashed'."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "build", "*.so", "__pycache__", "*.egg-info"))
-        file = tree / "csrc" / fault.file
-        text = file.read_text(encoding="utf-8")
-        if fault.old:
-            if text.count(fault.old) != 1:
-                sys.exit(f"{fault.file} has {text.count(fault.old)} times: {fault.old!r}")
-            file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": str(tree)}
-        build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        subprocess.run(build, cwd=tree, check=True, env=environment, capture_output=True)
+FAULTS = read_faults((ROOT / "tests" / "planted.txt").read_text(encoding="utf-8"))
+
+# ---- Building and running ------------------------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """A fault that is none: it has no place, or does not compile, or its tests can't be run."""
+
+
+class Tree:
+    """A copy of the tree with its objects, in which one file after another is changed and put back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "tree"
+        ignored = shutil.ignore_patterns(".git", "build", "*.so", "__pycache__", "*.egg-info", ".hypothesis")
+        shutil.copytree(ROOT, self.root, ignore=ignored)
+        self.objects = folder / "objects"
+        self.objects.mkdir()
         # With its own metadata the package is found here, not where it may be installed.
-        metadata = tree / "pygrad-0.dist-info"
+        metadata = self.root / "pygrad-0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pygrad\nVersion: 0\n")
-        test = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_random_programs.py"]
+        spec = importlib.util.spec_from_file_location("build_ffi", self.root / "build_ffi.py")
+        assert spec is not None and spec.loader is not None
+        build_ffi = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(build_ffi)
+        with contextlib.redirect_stdout(None):
+            build_ffi.ffibuilder.emit_c_code(str(self.objects / "_pgr.c"))
+        options = [o for o in build_ffi.compiler_options()["extra_compile_args"] if not o.startswith("-O")]
+        include = [f"-I{sysconfig.get_path('include')}", f"-I{self.root}/csrc"]
+        self.compile = ["cc", *options, "-O1", "-fPIC", "-D_CFFI_NO_LIMITED_API", *include]
+        self.libraries = [f"-l{name}" for name in build_ffi.libraries()]
+        self.sources = [self.objects / "_pgr.c", *sorted((self.root / "csrc").rglob("*.c"))]
+        self.stale = set(self.sources)  # compiled next time
+        self.build()
+
+    def run(self, command: list[str]) -> None:
+        made = subprocess.run(command, capture_output=True, text=True)
+        if made.returncode != 0:
+            raise BrokenError(f"does not compile: {made.stderr.strip().splitlines()[-1]}")
+
+    def build(self) -> None:
+        """Compile what is stale, and link the extension."""
+        for source in sorted(self.stale):
+            self.run([*self.compile, "-MMD", "-c", "-o", str(self.object_of(source)), str(source)])
+        target = self.root / "pygrad" / f"_pgr{sysconfig.get_config_var('EXT_SUFFIX')}"
+        target.unlink(missing_ok=True)
+        self.run(["cc", "-shared", "-o", str(target), *map(str, map(self.object_of, self.sources)), *self.libraries])
+        self.stale = set()
+
+    def object_of(self, source: Path) -> Path:
+        return self.objects / f"{source.stem}.o"
+
+    def users_of(self, file: Path) -> set[Path]:
+        """The sources that a change in `file` makes stale."""
+        return {s for s in self.sources if f"/{file.name}" in self.object_of(s).with_suffix(".d").read_text()}
+
+    def tested(self, test: str) -> str:
+        """What one test says: 'passed' or how it failed."""
+        if not (self.root / "tests" / test.partition("::")[0]).exists():
+            raise BrokenError(f"there is no {test}")
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        if test.startswith("c/"):
+            program = self.objects / Path(test).stem
+            library = [o for o in map(self.object_of, self.sources) if o.stem != "_pgr" and not o.stem.startswith("py")]
+            source = self.root / "tests" / test
+            self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])
+            command = [str(program)]
+        else:
+            # Not what must be quick: with -O1 and two at a time it may fail by itself.
+            options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line", "-k", "not ctrl_c"]
+            command = [sys.executable, "-m", "pytest", *options, f"tests/{test}"]
         try:
-            status = subprocess.run(test, cwd=tree, env=environment, capture_output=True, timeout=300).returncode
+            ran = subprocess.run(
+                command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=SECONDS_AT_MOST
+            )
         except subprocess.TimeoutExpired:
             return "hung"
-        return {0: "passed", 1: "failed"}.get(status, f"crashed ({status})")
+        if ran.returncode > 1:
+            raise BrokenError(f"{test} can't be run: {(ran.stdout + ran.stderr).strip().splitlines()[-1]}")
+        return {0: "passed", 1: "failed"}.get(ran.returncode, f"crashed ({-ran.returncode})")
+
+    def find(self, fault: Fault) -> str:
+        """How a fault is found; '' if it is not."""
+        file = self.root / "csrc" / fault.file
+        text = file.read_text(encoding="utf-8")
+        check_place(fault, text)
+        file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        users = self.users_of(file)
+        try:
+            self.stale |= users
+            self.build()
+            for test in fault.tests:
+                if (self.root / "tests" / test.partition("::")[0]).exists():
+                    said = self.tested(test)
+                    if said != "passed":
+                        return f"{test} {said}"
+            return ""
+        finally:
+            file.write_text(text, encoding="utf-8")
+            self.stale |= users
+
+
+def check_place(fault: Fault, text: str) -> None:
+    if text.count(fault.old) != 1:
+        raise BrokenError(f"csrc/{fault.file} has {text.count(fault.old)} times: {fault.old.strip()!r}")
+
+
+def missing_places() -> list[str]:
+    """What is wrong with the table: faults whose place is gone or no longer one alone."""
+    wrong = []
+    for fault in FAULTS:
+        file = ROOT / "csrc" / fault.file
+        try:
+            check_place(fault, file.read_text(encoding="utf-8") if file.exists() else "")
+        except BrokenError as error:
+            wrong.append(f"{fault.name}: {error}")
+    return wrong
 
 
 def main() -> int:
     """Run those that are named, or all."""
-    wanted = sys.argv[1:] or list(FAULTS)
-    wrong = 0
-    for name in wanted:
-        fault = FAULTS[name]
-        result = found(fault)
-        wrong += (result == "passed") != (name == "unchanged")
-        print(f"{fault.kind:16} {name:32} {result}", flush=True)
-    return wrong != 0
+    words = sys.argv[1:]
+    if words == ["--places"]:
+        print(*missing_places(), f"{len(FAULTS)} faults", sep="\n")
+        return bool(missing_places())
+    faults = [f for f in FAULTS if not words or any(word in f.name or word in f.file for word in words)]
+    if "TESTS" in os.environ:
+        only = os.environ["TESTS"].split()
+        faults = [f._replace(tests=tuple(t for t in f.tests if t in only)) for f in faults]
+        faults = [f for f in faults if f.tests]
+    tests = sorted({test for fault in faults for test in fault.tests})
+    begun = time.monotonic()
+    trees: queue.Queue[Tree] = queue.Queue()
+
+    def with_tree(what, *args):
+        tree = trees.get()
+        start = time.monotonic()
+        try:
+            return what(tree, *args), time.monotonic() - start
+        except BrokenError as error:
+            return error, time.monotonic() - start
+        finally:
+            trees.put(tree)
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(JOBS) as pool:
+        for job in range(JOBS):
+            (Path(folder) / str(job)).mkdir()
+            trees.put(Tree(Path(folder) / str(job)))
+        unchanged = [(test, pool.submit(with_tree, Tree.tested, test)) for test in tests]
+        results = [(fault, pool.submit(with_tree, Tree.find, fault)) for fault in faults]
+        sound = True
+        for test, result in unchanged:
+            said, took = result.result()
+            if said != "passed":
+                sound = False
+                print(f"with nothing changed: {test} {said}", flush=True)
+        print(
+            f"{len(tests)} tests pass with nothing changed" if sound else "TESTS FAIL WITH NOTHING CHANGED", flush=True
+        )
+        found = 0
+        for fault, result in results:
+            how, took = result.result()
+            found += isinstance(how, str) and how != ""
+            print(f"{fault.file:12} {fault.name:58} {how or 'NOT FOUND':40} {took:5.1f} s", flush=True)
+    print(f"{found} of {len(faults)} faults found in {time.monotonic() - begun:.0f} s")
+    return found != len(faults) or not sound
 
 
 if __name__ == "__main__":

@@ -205,3 +205,12 @@ def test_random_graphs_equal_plain_reverse_mode(pg, rng):
         scale = max(1.0, *map(abs, grads))
         assert all(close(v.data, d, 1e-12) for v, d in zip(values, data))
         assert all(abs(v.grad - g) <= 1e-12 * scale for v, g in zip(values, grads))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_checked_pass_sees_both_operands_of_a_step(Value, swapped):
+    small, big = Value(1e-150), Value(1e150)
+    product = big * small if swapped else small * big
+    with pytest.raises(FloatingPointError, match="inf"):
+        (product * 1e200).backward(check=True)
+    assert math.isinf(small.grad) and math.isfinite(big.grad)

@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from helpers import gradcheck
+from helpers import gradcheck, run_python
 
 
 def sinh(Value, x):
@@ -411,3 +411,57 @@ def test_operands_of_an_operation_of_many_keep_what_belongs_to_them(pg):
 
 def square_op(pg):
     return pg.custom_op(lambda x: x * x, lambda g, _y, x: 2 * g * x, "square")
+
+
+FIRST_CUSTOM = """
+from pygrad import Value
+x, y = Value(2.0), Value(3.0)
+z = x * y
+seen = []
+z._backward = lambda: seen.append(z.grad)
+(z * 10).backward()
+print(seen, x.grad)
+"""
+
+
+def test_the_first_custom_operation_of_a_process_is_called(pg):
+    assert run_python(FIRST_CUSTOM, pg.engine.OPERANDS) == "[10.0] 0.0\n"
+
+
+def test_a_value_that_only_its_own_closure_kept_is_held_again_by_who_asks_for_it(pg):
+    gc.collect()
+    pg.collect()
+    before = pg.tape_stats().nodes
+    root = sinh(pg.Value, pg.Value(0.7)) * 1.0
+    pg.collect()  # the product and its closure keep each other
+    (product,) = (v for v in root._operands() if v._op == "sinh")
+    (x,) = product._operands()
+    del root
+    pg.collect()
+    assert (product.data, x.data) == (math.sinh(0.7), 0.7)
+    product.backward()
+    assert x.grad == math.cosh(0.7)
+    del product, x
+    gc.collect()
+    pg.collect()
+    assert pg.tape_stats().nodes == before
+
+
+def test_what_a_subclass_is_before_its_init_goes_with_it(pg):
+    class Named(pg.Value):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.name = "n"
+
+    x = pg.Value(2.0)
+    gc.collect()
+    pg.collect()
+    before = pg.tape_stats()
+    y = Named(3.0, (x,), "op")
+    pg.collect()
+    after = pg.tape_stats()
+    assert (after.nodes - before.nodes, after.handles - before.handles) == (1, 1)
+    assert (y.data, y._operands(), y._op, y.name) == (3.0, [x], "op", "n")
+    del y
+    pg.collect()
+    assert pg.tape_stats()[:3:2] == before[:3:2]

@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from helpers import SANITIZED
 from test_transforms import mlp, moons, random_program
 
 np = pytest.importorskip("numpy")
@@ -261,5 +262,5 @@ def test_ctrl_c_stops_a_long_run_soon_and_leaves_everything_usable(pg):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         program(x, workers=2)
-    assert time.perf_counter() - sent[0] < 0.5
+    assert time.perf_counter() - sent[0] < 0.5 * SANITIZED
     assert pg.vmap(lambda t: t * 2, reduce="sum")(np.ones(1000)) == 2000.0

@@ -284,3 +284,26 @@ def test_checked_and_plain_backward_agree(pg):
     model.zero_grad()
     loss.backward(check=True)
     assert [p.grad for p in model.parameters()] == plain and any(plain)
+
+
+def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
+    engine = pg.engine
+    seen = []
+
+    def look(x):
+        seen.append((x, engine._present_scope()))
+        return x
+
+    def raises(x):
+        raise KeyError(x)
+
+    before = engine._present_scope()
+    first = pg.scopes.series(before, "step", 3).start
+    assert engine._call_in_scopes([look, look], "x", first) == ["x", "x"]
+    assert seen == [("x", first), ("x", first + 1)]
+    assert engine._present_scope() == before
+    with pytest.raises(KeyError, match="y"):
+        engine._call_in_scopes([look, raises, look], "y", first)
+    assert seen[2:] == [("y", first)]
+    assert engine._present_scope() == before
+    assert engine._export(pg.Value(1.0)).rows[0].scope == before

@@ -1,6 +1,7 @@
 """Recorded functions against eager Values, NumPy, SciPy and finite differences."""
 
 import math
+import operator
 import random
 
 import pytest
@@ -643,3 +644,110 @@ def test_sums_over_lanes_that_need_each_other_are_derived_right(pg, argnum):
         curvature = np.tensordot(recorded, direction, axes=direction.ndim)
         product = pg.hvp(lambda x: function(*args[:argnum], x, *args[argnum + 1 :]))(args[argnum], direction)
         np.testing.assert_allclose(product, curvature, rtol=1e-9, atol=1e-11)
+
+
+def test_recorded_arithmetic_with_constants_keeps_the_sign_of_zero(pg):
+    """What a program simplifies is the same number for every x: a negative zero, nan and inf too."""
+    operators = {
+        "x + c": lambda x, c: x + c,
+        "c + x": lambda x, c: c + x,
+        "x - c": lambda x, c: x - c,
+        "c - x": lambda x, c: c - x,
+        "x * c": lambda x, c: x * c,
+        "c * x": lambda x, c: c * x,
+        "x / c": lambda x, c: x / c if c else x,
+        "-(-x) + c": lambda x, c: operator.neg(-x) + c,
+    }
+    for name, function in operators.items():
+        for c in (0.0, -0.0, 1.0, -1.0, 2.0):
+            recorded = pg.jit(lambda x, function=function, c=c: function(x, c))
+            for x in (0.0, -0.0, 1.5, -1.5, math.inf, -math.inf, math.nan):
+                expected, result = function(x, c), recorded(x)
+                assert str(result).lstrip("-" if x != x else "") == str(expected), (name, c, x)
+
+
+@pytest.mark.parametrize("n", [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0])
+def test_recorded_powers_have_the_derivatives_of_powers(pg, n):
+    def power(t):
+        return t**n
+
+    x, before, derivative, factor = 0.7, None, power, 1.0
+    for order in range(4):
+        expected = pytest.approx(factor * x ** (n - order), rel=1e-12, abs=0.0)
+        assert pg.jit(derivative)(x) == expected
+        assert pg.vmap(derivative)(np.array([x, x]))[1] == expected
+        assert before is None or pg.jvp(before, (x,), (1.0,))[1] == expected
+        before, derivative, factor = derivative, pg.grad(derivative), factor * (n - order)
+
+
+def test_values_from_outside_are_read_anew_at_each_call_each_for_itself(pg):
+    a, b, c = pg.Value(2.0), pg.Value(5.0), pg.Value(-3.0)
+
+    def f(x):
+        return x * x * a + b * c
+
+    recorded, slope, lanes = pg.jit(f), pg.grad(f), pg.vmap(f)
+    for a.data, b.data, c.data in ((2.0, 5.0, -3.0), (7.0, 5.0, 1.0), (0.5, -2.0, 4.0)):
+        assert recorded(3.0) == 9 * a.data + b.data * c.data
+        assert slope(3.0) == 6 * a.data
+        assert list(lanes(np.arange(3.0))) == [x * x * a.data + b.data * c.data for x in range(3)]
+
+
+@pytest.mark.parametrize("lanes", [None, 1, 20])
+def test_sums_that_are_results_are_so_though_other_sums_go_on_from_them(pg, lanes):
+    def partial_sums(x, y):
+        sums, total = [], 0.0
+        for a, b in zip(x, y):
+            total = total + a * b
+            sums.append(total)
+        return sums
+
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(lanes or 1, 6)), rng.normal(size=6)
+    expected = np.cumsum(x * y, axis=1)
+    found = [pg.jit(partial_sums)(x[0], y)] if lanes is None else np.array(pg.vmap(partial_sums, (0, None))(x, y)).T
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("lanes", [1, 9, 300])
+def test_sums_over_lanes_of_one_lane_times_several_numbers(pg, lanes):
+    def products(x, w):
+        return [x * w[0], x * w[1], w[2] * x, x, x * x, w[0] * 1.0]
+
+    x, w = np.random.default_rng(6).normal(size=lanes), [2.0, -3.0, 0.5]
+    expected = [2 * x.sum(), -3 * x.sum(), 0.5 * x.sum(), x.sum(), (x * x).sum(), 2.0 * lanes]
+    np.testing.assert_allclose(pg.vmap(products, (0, None), reduce="sum")(x, w), expected, rtol=1e-12)
+
+
+def test_what_is_called_with_another_structure_than_before_is_not_run_as_before(pg):
+    def total(x):
+        return sum(leaf * (i + 1.0) for i, leaf in enumerate(pg.leaves(x)))
+
+    f = pg.jit(total)
+    for x, expected in (
+        (2.0, 2.0),
+        (np.array([1.0, 2.0]), 5.0),
+        (np.array([1.0, 2.0, 3.0]), 14.0),
+        (np.array([[1.0, 2.0, 3.0]]), 14.0),
+        (np.array([1.0, 2.0]), 5.0),
+        ([1.0, 2.0], 5.0),
+        ([1.0, 2.0, 3.0], 14.0),
+        ((1.0, 2.0), 5.0),
+        ((1.0, 2.0, 3.0), 14.0),
+        ({"a": 1.0}, 1.0),
+        ({"a": 1.0, "b": 2.0}, 5.0),
+        ({"a": 1.0, "c": 3.0}, 7.0),
+        ({"a": 1.0}, 1.0),
+        (3, 3.0),
+    ):
+        assert f(x) == expected, x
+    with pytest.raises(OverflowError):
+        f(10**400)
+    assert f(2**60) == 2.0**60
+
+
+def test_a_recorded_power_of_zero_has_the_partials_of_the_eager_one(pg):
+    for exponent in (0.5, 1.0, 2.0, 3.0):
+        base, power = pg.Value(0.0), pg.Value(exponent)
+        (base**power).backward()
+        assert pg.grad(lambda x, y: x**y, argnums=(0, 1))(0.0, exponent) == (base.grad, power.grad)

@@ -78,6 +78,44 @@ static void operands_come_in_order_with_repeats_and_without_parameters(void)
     pgr_tape_free(tape);
 }
 
+static void a_dots_sums_and_products_have_their_operands_in_order(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle w = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0));
+    const pgr_handle b = held(pgr_h_leaf(tape, PGR_OP_LEAF, 5.0)), ws[] = {w, x}, xs[] = {x, w};
+    const pgr_handle dot = held(pgr_h_dot(tape, 2, ws, xs, b));
+    pgr_handle sum[2], first[2], product[2];
+    CHECK_EQ(pgr_h_data(tape, dot), 17.0);
+    CHECK_EQ(pgr_h_operands(tape, dot, 2, sum), 2);
+    CHECK_EQ(pgr_h_operands(tape, sum[0], 2, first), 2);
+    CHECK(first[0] == b);
+    CHECK_EQ(pgr_h_operands(tape, first[1], 2, product), 2);
+    CHECK(product[0] == w && product[1] == x);
+    CHECK_EQ(pgr_h_operands(tape, sum[1], 2, product), 2);
+    CHECK(product[0] == x && product[1] == w);
+    pgr_tape_free(tape);
+}
+
+static int call_by_handle(void *ctx, pgr_tape *tape, pgr_handle node)
+{
+    const pgr_id id = pgr_h_id(tape, node);
+    const pgr_handle h = held(pgr_h_hold(tape, id));
+    pgr_h_add_grad(tape, *(const pgr_handle *)ctx, 3.0 * pgr_h_grad(tape, h));
+    pgr_h_release(tape, h, 0);
+    return 0;
+}
+
+static void a_custom_operation_may_call_by_handle_under_the_mutex(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    CHECK_EQ(pgr_tape_use_mutex(tape), PGR_OK);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), y = held(pgr_h_custom(tape, 1.0, 1, &x));
+    pgr_tape_on_custom(tape, call_by_handle, (void *)&x);
+    CHECK_EQ(pgr_h_backward(tape, y), PGR_OK);
+    CHECK_EQ(pgr_h_grad(tape, x), 3.0);
+    pgr_tape_free(tape);
+}
+
 static void numbers_stand_on_either_side(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
@@ -241,10 +279,181 @@ static void nodes_are_told_of_by_handle(void)
     pgr_tape_free(tape);
 }
 
+static void a_name_held_again_keeps_its_node_alive(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0)), y = held(pgr_h_record(tape, op_named("neg"), x, 0));
+    pgr_handle again = 0;
+    pgr_h_release(tape, x, 1);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 1);
+    CHECK_EQ(pgr_h_operands(tape, y, 1, &again), 1);
+    CHECK(again == x);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 2);
+    pgr_h_release(tape, y, 0);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 1);
+    CHECK_EQ(pgr_h_data(tape, x), 3.0);
+    pgr_h_release(tape, x, 0); /* the name was kept for good */
+    CHECK_EQ(pgr_h_data(tape, x), 3.0);
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
+    CHECK(pgr_h_next_dead(tape) == x);
+    pgr_tape_free(tape);
+}
+
+static void an_operation_that_fails_leaves_the_tape_as_it_was(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle zero = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.0)), gone = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0));
+    pgr_h_release(tape, gone, 0);
+    const pgr_tape_stats before = pgr_tape_stat(tape);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("div"), zero, 0.0, 0), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("div"), zero, 1.0, 1), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("powc"), zero, -1.0, 0), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record_number(tape, op_named("add"), gone, 1.0, 0), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_record(tape, op_named("div"), zero, zero), -PGR_ERR_DIVZERO);
+    CHECK_EQ(pgr_h_record(tape, op_named("log"), zero, 0), -PGR_ERR_DOMAIN);
+    CHECK_EQ(pgr_h_record(tape, PGR_OP_PAIR, zero, zero), -PGR_ERR_OP);
+    CHECK_EQ(pgr_h_leaf(tape, PGR_OP_PAIR, 1.0), -PGR_ERR_OP);
+    CHECK_EQ(pgr_h_dot(tape, 1, &zero, &gone, zero), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_h_custom(tape, 1.0, 1, &gone), -PGR_ERR_HANDLE);
+    CHECK_EQ(pgr_tape_stat(tape).nodes, before.nodes);
+    CHECK_EQ(pgr_tape_stat(tape).handles, before.handles);
+    pgr_tape_free(tape);
+}
+
+static int count_and_push(void *ctx, pgr_tape *tape, pgr_handle node)
+{
+    const pgr_id id = pgr_h_id(tape, node);
+    ++*(int *)ctx;
+    tape->nodes[tape->nodes[id].lhs].grad += 5.0 * tape->nodes[id].grad;
+    return 0;
+}
+
+static void a_node_made_custom_is_run_on_a_tape_that_had_none(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    int calls = 0;
+    pgr_tape_on_custom(tape, count_and_push, &calls);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), y = held(pgr_h_record(tape, op_named("neg"), x, 0));
+    const pgr_handle z = held(pgr_h_record(tape, op_named("neg"), y, 0));
+    CHECK_EQ(pgr_h_set_op(tape, y, pgr_op_count()), PGR_ERR_OP);
+    CHECK_EQ(pgr_h_set_op(tape, y, PGR_OP_CUSTOM), PGR_OK);
+    CHECK_EQ(pgr_h_backward(tape, z), PGR_OK);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(pgr_h_grad(tape, x), -5.0);
+    CHECK_EQ(pgr_h_set_op(tape, y, op_named("neg")), PGR_OK);
+    CHECK_EQ(pgr_h_backward(tape, z), PGR_OK);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(pgr_h_grad(tape, x), -4.0);
+    pgr_tape_free(tape);
+}
+
+typedef struct {
+    int depth, entered;
+} counted_lock;
+
+static int counted_enter(void *ctx)
+{
+    counted_lock *const lock = ctx;
+    lock->entered++;
+    return lock->depth++;
+}
+
+static void counted_leave(void *ctx, int token)
+{
+    counted_lock *const lock = ctx;
+    if (token >= 0)
+        CHECK_EQ(token, --lock->depth);
+}
+
+/* With live handles and with stale ones: which are refused by all, or make no difference. */
+static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
+{
+    for (int stale = 0; stale < 2; stale++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        counted_lock lock = {0, 0};
+        pgr_tape_on_lock(tape, counted_enter, counted_leave, &lock);
+        const int sine = op_named("sin"), mul = op_named("mul");
+        pgr_handle x = held(pgr_h_input(tape, PGR_OP_INPUT, 0)), w = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0));
+        pgr_handle y = held(pgr_h_record(tape, sine, x, 0)), root = held(pgr_h_record(tape, mul, w, w));
+        if (stale) {
+            const pgr_handle all[] = {x, w, y, root};
+            for (int i = 0; i < 4; i++)
+                pgr_h_release(tape, all[i], 0);
+            CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+        }
+        pgr_handle bad = 0;
+        pgr_handle out[2];
+        double two[2];
+        pgr_table table = {NULL, NULL, 0, 0};
+        pgr_output output = {0, 0, 0, 0};
+        pgr_program *program = NULL;
+        const pgr_sgd sgd = {.lr = 0.5};
+        const pgr_adam adam = {.lr = 0.5, .beta1 = 0.5, .beta2 = 0.5};
+        double m = 0.0, v = 0.0;
+        lock = (counted_lock){0, 0};
+#define LOCKED(call) \
+    do { \
+        const int entered = lock.entered; \
+        call; \
+        CHECK(lock.depth == 0 && lock.entered > entered); \
+    } while (0)
+#define GIVES_HANDLE(call) LOCKED(const int64_t h = (call); CHECK(stale ? h == -PGR_ERR_HANDLE : h > 0))
+#define GIVES_STATUS(call) LOCKED(CHECK_EQ(call, stale ? PGR_ERR_HANDLE : PGR_OK))
+        GIVES_HANDLE(pgr_h_hold(tape, w));
+        GIVES_HANDLE(pgr_h_record(tape, sine, w, 0));
+        GIVES_HANDLE(pgr_h_record_number(tape, mul, w, 3.0, 1));
+        GIVES_HANDLE(pgr_h_dot(tape, 1, &w, &w, w));
+        GIVES_HANDLE(pgr_h_custom(tape, 1.0, 1, &w));
+        GIVES_HANDLE(pgr_h_lane_sum(tape, y, y));
+        LOCKED(CHECK(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0) > 0));
+        LOCKED(CHECK(pgr_h_input(tape, PGR_OP_LANE, 0) > 0));
+        LOCKED(CHECK_EQ(pgr_h_input(tape, PGR_OP_LEAF, 0), -PGR_ERR_OP));
+        GIVES_STATUS(pgr_h_read(tape, 1, &w, two));
+        GIVES_STATUS(pgr_h_set_data(tape, w, 2.0));
+        GIVES_STATUS(pgr_h_set_grad(tape, w, 1.0));
+        GIVES_STATUS(pgr_h_add_grad(tape, w, 1.0));
+        LOCKED(CHECK_EQ(pgr_h_grad(tape, w), stale ? NAN : 2.0));
+        LOCKED(CHECK_EQ(pgr_h_data(tape, w), stale ? NAN : 2.0));
+        GIVES_STATUS(pgr_h_set_op(tape, root, mul));
+        LOCKED(CHECK_EQ(pgr_h_op(tape, root), stale ? -PGR_ERR_HANDLE : mul));
+        LOCKED(CHECK_EQ(pgr_h_param(tape, w), NAN));
+        LOCKED(CHECK_EQ(pgr_h_unknown(tape, y), stale ? 0 : 1));
+        LOCKED(const int64_t count = pgr_h_operands(tape, root, 2, out); CHECK_EQ(count, stale ? -PGR_ERR_HANDLE : 2));
+        GIVES_STATUS(pgr_h_backward(tape, root));
+        GIVES_STATUS(pgr_h_backward_checked(tape, root, &bad));
+        GIVES_STATUS(pgr_h_push(tape, root));
+        LOCKED(pgr_h_partials(tape, root, two); CHECK_EQ(two[0], stale ? 0.0 : 2.0));
+        GIVES_STATUS(pgr_h_export(tape, root, 0, &table));
+        GIVES_STATUS(pgr_h_zero_grads(tape, 1, &w));
+        GIVES_STATUS(pgr_h_sgd(tape, 1, &w, &sgd, 1, NULL));
+        GIVES_STATUS(pgr_h_adam(tape, 1, &w, &adam, 1, &m, &v, NULL));
+        GIVES_STATUS(pgr_h_vjp(tape, PGR_NO_GROUP, 1, &y, &w, 1, &x, out));
+        GIVES_STATUS(pgr_h_jvp(tape, 1, &x, &w, 1, &y, out));
+        GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, &program));
+        LOCKED(CHECK_EQ(pgr_tape_tag(tape, PGR_TAG_SCOPE, 1), PGR_OK));
+        LOCKED(CHECK_EQ(pgr_h_tag(tape, PGR_TAG_SCOPE, w), 0));
+        LOCKED(CHECK_EQ(pgr_h_id(tape, x), stale ? 0 : 1));
+        LOCKED(CHECK_EQ(pgr_h_next_dead(tape), 0));
+        LOCKED(pgr_h_release(tape, x, 0));
+        LOCKED(CHECK_EQ(pgr_h_collect(tape), PGR_OK));
+        pgr_program_free(program);
+        pgr_table_free(tape, &table);
+        pgr_tape_free(tape);
+    }
+}
+
 int main(void)
 {
     TEST(a_collection_may_use_up_slots);
     TEST(nodes_are_told_of_by_handle);
+    TEST(a_dots_sums_and_products_have_their_operands_in_order);
+    TEST(a_custom_operation_may_call_by_handle_under_the_mutex);
+    TEST(every_call_by_handle_takes_the_lock_and_gives_it_back);
+    TEST(a_name_held_again_keeps_its_node_alive);
+    TEST(an_operation_that_fails_leaves_the_tape_as_it_was);
+    TEST(a_node_made_custom_is_run_on_a_tape_that_had_none);
     TEST(a_node_has_one_handle_however_often_it_is_held);
     TEST(stale_handles_are_refused);
     TEST(a_kept_name_outlives_its_holds_and_is_reported_dead_once);

@@ -104,6 +104,56 @@ static void every_failed_allocation_leaves_the_tape_unchanged(void)
     CHECK_EQ(f.blocks, 0);
 }
 
+/* Names for many nodes at once: all of them, or none. */
+static void many_holds_that_fail_are_all_given_back(void)
+{
+    enum { MANY = 200 };
+    failing f = {1 << 30, 0};
+    const pgr_allocator allocator = {failing_resize, &f};
+    long failures = 0;
+    pgr_tape *const tape = pgr_tape_new(&allocator);
+    pgr_id ids[MANY], sum = 0;
+    pgr_handle out[MANY];
+    for (int i = 0; i < MANY; i++)
+        ids[i] = leaf(tape, i);
+    CHECK_EQ(pgr_custom(tape, 1.0, MANY, ids, &sum), PGR_OK);
+    const pgr_handle custom = held(pgr_h_hold(tape, sum));
+    MUST_SURVIVE(&f, -PGR_ERR_NOMEM, pgr_h_operands(tape, custom, MANY, out));
+    CHECK(failures > 1);
+    for (int i = 0; i < MANY; i++) {
+        CHECK_EQ(pgr_h_data(tape, out[i]), i);
+        pgr_h_release(tape, out[i], 0);
+    }
+    CHECK_EQ(pgr_tape_stat(tape).handles, 1);
+    pgr_tape_free(tape);
+
+    for (int forward = 0; forward < 2; forward++) {
+        pgr_tape *const other = pgr_tape_new(&allocator);
+        pgr_id x = 0, one = 0;
+        pgr_handle nodes[MANY], weights[MANY];
+        CHECK_EQ(pgr_input(other, PGR_OP_INPUT, 0, &x), PGR_OK);
+        CHECK_EQ(pgr_constant(other, 2.0, &one), PGR_OK);
+        const pgr_handle in = held(pgr_h_hold(other, x)), weight = held(pgr_h_hold(other, one));
+        for (int i = 0; i < 50; i++) {
+            nodes[i] = held(pgr_h_record(other, op_named("sin"), in, 0));
+            weights[i] = weight;
+        }
+        const uint32_t handles = pgr_tape_stat(other).handles;
+        for (long k = 0, done = 0; !done; k++) {
+            f.until = k;
+            const pgr_status status = forward ? pgr_h_jvp(other, 1, &in, &weight, 50, nodes, out)
+                                              : pgr_h_vjp(other, PGR_NO_GROUP, 50, nodes, weights, 1, &in, out);
+            f.until = 1 << 30;
+            done = status == PGR_OK;
+            CHECK(done || (status == PGR_ERR_NOMEM && pgr_tape_stat(other).handles == handles));
+            failures += !done;
+        }
+        CHECK_EQ(pgr_tape_stat(other).handles, handles + (forward ? 50 : 1));
+        pgr_tape_free(other);
+    }
+    CHECK_EQ(f.blocks, 0);
+}
+
 static void a_full_tape_says_so_and_goes_on_when_graphs_are_dropped(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
@@ -127,6 +177,7 @@ static void a_full_tape_says_so_and_goes_on_when_graphs_are_dropped(void)
 int main(void)
 {
     TEST(every_failed_allocation_leaves_the_tape_unchanged);
+    TEST(many_holds_that_fail_are_all_given_back);
     TEST(a_full_tape_says_so_and_goes_on_when_graphs_are_dropped);
     return check_report();
 }

@@ -247,6 +247,35 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
     CHECK(failures > 30);
 }
 
+/* Wherever it fails: for want of nodes, or at a custom node, after some have been recorded. */
+static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
+{
+    for (int forward = 0; forward < 2; forward++) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        pgr_id start = leaf(tape, 0.0), x = 0, y = 0, custom = 0, seed = 0, out = 0;
+        CHECK_EQ(pgr_input(tape, PGR_OP_INPUT, 0, &x), PGR_OK);
+        y = record(tape, "sin", record(tape, "mul", x, x), 0);
+        CHECK_EQ(pgr_custom(tape, 1.0, 1, &y, &custom), PGR_OK);
+        const pgr_id last = record(tape, "sin", record(tape, "mul", custom, x), 0);
+        CHECK_EQ(pgr_constant(tape, 2.0, &seed), PGR_OK);
+        const uint32_t size = tape->size;
+#define DERIVE(root) (forward ? pgr_jvp(tape, 1, &x, &seed, 1, &(root), &out) : pgr_vjp(tape, PGR_NO_GROUP, 1, &(root), &seed, 1, &x, &out))
+        CHECK_EQ(DERIVE(last), PGR_ERR_OP);
+        CHECK_EQ(tape->size, size);
+        pgr_status status = PGR_ERR_FULL;
+        uint32_t more = 0;
+        for (; status == PGR_ERR_FULL && more < 100; more++) {
+            pgr_tape_limits(tape, 1 << 14, size - 1 + more);
+            status = DERIVE(y);
+            CHECK(status == PGR_OK || tape->size == size);
+        }
+        CHECK_EQ(status, PGR_OK);
+        CHECK(more > 3 && out >= size && start != 0);
+#undef DERIVE
+        pgr_tape_free(tape);
+    }
+}
+
 /* One number of the parts changed. */
 static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args, uint32_t *segments, uint32_t *dots)
 {
@@ -320,12 +349,227 @@ static void damaged_parts_are_refused_or_harmless(void)
     printf("%ld damaged programs, %ld of them run\n", rounds, accepted);
 }
 
+/* A program by hand that has every kind of instruction, and each of its numbers changed to one that must not be. */
+static void every_part_that_is_wrong_is_refused(void)
+{
+    enum { LANES_HERE = 10 };
+    const uint32_t l0 = PGR_SLOT_LANE, l1 = PGR_SLOT_LANE | 1, l2 = PGR_SLOT_LANE | 2, none = PGR_SLOT_NONE;
+    const uint32_t add = (uint32_t)op_named("add"), mul = (uint32_t)op_named("mul"), sine = (uint32_t)op_named("sin");
+    pgr_instruction i[] = {
+        {add, 3, 1, 2},
+        {PGR_PROGRAM_RUN, none, 4, 0},
+        {sine, 4, 1, none},
+        {sine, 5, 2, none},
+        {sine, 6, 3, none},
+        {sine, 7, 0, none},
+        {PGR_PROGRAM_DOT, 8, none, 0},
+        {PGR_PROGRAM_LOAD, l0, 0, 0}, /* 7: the first of lanes */
+        {PGR_PROGRAM_LOAD, l1, 1, 0},
+        {mul, l0, l0, 8},
+        {PGR_PROGRAM_DOT, l2, l1, 1},
+        {PGR_PROGRAM_STORE, none, l2, 0},
+        {PGR_PROGRAM_LANE_SUM, 9, l2, 0},
+        {PGR_PROGRAM_LANE_DOT, 10, l0, l1},
+        {add, 11, 9, 10},
+        {PGR_PROGRAM_LOAD, l0, 0, 0}, /* 15: once more */
+        {PGR_PROGRAM_STORE, none, l0, 2},
+    };
+    uint32_t args[] = {1, 2, 3, none, 8, l0, l0, l1, l1, none};
+    pgr_program_dot dots[] = {{0, 2}, {4, 3}};
+    pgr_segment segments[] = {{0, 7, UINT32_MAX, 0, 0}, {7, 7, 0, 9, 2}, {14, 1, UINT32_MAX, 0, 0}, {15, 2, 0, 0, 0}};
+    double constants[] = {0.5};
+    pgr_uniform_input inputs[] = {{1, 0, 0, 2}};
+    pgr_output outputs[] = {{PGR_SLOT_LANE, 0, 0, 1}, {11, 1, 0, 0}, {PGR_SLOT_LANE, 2, 0, 1}};
+    pgr_lane_input lane_inputs[] = {{1, 0, 3}, {1, 1, 3}};
+    uint32_t group_first_input[] = {0, 2};
+    uint64_t group_lanes[] = {LANES_HERE};
+    pgr_program_parts p = {
+        .instruction_count = 17, .arg_count = 10, .dot_count = 2, .segment_count = 4, .constant_count = 1, .input_count = 1,
+        .output_count = 3, .lane_input_count = 2, .group_count = 1, .uniform_slots = 12, .lane_slots = 3, .block = 16,
+        .instructions = i, .args = args, .dots = dots, .segments = segments, .constants = constants, .inputs = inputs,
+        .outputs = outputs, .lane_inputs = lane_inputs, .group_first_input = group_first_input, .group_lanes = group_lanes,
+    };
+    const uint64_t in_sizes[] = {2, 29}, out_sizes[] = {LANES_HERE, 1, LANES_HERE};
+    pgr_program *program = NULL;
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_OK);
+    double x[] = {0.25, 2.0}, y[29], out[LANES_HERE], sum = 0.0, again[LANES_HERE], expected = 0.0;
+    for (int k = 0; k < 29; k++)
+        y[k] = 0.125 * k;
+    const double *const in[] = {x, y};
+    double *const to[] = {out, &sum, again};
+    CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
+    const double u8 = x[0] * x[1] + (x[0] + x[1]);
+    for (int lane = 0; lane < LANES_HERE; lane++) {
+        const double b = y[3 * lane + 1], a = y[3 * lane] * u8, z = b + u8 * a + a * b + b;
+        CHECK(close_to(out[lane], z) && again[lane] == y[3 * lane]);
+        expected += z + a * b;
+    }
+    CHECK(close_to(sum, expected));
+    pgr_program_free(program);
+
+    int wrong = 0;
+#define REFUSED(number, bad) \
+    do { \
+        const uint64_t good = number; \
+        number = bad; \
+        program = NULL; \
+        const pgr_status status = pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program); \
+        if (status != PGR_ERR_OP) \
+            printf("%s = %s is not refused\n", #number, #bad); \
+        CHECK_EQ(status, PGR_ERR_OP); \
+        pgr_program_free(program); \
+        wrong++; \
+        number = (__typeof__(number))good; \
+    } while (0)
+    /* Operations, by segments that they do not belong to, and by operands. */
+    REFUSED(i[0].op, PGR_OP_LEAF);
+    REFUSED(i[0].op, PGR_OP_CUSTOM);
+    REFUSED(i[0].op, PGR_OP_LANE_SUM);
+    REFUSED(i[0].op, (uint32_t)pgr_op_count());
+    REFUSED(i[0].op, UINT32_MAX);
+    REFUSED(i[0].op, sine);
+    REFUSED(i[2].op, add);
+    REFUSED(i[2].b, 1);
+    REFUSED(i[0].b, none);
+    REFUSED(i[0].op, PGR_PROGRAM_LOAD);
+    REFUSED(i[0].op, PGR_PROGRAM_STORE);
+    REFUSED(i[0].op, PGR_PROGRAM_LANE_SUM);
+    REFUSED(i[0].op, PGR_PROGRAM_LANE_DOT);
+    REFUSED(i[9].op, PGR_PROGRAM_RUN);
+    REFUSED(i[9].op, PGR_PROGRAM_RUN + 1);
+    /* Slots: read before they are written, or where there is none, or of the other kind. */
+    REFUSED(i[0].a, 3);
+    REFUSED(i[0].b, 8);
+    REFUSED(i[0].a, 12);
+    REFUSED(i[0].a, l0);
+    REFUSED(i[0].out, 12);
+    REFUSED(i[0].out, l0);
+    REFUSED(i[9].a, l2);
+    REFUSED(i[9].a, PGR_SLOT_LANE | 3);
+    REFUSED(i[9].a, 8);
+    REFUSED(i[9].b, 9);
+    REFUSED(i[9].b, 11);
+    REFUSED(i[9].out, 8);
+    REFUSED(i[9].out, PGR_SLOT_LANE | 3);
+    REFUSED(i[16].a, l1);
+    REFUSED(i[16].a, 8);
+    REFUSED(i[14].a, 11);
+    REFUSED(i[14].b, l0);
+    /* Runs. */
+    REFUSED(i[1].a, 0);
+    REFUSED(i[1].a, 5);
+    REFUSED(i[1].a, 6);
+    REFUSED(i[1].a, 13);
+    REFUSED(i[1].a, UINT32_MAX);
+    REFUSED(i[3].op, (uint32_t)op_named("cos"));
+    REFUSED(i[3].a, 4);
+    REFUSED(i[5].out, 12);
+    /* Dots. */
+    REFUSED(i[6].b, 2);
+    REFUSED(i[6].a, 8);
+    REFUSED(i[6].a, l0);
+    REFUSED(i[10].a, l2);
+    REFUSED(i[10].out, 8);
+    REFUSED(dots[0].first, 11);
+    REFUSED(dots[1].count, 4);
+    REFUSED(dots[1].count, UINT32_MAX);
+    REFUSED(args[0], 8);
+    REFUSED(args[0], none);
+    REFUSED(args[1], 8);
+    REFUSED(args[2], l0);
+    REFUSED(args[3], l0);
+    REFUSED(args[4], 9);
+    REFUSED(args[5], l2);
+    REFUSED(args[6], l2);
+    REFUSED(args[7], 8);
+    REFUSED(args[8], none);
+    /* Lanes. */
+    REFUSED(i[7].a, 2);
+    REFUSED(i[7].out, 3);
+    REFUSED(i[11].a, PGR_SLOT_LANE | 3);
+    REFUSED(i[11].b, 1);
+    REFUSED(i[11].b, 2);
+    REFUSED(i[11].b, 3);
+    REFUSED(i[12].out, 8);
+    REFUSED(i[12].out, 11);
+    REFUSED(i[12].out, l0);
+    REFUSED(i[12].a, 9);
+    REFUSED(i[13].a, 9);
+    REFUSED(i[13].b, PGR_SLOT_LANE | 3);
+    REFUSED(i[13].out, 11);
+    /* Segments. */
+    REFUSED(segments[0].first, 1);
+    REFUSED(segments[0].count, 8);
+    REFUSED(segments[1].count, 6);
+    REFUSED(segments[1].group, 1);
+    REFUSED(segments[1].group, UINT32_MAX);
+    REFUSED(segments[0].group, 0);
+    REFUSED(segments[1].first_sum, 13);
+    REFUSED(segments[1].sum_count, 4);
+    REFUSED(segments[1].sum_count, UINT32_MAX);
+    REFUSED(segments[3].count, 3);
+    REFUSED(p.segment_count, 3);
+    REFUSED(p.instruction_count, 16);
+    /* What is read and written. */
+    REFUSED(inputs[0].array, 2);
+    REFUSED(inputs[0].count, 0);
+    REFUSED(inputs[0].count, 3);
+    REFUSED(inputs[0].count, UINT64_MAX);
+    REFUSED(inputs[0].offset, 1);
+    REFUSED(inputs[0].offset, UINT64_MAX);
+    REFUSED(inputs[0].slot, 11);
+    REFUSED(inputs[0].slot, UINT32_MAX);
+    REFUSED(lane_inputs[0].array, 2);
+    REFUSED(lane_inputs[0].offset, 2);
+    REFUSED(lane_inputs[1].stride, 4);
+    REFUSED(lane_inputs[1].stride, UINT64_MAX / 4);
+    REFUSED(group_lanes[0], 0);
+    REFUSED(group_lanes[0], LANES_HERE + 1);
+    REFUSED(group_first_input[0], 1);
+    REFUSED(group_first_input[1], 1);
+    REFUSED(group_first_input[1], 3);
+    REFUSED(outputs[0].array, 3);
+    REFUSED(outputs[0].offset, 1);
+    REFUSED(outputs[0].stride, 2);
+    REFUSED(outputs[0].stride, UINT64_MAX);
+    REFUSED(outputs[0].node, none);
+    REFUSED(outputs[1].offset, 1);
+    REFUSED(outputs[1].node, 12);
+    REFUSED(outputs[1].node, PGR_SLOT_LANE);
+    REFUSED(outputs[1].node, l1);
+    /* Counts: no more than something could fill, and blocks that there are. */
+    REFUSED(p.constant_count, 13);
+    REFUSED(p.uniform_slots, 11);
+    REFUSED(p.uniform_slots, 21);
+    REFUSED(p.lane_slots, 2);
+    REFUSED(p.lane_slots, 18);
+    REFUSED(p.block, 8);
+    REFUSED(p.block, 24);
+    REFUSED(p.block, 512);
+    REFUSED(p.group_count, 0);
+    /* Lanes that all read and write one place can be many, not too many. */
+    lane_inputs[0].stride = lane_inputs[1].stride = outputs[0].stride = outputs[2].stride = 0;
+    REFUSED(group_lanes[0], (UINT64_C(1) << 48) + 1);
+#undef REFUSED
+    /* A run that would go on in the next segment. */
+    pgr_segment split[] = {{0, 5, UINT32_MAX, 0, 0}, {5, 2, UINT32_MAX, 0, 0}, segments[1], segments[2], segments[3]};
+    p.segments = split;
+    p.segment_count = 5;
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_ERR_OP);
+    i[1].a = 3;
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_OK);
+    pgr_program_free(program);
+    printf("%d wrong parts refused\n", wrong + 1);
+}
+
 int main(void)
 {
+    TEST(every_part_that_is_wrong_is_refused);
     TEST(programs_compute_what_the_eager_engine_does_with_every_instruction_set);
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_run_stops_when_it_is_told_to);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
+    TEST(a_derivative_that_fails_leaves_the_tape_as_it_was);
     TEST(damaged_parts_are_refused_or_harmless);
     return check_report();
 }

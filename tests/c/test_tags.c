@@ -153,8 +153,89 @@ static void a_checked_sweep_finds_the_first(void)
     pgr_tape_free(tape);
 }
 
+static const pgr_vertex *vertex_of_row(const pgr_folding *folding, uint32_t row)
+{
+    for (uint32_t v = 0; v < folding->vertex_count; v++)
+        if (folding->vertices[v].row == row && folding->vertices[v].fold == PGR_OPEN)
+            return &folding->vertices[v];
+    return NULL;
+}
+
+static void edges_are_counted_with_their_repeats(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id a = leaf(tape, 1.0), b = record(tape, "mul", a, a), root = record(tape, "add", b, a);
+    pgr_table table = {NULL, NULL, 0, 0};
+    CHECK(pgr_export(tape, root, 0, &table) == PGR_OK);
+    const pgr_fold_options options = {.fold_count = PGR_FOLD_FIRST, .max_open = 10, .max_near = 10};
+    pgr_folding folding = {NULL, NULL, 0, 0};
+    CHECK(pgr_fold(tape, &table, &options, &folding) == PGR_OK);
+    CHECK_EQ(folding.vertex_count, 3);
+    CHECK_EQ(folding.edge_count, 3);
+    for (uint32_t e = 0; e < folding.edge_count; e++)
+        CHECK_EQ(folding.edges[e].count, folding.edges[e].target == 1 ? 2 : 1);
+    pgr_folding_free(tape, &folding);
+    pgr_table_free(tape, &table);
+    pgr_tape_free(tape);
+}
+
+/* By the shortest way down from the root, however long another is. */
+static void the_nearest_nodes_are_shown(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 1.0), near = record(tape, "sin", x, 0);
+    pgr_id chain = near;
+    for (int i = 0; i < 20; i++)
+        chain = record(tape, "neg", chain, 0);
+    pgr_table table = {NULL, NULL, 0, 0};
+    CHECK(pgr_export(tape, record(tape, "mul", chain, near), 0, &table) == PGR_OK);
+    const pgr_fold_options options = {.fold_count = PGR_FOLD_FIRST, .max_open = 3, .max_near = 3};
+    pgr_folding folding = {NULL, NULL, 0, 0};
+    CHECK(pgr_fold(tape, &table, &options, &folding) == PGR_OK);
+    CHECK_EQ(folding.vertex_count, 5); /* the root, its operands, the chain's rest, the leaf */
+    CHECK(vertex_of_row(&folding, table.row_count - 1) != NULL && vertex_of_row(&folding, table.row_count - 2) != NULL);
+    CHECK(vertex_of_row(&folding, 1) != NULL && vertex_of_row(&folding, 0) == NULL);
+    pgr_folding_free(tape, &folding);
+    pgr_table_free(tape, &table);
+    pgr_tape_free(tape);
+}
+
+static void a_parameter_goes_with_its_users_if_they_are_in_one_fold(void)
+{
+    enum { PARAMETERS = 1, LEFT, RIGHT, SCOPES };
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_tape_tag(tape, PGR_TAG_SCOPE, PARAMETERS);
+    const pgr_id shared = leaf(tape, 1.0), own = leaf(tape, 2.0), used_twice = leaf(tape, 3.0);
+    pgr_tape_tag(tape, PGR_TAG_SCOPE, LEFT);
+    const pgr_id left = record(tape, "mul", record(tape, "mul", shared, own), record(tape, "mul", used_twice, used_twice));
+    pgr_tape_tag(tape, PGR_TAG_SCOPE, RIGHT);
+    const pgr_id right = record(tape, "neg", shared, 0);
+    pgr_tape_tag(tape, PGR_TAG_SCOPE, 0);
+    pgr_table table = {NULL, NULL, 0, 0};
+    CHECK(pgr_export(tape, record(tape, "add", left, right), 0, &table) == PGR_OK);
+    const uint32_t folds[SCOPES] = {PGR_OPEN, PGR_OPEN, PGR_FOLD_FIRST, PGR_FOLD_FIRST + 1};
+    const uint32_t more[SCOPES] = {PGR_OPEN, PGR_OPEN, PGR_OPEN, PGR_OPEN};
+    const pgr_fold_options options = {SCOPES, folds, more, PGR_FOLD_FIRST + 2, PARAMETERS, 10, 10};
+    pgr_folding folding = {NULL, NULL, 0, 0};
+    CHECK(pgr_fold(tape, &table, &options, &folding) == PGR_OK);
+    CHECK_EQ(folding.vertex_count, 4); /* the shared one, left, right, the root */
+    CHECK(vertex_of_row(&folding, 0) != NULL);
+    for (uint32_t v = 0; v < folding.vertex_count; v++)
+        if (folding.vertices[v].fold == PGR_FOLD_FIRST) {
+            CHECK_EQ(folding.vertices[v].count, 5);
+            CHECK_EQ(folding.vertices[v].leaves, 2);
+            CHECK_EQ(folding.vertices[v].calls, 1);
+        }
+    pgr_folding_free(tape, &folding);
+    pgr_table_free(tape, &table);
+    pgr_tape_free(tape);
+}
+
 int main(void)
 {
+    TEST(edges_are_counted_with_their_repeats);
+    TEST(the_nearest_nodes_are_shown);
+    TEST(a_parameter_goes_with_its_users_if_they_are_in_one_fold);
     TEST(tags_stay_with_their_nodes_through_drops_and_collections);
     TEST(a_run_is_a_call);
     TEST(folding_loses_no_node_and_no_edge);

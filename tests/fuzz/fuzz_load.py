@@ -153,7 +153,8 @@ def _restore(data: bytes) -> str:
         value = _restore(kind, None, name, number, grad, operands, param)
     except (ValueError, TypeError) as error:
         assert 0 < len(str(error)) < 5000
-        assert tape_stats() == before, "the tape has changed"
+        after = tape_stats()  # Python's collector may have come by, and freed what earlier inputs left
+        assert after.nodes <= before.nodes and after.handles <= before.handles, "something is left on the tape"
         return "refused"
     assert isinstance(value.data, float) and repr(value) and isinstance(value._op, str)
     value.backward()
