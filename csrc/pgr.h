@@ -191,6 +191,9 @@ enum { PGR_TAG_SCOPE = 0, PGR_TAG_LINE, PGR_TAG_CHANNELS };
  * channel. Takes the lock. Amortised O(1), in time and memory a constant for each change of a tag between two nodes. */
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag);
 
+/* Writes the tags of all nodes, with repeats, and the next node's, at most `capacity`; returns how many there are. */
+uint32_t pgr_tape_tags(pgr_tape *tape, int channel, uint32_t capacity, uint32_t *out);
+
 /* The tag of a node. O(log of the number of runs). */
 uint32_t pgr_tag(pgr_tape *tape, int channel, pgr_id id);
 

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import threading
+import weakref
 from collections.abc import Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
@@ -18,17 +19,47 @@ from pygrad._errors import check, fail, reject, shown, unknown
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._operand import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "cffi"
 
@@ -37,6 +68,7 @@ __all__ = [
     "TAPE",
     "Operand",
     "Value",
+    "_active_scopes",
     "_call",
     "_call_in_scopes",
     "_enter_scope",
@@ -44,6 +76,7 @@ __all__ = [
     "_run",
     "collect",
     "dot",
+    "tables",
     "tape_stats",
 ]
 
@@ -265,10 +298,15 @@ def _restore(
 # ---- The tape as a whole -------------------------------------------------------------------------
 
 
+tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the numbers in them keep their meaning
+
+
 def _export(root: Value) -> Any:
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, table))
-    return ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    tables.add(table)
+    return table
 
 
 def _of_id(node: int) -> Value:
