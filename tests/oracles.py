@@ -17,6 +17,7 @@ import numpy as np
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
+COMPARISONS = ["less", "less_equal", "equal"]
 BINARY = ["maximum", "minimum", "atan2", "hypot"]
 
 
@@ -110,6 +111,8 @@ class Noise:
 def noisy(op, result, *args):
     if not Noise.seed or not math.isfinite(result) or result == 0.0:
         return result
+    if op == "atan2" and args[0] == 0.0:  # the sign of a derivative of 0 means nothing
+        return math.copysign(result, Noise.seed - 1.5)
     if op in EXACT:
         if all(map(math.isfinite, args)):
             exact = EXACT[op](*map(Fraction, args))
@@ -502,6 +505,9 @@ def condition_names(truth, equal):
         "where": lambda c, a, b: elementwise(lambda c, x, y: x if truth(c) else y, c, a, b),
         "eq": lambda a, b: elementwise(equal, a, b),
         "ne": lambda a, b: elementwise(lambda x, y: not equal(x, y), a, b),
+        "less": lambda a, b: elementwise(lambda x, y: bool(x < y), a, b),
+        "less_equal": lambda a, b: elementwise(lambda x, y: bool(x <= y), a, b),
+        "equal": lambda a, b: elementwise(equal, a, b),
         "inv": lambda c: elementwise(lambda x: not x, c),
         "array": array,
         "sum": builtins.sum,
@@ -578,7 +584,7 @@ def eager_namespace(pg):
 def recorded_namespace(pg):
     return {
         **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
-        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")},
+        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, *COMPARISONS, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
         "inv": lambda c: operator.invert(np.bool_(c) if isinstance(c, bool) else c),  # not ~True, which is -2
@@ -655,6 +661,7 @@ def jax_namespace():
         "eq": lambda a, b: jnp.asarray(a) == b,
         "ne": lambda a, b: jnp.asarray(a) != b,
         "inv": jnp.logical_not,
+        **{name: getattr(jnp, name) for name in COMPARISONS},
         "array": array,
         "sum": builtins.sum,
         "np": np,
