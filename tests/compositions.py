@@ -7,7 +7,6 @@ source runs over pygrad, over plain loops with pygrad's eager derivatives, over 
 from __future__ import annotations
 
 import ast
-import itertools
 import math
 import random
 import re
@@ -73,12 +72,15 @@ class Program:
         self.seed, self.source, self.args, self.captured = seed, source, args, captured
         self.features, self.is_corner, self.chain = features, is_corner, chain
         self._expected = {}
+        self.overflows = self.kinks = 0  # met on the way
 
     def expected(self, call):
         """The result by loops of dual numbers."""
         if call not in self._expected:
             with np.errstate(all="ignore"):
                 self._expected[call] = by_duals(self, call)
+            self.overflows += oracles.Work.overflows
+            self.kinks += oracles.Work.kinks
         return self._expected[call]
 
     def script(self):
@@ -282,7 +284,7 @@ class Generator:
             which = rng.random()
             base = self.leaf(scope, shape)
             if which < 0.2:
-                return f"relu({base}) ** (abs({self.leaf(scope, ())}) + 3.5)"
+                return f"relu({base}) ** (abs({self.leaf(scope, ())}) + 6.5)"
             if which < 0.6:
                 return f"({base} ** {rng.choice(['2', '3', '2.0', '1.0', '1', '0', '4'])})"
             if which < 0.8:
@@ -726,6 +728,7 @@ class Generator:
         self.features[f"top {kind}"] += 1
         self.features["depth 3"] += len(self.chain) == 3
         if kind in ("vjp", "jvp"):
+            self.features[kind] += 1
             f, params, result, _ = self.function_of(kind, [], block, 3, chain)
             if kind == "jvp":
                 block.append(f"main = lambda *args: jvp({f}, args[:{len(params)}], args[{len(params)}:])")
@@ -772,33 +775,19 @@ def load(program, names):
     return names["main"]
 
 
-def nudged(tree, nudge):
-    """Numbers, each moved a little, by another amount."""
-    count = itertools.count(1)
-    return oracles.mapped(
-        lambda x: (
-            x + nudge * np.sin([[next(count)] for _ in range(x.size)]).reshape(x.shape)
-            if oracles.is_array(x)
-            else x + nudge * math.sin(next(count))
-        ),
-        tree,
-    )
-
-
-def numbers(program, call, nudge=0.0):
+def numbers(program, call):
     """What is captured and the arguments, as floats and arrays of float64."""
     captured = {name: floats(x) for name, x in captured_names(program, call, float).items()}
-    args = [floats(x) for x in arguments(program, call)]
-    return nudged((captured, args), nudge) if nudge else (captured, args)
+    return captured, [floats(x) for x in arguments(program, call)]
 
 
-def by_duals(program, call, seed=0, nudge=0.0):
+def by_duals(program, call, seed=0):
     """The result by plain loops and dual numbers."""
-    oracles.Noise.seed, oracles.Work.done = seed, 0
+    oracles.Noise.seed = seed
+    oracles.Work.reset()
     try:
-        names = oracles.dual_namespace()
-        captured, args = oracles.dual_number(numbers(program, call, nudge))
-        return oracles.plain_numbers(load(program, {**names, **captured})(*args))
+        captured, args = oracles.dual_number(numbers(program, call))
+        return oracles.plain_numbers(load(program, {**oracles.dual_namespace(), **captured})(*args))
     finally:
         oracles.Noise.seed = 0
         oracles.Levels.depth = 0
@@ -840,8 +829,8 @@ class InJax:
         self.program = program
         self.main = jax.jit(lambda captured, args: load(program, {**names, **captured})(*args))
 
-    def __call__(self, call, nudge=0.0):
-        result = self.main(*self.clean(numbers(self.program, call, nudge)))
+    def __call__(self, call):
+        result = self.main(*self.clean(numbers(self.program, call)))
         return oracles.mapped(lambda x: np.asarray(x) if np.ndim(x) else float(x), result)
 
 
@@ -886,7 +875,7 @@ def largest(tree):
 def is_tame(program):
     """Whether the numbers are worth comparing: finite, and not too large."""
     sizes = [largest(program.expected(call)) for call in (0, 1)]
-    return program.is_corner or max(sizes) < LIMIT
+    return program.is_corner or (max(sizes) < LIMIT and not program.overflows)
 
 
 def is_ill_conditioned(program, call, expected):
@@ -960,6 +949,8 @@ def check(pg, program, jax=False, taken=None):
             if eager is not None or not is_refusal(failure.__cause__):
                 raise
             continue
+        if "record=False" in program.source.splitlines()[-1]:
+            got = floats(got)  # arguments come back as they are
         # 0 * inf of a derivative depends on what is known to be 0.
         lenient = program.is_corner and any(
             program.features[name] for name in TRANSFORMS if name not in ("jit", "vmap")
@@ -981,8 +972,8 @@ def check(pg, program, jax=False, taken=None):
                 taken["nan of JAX"] += 1  # 0 * inf on the side of a where that is not taken
             elif not difference(by_jax, expected):
                 taken["compared with JAX"] += 1
-            elif any(not difference(in_jax(call, nudge), by_duals(program, call, 0, nudge)) for nudge in (1e-4, -2e-4)):
-                taken["at a kink"] += 1  # where conventions differ
+            elif program.kinks or is_ill_conditioned(program, call, expected):
+                taken["at a kink"] += 1
             else:
                 raise DiffersError("JAX differs from loops of duals", call, difference(by_jax, expected))
 

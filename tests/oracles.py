@@ -186,15 +186,25 @@ NUMBERS = {
 }
 
 
+def at_kink(x):
+    """Whether `x` is 0, and there is a kink."""
+    Work.kinks += number(x) == 0.0
+    return number(x) == 0.0
+
+
+def side(x):
+    """The sign of `x`, 0 at the kink."""
+    return 0.0 if at_kink(x) else float((number(x) > 0.0) - (number(x) < 0.0))
+
+
 def wins(a, b):
     """Partial of max(a, b) by a; equal ones share."""
-    a, b = number(a), number(b)
-    return 1.0 if a > b else 0.0 if a < b else 0.5
+    return 0.5 + 0.5 * side(number(a) - number(b))
 
 
 def ratio(a, b):
     """The quotient, and 0 where b is 0."""
-    return apply("div", a, b) if number(b) else 0.0
+    return 0.0 if at_kink(b) else apply("div", a, b)
 
 
 def power_da(a, b, v):
@@ -207,7 +217,7 @@ def power_da(a, b, v):
 
 
 def power_db(a, b, v):
-    return 0.0 if number(a) == 0.0 and number(b) >= 0.0 else v * apply("log", a)
+    return 0.0 if at_kink(a) and number(b) >= 0.0 else v * apply("log", a)
 
 
 PARTIALS = {
@@ -217,14 +227,14 @@ PARTIALS = {
     "div": lambda a, b, v: (apply("div", 1.0, b), apply("neg", apply("div", v, b))),
     "pow": lambda a, b, v: (power_da(a, b, v), lambda: power_db(a, b, v)),
     "neg": lambda a, v: (-1.0,),
-    "abs": lambda a, v: ((number(a) > 0) - float(number(a) < 0),),
+    "abs": lambda a, v: (side(a),),
     "exp": lambda a, v: (v,),
     "log": lambda a, v: (apply("div", 1.0, a),),
     "sqrt": lambda a, v: (apply("div", 0.5, v),),
     "tanh": lambda a, v: (1.0 - v * v,),
     "sigmoid": lambda a, v: (v * apply("sigmoid", -a),),
     "softplus": lambda a, v: (apply("sigmoid", a),),
-    "relu": lambda a, v: (1.0 if number(a) > 0 else 0.0,),
+    "relu": lambda a, v: (max(side(a), 0.0),),
     "sin": lambda a, v: (apply("cos", a),),
     "cos": lambda a, v: (-apply("sin", a),),
     "atan": lambda a, v: (apply("div", 1.0, 1.0 + a * a),),
@@ -237,9 +247,16 @@ PARTIALS = {
 
 
 class Work:
-    """How many operations have been done: programs that need too many are drawn again."""
+    """What the dual numbers have met since it was last reset."""
 
-    done, most = 0, 100_000
+    most = 100_000  # operations: programs that need more are drawn again
+    done = 0
+    overflows = 0
+    kinks = 0  # where there is no derivative, and conventions differ
+
+    @classmethod
+    def reset(cls):
+        cls.done = cls.overflows = cls.kinks = 0
 
 
 def apply(op, *args):
@@ -249,7 +266,9 @@ def apply(op, *args):
     level = max(x.level if isinstance(x, Dual) else 0 for x in args)
     if level == 0:
         plain = [number(x) for x in args]
-        return Dual(0, noisy(op, NUMBERS[op](*plain), *plain), ())
+        value = NUMBERS[op](*plain)
+        Work.overflows += not abs(value) < 1e100
+        return Dual(0, noisy(op, value, *plain), ())
     parts = [x if isinstance(x, Dual) and x.level == level else None for x in args]
     below = [x if part is None else part.value for x, part in zip(args, parts)]
     value = apply(op, *below)
