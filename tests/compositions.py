@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import pickle
 import random
 import re
 import warnings
@@ -724,7 +725,7 @@ class Generator:
     def program(self):
         kind, chain = self.chain[0], self.chain[1:]
         block = []
-        self.features["program"] += 1
+        self.features["programs"] += 1
         self.features[f"top {kind}"] += 1
         self.features["depth 3"] += len(self.chain) == 3
         if kind in ("vjp", "jvp"):
@@ -818,6 +819,11 @@ class Recorded:
                 x.data = captured_names(self.program, call, float)[name]
         return self.main(*arguments(self.program, call))
 
+    def unpickled(self):
+        """The result of the first call's program after a round through pickle, and the verifier."""
+        args = arguments(self.program, 0)
+        return pickle.loads(pickle.dumps(self.main.program(*args)))(*args)
+
 
 class InJax:
     """The program over JAX, compiled as a whole: faster than operation by operation."""
@@ -837,10 +843,10 @@ class InJax:
 # ---- Comparing -----------------------------------------------------------------------------------
 
 
-def difference(got, expected, lenient=False, path="result"):
+def difference(got, expected, lenient=False, exact=False, path="result"):
     """None where they agree in structure, types, shapes and numbers; else what differs.
 
-    Lenient: nan is anything, and inf of any sign.
+    Lenient: nan is anything, and inf of any sign. Exact: to the last bit.
     """
     if isinstance(expected, (list, tuple, dict)):
         if type(got) is not type(expected) or len(got) != len(expected):
@@ -848,7 +854,7 @@ def difference(got, expected, lenient=False, path="result"):
         keys = sorted(expected) if isinstance(expected, dict) else range(len(expected))
         if isinstance(expected, dict) and sorted(got) != keys:
             return f"{path}: keys {sorted(got)}"
-        return next((d for k in keys if (d := difference(got[k], expected[k], lenient, f"{path}[{k!r}]"))), None)
+        return next((d for k in keys if (d := difference(got[k], expected[k], lenient, exact, f"{path}[{k!r}]"))), None)
     if np.ndim(expected) == 0:
         if type(got) is not float:
             return f"{path}: {type(got).__name__} {got!r:.80} for a float"
@@ -863,7 +869,7 @@ def difference(got, expected, lenient=False, path="result"):
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     same |= lenient & (np.isnan(a) | np.isnan(b) | (np.isinf(a) & np.isinf(b)))
     with np.errstate(invalid="ignore"):
-        same |= finite & (np.abs(a - b) <= TOLERANCE * scale)
+        same |= finite & (np.abs(a - b) <= TOLERANCE * scale * (not exact))
     return None if same.all() else f"{path}: {a.tolist()} for {b.tolist()}"
 
 
@@ -928,8 +934,17 @@ def compares_numpys_array(error):
 
 def check(pg, program, jax=False, taken=None):
     """Raise DiffersError if the program differs from the oracles."""
-    taken = Counter() if taken is None else taken
+    collect_at = program.seed % 30 + 1 if program.seed % 2 else 1 << 14  # while recording, for some
+    try:
+        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, collect_at, 2**32 - 2)
+        compare(pg, program, jax, Counter() if taken is None else taken)
+    finally:
+        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
+
+
+def compare(pg, program, jax, taken):
     recorded = run(lambda: Recorded(pg, program), "recorded", 0)
+    first = None
     in_jax = InJax(program) if jax else None
     for call in (0, 1):
         expected = run(lambda: program.expected(call), "duals", call)
@@ -949,6 +964,7 @@ def check(pg, program, jax=False, taken=None):
             if eager is not None or not is_refusal(failure.__cause__):
                 raise
             continue
+        first = got if first is None else first
         if "record=False" in program.source.splitlines()[-1]:
             got = floats(got)  # arguments come back as they are
         # 0 * inf of a derivative depends on what is known to be 0.
@@ -976,6 +992,14 @@ def check(pg, program, jax=False, taken=None):
                 taken["at a kink"] += 1
             else:
                 raise DiffersError("JAX differs from loops of duals", call, difference(by_jax, expected))
+    if first is None:
+        return
+    if what := difference(run(lambda: recorded(0), "recorded", 0), first, exact=True):
+        raise DiffersError("recorded differs from its first call", 0, what)
+    if hasattr(recorded.main, "program") and "record=False" not in program.source.splitlines()[-1]:
+        if what := difference(run(recorded.unpickled, "unpickled", 0), first, exact=True):
+            raise DiffersError("unpickled differs from recorded", 0, what)
+        taken["unpickled"] += 1
 
 
 def make(seed):
