@@ -216,6 +216,9 @@ pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag);
 /* The tag of a node; 0 for another channel or a stale handle. O(log of the number of runs). */
 uint32_t pgr_h_tag(pgr_tape *tape, int channel, pgr_handle h);
 
+/* Writes the tags of all nodes, with repeats, and the next node's, at most `capacity`; returns how many there are. */
+uint32_t pgr_tape_tags(pgr_tape *tape, int channel, uint32_t capacity, uint32_t *out);
+
 /* ---- Nodes, by handle ---------------------------------------------------------------------- */
 
 /* Those that return int64_t give a new handle, or -status. The caller gives every handle back with

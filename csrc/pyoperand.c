@@ -1129,6 +1129,15 @@ static PyObject *enter_scope(PyObject *unused, PyObject *number)
     Py_RETURN_NONE;
 }
 
+/* A call of _call_in_scopes under way: not on the stack, since greenlets move theirs. */
+typedef struct scopes_call {
+    struct scopes_call *previous, *next;
+    unsigned long first, count;
+    uint32_t before;
+} scopes_call;
+
+static scopes_call *calls;
+
 /* _call_in_scopes(functions, x, first): [f(x) for f in functions], each in a scope of its own: first, first + 1, ...
  * In Python, entering them costs a fifth of a network's forward pass. */
 static PyObject *call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
@@ -1143,6 +1152,15 @@ static PyObject *call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssiz
         return NULL;
     const uint32_t before = scope;
     PyObject *results = PyList_New(0);
+    scopes_call *const this = results == NULL ? NULL : PyMem_Malloc(sizeof *this);
+    if (this == NULL) {
+        Py_XDECREF(results);
+        return PyErr_NoMemory();
+    }
+    *this = (scopes_call){NULL, calls, first, (unsigned long)PyList_GET_SIZE(args[0]), before};
+    if (calls != NULL)
+        calls->previous = this;
+    calls = this;
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(args[0]); i++) {
         PyObject *const function = Py_NewRef(PyList_GET_ITEM(args[0], i));
         PyObject *const result = set_scope(first + (unsigned long)i) ? PyObject_CallFunctionObjArgs(function, args[1], NULL) : NULL;
@@ -1157,7 +1175,25 @@ static PyObject *call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssiz
         PyErr_Restore(type, value, traceback);
     else
         Py_CLEAR(results);
+    *(this->previous != NULL ? &this->previous->next : &calls) = this->next;
+    if (this->next != NULL)
+        this->next->previous = this->previous;
+    PyMem_Free(this);
     return results;
+}
+
+/* _active_scopes(): (first, count, before) of each call under way: scopes that nodes may yet be recorded in. */
+static PyObject *active_scopes(PyObject *unused, PyObject *no_arguments)
+{
+    (void)unused, (void)no_arguments;
+    PyObject *list = PyList_New(0);
+    for (const scopes_call *c = calls; list != NULL && c != NULL; c = c->next) {
+        PyObject *const tuple = Py_BuildValue("kkk", c->first, c->count, (unsigned long)c->before);
+        if (tuple == NULL || PyList_Append(list, tuple) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(tuple);
+    }
+    return list;
 }
 
 /* ---- Installation -------------------------------------------------------------------------- */
@@ -1209,6 +1245,7 @@ static PyMethodDef functions[] = {
     {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
     {"_present_scope", present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
+    {"_active_scopes", active_scopes, METH_NOARGS, "Of the calls of _call_in_scopes under way."},
     {"_call_in_scopes", (PyCFunction)(void (*)(void))call_in_scopes, METH_FASTCALL, "See csrc/pyoperand.c."},
     {"dot", (PyCFunction)(void (*)(void))dot, METH_FASTCALL,
      "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"

@@ -148,6 +148,19 @@ pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
     return status;
 }
 
+uint32_t pgr_tape_tags(pgr_tape *tape, int channel, uint32_t capacity, uint32_t *out)
+{
+    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
+        return 0;
+    const int token = pgr__enter(tape);
+    const tape_tags *const tags = &tape->tags[channel];
+    const uint32_t count = tags->count;
+    for (uint32_t k = 0; k <= count && k < capacity; k++)
+        out[k] = k < count ? tags->runs[k].tag : tags->tag;
+    pgr__leave(tape, token);
+    return count + 1;
+}
+
 uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id)
 {
     const uint32_t run = channel < 0 || channel >= PGR_TAG_CHANNELS || id == 0 ? 0 : pgr__run_of(tape, channel, id);

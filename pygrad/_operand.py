@@ -109,10 +109,29 @@ def _enter_scope(number: int) -> None:
 def _call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
     """Return [f(x) for f in functions], each in a scope of its own: first, first + 1, ..."""
     before = _thread.scope
+    call = _Call((first, len(functions), before))
+    _calls.add(call)
     try:
         return [f(x) for f, _ in zip(functions, map(_enter_scope, range(first, first + len(functions))))]
     finally:
         _enter_scope(before)
+        _calls.discard(call)
+
+
+class _Call(tuple[int, int, int]):
+    """A call of _call_in_scopes under way: the first of its scopes, how many, the scope before."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+_calls: set[_Call] = set()
+
+
+def _active_scopes() -> list[tuple[int, int, int]]:
+    """Return the calls of _call_in_scopes under way, in all threads."""
+    return list(_calls)
 
 
 # What a node's object is, and what belongs to it while it has none, change together, with _lock.

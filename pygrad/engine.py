@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
@@ -19,17 +20,47 @@ from pygrad._numbers import PLAIN, as_number
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "compiled"
 elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
     if lib.pgr_install_operand_type() != 0:
         raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._pgr import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "compiled"
 else:
-    from pygrad._operand import Operand, _adopt, _call, _call_in_scopes, _enter_scope, _present_scope, _run, dot
+    from pygrad._operand import (
+        Operand,
+        _active_scopes,
+        _adopt,
+        _call,
+        _call_in_scopes,
+        _enter_scope,
+        _present_scope,
+        _run,
+        dot,
+    )
 
     OPERANDS = "cffi"
 
@@ -38,6 +69,7 @@ __all__ = [
     "TAPE",
     "Operand",
     "Value",
+    "_active_scopes",
     "_call",
     "_call_in_scopes",
     "_enter_scope",
@@ -45,6 +77,7 @@ __all__ = [
     "_run",
     "collect",
     "dot",
+    "tables",
     "tape_stats",
 ]
 
@@ -325,11 +358,16 @@ def taken(handles: Iterable[int]) -> list[Value]:
         raise
 
 
+tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the numbers in them keep their meaning
+
+
 def _export(root: Value, hold: bool = False) -> Any:
     """The table below `root`; with `hold` its handles are to be `taken`."""
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))
-    return ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    tables.add(table)
+    return table
 
 
 def table_values(root: Value) -> tuple[Any, list[Value]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
 import threading
 
@@ -307,3 +309,92 @@ def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
     assert seen[2:] == [("y", first)]
     assert engine._present_scope() == before
     assert engine._export(pg.Value(1.0)).rows[0].scope == before
+
+
+def names_in_use(pg):
+    scopes = pg.scopes._scopes
+    return scopes.alive, len(scopes.names), len(pg.scopes._lines)
+
+
+def test_names_that_nobody_uses_are_forgotten(pg):
+    """And those of graphs, of scopes that are open, and of threads that are in them are not."""
+    old = [pg.Value(1.0) for _ in range(2)]
+    with pg.scope("old/kept"):
+        kept = (old[0] * old[1]).tanh()
+    network = pg.nn.MLP(2, [3, 1])
+    out = network([pg.Value(0.5), pg.Value(-0.5)])
+    before = [row.scope for row in rows(pg, out)], [row.scope for row in rows(pg, kept)]
+    inside, go = threading.Event(), threading.Event()
+    seen = []
+
+    def work():
+        with pg.scope("thread"):
+            inside.set()
+            go.wait(60)
+            with pg.scope("in it"):
+                seen.append(rows(pg, pg.Value(2.0) * 3.0)[-1].scope)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait(10)
+    count = 1_000_000 if os.environ.get("LONG") else 150_000
+    with pg.scope("outer") as outer:
+        for i in range(count):
+            with pg.scope(f"name{i}"):
+                last = pg.Value(1.0)
+        assert [row.scope for row in rows(pg, last * last)] == [f"outer/name{count - 1}", "outer"]
+        with outer:
+            assert rows(pg, last.exp())[-1].scope == "outer/outer"
+    go.set()
+    thread.join()
+    assert seen == ["thread/in it"]
+    assert ([row.scope for row in rows(pg, out)], [row.scope for row in rows(pg, kept)]) == before
+    print(names_in_use(pg))
+    assert max(names_in_use(pg)) < 140_000
+    again = network([pg.Value(0.5), pg.Value(-0.5)])
+    assert [row.scope for row in rows(pg, again)] == before[0]
+
+
+def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
+    """Names by the thousand with a tiny limit: what is kept has the names that it was given."""
+    monkeypatch.setattr(pg.scopes, "_NAMES_AT_LEAST", 20)
+    pg.scopes._scopes.limit = 20
+    kept = []
+    for step in range(600):
+        names = [f"s{rng.randrange(10**6)}" + "/x" * rng.randrange(2) for _ in range(rng.randint(1, 3))]
+        with contextlib.ExitStack() as stack:
+            for name in names:
+                stack.enter_context(pg.scope(name))
+                if rng.random() < 0.1:
+                    list(pg.scopes.each("part", range(rng.randint(0, 4))))
+            if rng.random() < 0.2:  # a scope of a series in which nothing is recorded, left and come back to
+                parts = pg.scopes.each("part", range(2))
+                next(parts)
+                for _ in range(rng.randint(0, 30)):
+                    with pg.scope(f"s{rng.randrange(10**6)}"):
+                        pass
+                value = pg.Value(1.0).exp()
+                names.append("part1")
+                parts.close()
+            else:
+                value = pg.Value(1.0).exp()
+        kept.append((value, "/".join(names)))
+        if len(kept) > 30:
+            del kept[rng.randrange(len(kept))]
+        if step % 20 == 0:
+            for value, path in kept:
+                assert [row.scope for row in pg.table.node_table(value)] == [path] * 2
+    assert pg.scopes._scopes.alive < 500
+
+
+def test_lines_that_nobody_uses_are_forgotten(pg, monkeypatch):
+    monkeypatch.setattr(pg.scopes, "_NAMES_AT_LEAST", 100)
+    monkeypatch.setattr(pg.scopes, "_lines_at_most", 100)
+    pg.scopes.tag_line("kept.py:1")
+    kept = pg.Value(1.0)
+    for i in range(1000):
+        pg.scopes.tag_line(f"file.py:{i}")
+        last = pg.Value(1.0)
+    pg.scopes.tag_line("")
+    assert [row.line for value in (kept, last) for row in rows(pg, value)] == ["kept.py:1", "file.py:999"]
+    assert len(pg.scopes._lines) <= 110 and len(pg.scopes._line_numbers) == len(pg.scopes._lines) - 1
