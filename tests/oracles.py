@@ -208,11 +208,10 @@ def ratio(a, b):
 
 
 def power_da(a, b, v):
-    exponent = number(b)
-    if exponent == 0.0:
+    if number(b) in (0.0, 1.0) and not is_active(b):
+        return number(b)
+    if number(b) == 0.0 and at_kink(a):
         return 0.0
-    if exponent == 1.0 and not is_active(b):
-        return 1.0
     return apply("mul", b, apply("pow", a, apply("sub", b, 1.0)))
 
 
