@@ -138,14 +138,16 @@ static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
     return PICK_(r, DIV_(DIV_(p, divisor), divisor));
 }
 
-/* Where b is 0, the base is 1 instead of a, for the same reason. */
+/* 0 where a and b are both 0: there the base is 1 instead, for the same reason. Where only b is 0, so is the partial, but
+ * not its derivative by b. */
 static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
         return 0;
     if (e->tape->nodes[b].op != PGR_OP_CONST) {
-        const pgr_id base = ADD_(PICK_(b, a), EQUAL_(b, ZERO));
-        return PICK_(b, MUL_(b, emit(e, PGR_OP_POW, base, SUB_(b, ONE))));
+        const pgr_id counts = ADD_(emit(e, PGR_OP_ABS, a, 0), emit(e, PGR_OP_ABS, b, 0));
+        const pgr_id base = ADD_(a, EQUAL_(counts, ZERO));
+        return PICK_(counts, MUL_(b, emit(e, PGR_OP_POW, base, SUB_(b, ONE))));
     }
     const double exponent = e->tape->nodes[b].data;
     if (exponent == 0.0)

@@ -17,6 +17,7 @@ import numpy as np
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
+COMPARISONS = ["less", "less_equal", "equal"]
 BINARY = ["maximum", "minimum", "atan2", "hypot"]
 
 
@@ -110,6 +111,8 @@ class Noise:
 def noisy(op, result, *args):
     if not Noise.seed or not math.isfinite(result) or result == 0.0:
         return result
+    if op == "atan2" and args[0] == 0.0:  # the sign of a derivative of 0 means nothing
+        return math.copysign(result, Noise.seed - 1.5)
     if op in EXACT:
         if all(map(math.isfinite, args)):
             exact = EXACT[op](*map(Fraction, args))
@@ -183,28 +186,37 @@ NUMBERS = {
 }
 
 
+def at_kink(x):
+    """Whether `x` is 0, and there is a kink."""
+    Work.kinks += number(x) == 0.0
+    return number(x) == 0.0
+
+
+def side(x):
+    """The sign of `x`, 0 at the kink."""
+    return 0.0 if at_kink(x) else float((number(x) > 0.0) - (number(x) < 0.0))
+
+
 def wins(a, b):
     """Partial of max(a, b) by a; equal ones share."""
-    a, b = number(a), number(b)
-    return 1.0 if a > b else 0.0 if a < b else 0.5
+    return 0.5 + 0.5 * side(number(a) - number(b))
 
 
 def ratio(a, b):
     """The quotient, and 0 where b is 0."""
-    return apply("div", a, b) if number(b) else 0.0
+    return 0.0 if at_kink(b) else apply("div", a, b)
 
 
 def power_da(a, b, v):
-    exponent = number(b)
-    if exponent == 0.0:
+    if number(b) in (0.0, 1.0) and not is_active(b):
+        return number(b)
+    if number(b) == 0.0 and at_kink(a):
         return 0.0
-    if exponent == 1.0 and not is_active(b):
-        return 1.0
     return apply("mul", b, apply("pow", a, apply("sub", b, 1.0)))
 
 
 def power_db(a, b, v):
-    return 0.0 if number(a) == 0.0 and number(b) >= 0.0 else v * apply("log", a)
+    return 0.0 if at_kink(a) and number(b) >= 0.0 else v * apply("log", a)
 
 
 PARTIALS = {
@@ -214,14 +226,14 @@ PARTIALS = {
     "div": lambda a, b, v: (apply("div", 1.0, b), apply("neg", apply("div", v, b))),
     "pow": lambda a, b, v: (power_da(a, b, v), lambda: power_db(a, b, v)),
     "neg": lambda a, v: (-1.0,),
-    "abs": lambda a, v: ((number(a) > 0) - float(number(a) < 0),),
+    "abs": lambda a, v: (side(a),),
     "exp": lambda a, v: (v,),
     "log": lambda a, v: (apply("div", 1.0, a),),
     "sqrt": lambda a, v: (apply("div", 0.5, v),),
     "tanh": lambda a, v: (1.0 - v * v,),
     "sigmoid": lambda a, v: (v * apply("sigmoid", -a),),
     "softplus": lambda a, v: (apply("sigmoid", a),),
-    "relu": lambda a, v: (1.0 if number(a) > 0 else 0.0,),
+    "relu": lambda a, v: (max(side(a), 0.0),),
     "sin": lambda a, v: (apply("cos", a),),
     "cos": lambda a, v: (-apply("sin", a),),
     "atan": lambda a, v: (apply("div", 1.0, 1.0 + a * a),),
@@ -234,9 +246,16 @@ PARTIALS = {
 
 
 class Work:
-    """How many operations have been done: programs that need too many are drawn again."""
+    """What the dual numbers have met since it was last reset."""
 
-    done, most = 0, 100_000
+    most = 100_000  # operations: programs that need more are drawn again
+    done = 0
+    overflows = 0
+    kinks = 0  # where there is no derivative, and conventions differ
+
+    @classmethod
+    def reset(cls):
+        cls.done = cls.overflows = cls.kinks = 0
 
 
 def apply(op, *args):
@@ -246,7 +265,9 @@ def apply(op, *args):
     level = max(x.level if isinstance(x, Dual) else 0 for x in args)
     if level == 0:
         plain = [number(x) for x in args]
-        return Dual(0, noisy(op, NUMBERS[op](*plain), *plain), ())
+        value = NUMBERS[op](*plain)
+        Work.overflows += not abs(value) < 1e100
+        return Dual(0, noisy(op, value, *plain), ())
     parts = [x if isinstance(x, Dual) and x.level == level else None for x in args]
     below = [x if part is None else part.value for x, part in zip(args, parts)]
     value = apply(op, *below)
@@ -502,6 +523,9 @@ def condition_names(truth, equal):
         "where": lambda c, a, b: elementwise(lambda c, x, y: x if truth(c) else y, c, a, b),
         "eq": lambda a, b: elementwise(equal, a, b),
         "ne": lambda a, b: elementwise(lambda x, y: not equal(x, y), a, b),
+        "less": lambda a, b: elementwise(lambda x, y: bool(x < y), a, b),
+        "less_equal": lambda a, b: elementwise(lambda x, y: bool(x <= y), a, b),
+        "equal": lambda a, b: elementwise(equal, a, b),
         "inv": lambda c: elementwise(lambda x: not x, c),
         "array": array,
         "sum": builtins.sum,
@@ -578,7 +602,7 @@ def eager_namespace(pg):
 def recorded_namespace(pg):
     return {
         **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
-        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")},
+        **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, *COMPARISONS, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
         "inv": lambda c: operator.invert(np.bool_(c) if isinstance(c, bool) else c),  # not ~True, which is -2
@@ -655,6 +679,7 @@ def jax_namespace():
         "eq": lambda a, b: jnp.asarray(a) == b,
         "ne": lambda a, b: jnp.asarray(a) != b,
         "inv": jnp.logical_not,
+        **{name: getattr(jnp, name) for name in COMPARISONS},
         "array": array,
         "sum": builtins.sum,
         "np": np,

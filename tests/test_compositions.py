@@ -1,6 +1,6 @@
 """Transforms within transforms, over mapped and unmapped arguments, against plain loops, dual numbers and JAX.
 
-300 random programs by default, in both layers together; 20,000 with LONG=1, and 5,000 against JAX. Each has a seed of
+600 random programs by default, in both layers together; 20,000 with LONG=1, and 5,000 against JAX. Each has a seed of
 its own: SEED=... starts at another one, PROGRAM=seed runs one alone, and shows it.
 """
 
@@ -19,7 +19,7 @@ import compositions  # noqa: E402
 import oracles  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
-PROGRAMS = 20_000 if LONG else 800  # in both layers together
+PROGRAMS = 20_000 if LONG else 600  # in both layers together
 AGAINST_JAX = 5_000 if LONG else 10
 
 
@@ -77,9 +77,9 @@ def test_random_compositions_agree_with_plain_loops_and_dual_numbers(pg):
             for inner in compositions.TRANSFORMS:
                 assert taken[f"{outer} > {inner}"], f"{inner} within {outer} was not taken"
         for feature in FEATURES:
-            assert taken[feature] >= 5, feature
-        assert taken["ill-conditioned"] + taken["given up"] < 0.01 * taken["program"]
-        assert taken["eager refuses"] < 0.1 * taken["program"]
+            assert taken[feature] >= 3, feature
+        assert taken["ill-conditioned"] + taken["given up"] < 0.01 * taken["programs"]
+        assert taken["eager refuses"] < 0.1 * taken["programs"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
@@ -87,7 +87,7 @@ def test_random_compositions_agree_with_jax():
     import pygrad
 
     taken = run(pygrad, seeds(AGAINST_JAX), jax=True)
-    assert taken["compared with JAX"] > 0.75 * 2 * taken["program"] or "PROGRAM" in os.environ
+    assert taken["compared with JAX"] > 0.75 * 2 * taken["programs"] or "PROGRAM" in os.environ
 
 
 def test_a_wrong_derivative_is_noticed(pg, monkeypatch):
@@ -353,13 +353,11 @@ def test_second_derivatives_of_powers_of_zero_are_zero(pg, record):
     assert pg.grad(pg.grad(lambda x: 0.0**x, record=record), record=record)(2.0) == 0.0
     assert pg.grad(lambda x: 0.0**x, record=record)(2.0) == 0.0
     assert pg.hessian(lambda x: pg.Value(0.0) ** x, record=record)(2.0) == 0.0
-    a, b = 1.3, 2.7
-    log = math.log(a)
-    expected = [
-        [b * (b - 1) * a ** (b - 2), a ** (b - 1) * (1 + b * log)],
-        [a ** (b - 1) * (1 + b * log), a**b * log * log],
-    ]
-    np.testing.assert_allclose(hessian(np.array([a, b])), expected, rtol=1e-13)
+    for a, b in ((1.3, 2.7), (2.0, 0.0), (2.0, 1.0), (0.5, -1.0)):
+        log = math.log(a)
+        mixed = a ** (b - 1) * (1 + b * log)
+        expected = [[b * (b - 1) * a ** (b - 2), mixed], [mixed, a**b * log * log]]
+        np.testing.assert_allclose(hessian(np.array([a, b])), expected, rtol=1e-13, atol=1e-15)
 
 
 # ---- Names that change -----------------------------------------------------------------------------
