@@ -235,10 +235,10 @@ def test_a_handle_does_not_outlive_its_value(pg):
     del x
     y = pg.Value(2.0)
     assert y._handle != old
-    assert engine.lib.pgr_h_id(engine.TAPE, old) == 0
+    assert not engine.lib.pgr_h_alive(engine.TAPE, old)
     with pytest.raises(ReferenceError):
         engine.Operand._of(old)
-    assert engine.Operand._of(engine.lib.pgr_h_hold(engine.TAPE, engine.lib.pgr_h_id(engine.TAPE, y._handle))) is y
+    assert engine.held(y._handle) is y
 
 
 def without_memory_from(start, function):
