@@ -216,8 +216,8 @@ def tag_line(text: str) -> None:
     with _scopes.lock:
         if len(_lines) >= _lines_at_most and not tables:
             used = _tags(lib.PGR_TAG_LINE)
-            for number in [number for number in _lines if number and number not in used]:
-                del _line_numbers[_lines.pop(number)]
+            for unused in [line for line in _lines if line and line not in used]:
+                del _line_numbers[_lines.pop(unused)]
             _lines_at_most = max(_NAMES_AT_LEAST, 2 * len(_lines))
         number: int | None = _line_numbers.get(text) if text else 0
         if number is None:

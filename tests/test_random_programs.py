@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -303,10 +304,12 @@ def test_random_programs_agree_with_a_plain_model(pg):
     gc.collect()
     pg.collect()
     kept = len(pg.engine._notes)
+    begun = time.monotonic()
     run_state_machine_as_test(seed(number)(machine(pg, taken)), settings=budget)
     gc.collect()
     pg.collect()
     assert len(pg.engine._notes) <= kept, "what belonged to nodes outlives them"
+    print(f"{taken['programs']:,} random programs in {time.monotonic() - begun:.0f} s")
     print(", ".join(f"{count} {name}" for name, count in taken.most_common()))
     assert taken["programs"] >= PROGRAMS // layers
     assert (

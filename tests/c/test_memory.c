@@ -117,7 +117,7 @@ static void many_holds_that_fail_are_all_given_back(void)
     for (int i = 0; i < MANY; i++)
         ids[i] = leaf(tape, i);
     CHECK_EQ(pgr_custom(tape, 1.0, MANY, ids, &sum), PGR_OK);
-    const pgr_handle custom = held(pgr_h_hold(tape, sum));
+    const pgr_handle custom = held(pgr_hold(tape, sum));
     MUST_SURVIVE(&f, -PGR_ERR_NOMEM, pgr_h_operands(tape, custom, MANY, out));
     CHECK(failures > 1);
     for (int i = 0; i < MANY; i++) {
@@ -133,7 +133,7 @@ static void many_holds_that_fail_are_all_given_back(void)
         pgr_handle nodes[MANY], weights[MANY];
         CHECK_EQ(pgr_input(other, PGR_OP_INPUT, 0, &x), PGR_OK);
         CHECK_EQ(pgr_constant(other, 2.0, &one), PGR_OK);
-        const pgr_handle in = held(pgr_h_hold(other, x)), weight = held(pgr_h_hold(other, one));
+        const pgr_handle in = held(pgr_hold(other, x)), weight = held(pgr_hold(other, one));
         for (int i = 0; i < 50; i++) {
             nodes[i] = held(pgr_h_record(other, op_named("sin"), in, 0));
             weights[i] = weight;
