@@ -267,7 +267,10 @@ class Copy:
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         key = (group.count, offset, stride)
         if key not in self.made_lanes:
-            self.made_lanes[key] = (group, self.array.lane(group, offset, stride) * 1.0)
+            value = self.array.lane(group, offset, stride) * 1.0
+            if not is_lane(value):  # alike in all lanes, but each is derived by on its own
+                value = value - Value(0.0).pick(group.witness())
+            self.made_lanes[key] = (group, value)
         home, value = self.made_lanes[key]
         return value if home is group else passed(value, group)
 

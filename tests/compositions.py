@@ -473,21 +473,62 @@ class Generator:
         made = []
         for _ in range(rng.choice([2, 2, 3])):
             shape = ((not self.in_lanes and self.many) or rng.choice([2, 3, 4]), *rng.choice([(), (), (2,)]))
-            text, shape = rng.choice(arrays) if arrays and self.chance(0.6) else (self.capture(shape), shape)
-            w = self.leaf(near, ())
+            text, shape = rng.choice(arrays) if arrays and self.chance(0.7) else (self.capture(shape), shape)
             if self.chance(0.4):
                 arrays.append((text, shape))
-            x, v, reduce = self.new("x"), self.new("v"), rng.choice(["sum", "sum", "mean", None])
-            own = [(x, shape[1:])]
-            inside = [*near, *own, *rng.sample(made, min(len(made), 1))]
+            v = self.new("v")
+            call, shape = self.stage(
+                text, shape, [*near, *rng.sample(made, min(len(made), 1))], arrays, self.leaf(near, ())
+            )
+            block.append(f"{v} = {call}")
+            made.append((v, shape))
+            if shape and shape[0] > 1:  # lanes, for the next ones to go on with
+                arrays += [(v, shape)] * 2
+            near = near if self.chance(0.7) else [*near, made[-1]]
+        return made
+
+    def stage(self, text, shape, near, arrays, w):
+        """A vmap over an array, or a derivative of one: (its text, its result's shape)."""
+        rng = self.rng
+
+        def lane(*names):
+            """A function's text, of one slice for each name."""
+            own = [(name, shape[1:]) for name in names]
             body = rng.choice(
                 ["{} * {}", "{} * ({} + {w})", "sin({w} * {x}) * {} + {}", "{w} * {x} * {}", "{w} + {}", "{}"]
             )
-            body = body.format(self.expr(inside, (), 2), self.expr(inside, (), 1), w=w, x=self.leaf(own, ()))
-            block.append(f"{v} = vmap(lambda {x}: {body}{f', reduce={reduce!r}' if reduce else ''})({text})")
-            made.append((v, () if reduce else shape[:1]))
-            near = near if self.chance(0.7) else [*near, made[-1]]
-        return made
+            one, two = self.expr([*near, *own], (), 2), self.expr([*near, *own], (), 1)
+            return f"lambda {', '.join(names)}: {body.format(one, two, w=w, x=self.leaf(own[-1:], ()))}"
+
+        def another(s):
+            alike = [other for other, t in arrays if t == s]
+            return rng.choice(alike) if alike and self.chance(0.8) else self.capture(s)
+
+        x, y = self.new("x"), self.new("y")
+        reduce = rng.choice(["sum", "sum", "mean"])
+        if self.chance(0.6):
+            reduce = rng.choice([reduce, reduce, None])
+            return f"vmap({lane(x)}{f', reduce={reduce!r}' if reduce else ''})({text})", () if reduce else shape[:1]
+        self.features["derived by lanes"] += 1
+        kind = rng.randrange(7)
+        if kind == 0:
+            return f"grad(vmap({lane(x)}, reduce={reduce!r}))({text})", shape
+        if kind == 1:
+            return f"hvp(vmap({lane(x)}, reduce={reduce!r}))({text}, {another(shape)})", shape
+        if kind == 2:
+            return f"jvp(vmap({lane(x)}), ({text},), ({another(shape)},))[{rng.randrange(2)}]", shape[:1]
+        if kind == 3:
+            return f"vjp(vmap({lane(x)}), {text})[1]({another(shape[:1])})[0]", shape
+        if kind == 4:
+            i = rng.randrange(2)
+            return f"grad(vmap({lane(x, y)}, reduce={reduce!r}), argnums=(0, 1))({text}, {another(shape)})[{i}]", shape
+        if kind == 5:
+            return f"vmap(grad({lane(x)}))({text})", shape
+        own = rng.choice(["grad", "jacobian", "hessian"])
+        return (
+            f"vmap({own}(lambda {y}, {x}: {y} * {lane(x).split(': ', 1)[1]}), in_axes=(None, 0))({w}, {text})",
+            shape[:1],
+        )
 
     def late_binding(self, scope, block):
         """Functions made in a loop, names that change, lists that change: a call uses what holds at its time."""
@@ -831,6 +872,8 @@ class InJax:
     def __init__(self, program):
         import jax
 
+        if program.seed % 200 == 0:
+            jax.clear_caches()  # of the programs before
         names, self.clean = oracles.jax_namespace()
         self.program = program
         self.main = jax.jit(lambda captured, args: load(program, {**names, **captured})(*args))
@@ -964,7 +1007,7 @@ def compare(pg, program, jax, taken):
             if eager is not None or not is_refusal(failure.__cause__):
                 raise
             continue
-        first = got if first is None else first
+        first = got if call == 0 else first
         if "record=False" in program.source.splitlines()[-1]:
             got = floats(got)  # arguments come back as they are
         # 0 * inf of a derivative depends on what is known to be 0.

@@ -109,10 +109,10 @@ class Noise:
 
 
 def noisy(op, result, *args):
+    if Noise.seed and op == "atan2" and args[0] == 0.0 and args[1] <= 0.0:
+        return math.copysign(math.pi, Noise.seed - 1.5)  # the sign of a derivative of 0 means nothing
     if not Noise.seed or not math.isfinite(result) or result == 0.0:
         return result
-    if op == "atan2" and args[0] == 0.0:  # the sign of a derivative of 0 means nothing
-        return math.copysign(result, Noise.seed - 1.5)
     if op in EXACT:
         if all(map(math.isfinite, args)):
             exact = EXACT[op](*map(Fraction, args))

@@ -212,6 +212,19 @@ def test_a_body_that_is_the_same_in_all_lanes_counts_once_a_lane(pg, reduce, exp
     assert pg.jacobian(unreduced)(2.0).tolist() == [4.0, 4.0, 4.0]
 
 
+def test_deriving_by_lanes_that_are_all_alike_is_each_lanes_own(pg):
+    square = pg.vmap(lambda x: x * x, reduce="sum")
+    for body in (lambda w, x: w, lambda w, x: 2.0, lambda w, x: w * x / x):
+        slopes = pg.jit(lambda w: pg.grad(square)(pg.vmap(lambda x: body(w, x))(X)))
+        assert slopes(2.0).tolist() == [4.0, 4.0, 4.0]
+        total = pg.jit(lambda w: pg.grad(square)(pg.vmap(lambda x: body(w, x))(X)).sum())
+        assert total(2.0) == 12.0
+    curved = pg.jit(lambda w: pg.hvp(square)(pg.vmap(lambda x: w)(X), X))
+    assert curved(2.0).tolist() == [2.0, 4.0, 6.0]
+    pushed = pg.jit(lambda w: pg.jvp(square, (pg.vmap(lambda x: w)(X),), (pg.vmap(lambda x: 1.0)(X),))[1])
+    assert pushed(2.0) == 12.0
+
+
 def test_deriving_by_the_batched_argument_stays_lanes(pg):
     n = 20_000
     points = np.linspace(-1.0, 1.0, n)
