@@ -13,6 +13,7 @@ import math
 import platform
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable
 from types import FrameType, TracebackType
@@ -166,6 +167,14 @@ def _registered(handle: int) -> Any:
     reference = _objects.get(handle)
     value = None if reference is None else reference()
     return value if _objects.get(handle) is reference else None
+
+
+def _is_being_collected(handle: int) -> bool:
+    """Whether the collector, in another thread, has cleared the old object's weak reference, and not yet called its
+    __del__, which brings the notes.
+    """
+    reference = _objects.get(handle)
+    return _collector not in (0, threading.get_ident()) and reference is not None and reference() is None
 
 
 def _check_alive(value: Operand) -> None:
@@ -352,15 +361,19 @@ class Operand:
         """Return the Value of a handle, taking over one hold."""
         if not lib.pgr_h_alive(tape, handle):
             check(lib.PGR_ERR_HANDLE)
-        with _lock:
-            value = _registered(handle)
-            if value is None:
-                value = _wrap(handle)
-                notes = _notes.get(handle)
-                if notes is not None:
-                    value.__dict__ = notes  # first, lest Ctrl-C come between
-                    _notes.pop(handle, None)
-                return value
+        while True:
+            with _lock:
+                value = _registered(handle)
+                if value is not None:
+                    break
+                if not _is_being_collected(handle):
+                    value = _wrap(handle)
+                    notes = _notes.get(handle)
+                    if notes is not None:
+                        value.__dict__ = notes  # first, lest Ctrl-C come between
+                        _notes.pop(handle, None)
+                    return value
+            time.sleep(0)
         lib.pgr_h_release(tape, handle, 0)  # the object has one already
         return value
 
