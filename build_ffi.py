@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parent
 CSRC = Path("csrc")  # setuptools wants paths relative to setup.py
 CPYTHON = platform.python_implementation() == "CPython"
 
-CPYTHON_ONLY = {"pyoperand.c", "pyprogram.c", "pyties.c"}
 CALLED_FROM_C = """
 extern "Python" int pgr_py_custom(void *ctx, pgr_tape *tape, pgr_handle node);
 extern "Python" int pgr_py_stop(void *ctx);
@@ -56,7 +55,7 @@ def libraries() -> "list[str]":
 
 headers = ["pgr.h", *(["pyoperand.h"] if CPYTHON else [])]
 sources = sorted(
-    str(CSRC / path.name) for path in (ROOT / CSRC).glob("*.c") if CPYTHON or path.name not in CPYTHON_ONLY
+    str(CSRC / path.name) for path in (ROOT / CSRC).glob("*.c") if CPYTHON or not path.name.startswith("py")
 )
 
 ffibuilder = FFI()

@@ -285,18 +285,23 @@ void pgr_partials(const pgr_tape *tape, pgr_id id, double *out)
     out[1] = p.db;
 }
 
+pgr_status pgr_push_into(pgr_tape *tape, pgr_id id, int op, pgr_id lhs, pgr_id rhs)
+{
+    if (op < PGR_OP_FIRST)
+        return op == PGR_OP_CUSTOM ? PGR_ERR_OP : PGR_OK;
+    pgr_node *const nodes = tape->nodes;
+    const double g = nodes[id].grad;
+    const ops_pair p = ops_partials(op, nodes[lhs].data, nodes[rhs].data, nodes[id].data);
+    nodes[lhs].grad += g * p.da;
+    if (ops_is_binary(op))
+        nodes[rhs].grad += g * p.db;
+    return PGR_OK;
+}
+
 pgr_status pgr_push(pgr_tape *tape, pgr_id id)
 {
-    pgr_node *const nodes = tape->nodes;
-    const pgr_node *const node = &nodes[id];
+    const pgr_node *const node = &tape->nodes[id];
     if (node->op == PGR_OP_CUSTOM)
         return call_custom(tape, id);
-    if (node->lhs == 0)
-        return PGR_OK;
-    const double g = node->grad;
-    const ops_pair p = partials(nodes, node);
-    nodes[node->lhs].grad += g * p.da;
-    if (ops_is_binary(node->op))
-        nodes[node->rhs].grad += g * p.db;
-    return PGR_OK;
+    return node->lhs == 0 ? PGR_OK : pgr_push_into(tape, id, node->op, node->lhs, node->rhs);
 }

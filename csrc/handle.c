@@ -527,6 +527,19 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;
 }
 
+pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
+{
+    const int token = pgr__enter(tape);
+    const pgr_id id = id_of(tape, h);
+    pgr_status status = id == 0 ? PGR_ERR_HANDLE : PGR_OK;
+    pgr_id *const ids = many_ids(tape, n, operands, &status);
+    if (status == PGR_OK)
+        status = pgr_set_operands(tape, id, n, ids);
+    tape_resize(tape, ids, 0);
+    pgr__leave(tape, token);
+    return status;
+}
+
 /* Calls f(tape, the node's id, ...) on a live node. */
 #define CALL_ON_NODE(call) \
     const int token = pgr__enter(tape); \
@@ -553,6 +566,15 @@ pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_handle *bad)
     CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : backward_checked(tape, id, bad));
 }
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_push(tape, id)); }
+
+pgr_status pgr_h_push_into(pgr_tape *tape, pgr_handle h, int op, pgr_handle lhs, pgr_handle rhs)
+{
+    CALL_ON_NODE(pgr_push_into(tape, id, op, id_of(tape, lhs), id_of(tape, rhs)));
+}
+pgr_status pgr_h_push_as(pgr_tape *tape, pgr_handle h, int op)
+{
+    CALL_ON_NODE(pgr_push_into(tape, id, op, tape->nodes[id].lhs, tape->nodes[id].rhs));
+}
 
 void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out)
 {

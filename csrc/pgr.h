@@ -50,7 +50,9 @@ typedef enum {
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
     PGR_ERR_STOPPED,  /* it was told to stop (pgr_tape_on_stop) */
     PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
-    PGR_ERR_LANES     /* lanes of different vmaps meet, or a lane is used outside of its vmap */
+    PGR_ERR_LANES,    /* lanes of different vmaps meet, or a lane is used outside of its vmap */
+    PGR_ERR_CYCLE,    /* a node would be made from itself */
+    PGR_ERR_BUSY      /* a pass over the tape is under way, so nothing can move */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -160,6 +162,12 @@ pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, p
 /* Records a custom node of n operands (any n, repeats allowed). O(n). */
 pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *operands, pgr_id *out);
 
+/* Gives a node other operands (any n, repeats allowed) and makes it a custom one, with its number, grad and names. Where
+ * an operand was recorded after it, or n > 2, ids change: the node and what was made from it move to the tape's end.
+ * PGR_ERR_CYCLE if an operand was made from the node; PGR_ERR_BUSY if ids would change inside a backward pass; PGR_ERR_UNKNOWN if an
+ * operand alone, or a node that would move, has no value; PGR_ERR_NOMEM, PGR_ERR_FULL. On failure nothing is changed. O(n), or O(nodes recorded since). */
+pgr_status pgr_set_operands(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands);
+
 double pgr_data(const pgr_tape *tape, pgr_id id);
 double pgr_grad(const pgr_tape *tape, pgr_id id);
 void pgr_set_data(pgr_tape *tape, pgr_id id, double value);
@@ -185,6 +193,10 @@ void pgr_partials(const pgr_tape *tape, pgr_id id, double *out);
 
 /* One step of it: adds to the grads of the node's operands what its own grad gives them. */
 pgr_status pgr_push(pgr_tape *tape, pgr_id id);
+
+/* The same as if the node were op(lhs, rhs), which it was before its operation or its operands were changed. PGR_ERR_OP for
+ * a custom one. */
+pgr_status pgr_push_into(pgr_tape *tape, pgr_id id, int op, pgr_id lhs, pgr_id rhs);
 
 /* A hold on a node, see pgr_h_hold; or -status. And the node of a handle, 0 if it is not alive. */
 int64_t pgr_hold(pgr_tape *tape, pgr_id id);
@@ -257,10 +269,13 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
 /* Writes a new handle for each operand, at most `capacity`, in order and with repeats, and returns how
  * many there are; a parameter is none. -status on failure, PGR_ERR_HANDLE or out of memory (nothing is held then). */
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
+pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands);
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);
 pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle root, pgr_handle *bad); /* with PGR_ERR_NOT_FINITE a new hold */
 pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h);
+pgr_status pgr_h_push_into(pgr_tape *tape, pgr_handle h, int op, pgr_handle lhs, pgr_handle rhs);
+pgr_status pgr_h_push_as(pgr_tape *tape, pgr_handle h, int op); /* into its operands */
 void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out);
 
 /* The lock that calls on handles take. enter's result, which is not negative, is handed to leave;

@@ -14,31 +14,12 @@
 
 #include <structmember.h>
 
-static struct {
-    pgr_tape *tape;
-    PyTypeObject *operand_type;
-    PyTypeObject *value_type; /* Operand's subclass in engine.py, which results are made of */
-    PyObject *notes;          /* {handle: __dict__} of nodes whose objects are gone */
-    PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
-    PyObject *reject;         /* reject(where, value) raises TypeError */
-    PyObject *unknown;        /* unknown(where) raises RecordingError */
-    PyObject *leave;          /* leave(how, value, is_unknown) raises TypeError */
-    PyObject *refuse_operand; /* refuse_operand(symbol, o) is NotImplemented, or raises TypeError */
-    PyObject *as_number;      /* as_number(o) is a float, or None */
-    PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
-    PyObject *data_name, *grad_name, *backward_name, *custom_name, *push_name; /* interned, as names in code are */
-    operand *free_objects;    /* chained through dict */
-    int free_count;
-} layer;
+pgr__operand_layer pgr__layer;
+
+#define layer pgr__layer
 
 enum { FREE_OBJECTS_AT_MOST = 1024 };
 
-PyObject *pgr__notes(void) { return layer.notes; }
-
-bool pgr__is_operand(PyObject *o)
-{
-    return Py_TYPE(o) == layer.value_type || PyObject_TypeCheck(o, layer.operand_type);
-}
 #define is_operand(o) \
     (Py_TYPE(o) == layer.value_type || (!PyFloat_CheckExact(o) && !PyLong_CheckExact(o) && PyObject_TypeCheck((o), layer.operand_type)))
 
@@ -60,18 +41,18 @@ static PyObject *raised(PyObject *result)
     return NULL;
 }
 
-static PyObject *fail(pgr_status status, int op, double a, double b)
+PyObject *pgr__fail(pgr_status status, int op, double a, double b)
 {
     return raised(PyObject_CallFunction(layer.fail, "iidd", (int)status, op, a, b));
 }
 
-static PyObject *reject(const char *where, PyObject *value)
+PyObject *pgr__reject(const char *where, PyObject *value)
 {
     return raised(PyObject_CallFunction(layer.reject, "sO", where, value));
 }
 
 /* What would need the value of a node that has none, since a function is being recorded. */
-static PyObject *unknown(const char *where)
+PyObject *pgr__unknown(const char *where)
 {
     return raised(PyObject_CallFunction(layer.unknown, "s", where));
 }
@@ -80,7 +61,7 @@ static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UN
 
 /* An object may outlive its node: what hangs on a node keeps an object, both die, and a finaliser saves the object. Its slot
  * then names no node. Every use raises ReferenceError. */
-static PyObject *gone(void) { return fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
+static PyObject *gone(void) { return pgr__fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
 
 static inline pgr_node *live_node(PyObject *o)
 {
@@ -117,6 +98,7 @@ PGR_INLINE operand *take_object(void)
         if (o == NULL)
             return NULL;
         o->weakrefs = NULL;
+        o->prev = NULL;
         o->slot = tape_reserve_slot(layer.tape);
         layer.tape->slots[o->slot].owner = o;
     }
@@ -125,34 +107,38 @@ PGR_INLINE operand *take_object(void)
 }
 
 /* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
-static PyObject *make_object(uint32_t slot)
+static PyObject *make_object(uint32_t slot, PyTypeObject *type)
 {
-    operand *const o = PyObject_New(operand, layer.value_type);
+    operand *const o = type == layer.value_type ? PyObject_New(operand, type) : (operand *)type->tp_alloc(type, 0);
     if (o == NULL)
         return NULL;
     o->slot = slot;
     o->weakrefs = NULL;
     o->dict = NULL;
+    o->prev = NULL;
     layer.tape->slots[slot].owner = o;
     return (PyObject *)o;
 }
 
-/* Hands an object's __dict__ to its node's name. False if there is nothing to hand over. */
+/* Hands an object's __dict__ to its node's name; of a subclass, its class as well. False if there is nothing to hand over. */
 static bool keep_notes(operand *o)
 {
-    PyObject *const dict = o->dict;
-    if (dict == NULL)
+    const bool is_own_type = Py_TYPE(o) != layer.value_type && layer.tape->slots[o->slot].id != 0;
+    if (o->dict == NULL && !is_own_type)
         return false;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *const dict = pgr__own_dict((PyObject *)o);
     o->dict = NULL;
     bool kept = false;
-    if (PyDict_GET_SIZE(dict) > 0 && layer.tape->slots[o->slot].id != 0) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
+    if (dict != NULL && is_own_type && PyDict_SetItem(dict, pgr__names.__class__, (PyObject *)Py_TYPE(o)) < 0)
+        PyErr_Clear();
+    if (dict != NULL && PyDict_GET_SIZE(dict) > 0 && layer.tape->slots[o->slot].id != 0) {
         PyObject *const key = PyLong_FromUnsignedLongLong(handle_of(o->slot));
         kept = key != NULL && PyDict_SetItem(layer.notes, key, dict) == 0;
         Py_XDECREF(key);
-        PyErr_Restore(type, value, traceback);
     }
+    PyErr_Restore(type, value, traceback);
     if (kept)
         Py_DECREF(dict);
     else
@@ -185,11 +171,11 @@ static inline bool set_aside(operand *o)
     return true;
 }
 
-static void operand_dealloc(PyObject *self)
+static void set_aside_or_free(operand *o)
 {
-    operand *const o = (operand *)self;
     if (set_aside(o))
         return;
+    PyObject *const self = (PyObject *)o;
     PyTypeObject *const type = Py_TYPE(self);
     /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
     const bool kept = o->dict != NULL && keep_notes(o);
@@ -209,27 +195,77 @@ static void operand_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+PGR_NOINLINE static void free_walked(operand *o)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (pgr__settle(o) < 0)
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(type, value, traceback);
+    PyObject *const prev = pgr__take_prev(o);
+    set_aside_or_free(o);
+    pgr__drop_prev(prev);
+}
+
+static void operand_dealloc(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    if (PGR_UNLIKELY(o->prev != NULL))
+        free_walked(o);
+    else
+        set_aside_or_free(o);
+}
+
 /* The object of a slot on which the caller has one hold, which it takes over. */
-static PyObject *object_of(uint32_t slot)
+PyObject *pgr__object_of(uint32_t slot)
 {
     pgr_slot *const s = &layer.tape->slots[slot];
     if (s->owner != NULL) {
         tape_release(layer.tape, slot, false); /* its owner has another */
         return Py_NewRef((PyObject *)s->owner);
     }
+    if (!s->is_kept) /* nothing can hang on it */
+        return make_object(slot, layer.value_type);
     PyObject *const key = PyLong_FromUnsignedLongLong(handle_of(slot));
     if (key == NULL)
         return NULL;
     PyObject *const dict = Py_XNewRef(PyDict_GetItemWithError(layer.notes, key));
-    PyObject *const o = make_object(slot);
+    PyObject *const type = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names.__class__));
+    PyObject *const o = make_object(slot, type == NULL ? layer.value_type : (PyTypeObject *)type);
     if (o != NULL && dict != NULL) {
         ((operand *)o)->dict = dict;
-        if (PyDict_DelItem(layer.notes, key) < 0)
+        if (PyDict_DelItem(layer.notes, key) < 0 || (type != NULL && PyDict_DelItem(dict, pgr__names.__class__) < 0))
             PyErr_Clear();
     } else {
         Py_XDECREF(dict);
     }
+    Py_XDECREF(type);
     Py_DECREF(key);
+    return o;
+}
+
+PyObject *pgr__object_at(pgr_id id)
+{
+    pgr_tape *const tape = layer.tape;
+    const uint32_t slot = tape->nodes[id].slot;
+    pgr_slot *const s = &tape->slots[slot];
+    if (slot == 0) {
+        operand *const o = layer.free_objects == NULL && pgr__make_slot(tape) != PGR_OK ? NULL : take_object();
+        if (o == NULL)
+            return NULL;
+        tape->slots[o->slot].id = id;
+        tape->slots[o->slot].holds = 1;
+        tape->held++;
+        tape_name(tape, id, o->slot);
+        return (PyObject *)o;
+    }
+    if (s->owner != NULL)
+        return Py_NewRef((PyObject *)s->owner);
+    PyObject *const o = s->is_kept ? NULL : make_object(slot, layer.value_type);
+    if (o != NULL && s->holds++ == 0) {
+        tape->held++;
+        tape->nodes[id].flags |= TAPE_HELD;
+    }
     return o;
 }
 
@@ -245,6 +281,8 @@ static void drop_dead(void)
             operand *const o = s->owner;
             Py_INCREF(o);
             Py_CLEAR(o->dict);
+            if (o->prev != NULL)
+                pgr__drop_prev(pgr__take_prev(o));
             Py_DECREF(o);
             continue;
         }
@@ -323,7 +361,7 @@ static PyObject *new_leaf(int op, double value)
 {
     const pgr_status status = ready(1);
     if (status != PGR_OK)
-        return fail(status, op, value, 0.0);
+        return pgr__fail(status, op, value, 0.0);
     return append(op, value, 0, 0);
 }
 
@@ -332,7 +370,7 @@ PGR_INLINE PyObject *record_unary(int op, PyObject *self)
 {
     pgr_status status = ready(1);
     if (status != PGR_OK)
-        return fail(status, op, 0.0, 0.0);
+        return pgr__fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(self);
     if (PGR_UNLIKELY(lhs == 0))
         return gone();
@@ -341,7 +379,7 @@ PGR_INLINE PyObject *record_unary(int op, PyObject *self)
     if (tape_is_known(layer.tape, op, lhs, 0))
         status = ops_eval(op, a, 0.0, &v);
     if (status != PGR_OK)
-        return fail(status, op, a, 0.0);
+        return pgr__fail(status, op, a, 0.0);
     return append(op, v, tape_is_cut(op) ? 0 : lhs, 0);
 }
 
@@ -349,7 +387,7 @@ PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
 {
     pgr_status status = ready(1);
     if (status != PGR_OK)
-        return fail(status, op, 0.0, 0.0);
+        return pgr__fail(status, op, 0.0, 0.0);
     const pgr_id lhs = id_of(left), rhs = id_of(right);
     if (PGR_UNLIKELY((lhs == 0) | (rhs == 0)))
         return gone();
@@ -358,7 +396,7 @@ PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
     if (tape_is_known(layer.tape, op, lhs, rhs))
         status = ops_eval(op, a, b, &v);
     if (status != PGR_OK)
-        return fail(status, op, a, b);
+        return pgr__fail(status, op, a, b);
     return append(op, v, lhs, rhs);
 }
 
@@ -367,7 +405,7 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
 {
     pgr_status status = ready(2);
     if (status != PGR_OK)
-        return fail(status, op, 0.0, 0.0);
+        return pgr__fail(status, op, 0.0, 0.0);
     const pgr_id operand = id_of(self);
     if (PGR_UNLIKELY(operand == 0))
         return gone();
@@ -377,7 +415,7 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
     if (tape_is_known(layer.tape, op, operand, 0))
         status = ops_eval(op, a, b, &v);
     if (status != PGR_OK)
-        return fail(status, op, a, b);
+        return pgr__fail(status, op, a, b);
     const pgr_id constant = tape_append(layer.tape, PGR_OP_CONST, number, 0, 0);
     PyObject *const o = append(op, v, reflected ? constant : operand, reflected ? operand : constant);
     if (o == NULL)
@@ -398,7 +436,7 @@ PGR_NOINLINE static int other_number(PyObject *o, double *out)
     if (is_operand(o)) { /* as data it would leave the graph */
         if (!is_unknown(o))
             return 0;
-        unknown("float");
+        pgr__unknown("float");
         return -1;
     }
     if (type->tp_as_number == NULL || (type->tp_as_number->nb_float == NULL && type->tp_as_number->nb_index == NULL))
@@ -473,7 +511,7 @@ static int slot_bool(PyObject *self)
     const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
     if (!is_unknown(self) && !(is_condition && pgr__is_recording))
         return 1; /* as any object */
-    unknown("if");
+    pgr__unknown("if");
     return -1;
 }
 
@@ -532,9 +570,9 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 
 static Py_hash_t slot_hash(PyObject *self)
 {
-    if (!is_unknown(self))
+    if (!pgr__is_recording || !is_unknown(self)) /* a walk's dearest loads are those of nodes */
         return PyBaseObject_Type.tp_hash(self);
-    unknown("hash");
+    pgr__unknown("hash");
     return -1;
 }
 
@@ -545,20 +583,14 @@ static int run_custom(void *unused, pgr_tape *tape, pgr_handle node)
 {
     (void)unused;
     const int64_t h = pgr_h_hold(tape, node);
-    PyObject *const value = h < 0 ? fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : object_of((uint32_t)h);
+    PyObject *const value = h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : pgr__object_of((uint32_t)h);
     PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
-    PyObject *result = NULL;
-    if (dict != NULL) {
-        PyObject *const own = Py_XNewRef(PyDict_GetItemWithError(dict, layer.backward_name));
-        PyObject *const custom = own != NULL || PyErr_Occurred() ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, layer.custom_name));
-        if (own != NULL)
-            result = PyObject_CallObject(own, NULL);
-        else if (custom != NULL)
-            result = PyObject_CallMethodObjArgs(custom, layer.push_name, value, NULL);
-        Py_XDECREF(own);
-        Py_XDECREF(custom);
-    }
-    Py_XDECREF(result);
+    PyObject *const own = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names._backward));
+    if (own != NULL)
+        Py_XDECREF(PyObject_CallObject(own, NULL));
+    else if (dict != NULL && !PyErr_Occurred())
+        pgr__custom_step(value);
+    Py_XDECREF(own);
     Py_XDECREF(dict);
     Py_XDECREF(value);
     return PyErr_Occurred() != NULL;
@@ -567,14 +599,14 @@ static int run_custom(void *unused, pgr_tape *tape, pgr_handle node)
 /* Raises what a sweep or step has failed with. */
 static PyObject *sweep_failed(pgr_status status)
 {
-    return status == PGR_ERR_CUSTOM ? NULL : fail(status, PGR_OP_LEAF, 0.0, 0.0);
+    return status == PGR_ERR_CUSTOM ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
 }
 
 /* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
 static PyObject *operand_sweep(PyObject *self, PyObject *checked)
 {
     const int is_checked = PyObject_IsTrue(checked);
-    if (is_checked < 0)
+    if (is_checked < 0 || pgr__settle_all() < 0)
         return NULL;
     const pgr_id id = id_of(self);
     pgr_id bad = 0;
@@ -584,20 +616,19 @@ static PyObject *operand_sweep(PyObject *self, PyObject *checked)
                                                    : pgr_backward(layer.tape, id);
     if (status == PGR_ERR_NOT_FINITE) {
         const int64_t h = pgr_hold(layer.tape, bad);
-        return h < 0 ? fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : object_of((uint32_t)h);
+        return h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : pgr__object_of((uint32_t)h);
     }
     if (status != PGR_OK)
         return sweep_failed(status);
     Py_RETURN_NONE;
 }
 
-static PyObject *operand_push(PyObject *self, PyObject *unused)
+/* _settle(): what has been done to sets that `_prev` gave shows on the tape from here on. */
+static PyObject *operand_settle(PyObject *unused, PyObject *no_arguments)
 {
-    (void)unused;
-    const pgr_id id = id_of(self);
-    const pgr_status status = id == 0 ? PGR_ERR_HANDLE : is_unknown(self) ? PGR_ERR_UNKNOWN : pgr_push(layer.tape, id);
-    if (status != PGR_OK)
-        return sweep_failed(status);
+    (void)unused, (void)no_arguments;
+    if (pgr__settle_all() < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -609,7 +640,7 @@ static inline PyObject *method_binary(int op, const char *name, PyObject *self, 
     if (is_operand(other))
         return record_binary(op, self, other);
     const int known = as_number(other, &number);
-    return known > 0 ? record_number(op, self, number, false) : known == 0 ? reject(name, other) : NULL;
+    return known > 0 ? record_number(op, self, number, false) : known == 0 ? pgr__reject(name, other) : NULL;
 }
 
 static inline PyObject *method_param(int op, const char *name, double param, PyObject *self, PyObject *args)
@@ -618,7 +649,7 @@ static inline PyObject *method_param(int op, const char *name, double param, PyO
     if (!PyArg_UnpackTuple(args, name, isnan(param) ? 1 : 0, 1, &given))
         return NULL;
     const int known = given == NULL ? 1 : is_operand(given) ? 0 : as_number(given, &param);
-    return known > 0 ? record_number(op, self, param, false) : known == 0 ? reject(name, given) : NULL;
+    return known > 0 ? record_number(op, self, param, false) : known == 0 ? pgr__reject(name, given) : NULL;
 }
 
 #define METHOD_UNARY(ID, name, param) \
@@ -648,8 +679,8 @@ static PyObject *operand_of(PyObject *unused, PyObject *arg)
     const uint32_t slot = (uint32_t)h;
     if (slot == 0 || slot >= layer.tape->slot_capacity || handle_of(slot) != h || layer.tape->slots[slot].holds == 0 ||
         layer.tape->slots[slot].id == 0)
-        return fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
-    return object_of(slot);
+        return pgr__fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
+    return pgr__object_of(slot);
 }
 
 static PyMethodDef methods[] = {
@@ -657,7 +688,8 @@ static PyMethodDef methods[] = {
     PGR_OPS(X)
 #undef X
     {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/pyoperand.c."},
-    {"_push", operand_push, METH_NOARGS, "One step of it: adds to the operands' grads what this node's gives them."},
+    {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
+    {"_settle", operand_settle, METH_NOARGS | METH_STATIC, "Lets changed sets of operands show on the tape."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };
@@ -668,14 +700,14 @@ static PyObject *get_data(PyObject *self, void *unused)
 {
     (void)unused;
     const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? unknown("data") : PyFloat_FromDouble(node->data);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("data") : PyFloat_FromDouble(node->data);
 }
 
 static PyObject *get_grad(PyObject *self, void *unused)
 {
     (void)unused;
     const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? unknown("grad") : PyFloat_FromDouble(node->grad);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("grad") : PyFloat_FromDouble(node->grad);
 }
 
 static PyObject *get_handle(PyObject *self, void *unused)
@@ -693,7 +725,7 @@ static bool to_number(const char *where, PyObject *value, double *out)
     }
     const int known = as_number(value, out);
     if (known == 0)
-        reject(where, value);
+        pgr__reject(where, value);
     return known > 0;
 }
 
@@ -707,7 +739,7 @@ static int set_data(PyObject *self, PyObject *value, void *unused)
     if (node == NULL)
         return -1;
     if (is_unknown(self)) {
-        unknown("data =");
+        pgr__unknown("data =");
         return -1;
     }
     node->data = number;
@@ -717,14 +749,14 @@ static int set_data(PyObject *self, PyObject *value, void *unused)
 static int set_grad(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
-    double number;
-    if (!to_number("grad", value, &number))
+    double number = 0.0; /* what None means: there is no grad yet */
+    if (value != Py_None && !to_number("grad", value, &number))
         return -1;
     pgr_node *const node = live_node(self);
     if (node == NULL)
         return -1;
     if (is_unknown(self)) {
-        unknown("grad =");
+        pgr__unknown("grad =");
         return -1;
     }
     node->grad = number;
@@ -734,18 +766,72 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
 /* Assignments to data and grad are what a training loop does most: they come here without a search. */
 static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
 {
-    if (name == layer.grad_name)
-        return set_grad(self, value, NULL);
-    if (name == layer.data_name)
-        return set_data(self, value, NULL);
+    if (Py_TYPE(self) == layer.value_type) {
+        if (name == pgr__names.grad)
+            return set_grad(self, value, NULL);
+        if (name == pgr__names.data)
+            return set_data(self, value, NULL);
+    }
     return PyObject_GenericSetAttr(self, name, value);
+}
+
+/* What a walk, a training loop and an expression read most comes here without a search; so methods need a bound form that
+ * is as quick. Subclasses may have attributes of these names. */
+static PyObject *get_attribute(PyObject *self, PyObject *name)
+{
+    if (Py_TYPE(self) == layer.value_type) {
+        if (name == pgr__names.data)
+            return get_data(self, NULL);
+        if (name == pgr__names.grad)
+            return get_grad(self, NULL);
+        if (name == pgr__names._prev)
+            return pgr__get_prev(self, NULL);
+        if (name == pgr__names._op)
+            return pgr__get_op(self, NULL);
+    }
+    PyObject *const found = ((operand *)self)->dict == NULL ? _PyType_Lookup(Py_TYPE(self), name) : NULL;
+    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type)) {
+        PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
+        if (method >= methods && method < methods + sizeof methods / sizeof *methods)
+            return pgr__bind(self, method);
+    }
+    return PyObject_GenericGetAttr(self, name);
+}
+
+/* `__dict__`: what the user hangs on a Value; and, as micrograd's has them, the number, the grad, and what it was made by. */
+static PyObject *get_dict(PyObject *self, void *unused)
+{
+    PyObject *const dict = pgr__own_dict(self);
+    PyObject *const data = dict == NULL ? NULL : get_data(self, unused);
+    PyObject *const grad = data == NULL ? NULL : get_grad(self, unused);
+    PyObject *const op = grad == NULL ? NULL : pgr__get_op(self, unused);
+    PyObject *const prev = op == NULL ? NULL : pgr__get_prev(self, unused);
+    const bool ok = prev != NULL && PyDict_SetItem(dict, pgr__names.data, data) == 0 && PyDict_SetItem(dict, pgr__names.grad, grad) == 0 &&
+                    PyDict_SetItem(dict, pgr__names._op, op) == 0 && PyDict_SetItem(dict, pgr__names._prev, prev) == 0;
+    Py_XDECREF(data);
+    Py_XDECREF(grad);
+    Py_XDECREF(op);
+    Py_XDECREF(prev);
+    return ok ? Py_NewRef(dict) : NULL;
+}
+
+static PyObject *get_own(PyObject *self, void *unused)
+{
+    (void)unused;
+    return Py_XNewRef(pgr__own_dict(self));
 }
 
 static PyGetSetDef attributes[] = {
     {"data", get_data, set_data, "The number, a float64. Settable on any node.", NULL},
     {"grad", get_grad, set_grad, "d(root)/d(self) after root.backward(). Settable on any node.", NULL},
     {"_handle", get_handle, NULL, "The node's handle in the C library.", NULL},
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"_prev", pgr__get_prev, pgr__set_prev, "The operands, a set that is the Value's own: changed or assigned, it changes the graph.", NULL},
+    {"_op", pgr__get_op, pgr__set_op, "The operation that made this node: '+', 'tanh', '**2'; '' for a leaf.", NULL},
+    {"_backward", pgr__get_backward, pgr__set_backward,
+     "One step of backward: called, adds what this node's grad gives its operands to their grads.\n\n"
+     "Assign a function of no arguments to make the node a custom operation, as in micrograd.", NULL},
+    {"__dict__", get_dict, PyObject_GenericSetDict, NULL, NULL},
+    {"_own", get_own, NULL, "The attributes that the user has set.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -765,14 +851,14 @@ static PyObject *operand_new(PyTypeObject *type, PyObject *args, PyObject *keywo
         return new_leaf(PGR_OP_LEAF, 0.0);
     const pgr_status status = ready(1);
     if (status != PGR_OK)
-        return fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        return pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
     operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code, but nothing is read yet */
     if (o == NULL)
         return NULL;
     const pgr_status again = ready(1);
     if (again != PGR_OK) {
         Py_DECREF(o);
-        return fail(again, PGR_OP_LEAF, 0.0, 0.0);
+        return pgr__fail(again, PGR_OP_LEAF, 0.0, 0.0);
     }
     o->slot = tape_take_slot(layer.tape, tape_append(layer.tape, PGR_OP_LEAF, 0.0, 0, 0));
     layer.tape->slots[o->slot].owner = o;
@@ -784,6 +870,7 @@ typedef struct {
     double data;
     PyObject *children;   /* owned, a tuple; NULL: no custom node */
     PyObject *op, *label; /* owned; NULL: not given */
+    PyObject *grads;      /* owned, a tuple of floats, one for each child; NULL: not given */
 } arguments;
 
 static void drop(arguments *a)
@@ -791,27 +878,57 @@ static void drop(arguments *a)
     Py_XDECREF(a->children);
     Py_XDECREF(a->op);
     Py_XDECREF(a->label);
+    Py_XDECREF(a->grads);
+}
+
+/* The local gradients as a tuple of floats, one for each child. */
+static bool take_grads(arguments *out)
+{
+    PyObject *const given = PySequence_Tuple(out->grads);
+    const Py_ssize_t n = given == NULL ? -1 : PyTuple_GET_SIZE(given), children = out->children == NULL ? 0 : PyTuple_GET_SIZE(out->children);
+    PyObject *floats = n < 0 ? NULL : PyTuple_New(n);
+    for (Py_ssize_t i = 0; floats != NULL && i < n; i++) {
+        double number;
+        PyObject *const value = to_number("local_grads", PyTuple_GET_ITEM(given, i), &number) ? PyFloat_FromDouble(number) : NULL;
+        if (value != NULL)
+            PyTuple_SET_ITEM(floats, i, value);
+        else
+            Py_CLEAR(floats);
+    }
+    Py_XDECREF(given);
+    if (floats != NULL && n != children) {
+        PyErr_Format(PyExc_ValueError, "Value: %zd operands and %zd local gradients; there must be as many of each", children, n);
+        Py_CLEAR(floats);
+    }
+    Py_SETREF(out->grads, floats);
+    return floats != NULL;
 }
 
 /* The tuple of `children`, NULL if they were not given, each of them a Value: their list may change meanwhile. */
 static bool take_children(PyObject *children, arguments *out)
 {
+    if (out->op != NULL && out->grads == NULL && (PyTuple_Check(out->op) || PyList_Check(out->op))) {
+        out->grads = out->op; /* Value(data, children, local_grads) */
+        out->op = NULL;
+    }
     if ((out->op != NULL && !PyUnicode_Check(out->op)) || (out->label != NULL && !PyUnicode_Check(out->label))) {
         const bool is_op = out->op != NULL && !PyUnicode_Check(out->op);
-        reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
+        pgr__reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
         return false;
     }
-    PyObject *const tuple = children == NULL ? PyTuple_New(0) : PySequence_Tuple(children);
+    PyObject *const tuple = children == NULL ? PyTuple_New(0) : PyUnicode_Check(children) ? NULL : PySequence_Tuple(children);
     if (tuple == NULL) {
-        if (children != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        if (children != NULL && !PyErr_Occurred())
+            pgr__reject("_children", children);
+        else if (children != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            reject("_children", children);
+            pgr__reject("_children", children);
         }
         return false;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
         if (!is_operand(PyTuple_GET_ITEM(tuple, i))) {
-            reject("_children", PyTuple_GET_ITEM(tuple, i));
+            pgr__reject("_children", PyTuple_GET_ITEM(tuple, i));
             Py_DECREF(tuple);
             return false;
         }
@@ -825,15 +942,18 @@ static bool take_children(PyObject *children, arguments *out)
 /* False with an exception set, and nothing to drop, if an argument is none. */
 static bool parse(PyObject *args, PyObject *keywords, arguments *out)
 {
-    static char *names[] = {"data", "_children", "_op", "label", NULL};
-    PyObject *data, *children = NULL;
-    *out = (arguments){0.0, NULL, NULL, NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO:Value", names, &data, &children, &out->op, &out->label))
+    static char *names[] = {"data", "_children", "_op", "label", "children", "local_grads", NULL};
+    PyObject *data, *children = NULL, *same = NULL;
+    *out = (arguments){0.0, NULL, NULL, NULL, NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO$OO:Value", names, &data, &children, &out->op, &out->label, &same, &out->grads))
         return false;
+    if (children == NULL)
+        children = same;
     Py_XINCREF(children); /* converting the number may run any code */
     Py_XINCREF(out->op);
     Py_XINCREF(out->label);
-    const bool ok = to_number("Value", data, &out->data) && take_children(children, out);
+    Py_XINCREF(out->grads);
+    const bool ok = to_number("Value", data, &out->data) && take_children(children, out) && (out->grads == NULL || take_grads(out));
     Py_XDECREF(children);
     if (!ok)
         drop(out);
@@ -854,20 +974,20 @@ static pgr_id record_custom(const arguments *a)
         status = pgr_custom(layer.tape, a->data, n, ids, &id);
     PyMem_Free(ids);
     if (status != PGR_OK)
-        fail(status, PGR_OP_CUSTOM, a->data, 0.0);
+        pgr__fail(status, PGR_OP_CUSTOM, a->data, 0.0);
     return id;
 }
 
 static bool set_names(PyObject *self, const arguments *a)
 {
-    if (a->children != NULL) {
-        PyObject *const op = a->op != NULL ? Py_NewRef(a->op) : PyUnicode_FromString("");
-        const int failed = op == NULL ? -1 : PyObject_SetAttrString(self, "_op", op);
-        Py_XDECREF(op);
-        if (failed)
+    if (a->children != NULL && a->op != NULL && PyUnicode_GET_LENGTH(a->op) > 0 && pgr__set_op(self, a->op, NULL) < 0)
+        return false;
+    if (a->children != NULL && a->grads != NULL) {
+        PyObject *const dict = pgr__own_dict(self);
+        if (dict == NULL || PyDict_SetItem(dict, pgr__names._local_grads, a->grads) < 0)
             return false;
     }
-    return a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0 || PyObject_SetAttrString(self, "label", a->label) == 0;
+    return a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0 || PyObject_SetAttr(self, pgr__names.label, a->label) == 0;
 }
 
 /* For subclasses and explicit calls; Value() itself goes through value_vectorcall. */
@@ -920,12 +1040,13 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
     return value;
 }
 
-/* Value(...) short of type.__call__. */
-static PyObject *value_vectorcall(PyObject *type, PyObject *const *args, size_t flags, PyObject *names)
+/* Value(...) short of type.__call__, unless the program has put an __init__ of its own into the class. */
+static PyObject *value_vectorcall(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names)
 {
-    (void)type;
+    const PyTypeObject *const type = (PyTypeObject *)callable;
+    const bool is_plain = type->tp_init == operand_init && type->tp_new == operand_new;
     const Py_ssize_t n = PyVectorcall_NARGS(flags);
-    if (n == 1 && names == NULL) {
+    if (n == 1 && names == NULL && is_plain) {
         double number;
         return to_number("Value", args[0], &number) ? new_leaf(PGR_OP_LEAF, number) : NULL;
     }
@@ -939,7 +1060,7 @@ static PyObject *value_vectorcall(PyObject *type, PyObject *const *args, size_t 
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++)
         if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[n + i]) < 0)
             goto done;
-    result = new_value(tuple, keywords);
+    result = is_plain ? new_value(tuple, keywords) : PyType_Type.tp_call(callable, tuple, keywords);
 done:
     Py_XDECREF(tuple);
     Py_XDECREF(keywords);
@@ -963,7 +1084,7 @@ static int as_factor(PyObject *o, factor *out)
     *out = (factor){NULL, 0.0};
     const int known = as_number(o, &out->number);
     if (known == 0)
-        reject("dot", o);
+        pgr__reject("dot", o);
     return known > 0 ? 0 : -1;
 }
 
@@ -1069,7 +1190,7 @@ static PyObject *dot(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     }
     const pgr_status status = made > UINT32_MAX / 2 ? PGR_ERR_FULL : ready((uint32_t)(2 * made));
     if (status != PGR_OK) {
-        fail(status, PGR_OP_ADD, 0.0, 0.0);
+        pgr__fail(status, PGR_OP_ADD, 0.0, 0.0);
         goto done;
     }
     pgr_tape *const tape = layer.tape;
@@ -1113,7 +1234,7 @@ static bool set_scope(unsigned long number)
     }
     const pgr_status status = pgr__set_tag(layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
     if (status != PGR_OK) {
-        fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
         return false;
     }
     scope = (uint32_t)number;
@@ -1269,7 +1390,7 @@ static int add_functions(PyObject *module, PyMethodDef *method)
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, operand_dealloc}, {Py_tp_new, operand_new},      {Py_tp_init, operand_init},
     {Py_tp_methods, methods},         {Py_tp_getset, attributes},    {Py_tp_members, members},
-    {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
+    {Py_tp_getattro, get_attribute}, {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
     {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
     {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
     {Py_nb_positive, slot_pos},       {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
@@ -1356,15 +1477,9 @@ static int install(void)
     if (module == NULL)
         return -1;
     int result = -1;
-    layer.data_name = PyUnicode_InternFromString("data");
-    layer.grad_name = PyUnicode_InternFromString("grad");
-    layer.backward_name = PyUnicode_InternFromString("_backward");
-    layer.custom_name = PyUnicode_InternFromString("_custom");
-    layer.push_name = PyUnicode_InternFromString("push");
     layer.operand_type = (PyTypeObject *)PyType_FromSpec(&spec);
     layer.value_type = layer.operand_type;
-    if (layer.data_name != NULL && layer.grad_name != NULL && layer.backward_name != NULL && layer.custom_name != NULL &&
-        layer.push_name != NULL && layer.operand_type != NULL &&
+    if (pgr__make_graph_names() && pgr__make_method_type() && layer.operand_type != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)layer.operand_type) == 0 &&
         add_functions(module, functions) == 0 && add_functions(module, pgr__program_methods) == 0)
         result = 0;

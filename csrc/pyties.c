@@ -90,6 +90,8 @@ static bool may_enter(PyObject *o)
         return PyDict_GET_SIZE(o) <= LENGTH_AT_MOST;
     if (type == &PyTuple_Type || type == &PyList_Type)
         return Py_SIZE(o) <= LENGTH_AT_MOST;
+    if (type == &PySet_Type)
+        return PySet_GET_SIZE(o) <= LENGTH_AT_MOST;
     if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type)
         return true;
     /* Instances of Python classes, and functools.partial. */
@@ -210,14 +212,11 @@ static void tie_from(search *s, uint64_t from, size_t index)
         traverse(s, s->things[s->stack[--s->stack_count]].object, visit_tie);
 }
 
-/* The attributes of the node of a slot in use, if any value among them may lead to a Value. */
-static PyObject *attributes_of(const pgr_tape *tape, uint32_t slot)
+/* The object of the node of a slot in use; NULL if it has none. */
+static const operand *owner_of(const pgr_tape *tape, uint32_t slot)
 {
     const pgr_slot *const s = &tape->slots[slot];
-    if (s->id == 0 || s->owner == NULL)
-        return NULL;
-    PyObject *const dict = ((const operand *)s->owner)->dict;
-    return dict;
+    return s->id == 0 ? NULL : s->owner;
 }
 
 static bool is_of_interest(PyObject *dict)
@@ -230,15 +229,16 @@ static bool is_of_interest(PyObject *dict)
     return false;
 }
 
-/* Roots are the attribute dicts; each starts the things' list, in the order of `ids`. */
+/* Roots are what hangs on nodes: attribute dicts, and the sets that `_prev` gave, which keep operands' objects. Each starts
+ * the things' list, in the order of `ids`. */
 typedef struct {
     pgr_id *ids;
     size_t count, capacity;
 } roots;
 
-static bool add_root(search *s, roots *r, PyObject *dict, pgr_id id)
+static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
 {
-    if (!is_of_interest(dict))
+    if (PyDict_CheckExact(root) && !is_of_interest(root))
         return true;
     if (r->count == r->capacity) {
         const size_t capacity = r->capacity == 0 ? 64 : 2 * r->capacity;
@@ -250,11 +250,11 @@ static bool add_root(search *s, roots *r, PyObject *dict, pgr_id id)
     }
     s->budget += OBJECTS_PER_ROOT;
     s->depth = 0;
-    thing *const t = meet(s, dict);
+    thing *const t = meet(s, root);
     if (t == NULL)
         return !s->failed; /* a large one: left out */
     if (t != &s->things[r->count])
-        return true; /* two nodes with one dict: left out */
+        return true; /* two nodes with one: left out */
     t->refs--; /* the node's own reference */
     r->ids[r->count++] = id;
     return true;
@@ -263,15 +263,22 @@ static bool add_root(search *s, roots *r, PyObject *dict, pgr_id id)
 static bool find_roots(search *s, roots *r, pgr_tape *tape)
 {
     for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
-        PyObject *const dict = attributes_of(tape, slot);
-        if (dict != NULL && !add_root(s, r, dict, tape->slots[slot].id))
+        const operand *const o = owner_of(tape, slot);
+        if (o != NULL && o->dict != NULL && !add_root(s, r, o->dict, tape->slots[slot].id))
             return false;
     }
     PyObject *key, *dict;
     Py_ssize_t at = 0;
-    while (PyDict_Next(pgr__notes(), &at, &key, &dict)) {
+    while (PyDict_Next(pgr__layer.notes, &at, &key, &dict)) {
         const uint32_t slot = (uint32_t)PyLong_AsUnsignedLongLong(key);
         if (slot < tape->slot_capacity && tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
+            return false;
+    }
+    if (r->count == 0) /* sets alone lead down: there is nothing that they could be tied to */
+        return true;
+    for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
+        const operand *const o = owner_of(tape, slot);
+        if (o != NULL && o->prev != NULL && !add_root(s, r, o->prev, tape->slots[slot].id))
             return false;
     }
     return true;

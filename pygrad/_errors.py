@@ -33,6 +33,8 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
         "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
         "and use the vmap's result",
     ),
+    lib.PGR_ERR_CYCLE: (ValueError, "_prev: an operand was made from this Value, and a graph can't run in a circle"),
+    lib.PGR_ERR_BUSY: (RuntimeError, "a backward pass is under way: assign _prev before or after it"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
 }
 
@@ -128,8 +130,14 @@ def shown(value: Any) -> str:
 def reject(where: str, value: Any) -> NoReturn:
     """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
     text, kind, more = shown(value), type(value).__name__, way_out(value)
-    if where == "_children":
-        raise TypeError(f"_children: {text} is of type {kind}; every operand must be a Value")
+    if where == "_children" and isinstance(value, str):
+        raise TypeError(
+            f"_children={text}: the second argument of Value holds its operands; a name is Value(data, label={text})"
+        )
+    if where in ("_children", "_prev"):
+        raise TypeError(f"{where}: {text} is of type {kind}; every operand must be a Value")
+    if where == "_backward":
+        raise TypeError(f"_backward = {text}: must be a function of no arguments")
     if where in ("_op", "label"):
         raise TypeError(f"{where}={text}: must be a str, not {kind}")
     if where == "Value":

@@ -16,12 +16,13 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from types import FrameType, TracebackType
+from types import FrameType, MethodType, TracebackType
 from typing import Any, Callable, ClassVar, NoReturn
 
 from pygrad import _pgr
 from pygrad._errors import check, fail, leave, refuse_operand, reject, unknown
 from pygrad._numbers import as_number
+from pygrad._ops import OPS, symbol_of
 from pygrad._pgr import ffi, lib
 
 tape = lib.pgr_tape_new(ffi.NULL)
@@ -140,8 +141,6 @@ _objects: dict[int, weakref.ref[Operand]] = {}
 _notes: dict[int, dict[str, Any]] = {}
 _value_type: type[Any]
 
-_ROWS = {ffi.string(lib.pgr_op_row(i).name).decode(): i for i in range(lib.pgr_op_count())}
-
 
 def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *_used_by_c: Any) -> None:
     """Make results of `value_type`, Operand's subclass, from now on."""
@@ -169,12 +168,16 @@ def _registered(handle: int) -> Any:
     return value if _objects.get(handle) is reference else None
 
 
-def _is_being_collected(handle: int) -> bool:
-    """Whether the collector, in another thread, has cleared the old object's weak reference, and not yet called its
-    __del__, which brings the notes.
+def _is_ending(handle: int) -> bool:
+    """Whether the old object's weak reference is dead already, and the finaliser, in another thread, has yet to bring
+    its notes: the collector's __del__, or an _End.
     """
     reference = _objects.get(handle)
-    return _collector not in (0, threading.get_ident()) and reference is not None and reference() is None
+    is_dead = reference is not None and reference() is None
+    return bool(is_dead and not _LATE and _collector != threading.get_ident())
+
+
+_ENDS_WITHIN = 1.0  # seconds: a finaliser that Ctrl-C has ended brings nothing
 
 
 def _check_alive(value: Operand) -> None:
@@ -183,10 +186,10 @@ def _check_alive(value: Operand) -> None:
         check(lib.PGR_ERR_HANDLE)
 
 
-def _wrap(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
+def _wrap(handle: int, kind: type[Any] | None = None, new: Callable[..., Any] = object.__new__) -> Any:
     """A new object for a handle that has none, taking over one hold."""
-    value = new(_value_type)
-    value._handle = handle
+    value = new(_value_type if kind is None else kind)
+    value._handle, value._kept = handle, None
     _objects[handle] = weakref.ref(value)
     if _LATE:
         _count_object()
@@ -202,10 +205,126 @@ def _leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
             _notes[handle] = notes
     else:  # it was finalised late: the node has a new object already
         for name, value in notes.items():
-            other.__dict__.setdefault(name, value)
+            if name != "__class__":
+                _own_of(other).setdefault(name, value)
     # Called by the cyclic collector, the object may live on, in a closure that has just gone to
     # `_notes`; then its handle must stay good for as long as its node lives.
     lib.pgr_h_release(tape, handle, bool(notes) or _collecting())
+
+
+# ---- The graph, changed by programs: csrc/pygraph.c ----------------------------------------------
+
+_walked: dict[int, weakref.ref[Operand]] = {}  # by id, the objects that have a `_kept`
+
+
+def _is_leaf(op: int) -> bool:
+    return bool(op < lib.PGR_OP_FIRST and op != lib.PGR_OP_CUSTOM)
+
+
+def _operands_of(value: Operand) -> list[Any]:
+    """The operands, as they are on the tape."""
+    handles = ffi.new("pgr_handle[2]")
+    count = lib.pgr_h_operands(tape, value._handle, 2, handles)
+    if count > 2:
+        for extra in handles:
+            lib.pgr_h_release(tape, extra, 0)
+        handles = ffi.new("pgr_handle[]", count)
+        count = lib.pgr_h_operands(tape, value._handle, count, handles)
+    check(-count if count < 0 else 0)
+    rest = iter(handles[0:count])
+    try:
+        return [Operand._of(handle) for handle in rest]
+    except BaseException:
+        for handle in rest:
+            lib.pgr_h_release(tape, handle, 0)
+        raise
+
+
+def _values_of(where: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str):
+        reject(where, values)
+    try:
+        operands = tuple(values)
+    except TypeError:
+        reject(where, values)
+    for operand in operands:
+        if not isinstance(operand, Operand):
+            reject(where, operand)
+    return operands
+
+
+def _local_grad(value: Any) -> float:
+    number = _as_number(value)
+    return reject("local_grads", value) if number is None else number
+
+
+def _keep_prev(value: Operand, values: Any) -> None:
+    value._kept = values
+    _walked[id(value)] = weakref.ref(value)
+
+
+def _settle(value: Operand) -> None:
+    """What has been done to the set that `_prev` gave becomes the node's operands."""
+    kept = value._kept
+    if type(kept) not in (set, list) or not lib.pgr_h_alive(tape, value._handle):
+        return  # others can't change
+    operands = _operands_of(value)
+    if kept != (set(operands) if type(kept) is set else operands):
+        _set_operands(value, kept)
+
+
+def _set_operands(value: Operand, values: Any) -> tuple[Any, ...]:
+    """Make some Values a node's operands; its step stays what it was."""
+    operands = _values_of("_prev", values)
+    own, op = _own_of(value), lib.pgr_h_op(tape, value._handle)
+    check(-op if op < 0 else 0)
+    symbol, past = value._op, (op, *_operands_of(value), lib.pgr_h_param(tape, value._handle))
+    handles = [operand._handle for operand in operands]
+    check(lib.pgr_h_set_operands(tape, value._handle, len(handles), handles))
+    if not _is_leaf(op) and op != lib.PGR_OP_CUSTOM:
+        own["_op"], own["_step"] = symbol, past
+    return operands
+
+
+def _custom_step(value: Any) -> None:
+    """A custom node's step, but for a function of the user's own."""
+    own = _own_of(value)
+    if "_custom" in own:
+        own["_custom"].push(value)
+    elif "_step" in own:
+        op, *operands, param = own["_step"]
+        a, b = operands[0], operands[1]._handle if len(operands) > 1 else 0
+        if param == param:
+            b = lib.pgr_h_leaf(tape, lib.PGR_OP_CONST, param)
+            check(-b if b < 0 else 0)
+        try:
+            check(lib.pgr_h_push_into(tape, value._handle, op, a._handle, b))
+        finally:
+            if param == param:
+                lib.pgr_h_release(tape, b, 0)
+    elif type(own.get("_local_grads")) is tuple:
+        grad = value.grad
+        for operand, number in zip(_operands_of(value), own["_local_grads"]):
+            check(lib.pgr_h_add_grad(tape, operand._handle, grad * number))
+
+
+def _make_step(op: int) -> Callable[[Any], None]:
+    """One step of a Value's node as `op`, which it was when this was asked for."""
+
+    def _backward(value: Any) -> None:
+        if lib.pgr_h_unknown(tape, value._handle):
+            check(lib.PGR_ERR_UNKNOWN)
+        if _is_leaf(op):
+            return
+        if op == lib.PGR_OP_CUSTOM or "_step" in _own_of(value):
+            _custom_step(value)
+        else:
+            check(lib.pgr_h_push_as(tape, value._handle, op))
+
+    return _backward
+
+
+_STEPS = [_make_step(op) for op in range(lib.pgr_op_count())]
 
 
 class _End:
@@ -250,11 +369,11 @@ def _on_custom(_context: Any, _tape: Any, node: int) -> int:
     handle = lib.pgr_h_hold(tape, node)
     check(-handle if handle < 0 else 0)
     value = Operand._of(handle)
-    notes = value.__dict__
-    if "_backward" in notes:
-        notes["_backward"]()
-    elif "_custom" in notes:
-        notes["_custom"].push(value)
+    own = _own_of(value)
+    if "_backward" in own:
+        own["_backward"]()
+    else:
+        _custom_step(value)
     return 0
 
 
@@ -278,12 +397,21 @@ def _is_deep() -> bool:
     return depth > sys.getrecursionlimit() - 50
 
 
-class Operand:
-    """A node's object, with the operators. See `pygrad.Value`."""
-
-    __slots__ = ("__dict__", "__weakref__", "_end", "_handle")
+class _Slots:
+    __slots__ = ("__dict__", "__weakref__", "_end", "_handle", "_kept")
     _handle: int
     _end: _End
+    _kept: Any  # what `_prev` gives; None until it is asked for
+
+
+_own_of: Callable[[_Slots], dict[str, Any]] = _Slots.__dict__["__dict__"].__get__
+_set_own: Callable[[_Slots, dict[str, Any]], None] = _Slots.__dict__["__dict__"].__set__
+
+
+class Operand(_Slots):
+    """A node's object, with the operators. See `pygrad.Value`."""
+
+    __slots__ = ()
     neg: ClassVar[Callable[[Any], Any]]  # these and the other rows of the table are set below
     abs: ClassVar[Callable[[Any], Any]]
     __array_priority__: ClassVar[float]
@@ -291,7 +419,7 @@ class Operand:
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
         # Subclasses may have an __init__ of their own: theirs is a leaf until Operand.__init__ comes.
         value = object.__new__(cls)
-        value._handle = 0
+        value._handle, value._kept = 0, None
         if cls is _value_type and (args or keywords):
             value._make(*args, **keywords)
         else:
@@ -302,25 +430,39 @@ class Operand:
         if type(self) is not _value_type or not (args or keywords):
             self._make(*args, **keywords)
 
-    def _make(self, data: Any, _children: Iterable[Any] = (), _op: str = "", label: str = "") -> None:
+    def _make(
+        self,
+        data: Any,
+        _children: Iterable[Any] = (),
+        _op: Any = "",
+        label: str = "",
+        *,
+        children: Iterable[Any] = (),
+        local_grads: Any = None,
+    ) -> None:
         number = data if type(data) is float else _as_number(data)
         if number is None:
             reject("Value", data)
+        _children = children if isinstance(_children, tuple) and not _children else _children
+        if local_grads is None and isinstance(_op, (tuple, list)):
+            local_grads, _op = _op, ""
         for where, text in (("_op", _op), ("label", label)):
             if not isinstance(text, str):
                 reject(where, text)
-        if not (_children or _op):
+        operands = _values_of("_children", _children)
+        grads = None if local_grads is None else tuple(map(_local_grad, local_grads))
+        if grads is not None and len(grads) != len(operands):
+            raise ValueError(
+                f"Value: {len(operands)} operands and {len(grads)} local gradients; there must be as many of each"
+            )
+        if not (operands or _op):
             self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
         else:
-            try:
-                children = tuple(_children)
-            except TypeError:
-                reject("_children", _children)
-            for child in children:
-                if not isinstance(child, Operand):
-                    reject("_children", child)
-            self._bind(lib.pgr_h_custom(tape, number, len(children), [child._handle for child in children]))
-            self._op = _op
+            self._bind(lib.pgr_h_custom(tape, number, len(operands), [operand._handle for operand in operands]))
+            if _op:
+                self._op = _op
+            if grads is not None:
+                _own_of(self)["_local_grads"] = grads
         if label:
             self.label = label
 
@@ -337,9 +479,17 @@ class Operand:
             lib.pgr_h_release(tape, old, 0)
 
     def __del__(self) -> None:
-        handle, notes = getattr(self, "_handle", 0), self.__dict__
+        handle, notes = getattr(self, "_handle", 0), _own_of(self)
         if not handle:
             return  # interrupted while it was made
+        if self._kept is not None:
+            _walked.pop(id(self), None)
+            try:
+                _settle(self)
+            except Exception:
+                sys.unraisablehook((*sys.exc_info(), None, self))  # type: ignore[arg-type]
+        if type(self) is not _value_type:
+            notes["__class__"] = type(self)
         collecting = _collecting()
         if not (notes or collecting):  # the usual case, without the lock
             _objects.pop(handle, None)
@@ -351,6 +501,7 @@ class Operand:
         with _lock:
             if not collecting and _references(self) > _ALONE:
                 # Another thread has just taken it from the registry. It lives on, but __del__ is not called again.
+                notes.pop("__class__", None)
                 self._end = _End(handle, notes)
                 _objects.setdefault(handle, weakref.ref(self))
                 return
@@ -361,24 +512,122 @@ class Operand:
         """Return the Value of a handle, taking over one hold."""
         if not lib.pgr_h_alive(tape, handle):
             check(lib.PGR_ERR_HANDLE)
+        begun = 0.0
         while True:
             with _lock:
                 value = _registered(handle)
                 if value is not None:
                     break
-                if not _is_being_collected(handle):
-                    value = _wrap(handle)
+                if not _is_ending(handle) or (begun and time.monotonic() - begun > _ENDS_WITHIN):
                     notes = _notes.get(handle)
+                    value = _wrap(handle, None if notes is None else notes.get("__class__"))
                     if notes is not None:
-                        value.__dict__ = notes  # first, lest Ctrl-C come between
+                        notes.pop("__class__", None)
+                        _set_own(value, notes)  # first, lest Ctrl-C come between
                         _notes.pop(handle, None)
                     return value
+            begun = begun or time.monotonic()
             time.sleep(0)
         lib.pgr_h_release(tape, handle, 0)  # the object has one already
         return value
 
+    @property
+    def _own(self) -> dict[str, Any]:
+        """The attributes that the user has set."""
+        return _own_of(self)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:
+        own = _own_of(self)
+        own.update(data=self.data, grad=self.grad, _op=self._op, _prev=self._prev)
+        return own
+
+    @__dict__.setter
+    def __dict__(self, own: dict[str, Any]) -> None:
+        _set_own(self, own)
+
+    # ---- The graph: csrc/pygraph.c
+
+    @staticmethod
+    def _settle() -> None:
+        """Let changed sets of operands show on the tape."""
+        for reference in list(_walked.values()):
+            value = reference()
+            if value is not None:
+                _settle(value)
+
+    def _operands(self) -> list[Any]:
+        """The operands in order, with repeats; a parameter is none."""
+        Operand._settle()
+        return _operands_of(self)
+
+    @property
+    def _prev(self) -> Any:
+        """The operands, a set that is the Value's own: changed or assigned, it changes the graph."""
+        if self._kept is None:
+            _keep_prev(self, set(_operands_of(self)))
+        return self._kept
+
+    @_prev.setter
+    def _prev(self, values: Any) -> None:
+        operands = _set_operands(self, values)
+        _keep_prev(self, values if type(values) in (set, frozenset, list) else operands)
+
+    @_prev.deleter
+    def _prev(self) -> None:
+        raise AttributeError("a Value's _prev can't be deleted; _prev = set() cuts the graph")
+
+    @property
+    def _op(self) -> Any:
+        """The operation that made this node: '+', 'tanh', '**2'; '' for a leaf."""
+        own, op = _own_of(self), lib.pgr_h_op(tape, self._handle)
+        check(-op if op < 0 else 0)
+        if "_op" in own:
+            return own["_op"]
+        return symbol_of(op, lib.pgr_h_param(tape, self._handle))
+
+    @_op.setter
+    def _op(self, symbol: Any) -> None:
+        _own_of(self)["_op"] = symbol
+
+    @_op.deleter
+    def _op(self) -> None:
+        if _own_of(self).pop("_op", None) is None:
+            raise AttributeError("_op")
+
+    @property
+    def _backward(self) -> Any:
+        """One step of backward: called, adds what this node's grad gives its operands to their grads.
+
+        Assign a function of no arguments to make the node a custom operation, as in micrograd.
+        """
+        own = _own_of(self).get("_backward")
+        if own is not None:
+            return own
+        op = lib.pgr_h_op(tape, self._handle)
+        check(-op if op < 0 else 0)
+        return MethodType(_STEPS[op], self)
+
+    @_backward.setter
+    def _backward(self, function: Any) -> None:
+        if not callable(function):
+            reject("_backward", function)
+        own, op = _own_of(self), lib.pgr_h_op(tape, self._handle)
+        check(-op if op < 0 else 0)
+        if (
+            not _is_leaf(op) and op != lib.PGR_OP_CUSTOM
+        ):  # its symbol and its step stay, with the operands that it has now
+            _set_operands(self, _operands_of(self))
+        own["_backward"] = function
+        check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_CUSTOM))
+
+    @_backward.deleter
+    def _backward(self) -> None:
+        raise AttributeError("a Value's _backward can't be deleted")
+
     def _sweep(self, checked: bool) -> Any:
         """The reverse sweep from here; the Value at which a checked one has found inf or nan, else None."""
+        Operand._settle()
         if not checked:
             _check_sweep(lib.pgr_h_backward(tape, self._handle))
             return None
@@ -388,10 +637,6 @@ class Operand:
             _check_sweep(status)
             return None
         return Operand._of(bad[0])
-
-    def _push(self) -> None:
-        """One step of it: add to the operands' grads what this node's gives them."""
-        _check_sweep(lib.pgr_h_push(tape, self._handle))
 
     @property
     def data(self) -> float:
@@ -424,7 +669,7 @@ class Operand:
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        number = _as_number(value)
+        number = 0.0 if value is None else _as_number(value)
         if number is None:
             reject("grad", value)
         if lib.pgr_h_unknown(tape, self._handle):
@@ -505,14 +750,14 @@ def _operator(symbol: str, op: int, with_number: int) -> tuple[Callable[..., Any
     return forward, reflected
 
 
-_CONDITIONS = {_ROWS[name] for name in ("less", "less_equal", "equal")}
+_CONDITIONS = {OPS[name] for name in ("less", "less_equal", "equal")}
 _COMPARISONS = {"<": ("less", False), ">": ("less", True), "<=": ("less_equal", False), ">=": ("less_equal", True)}
 
 
 def _compare_unknown(symbol: str, a: Operand, b: Any) -> Any:
     """Record a comparison as a node, 1 or 0: what a condition is while a function is recorded."""
     name, swap = _COMPARISONS.get(symbol, ("equal", False))
-    op = _ROWS[name]
+    op = OPS[name]
     if isinstance(b, Operand):
         result = _record(op, b, a) if swap else _record(op, a, b)
     else:
@@ -572,7 +817,7 @@ def _method(name: str, op: int) -> Callable[..., Any]:
     return method
 
 
-for _name, _op in _ROWS.items():
+for _name, _op in OPS.items():
     if _op >= lib.PGR_OP_FIRST:
         setattr(Operand, _name, _method(_name, _op))
 for _name, _symbol, _with_number in (
@@ -583,7 +828,7 @@ for _name, _symbol, _with_number in (
     ("pow", "**", "powc"),
 ):
     _plain = "div" if _name == "truediv" else _name
-    _forward, _reflected = _operator(_symbol, _ROWS[_plain], _ROWS[_with_number])
+    _forward, _reflected = _operator(_symbol, OPS[_plain], OPS[_with_number])
     setattr(Operand, f"__{_name}__", _forward)
     setattr(Operand, f"__r{_name}__", _reflected)
 for _name, _symbol in (("__lt__", "<"), ("__le__", "<="), ("__gt__", ">"), ("__ge__", ">=")):

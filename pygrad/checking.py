@@ -143,7 +143,7 @@ def not_finite(node: Value) -> NoReturn:
         i = next(i for i, x in enumerate(operands) if not math.isfinite(x.grad))
         to = visible(operands[i].label) or f"operand {i + 1}"
         text = f"{name} with the grad {node.grad!r} gives {to} the grad {operands[i].grad!r}"
-        if "_backward" not in node.__dict__ and "_custom" not in node.__dict__:
+        if "_backward" not in node._own and "_custom" not in node._own:
             partials = ffi.new("double[2]")
             lib.pgr_h_partials(TAPE, node._handle, partials)
             given = f"its partial derivative is {partials[i]!r}; {given}"

@@ -34,7 +34,7 @@ class CustomOp:
             ) from None
         result = self.forward(*numbers)
         value = Value(result, operands, self.name)
-        value.__dict__["_custom"] = self
+        value._own["_custom"] = self
         return value
 
     def _constant(self, number: Any) -> Value:

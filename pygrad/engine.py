@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
 from pygrad._errors import check, fail, leave, refuse_operand, reject, shown, unknown
 from pygrad._numbers import PLAIN, as_number
+from pygrad._ops import KINDS, NAMES, OPS, symbol_of
 from pygrad._pgr import ffi, lib
 
 if TYPE_CHECKING:
@@ -83,24 +84,41 @@ __all__ = [
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
-_NAMES: list[str] = [ffi.string(lib.pgr_op_row(i).name).decode() for i in range(lib.pgr_op_count())]
-_SYMBOLS: list[str] = [ffi.string(lib.pgr_op_row(i).symbol).decode() for i in range(lib.pgr_op_count())]
-_KINDS: list[int] = [lib.pgr_op_row(i).kind for i in range(lib.pgr_op_count())]
-_OPS = {name: op for op, name in enumerate(_NAMES)}
-
 # {handle: __dict__} of nodes whose Values are gone: what belongs to a node outlives them.
 _notes: dict[int, dict[str, Any]] = {}
 
 
 def _symbol(op: int, param: float, notes: dict[str, Any] | None) -> str:
-    """What `_op` says: the user's own word, else the table's, with a constant exponent after **."""
-    if notes is not None and "_op" in notes:
-        return str(notes["_op"])
-    if op in (lib.PGR_OP_LEAF, lib.PGR_OP_CONST, lib.PGR_OP_CUSTOM):
-        return ""
-    if _SYMBOLS[op] == "**" and _KINDS[op] == lib.PGR_KIND_PARAM:
-        return f"**{int(param) if param.is_integer() else param}"
-    return _SYMBOLS[op]
+    """What `_op` says: the user's own word, else the table's."""
+    return symbol_of(op, param) if notes is None or "_op" not in notes else str(notes["_op"])
+
+
+class _ReadOff:
+    """An attribute that is read off the graph, unless the program has set one of its own."""
+
+    def __init__(self, read: Callable[[Any], tuple[Any, ...]]) -> None:
+        self._read, self.__doc__ = read, read.__doc__
+
+    def __get__(self, value: Any, kind: Any = None) -> Any:
+        return self if value is None else self._read(value)
+
+
+def _children(value: Value) -> tuple[Value, ...]:
+    """The operands, a tuple in order: what others call `_prev`."""
+    return tuple(value._operands())
+
+
+def _local_grads(value: Value) -> tuple[float, ...]:
+    """The partial derivatives by the operands, from their present numbers.
+
+    AttributeError for a custom operation, whose step is a function.
+    """
+    operands, handle = value._operands(), value._handle
+    if operands and lib.pgr_h_op(TAPE, handle) == lib.PGR_OP_CUSTOM:
+        raise AttributeError(f"{shown(value)} has no _local_grads: its step is a function, _backward()")
+    partials = ffi.new("double[2]")
+    lib.pgr_h_partials(TAPE, handle, partials)
+    return tuple(partials[0 : len(operands)])
 
 
 class Value(Operand):
@@ -120,6 +138,8 @@ class Value(Operand):
     __slots__ = ()
 
     label: str = ""
+    _children = _ReadOff(_children)
+    _local_grads = _ReadOff(_local_grads)
     __array_priority__ = -1.0  # NumPy's scalars leave operators to Value, its arrays go elementwise
 
     # NumPy finds functions of object arrays by its own names.
@@ -144,53 +164,6 @@ class Value(Operand):
             from pygrad.checking import not_finite
 
             not_finite(bad)
-
-    @property
-    def _backward(self) -> Callable[[], None]:
-        """One step of backward: called, adds what this node's grad gives its operands to their grads.
-
-        Assign a function of no arguments to make the node a custom operation, as in micrograd.
-        """
-        own: Callable[[], None] | None = self.__dict__.get("_backward")
-        return self._push if own is None else own
-
-    @_backward.setter
-    def _backward(self, function: Callable[[], None]) -> None:
-        if not callable(function):
-            raise TypeError(f"_backward = {function!r}: must be a function of no arguments")
-        self.__dict__.setdefault("_op", self._op)
-        self.__dict__["_backward"] = function
-        check(lib.pgr_h_set_op(TAPE, self._handle, lib.PGR_OP_CUSTOM))
-
-    @property
-    def _op(self) -> str:
-        """The operation that made this node: '+', 'tanh', '**2'; '' for a leaf."""
-        handle = self._handle
-        op = lib.pgr_h_op(TAPE, handle)
-        check(-op if op < 0 else 0)
-        return _symbol(op, lib.pgr_h_param(TAPE, handle), self.__dict__)
-
-    @_op.setter
-    def _op(self, symbol: str) -> None:
-        self.__dict__["_op"] = symbol
-
-    def _operands(self) -> list[Value]:
-        """The operands in order, with repeats."""
-        handle = self._handle
-        handles = ffi.new("pgr_handle[2]")
-        count = lib.pgr_h_operands(TAPE, handle, 2, handles)
-        if count > 2:
-            for extra in handles:
-                lib.pgr_h_release(TAPE, extra, 0)
-            handles = ffi.new("pgr_handle[]", count)
-            count = lib.pgr_h_operands(TAPE, handle, count, handles)
-        check(-count if count < 0 else 0)
-        return taken(handles[0:count])
-
-    @property
-    def _prev(self) -> set[Value]:
-        """The operands. An exponent written as a number is none."""
-        return set(self._operands())
 
     # Conditions: what comparisons give while a function is recorded, 1 or 0.
 
@@ -236,11 +209,13 @@ class Value(Operand):
         operands = tuple(self._operands())
         op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
         below = _Below(self) if operands and handle not in _flat() else None
-        notes = dict(self.__dict__) or None
-        return _restore, (type(self), below, _NAMES[op], self.data, self.grad, operands, param), notes
+        notes = {name: x for name, x in self._own.items() if name not in _SHOWN} or None
+        return _restore, (type(self), below, NAMES[op], self.data, self.grad, operands, param), notes
 
 
-_CONDITIONS = {_OPS[name] for name in ("less", "less_equal", "equal")}  # what comparisons record
+_SHOWN = {"data", "grad", "_prev"}  # by vars(v), beside what is the user's own
+
+_CONDITIONS = {OPS[name] for name in ("less", "less_equal", "equal")}  # what comparisons record
 
 
 def _is_condition(x: Any) -> bool:
@@ -313,7 +288,7 @@ def _restore(
     kind: type[Value], _below: Any, name: str, data: float, grad: float, operands: tuple[Value, ...], param: float
 ) -> Value:
     """Make the node that __reduce_ex__ describes. TypeError or ValueError, with the tape as it was, if none."""
-    op = _OPS.get(name) if isinstance(name, str) else None
+    op = OPS.get(name) if isinstance(name, str) else None
     internal = range(lib.PGR_OP_CUSTOM + 1, lib.PGR_OP_FIRST)
     if not (isinstance(kind, type) and issubclass(kind, Value)) or op is None or op in internal:
         raise ValueError(f"not a node of this version of pygrad: {kind!r}, {name!r}")
@@ -323,14 +298,14 @@ def _restore(
     if not isinstance(operands, tuple) or not all(isinstance(operand, Value) for operand in operands):
         raise TypeError(f"a node of {name!r} can't have {shown(operands)} as operands: it takes a tuple of Values")
     expected = {lib.PGR_KIND_UNARY: 1, lib.PGR_KIND_PARAM: 1, lib.PGR_KIND_BINARY: 2, lib.PGR_KIND_CUT: 0}
-    if op != lib.PGR_OP_CUSTOM and len(operands) != expected.get(_KINDS[op], 0):
+    if op != lib.PGR_OP_CUSTOM and len(operands) != expected.get(KINDS[op], 0):
         raise ValueError(f"a node of {name!r} can't have {len(operands)} operands")
-    if _KINDS[op] == lib.PGR_KIND_PARAM:
+    if KINDS[op] == lib.PGR_KIND_PARAM:
         operands = (*operands, Value(param))
     value = Value(data, operands) if kind is Value else kind.__new__(kind)
     if kind is not Value:
         Value.__init__(value, data, operands)
-    value.__dict__.pop("_op", None)
+    value._own.pop("_op", None)
     check(lib.pgr_h_set_op(TAPE, value._handle, op))
     value.grad = grad
     return value
@@ -363,6 +338,7 @@ tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the num
 
 def _export(root: Value, hold: bool = False) -> Any:
     """The table below `root`; with `hold` its handles are to be `taken`."""
+    Operand._settle()
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))
     table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))

@@ -16,6 +16,7 @@ import warnings
 from typing import Any, Callable, NamedTuple, NoReturn, Union
 
 from pygrad._errors import fail
+from pygrad._ops import KINDS, NAMES, OPS, SYMBOLS
 from pygrad._pgr import ffi, lib
 from pygrad.engine import Value
 
@@ -26,13 +27,8 @@ MAX_DEPTH = 500  # operations inside each other; a sum of n terms is n - 1 deep
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
-_OPS: dict[str, int] = {ffi.string(lib.pgr_op_row(op).name).decode(): op for op in range(lib.pgr_op_count())}
-_KINDS: list[int] = [lib.pgr_op_row(op).kind for op in range(lib.pgr_op_count())]
-
 FUNCTIONS: tuple[str, ...] = tuple(  # the rows that have a name to call, not an operator's symbol
-    name
-    for name, op in _OPS.items()
-    if _KINDS[op] != lib.PGR_KIND_LEAF and ffi.string(lib.pgr_op_row(op).symbol).decode().isalnum()
+    name for name, op in OPS.items() if KINDS[op] != lib.PGR_KIND_LEAF and SYMBOLS[op].isalnum()
 )
 
 _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {
@@ -144,9 +140,8 @@ def _as_value(operand: _Operand) -> Value:
 
 def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
     """Compute one operation: on floats without the tape, so that constants fold; else recorded on it."""
-    if _KINDS[step.op] == lib.PGR_KIND_PARAM and len(operands) == 2 and isinstance(operands[1], Value):
-        row = ffi.string(lib.pgr_op_row(step.op).name).decode()
-        raise FormulaError(f"the second argument of {row} must be a number", step.position)
+    if KINDS[step.op] == lib.PGR_KIND_PARAM and len(operands) == 2 and isinstance(operands[1], Value):
+        raise FormulaError(f"the second argument of {NAMES[step.op]} must be a number", step.position)
     if not any(isinstance(operand, Value) for operand in operands):
         a = float(operands[0])
         b = float(operands[1]) if len(operands) == 2 else lib.pgr_op_row(step.op).param_default
@@ -248,7 +243,7 @@ class _Reader:
             if type(node.op) not in _OPERATORS:
                 self.refuse(node.op, position if isinstance(node, ast.UnaryOp) else self.after(node.left))
             name, apply = _OPERATORS[type(node.op)]
-            return _Step(position, op=_OPS[name], arity=len(operands), apply=apply), operands
+            return _Step(position, op=OPS[name], arity=len(operands), apply=apply), operands
         if isinstance(node, ast.Call):
             return self.call(node, position), list(node.args)
         return self.refuse(node, position)
@@ -275,9 +270,9 @@ class _Reader:
             raise FormulaError(f"no function is named {self.source(node.func)}: {hint}", position)
         if node.keywords:
             raise FormulaError(f"{name} takes no keyword arguments", position)
-        op = _OPS[name]
-        least = 2 if _KINDS[op] == lib.PGR_KIND_BINARY else 1
-        most = 2 if _KINDS[op] == lib.PGR_KIND_PARAM else least
+        op = OPS[name]
+        least = 2 if KINDS[op] == lib.PGR_KIND_BINARY else 1
+        most = 2 if KINDS[op] == lib.PGR_KIND_PARAM else least
         if not least <= len(node.args) <= most:
             arguments = f"{most} argument{'s' if most > 1 else ''}" if least == most else f"{least} or {most} arguments"
             raise FormulaError(f"{name} takes {arguments}, not {len(node.args)}", position)

@@ -70,6 +70,6 @@ def _attributes(handle: int) -> dict[str, Any] | None:
     if notes is not None:
         return notes
     try:
-        return held(handle).__dict__ or None
+        return held(handle)._own or None
     except ReferenceError:  # since the export its Value has gone, and left nothing
         return None

@@ -118,6 +118,7 @@ WITHOUT_ROW = {
     "raise UsageError": "caught by main(), which prints it: the section on the command line has them",
     "raise SystemExit": "the end of the command",
     "raise MemoryError": "no mistake",
+    'raise AttributeError("_op")': "Python's protocol, not a mistake",
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
 }

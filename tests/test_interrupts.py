@@ -95,7 +95,7 @@ def test_an_exception_in_a_custom_operation_keeps_its_traceback(pg):
 
     y = pg.Value(1.0, (pg.Value(1.0),), "mine")
     y._backward = _backward
-    for call in (y.backward, y._push):
+    for call in (y.backward, y._backward):
         with pytest.raises(ValueError, match="mine") as caught:
             call()
         assert caught.traceback[-1].name == "_backward"

@@ -265,7 +265,11 @@ def test_weak_references_and_vars_work(Value):
     r = weakref.ref(v)
     v.a = 1
     v.label = "l"
-    assert r() is v and vars(v) == {"a": 1, "label": "l"}
+    assert r() is v
+    assert vars(v) == {"a": 1, "label": "l", "data": 1.0, "grad": 0.0, "_op": "", "_prev": set()}
+    vars(v)["b"] = 2
+    v.data = 3.0
+    assert v.b == 2 and vars(v)["data"] == 3.0
     del v.a
     with pytest.raises(AttributeError):
         v.a

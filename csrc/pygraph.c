@@ -1,0 +1,625 @@
+/* pygraph.c: what programs read and change of a Value's place in the graph: `_prev`, `_op`, `_backward`.
+ *
+ * `_prev` is a set, as in micrograd, made when it is first asked for and kept from then on with the objects in it: so a walk
+ * meets the same objects every time, and the second one reads attributes only. The set is the program's: what is added to
+ * it or taken from it becomes the node's operands before anything reads those (`settle`). A node whose operands are
+ * changed is a custom one from then on, whose step goes to the operands that it was recorded with, as in micrograd. */
+#include "pyoperand.h"
+
+#include <math.h>
+
+#define tape  (pgr__layer.tape)
+#define names pgr__names
+
+pgr__interned pgr__names;
+
+static PyObject *symbols[PGR_OP_COUNT]; /* interned */
+static PyObject *steps[PGR_OP_COUNT];   /* functions of a Value: its step as that operation */
+
+static inline pgr_id id_of(PyObject *o) { return tape->slots[((operand *)o)->slot].id; }
+
+/* The id of a Value, 0 with an exception if its node is gone. */
+static inline pgr_id live_id(PyObject *o)
+{
+    const pgr_id id = id_of(o);
+    if (PGR_UNLIKELY(id == 0))
+        pgr__fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0);
+    return id;
+}
+
+static bool is_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
+static bool is_leaf(int op) { return op < PGR_OP_FIRST && op != PGR_OP_CUSTOM; }
+
+PyObject *pgr__own_dict(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    if (o->dict == NULL)
+        o->dict = PyDict_New();
+    return o->dict;
+}
+
+/* What hangs on a Value by that name, borrowed; NULL, perhaps with an exception. */
+static inline PyObject *own(PyObject *self, PyObject *name)
+{
+    PyObject *const dict = ((operand *)self)->dict;
+    return dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
+}
+
+/* ---- The operands, as objects ---------------------------------------------------------------- */
+
+/* New holds on a node's operands, in order, `few` or more of them: `*slots` is few or to be freed. Runs no code. */
+static pgr_status hold_operands(pgr_id id, bool with_param, uint32_t *few, size_t capacity, uint32_t **slots, size_t *count)
+{
+    const operand_walk start = {id, !with_param && is_param(tape->nodes[id].op)};
+    operand_walk walk = start;
+    size_t n = 0;
+    while (operand_next(tape->nodes, &walk) != 0)
+        n++;
+    *count = 0;
+    *slots = n <= capacity ? few : PyMem_Malloc(n * sizeof **slots);
+    if (*slots == NULL)
+        return PGR_ERR_NOMEM;
+    walk = start; /* they come last to first */
+    for (size_t at = n; at > 0;) {
+        const int64_t h = pgr_hold(tape, operand_next(tape->nodes, &walk));
+        if (h < 0) {
+            for (; at < n; at++)
+                tape_release(tape, (*slots)[at], false);
+            if (*slots != few)
+                PyMem_Free(*slots);
+            return (pgr_status)-h;
+        }
+        (*slots)[--at] = (uint32_t)h;
+    }
+    *count = n;
+    return PGR_OK;
+}
+
+/* The same for few operands whose objects can be had without running code: their number, or -1. */
+static int few_operands(pgr_id id, PyObject *values[2])
+{
+    const pgr_node node = tape->nodes[id];
+    const pgr_id ids[2] = {node.lhs, is_param(node.op) ? 0 : node.rhs};
+    int n = 0;
+    if (tape->nodes[node.lhs].op == PGR_OP_PAIR)
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        if (ids[i] == 0)
+            continue;
+        values[n] = pgr__object_at(ids[i]);
+        if (values[n] == NULL) {
+            if (n > 0)
+                Py_DECREF(values[0]);
+            return -1;
+        }
+        n++;
+    }
+    return n;
+}
+
+/* Gives the objects of a node's operands to `take`, in order. False with an exception. */
+static bool each_operand(PyObject *self, bool with_param, bool (*take)(PyObject *into, size_t at, PyObject *value), PyObject *into)
+{
+    uint32_t few[4], *slots = few;
+    size_t n = 0;
+    const pgr_id id = live_id(self);
+    if (id == 0)
+        return false;
+    PyObject *values[2];
+    const int quick = with_param ? -1 : few_operands(id, values);
+    if (quick >= 0) {
+        bool ok = true;
+        for (int i = 0; i < quick; i++) {
+            if (ok)
+                ok = take(into, (size_t)i, values[i]);
+            else
+                Py_DECREF(values[i]);
+        }
+        return ok;
+    }
+    const pgr_status status = hold_operands(id, with_param, few, sizeof few / sizeof *few, &slots, &n);
+    if (status != PGR_OK) {
+        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        return false;
+    }
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) {
+        if (!ok) {
+            tape_release(tape, slots[i], false);
+            continue;
+        }
+        PyObject *const value = pgr__object_of(slots[i]);
+        ok = value != NULL && take(into, i, value);
+    }
+    if (slots != few)
+        PyMem_Free(slots);
+    return ok;
+}
+
+static bool into_set(PyObject *set, size_t at, PyObject *value)
+{
+    (void)at;
+    const int failed = PySet_Add(set, value);
+    Py_DECREF(value);
+    return !failed;
+}
+
+static bool into_list(PyObject *list, size_t at, PyObject *value)
+{
+    (void)at;
+    const int failed = PyList_Append(list, value);
+    Py_DECREF(value);
+    return !failed;
+}
+
+/* ---- The set, kept --------------------------------------------------------------------------- */
+
+/* The objects that have a prev. */
+static struct {
+    operand **all;
+    uint32_t count, capacity;
+} walked;
+
+/* Sets of the past, empty: making one takes twice as long as filling it. */
+enum { SPARE_AT_MOST = 1024 };
+static PyObject *spare[SPARE_AT_MOST];
+static int spare_count;
+
+/* Sets to be cleared, lest a long chain of them recurse. */
+static struct {
+    PyObject **all;
+    size_t count, capacity;
+    bool under_way;
+} dropped;
+
+/* Python's cyclic collector need not go through these: Values, which they hold, have no header for it. */
+static PyObject *take_set(void)
+{
+    if (spare_count > 0)
+        return spare[--spare_count];
+    PyObject *const set = PySet_New(NULL);
+    if (set != NULL)
+        PyObject_GC_UnTrack(set);
+    return set;
+}
+
+static void clear_set(PyObject *set)
+{
+    PySet_Clear(set);
+    if (spare_count < SPARE_AT_MOST && Py_REFCNT(set) == 1)
+        spare[spare_count++] = set;
+    else
+        Py_DECREF(set);
+}
+
+void pgr__drop_prev(PyObject *prev)
+{
+    if (!PySet_CheckExact(prev) || Py_REFCNT(prev) != 1) {
+        Py_DECREF(prev);
+        return;
+    }
+    if (dropped.under_way) {
+        if (dropped.count == dropped.capacity) {
+            const size_t capacity = dropped.capacity == 0 ? 64 : 2 * dropped.capacity;
+            PyObject **const all = PyMem_Realloc(dropped.all, capacity * sizeof *all);
+            if (all == NULL) {
+                Py_DECREF(prev); /* may recurse, as far as Python lets containers */
+                return;
+            }
+            dropped.all = all;
+            dropped.capacity = capacity;
+        }
+        dropped.all[dropped.count++] = prev;
+        return;
+    }
+    dropped.under_way = true;
+    clear_set(prev);
+    while (dropped.count > 0)
+        clear_set(dropped.all[--dropped.count]);
+    dropped.under_way = false;
+}
+
+static bool note_walked(operand *o)
+{
+    if (walked.count == walked.capacity) {
+        const uint32_t capacity = walked.capacity == 0 ? 256 : 2 * walked.capacity;
+        operand **const all = PyMem_Realloc(walked.all, capacity * sizeof *all);
+        if (all == NULL)
+            return false;
+        walked.all = all;
+        walked.capacity = capacity;
+    }
+    o->walked = walked.count;
+    walked.all[walked.count++] = o;
+    return true;
+}
+
+/* Keeps `prev`, whose reference it takes over, in the place of what there was. False, with an exception, and it dropped. */
+static bool keep_prev(operand *o, PyObject *prev)
+{
+    PyObject *const before = o->prev;
+    if (before == NULL && !note_walked(o)) {
+        Py_DECREF(prev);
+        PyErr_NoMemory();
+        return false;
+    }
+    o->prev = prev;
+    if (before != NULL)
+        pgr__drop_prev(before);
+    return true;
+}
+
+PyObject *pgr__take_prev(operand *o)
+{
+    PyObject *const prev = o->prev;
+    o->prev = NULL;
+    operand *const last = walked.all[--walked.count];
+    walked.all[o->walked] = last;
+    last->walked = o->walked;
+    return prev;
+}
+
+PGR_NOINLINE static PyObject *make_prev(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    PyObject *const set = take_set();
+    if (set == NULL)
+        return NULL;
+    if (!each_operand(self, false, into_set, set)) {
+        Py_DECREF(set);
+        return NULL;
+    }
+    if (o->prev != NULL) { /* code that ran meanwhile has asked, too */
+        Py_DECREF(set);
+        return Py_NewRef(o->prev);
+    }
+    return keep_prev(o, set) ? Py_NewRef(set) : NULL;
+}
+
+PyObject *pgr__get_prev(PyObject *self, void *unused)
+{
+    (void)unused;
+    PyObject *const prev = ((operand *)self)->prev;
+    return prev != NULL ? Py_NewRef(prev) : make_prev(self);
+}
+
+/* ---- The set, changed ------------------------------------------------------------------------ */
+
+/* Whether `prev` holds the node's operands and nothing else. -1 with an exception. */
+static int agrees(const operand *o)
+{
+    const pgr_id id = tape->slots[o->slot].id;
+    const bool is_set = PySet_CheckExact(o->prev);
+    if (id == 0 || !(is_set || PyList_CheckExact(o->prev)))
+        return 1; /* the others can't change */
+    const operand_walk start = {id, is_param(tape->nodes[id].op)};
+    operand_walk walk = start;
+    Py_ssize_t n = 0, distinct = 0;
+    pgr_id before = 0;
+    for (pgr_id i; (i = operand_next(tape->nodes, &walk)) != 0; n++, before = i) {
+        PyObject *const value = tape->nodes[i].slot == 0 ? NULL : tape->slots[tape->nodes[i].slot].owner;
+        const int found = value == NULL ? 0 : is_set ? PySet_Contains(o->prev, value) : 1;
+        if (found <= 0)
+            return found;
+        distinct += i != before;
+    }
+    if (is_set && n <= 2)
+        return PySet_GET_SIZE(o->prev) == distinct;
+    PyObject *const all = is_set ? PySet_New(NULL) : NULL; /* many operands, perhaps with repeats */
+    if (is_set && all == NULL)
+        return -1;
+    int same = is_set || PyList_GET_SIZE(o->prev) == n;
+    walk = start;
+    walk.open = tape->slots[o->slot].id; /* making the set may have run a collection */
+    for (pgr_id i; same > 0 && (i = operand_next(tape->nodes, &walk)) != 0;) {
+        PyObject *const value = tape->slots[tape->nodes[i].slot].owner;
+        if (!is_set)
+            same = PyList_GET_ITEM(o->prev, --n) == value;
+        else if (PySet_Add(all, value) < 0)
+            same = -1;
+    }
+    if (is_set && same > 0)
+        same = PySet_GET_SIZE(all) == PySet_GET_SIZE(o->prev);
+    Py_XDECREF(all);
+    return same;
+}
+
+/* Before a node is made a custom one: what its step was, (op, its operands), and its symbol. */
+typedef struct {
+    PyObject *symbol, *step;
+} past;
+
+static void forget(past *p)
+{
+    Py_XDECREF(p->symbol);
+    Py_XDECREF(p->step);
+}
+
+/* False with an exception, and nothing to forget. */
+static bool remember(PyObject *self, past *p)
+{
+    const int op = tape->nodes[id_of(self)].op;
+    *p = (past){NULL, NULL};
+    if (op == PGR_OP_CUSTOM || is_leaf(op))
+        return true;
+    p->symbol = pgr__get_op(self, NULL);
+    PyObject *const list = p->symbol == NULL ? NULL : Py_BuildValue("[i]", op);
+    if (list != NULL && each_operand(self, true, into_list, list))
+        p->step = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    if (p->step != NULL)
+        return true;
+    forget(p);
+    return false;
+}
+
+static int write_down(PyObject *self, const past *p)
+{
+    if (p->symbol == NULL)
+        return 0;
+    PyObject *const dict = pgr__own_dict(self);
+    return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._step, p->step) < 0 ? -1 : 0;
+}
+
+/* Makes the Values of a tuple a node's operands. -1 with an exception, and nothing changed. */
+static int set_operands(PyObject *self, PyObject *tuple)
+{
+    const Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    past p;
+    if (live_id(self) == 0 || !remember(self, &p))
+        return -1;
+    pgr_id *const ids = PyMem_Malloc(((size_t)n + 1) * sizeof *ids);
+    pgr_status status = ids == NULL ? PGR_ERR_NOMEM : PGR_OK;
+    for (Py_ssize_t i = 0; status == PGR_OK && i < n; i++)
+        if ((ids[i] = id_of(PyTuple_GET_ITEM(tuple, i))) == 0)
+            status = PGR_ERR_HANDLE;
+    const pgr_id id = id_of(self);
+    if (status == PGR_OK)
+        status = id == 0 ? PGR_ERR_HANDLE : pgr_set_operands(tape, id, (size_t)n, ids);
+    PyMem_Free(ids);
+    if (status != PGR_OK)
+        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+    const int result = status == PGR_OK ? write_down(self, &p) : -1;
+    forget(&p);
+    return result;
+}
+
+/* The tuple of an iterable's Values; NULL with an exception. */
+static PyObject *values_of(PyObject *iterable)
+{
+    PyObject *const tuple = PySequence_Tuple(iterable);
+    if (tuple == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            pgr__reject("_prev", iterable);
+        }
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        if (!pgr__is_operand(PyTuple_GET_ITEM(tuple, i))) {
+            pgr__reject("_prev", PyTuple_GET_ITEM(tuple, i));
+            Py_DECREF(tuple);
+            return NULL;
+        }
+    return tuple;
+}
+
+int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "a Value's _prev can't be deleted; _prev = set() cuts the graph");
+        return -1;
+    }
+    PyObject *const tuple = values_of(value);
+    if (tuple == NULL)
+        return -1;
+    int result = set_operands(self, tuple);
+    if (result == 0) {
+        const bool is_kept = PyAnySet_CheckExact(value) || PyList_CheckExact(value);
+        result = keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
+    }
+    Py_DECREF(tuple);
+    return result;
+}
+
+int pgr__settle(operand *o)
+{
+    const int same = agrees(o);
+    if (same != 0)
+        return same < 0 ? -1 : 0;
+    PyObject *const tuple = values_of(o->prev);
+    const int result = tuple == NULL ? -1 : set_operands((PyObject *)o, tuple);
+    Py_XDECREF(tuple);
+    return result;
+}
+
+int pgr__settle_all(void)
+{
+    for (uint32_t i = 0; i < walked.count; i++) {
+        operand *const o = walked.all[i];
+        Py_INCREF(o);
+        const int failed = pgr__settle(o);
+        Py_DECREF(o);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+PyObject *pgr__operands(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (pgr__settle_all() < 0)
+        return NULL;
+    PyObject *list = PyList_New(0);
+    if (list != NULL && !each_operand(self, false, into_list, list))
+        Py_CLEAR(list);
+    return list;
+}
+
+/* ---- _op ------------------------------------------------------------------------------------- */
+
+PyObject *pgr__get_op(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_id id = live_id(self);
+    PyObject *const symbol = id == 0 ? NULL : own(self, names._op);
+    if (symbol != NULL || PyErr_Occurred())
+        return Py_XNewRef(symbol);
+    const pgr_node *const node = &tape->nodes[id];
+    if (node->op != PGR_OP_POWC)
+        return Py_NewRef(symbols[node->op]);
+    const double exponent = tape->nodes[node->rhs].data;
+    if (fabs(exponent) < 1e15 && exponent == floor(exponent))
+        return PyUnicode_FromFormat("**%lld", (long long)exponent);
+    PyObject *const number = PyFloat_FromDouble(exponent);
+    PyObject *const text = number == NULL ? NULL : PyUnicode_FromFormat("**%R", number);
+    Py_XDECREF(number);
+    return text;
+}
+
+/* Sets what hangs on a Value by that name, or deletes it. */
+static int set_own(PyObject *self, PyObject *name, PyObject *value)
+{
+    PyObject *const dict = pgr__own_dict(self);
+    if (dict == NULL)
+        return -1;
+    if (value != NULL)
+        return PyDict_SetItem(dict, name, value);
+    if (PyDict_DelItem(dict, name) == 0)
+        return 0;
+    PyErr_SetObject(PyExc_AttributeError, name);
+    return -1;
+}
+
+int pgr__set_op(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    return set_own(self, names._op, value);
+}
+
+/* ---- _backward ------------------------------------------------------------------------------- */
+
+/* One step as a node's own operation, into the operands that it was recorded with: `past` is (op, operands). */
+static int step_of_past(PyObject *past, PyObject *self)
+{
+    const Py_ssize_t n = PyTuple_GET_SIZE(past);
+    const int op = (int)PyLong_AsLong(PyTuple_GET_ITEM(past, 0));
+    const pgr_id lhs = n > 1 ? live_id(PyTuple_GET_ITEM(past, 1)) : 0;
+    const pgr_id rhs = n > 2 ? live_id(PyTuple_GET_ITEM(past, 2)) : 0;
+    if (PyErr_Occurred())
+        return -1;
+    pgr_push_into(tape, id_of(self), op, lhs, rhs);
+    return 0;
+}
+
+/* What each operand gets is the node's grad times the number that the program has given for it. */
+static int step_by_numbers(PyObject *grads, PyObject *self)
+{
+    const pgr_id id = id_of(self);
+    const double g = tape->nodes[id].grad;
+    Py_ssize_t at = PyTuple_GET_SIZE(grads); /* operands come last to first */
+    operand_walk walk = {id, false};
+    for (pgr_id i; at > 0 && (i = operand_next(tape->nodes, &walk)) != 0;)
+        tape->nodes[i].grad += g * PyFloat_AsDouble(PyTuple_GET_ITEM(grads, --at));
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+int pgr__custom_step(PyObject *value)
+{
+    PyObject *const custom = Py_XNewRef(own(value, names._custom));
+    if (custom != NULL) {
+        PyObject *const result = PyObject_CallMethodObjArgs(custom, names.push, value, NULL);
+        Py_DECREF(custom);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
+    PyObject *const past = PyErr_Occurred() ? NULL : own(value, names._step);
+    if (past != NULL)
+        return step_of_past(past, value);
+    PyObject *const grads = PyErr_Occurred() ? NULL : own(value, names._local_grads);
+    return grads != NULL && PyTuple_CheckExact(grads) ? step_by_numbers(grads, value) : PyErr_Occurred() ? -1 : 0;
+}
+
+/* steps[op]: one step of a Value's node as `op`, which it was when this was asked for. */
+static PyObject *step(PyObject *number, PyObject *self)
+{
+    if (!pgr__is_operand(self))
+        return pgr__reject("_backward", self);
+    const int op = (int)PyLong_AsLong(number);
+    const pgr_id id = live_id(self);
+    if (id == 0)
+        return NULL;
+    if ((tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
+        return pgr__fail(PGR_ERR_UNKNOWN, op, 0.0, 0.0);
+    if (op == PGR_OP_CUSTOM || own(self, names._step) != NULL) {
+        if (!is_leaf(op) && pgr__custom_step(self) < 0)
+            return NULL;
+    } else if (!is_leaf(op)) {
+        pgr_push_into(tape, id, op, tape->nodes[id].lhs, tape->nodes[id].rhs);
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef step_method = {"_backward", step, METH_O, "One step of backward, from a Value to its operands."};
+
+PyObject *pgr__get_backward(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_id id = live_id(self);
+    PyObject *const function = id == 0 ? NULL : own(self, names._backward);
+    if (function != NULL || PyErr_Occurred())
+        return Py_XNewRef(function);
+    PyObject **const f = &steps[tape->nodes[id].op];
+    if (*f == NULL) {
+        PyObject *const number = PyLong_FromLong(tape->nodes[id].op);
+        *f = number == NULL ? NULL : PyCFunction_New(&step_method, number);
+        Py_XDECREF(number);
+    }
+    return *f == NULL ? NULL : PyMethod_New(*f, self);
+}
+
+int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL || !PyCallable_Check(value)) {
+        if (value != NULL)
+            pgr__reject("_backward", value);
+        else
+            PyErr_SetString(PyExc_AttributeError, "a Value's _backward can't be deleted");
+        return -1;
+    }
+    const pgr_id id = live_id(self);
+    if (id == 0)
+        return -1;
+    const int op = tape->nodes[id].op;
+    if (op != PGR_OP_CUSTOM && !is_leaf(op)) { /* its symbol and its step stay, with the operands that it has now */
+        PyObject *const list = PyList_New(0);
+        PyObject *const tuple = list != NULL && each_operand(self, false, into_list, list) ? PyList_AsTuple(list) : NULL;
+        const int failed = tuple == NULL || set_operands(self, tuple) < 0;
+        Py_XDECREF(list);
+        Py_XDECREF(tuple);
+        if (failed)
+            return -1;
+    }
+    if (set_own(self, names._backward, value) < 0)
+        return -1;
+    pgr_node *const node = &tape->nodes[id_of(self)];
+    node->op = PGR_OP_CUSTOM;
+    tape->has_custom = true;
+    return 0;
+}
+
+bool pgr__make_graph_names(void)
+{
+    bool ok = true;
+#define X(name) ok = (names.name = PyUnicode_InternFromString(#name)) != NULL && ok;
+    PGR_NAMES(X)
+#undef X
+    for (int op = 0; op < PGR_OP_COUNT; op++)
+        ok = (symbols[op] = PyUnicode_InternFromString(is_leaf(op) || op == PGR_OP_CUSTOM ? "" : pgr_op_row(op)->symbol)) != NULL && ok;
+    return ok;
+}

@@ -1,0 +1,130 @@
+/* rewire.c: giving a node other operands after it was recorded.
+ *
+ * Operands come before their results on the tape. Where the new ones do, and fit into the record, it is changed in
+ * place. Otherwise the node moves to the tape's end, and with it, in order, everything that was made from it; handles
+ * follow. What is left behind has no names, and the next collection frees it. */
+#include "tape.h"
+
+static const pgr_id MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
+
+/* Marks what was made from `id`, itself included, and returns how many nodes that is. 0: one of them has no value. */
+static uint32_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved)
+{
+    uint32_t count = 0;
+    for (pgr_id i = id; i < tape->size; i++) {
+        const pgr_node *const node = &tape->nodes[i];
+        const bool is_above = (node->lhs >= id && moved[node->lhs - id] != 0) || (node->rhs >= id && moved[node->rhs - id] != 0);
+        moved[i - id] = i == id || is_above ? MADE_FROM_IT : 0;
+        if (moved[i - id] != 0 && (node->flags & TAPE_UNKNOWN) != 0)
+            return 0;
+        count += moved[i - id] != 0;
+    }
+    return count;
+}
+
+static pgr_status copy_tags(pgr_tape *tape, pgr_id from)
+{
+    pgr_status status = PGR_OK;
+    for (int channel = 0; status == PGR_OK && channel < PGR_TAG_CHANNELS; channel++)
+        status = pgr__set_tag(tape, channel, pgr_tag(tape, channel, from));
+    return status;
+}
+
+/* Appends a copy of `from`, which keeps its name until all copies are made. */
+static pgr_id append_copy(pgr_tape *tape, pgr_id from, int op, pgr_id lhs, pgr_id rhs)
+{
+    const pgr_node *const node = &tape->nodes[from];
+    const double grad = node->grad;
+    const pgr_id id = tape_append(tape, op, node->data, lhs, rhs);
+    tape->nodes[id].grad = grad;
+    return id;
+}
+
+/* Copies what is marked in `moved`, `id` with its new operands, to the tape's end. There is room. */
+static pgr_status append_copies(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands, pgr_id *moved)
+{
+    const uint32_t size = tape->size;
+    pgr_status status = copy_tags(tape, id);
+    pgr_id before = n > 0 ? operands[0] : 0;
+    for (size_t i = 1; i + 1 < n; i++)
+        before = tape_append(tape, PGR_OP_PAIR, 0.0, before, operands[i]);
+    moved[0] = append_copy(tape, id, PGR_OP_CUSTOM, before, n > 1 ? operands[n - 1] : 0);
+    for (pgr_id i = id + 1; status == PGR_OK && i < size; i++) {
+        if (moved[i - id] == 0)
+            continue;
+        const pgr_node node = tape->nodes[i];
+        const pgr_id lhs = node.lhs >= id && moved[node.lhs - id] != 0 ? moved[node.lhs - id] : node.lhs;
+        const pgr_id rhs = node.rhs >= id && moved[node.rhs - id] != 0 ? moved[node.rhs - id] : node.rhs;
+        status = copy_tags(tape, i);
+        moved[i - id] = append_copy(tape, i, node.op, lhs, rhs);
+    }
+    return status;
+}
+
+static void move_name(pgr_tape *tape, pgr_id from, pgr_id to)
+{
+    pgr_node *const old = &tape->nodes[from], *const new = &tape->nodes[to];
+    if (old->slot == 0)
+        return;
+    new->slot = old->slot;
+    new->flags |= old->flags & TAPE_HELD;
+    tape->slots[old->slot].id = to;
+    old->slot = 0;
+    old->flags &= (uint8_t)~TAPE_HELD;
+    tape->named = to;
+}
+
+static pgr_status move_above(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands, pgr_id *moved)
+{
+    const uint32_t size = tape->size, count = mark_above(tape, id, moved);
+    if (count == 0)
+        return PGR_ERR_UNKNOWN;
+    for (size_t i = 0; i < n; i++)
+        if (operands[i] >= id && moved[operands[i] - id] != 0)
+            return PGR_ERR_CYCLE;
+    const uint64_t more = (uint64_t)count + n;
+    pgr_status status = more > UINT32_MAX ? PGR_ERR_FULL : pgr__make_room(tape, (uint32_t)more);
+    if (status != PGR_OK)
+        return status;
+    uint32_t tags[PGR_TAG_CHANNELS];
+    for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
+        tags[channel] = tape->tags[channel].tag;
+    status = append_copies(tape, id, n, operands, moved);
+    if (status != PGR_OK)
+        tape->size = size;
+    for (pgr_id i = id; status == PGR_OK && i < size; i++)
+        if (moved[i - id] != 0)
+            move_name(tape, i, moved[i - id]);
+    for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
+        if (pgr__set_tag(tape, channel, tags[channel]) != PGR_OK)
+            tape->tags[channel].tag = tags[channel]; /* out of memory for a run: the next change of tag tells */
+    pgr__trim_tags(tape);
+    return status;
+}
+
+pgr_status pgr_set_operands(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands)
+{
+    pgr_node *const node = &tape->nodes[id];
+    bool are_before = true;
+    for (size_t i = 0; i < n; i++) {
+        if ((tape->nodes[operands[i]].flags & TAPE_INHERITED & ~node->flags) != 0)
+            return PGR_ERR_UNKNOWN;
+        are_before = are_before && operands[i] < id;
+    }
+    if (n <= 2 && are_before) {
+        node->op = PGR_OP_CUSTOM;
+        node->lhs = n > 0 ? operands[0] : 0;
+        node->rhs = n > 1 ? operands[1] : 0;
+        tape->has_custom = true;
+        return PGR_OK;
+    }
+    if (tape->passes != 0)
+        return PGR_ERR_BUSY;
+    pgr_id *const moved = tape_resize(tape, NULL, (tape->size - id) * sizeof *moved);
+    if (moved == NULL)
+        return PGR_ERR_NOMEM;
+    const pgr_status status = move_above(tape, id, n, operands, moved);
+    tape_resize(tape, moved, 0);
+    tape->has_custom |= status == PGR_OK;
+    return status;
+}

@@ -1,0 +1,681 @@
+"""Programs that look into the graph, change it, subclass Value, wrap its steps: beside micrograd where it runs them."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import random
+import types
+import weakref
+
+import micrograd.engine
+import micrograd.nn
+import pytest
+from helpers import close
+
+
+def topological(root):
+    topo, visited = [], set()
+
+    def build(v):
+        if v not in visited:
+            visited.add(v)
+            for child in v._prev:
+                build(child)
+            topo.append(v)
+
+    build(root)
+    return topo
+
+
+def walk_by_id(root):
+    """A walk that remembers id(v), as many do."""
+    seen, todo = set(), [root]
+    while todo:
+        v = todo.pop()
+        if id(v) not in seen:
+            seen.add(id(v))
+            todo.extend(v._prev)
+    return seen
+
+
+@pytest.fixture
+def both(pg):
+    """The same program on micrograd and on pygrad: their results."""
+
+    def run(program):
+        return program(micrograd.engine.Value), program(pg.Value)
+
+    return run
+
+
+def same(results):
+    mine, ours = results
+    assert len(mine) == len(ours), results
+    assert all(a == b or close(a, b, 1e-12) for a, b in zip(mine, ours)), results
+
+
+def program_of(seed, operations=60, with_all=False):
+    """A random program of sums, products, powers and ReLUs, which both write in the same way."""
+
+    def run(Value):
+        rng = random.Random(seed)
+        leaves = [Value(rng.uniform(0.5, 1.5)) for _ in range(4)]
+        values = list(leaves)
+        for _ in range(operations):
+            a, b = rng.choice(values), rng.choice(values)
+            how = rng.randrange(6)
+            v = a + b if how < 2 else a * b if how < 4 else a**2 if how == 4 else a.relu()
+            values.append(v * 0.1 if v.data > 10 else v)
+        root = values[-1]
+        for v in values:
+            root = root + v * 0.01
+        return (root, leaves, values) if with_all else (root, leaves)
+
+    return run
+
+
+# ---- Walks ---------------------------------------------------------------------------------------
+
+
+def test_ids_are_stable_while_the_graph_is_reachable(pg, rng):
+    for _ in range(20):
+        seed = rng.randrange(2**32)
+        root, _ = program_of(seed)(pg.Value)
+        theirs, _ = program_of(seed)(micrograd.engine.Value)
+        first = walk_by_id(root)
+        assert len(first) == len(walk_by_id(theirs)), seed
+        [pg.Value(i) for i in range(3 * len(first))]  # which would take the places of objects that had gone
+        gc.collect()
+        pg.collect()
+        assert walk_by_id(root) == first, seed
+
+
+def test_ids_are_stable_from_any_object_that_is_held(pg, rng):
+    root, _ = program_of(rng.randrange(2**32))(pg.Value)
+    topological(root)
+    middle = next(v for v in topological(root) if len(v._prev) == 2)
+    before = walk_by_id(middle)
+    del root
+    gc.collect()
+    pg.collect()
+    [pg.Value(i) for i in range(500)]
+    assert walk_by_id(middle) == before
+
+
+def test_walks_keep_weak_references_alive(Value):
+    x = Value(2.0)
+    y = (x * 3.0 + 1.0) * x
+    references = [weakref.ref(v) for v in topological(y)]
+    gc.collect()
+    assert all(r() is not None for r in references)
+    del x, y
+    gc.collect()
+    assert all(r() is None for r in references)
+
+
+def test_prev_is_one_set_kept_by_its_value(Value):
+    a, b = Value(2.0), Value(3.0)
+    c = a * b
+    assert c._prev is c._prev and c._prev == {a, b} and type(c._prev) is set
+    assert (a + a)._prev == {a} and a._prev == set() and (a**3)._prev == {a}
+    assert Value(1.0, [a, b, a, c])._prev == {a, b, c}
+
+
+def test_a_backward_of_ones_own_gives_the_same(pg, rng):
+    for _ in range(30):
+        program = program_of(rng.randrange(2**32))
+        results = []
+        for Value in (micrograd.engine.Value, pg.Value):
+            root, leaves = program(Value)
+            root.grad = 1
+            for v in reversed(topological(root)):
+                v._backward()
+            results.append([root.data, *(v.grad for v in leaves)])
+        root, leaves = program(pg.Value)
+        root.backward()
+        results.append([root.data, *(v.grad for v in leaves)])
+        same(results[:2])
+        same(results[1:])
+
+
+def test_an_interpreter_of_prev_and_op(pg, rng):
+    """Computes each node anew from `_op` and the numbers of `_prev`, in forward mode."""
+
+    def tangent(root, leaf):
+        tangents = {}
+        for v in topological(root):
+            p = list(v._prev)
+            if not p:
+                t = 1.0 if v is leaf else 0.0
+            elif v._op == "+":
+                t = sum(tangents[q] for q in p) * (2 if len(p) == 1 else 1)
+            elif v._op == "*":
+                a, b = p if len(p) == 2 else (p[0], p[0])
+                t = tangents[a] * b.data + tangents[b] * a.data
+            elif v._op == "ReLU":
+                t = tangents[p[0]] * (v.data > 0)
+            elif v._op.startswith("**"):
+                n = float(v._op[2:])
+                t = tangents[p[0]] * n * p[0].data ** (n - 1)
+            else:
+                raise AssertionError(v._op)
+            tangents[v] = t
+        return tangents[root]
+
+    for _ in range(10):
+        program = program_of(rng.randrange(2**32), 30)
+        root, leaves = program(pg.Value)
+        theirs, their_leaves = program(micrograd.engine.Value)
+        same(([tangent(theirs, x) for x in their_leaves], [tangent(root, x) for x in leaves]))
+        root.backward()
+        same(([x.grad for x in leaves], [tangent(root, x) for x in leaves]))
+
+
+def test_a_walk_of_a_long_chain_ends_without_recursion(pg):
+    x = v = pg.Value(1.0)
+    for _ in range(200_000):
+        v = v + x
+    w = v
+    while w is not x:
+        (w,) = w._prev - {x} or {x}
+    assert len(walk_by_id(v)) == 200_001
+    del v, w
+    gc.collect()
+    pg.collect()
+    assert pg.tape_stats().handles <= 3
+
+
+# ---- _prev, changed ------------------------------------------------------------------------------
+
+
+def test_what_is_added_to_prev_is_reached(both):
+    def program(Value):
+        a, b = Value(2.0), Value(3.0)
+        late = a * b
+        out = Value(5.0)
+        out._prev.add(late)
+        out._backward = lambda: setattr(late, "grad", late.grad + 7.0 * out.grad)
+        top = out * 2.0
+        top.backward()
+        return [a.grad, b.grad, late.grad, out.grad]
+
+    same(both(program))
+
+
+def test_an_operand_made_later_is_reached(both):
+    def program(Value):
+        out = Value(5.0)
+        top = out * out
+        late = Value(2.0) ** 2
+        (leaf,) = late._prev
+        out._prev = {late}
+        out._backward = lambda: setattr(late, "grad", late.grad + 7.0 * out.grad)
+        top.backward()
+        return [leaf.grad, late.grad, out.grad, top.grad, top.data]
+
+    same(both(program))
+
+
+def test_an_empty_prev_cuts_the_graph(both):
+    def program(Value):
+        x = Value(3.0)
+        y = x * 2.0
+        z = y * x
+        y._prev = set()
+        (z + 1.0).backward()
+        return [x.grad, y.grad, z.grad, len(topological(z)), len(y._op)]
+
+    same(both(program))
+
+
+def test_a_cut_node_still_gives_to_its_own_operands(both):
+    def program(Value):
+        x = Value(3.0)
+        w = x**2
+        y = w * 4.0
+        y._prev = set()
+        (y + 1.0).backward()
+        return [x.grad, w.grad, y.grad]
+
+    same(both(program))
+
+
+@pytest.mark.parametrize("kind", [set, list, tuple, frozenset])
+def test_prev_takes_what_holds_values(both, kind):
+    def program(Value):
+        x, y = Value(3.0), Value(4.0)
+        out = Value(12.0)
+        out._prev = kind((x, y))
+
+        def _backward():
+            x.grad += y.data * out.grad
+            y.grad += x.data * out.grad
+
+        out._backward = _backward
+        kept = out._prev
+        (out * 2.0).backward()
+        return [x.grad, y.grad, len(topological(out)), type(kept) is kind, kept is out._prev]
+
+    same(both(program))
+
+
+def test_changed_sets_show_everywhere(pg):
+    a, b, c = pg.Value(1.0, label="a"), pg.Value(2.0, label="b"), pg.Value(3.0, label="c")
+    out = pg.Value(6.0, (a, b), "mine")
+    top = out + 1.0
+    out._prev.add(c)
+    assert {row.label for row in pg.table.node_table(top)} >= {"a", "b", "c"}
+    out._prev.discard(a)
+    nodes, _ = pg.trace(top)
+    assert {v.label for v in nodes} >= {"b", "c"} and "a" not in {v.label for v in nodes}
+    out._prev.add(a)
+    out._prev.remove(b)
+    assert "label b" not in pg.to_text(top)
+    copied = copy.deepcopy(top)
+    assert {v.label for v in topological(copied)} >= {"a", "c"}
+    assert {v.label for v in topological(pickle.loads(pickle.dumps(top)))} >= {"a", "c"}
+
+
+def test_a_set_that_is_changed_after_its_value_has_gone_from_sight(pg):
+    a, b = pg.Value(2.0), pg.Value(3.0)
+    out = a * 5.0
+    top = out * 2.0
+    out._prev.add(b)
+    del out
+    top.backward()
+    assert a.grad == 10.0 and b.grad == 0.0
+    (again,) = (v for v in top._prev if v.data == 10.0)
+    assert b in again._prev and a in again._prev
+
+
+def test_a_refused_prev_changes_nothing(pg):
+    x, w = pg.Value(1.0), pg.Value(2.0)
+    y = x * w
+    z = y + x
+    for wrong in ({z}, {y}, 3.0, "x", [x, 1.0]):
+        with pytest.raises((ValueError, TypeError)):
+            y._prev = wrong
+        assert y._prev == {x, w} and y._op == "*"
+    z.backward()
+    assert (x.grad, w.grad) == (3.0, 1.0)
+
+
+def test_random_edits_agree_with_micrograd(pg, rng):
+    """Graphs whose nodes get operands, later ones too, lose them and get steps, then backward()."""
+    for _ in range(60):
+        seed = rng.randrange(2**32)
+
+        def program(Value, seed=seed):
+            r = random.Random(seed)
+            root, leaves, values = program_of(seed, 12, with_all=True)(Value)
+            extra = [Value(r.uniform(0.5, 1.5)) for _ in range(3)]
+            extra.append(extra[0] * extra[1])
+            edited = [v for v in values if v._prev]
+            for _ in range(r.randrange(1, 4)):
+                v, e = r.choice(edited), r.choice(extra)
+                how = r.randrange(3)
+                if how == 0:
+                    v._prev.add(e)
+                elif how == 1:
+                    v._prev = set(v._prev) | {e}
+                else:
+                    before = v._backward
+                    v._backward = lambda before=before, v=v, e=e: (before(), setattr(e, "grad", e.grad + v.grad))
+                    v._prev.add(e)
+            root.backward()
+            return [x.grad for x in leaves + extra[:3]]
+
+        same((program(micrograd.engine.Value), program(pg.Value)))
+
+
+# ---- _backward, wrapped --------------------------------------------------------------------------
+
+
+def test_a_wrapped_step_calls_the_old_one(both):
+    def program(Value):
+        log = []
+        x = Value(3.0)
+        y = x**2
+        z = y + x
+        for name, v in (("x", x), ("y", y), ("z", z)):
+            old = v._backward
+            v._backward = lambda name=name, old=old: (log.append(name), old())
+        z.backward()
+        return [x.grad, y.grad, len(log), log.count("x"), log.count("y"), log.index("z")]
+
+    same(both(program))
+
+
+def test_a_step_wrapped_twice_and_thrice(both):
+    def program(Value):
+        calls = [0]
+        x = Value(3.0)
+        y = x * x
+        for _ in range(3):
+
+            def wrapped(old=y._backward):
+                calls[0] += 1
+                old()
+
+            y._backward = wrapped
+        (y * 2.0).backward()
+        return [x.grad, calls[0]]
+
+    same(both(program))
+
+
+def test_wrapping_every_node(pg, rng):
+    for _ in range(10):
+        program = program_of(rng.randrange(2**32))
+        root, leaves = program(pg.Value)
+        plain = [x.grad for x in leaves], root.backward(), [x.grad for x in leaves]
+        root, leaves = program(pg.Value)
+        order = []
+        for v in topological(root):
+            v._backward = lambda v=v, old=v._backward: (order.append(v), old())
+        root.backward()
+        assert [x.grad for x in leaves] == plain[2]
+        assert len(order) == len(set(order)) == len(topological(root)) and order[0] is root
+
+
+def test_wrapped_graphs_are_freed(pg):
+    before = pg.tape_stats().nodes
+    for _ in range(3):
+        for _ in range(2000):
+            x = pg.Value(3.0)
+            y = x * x + 1.0
+            y._backward = lambda old=y._backward: old()
+            assert len(topological(y)) == 4
+            y.backward()
+        del x, y
+        gc.collect()
+        pg.collect()
+        gc.collect()
+        pg.collect()
+        assert pg.tape_stats().nodes <= before
+
+
+# ---- Subclasses and __init__ ---------------------------------------------------------------------
+
+
+def test_a_subclass_without_super_init(both):
+    def program(Value):
+        class Own(Value):
+            def __init__(self, data, _children=(), _op=""):
+                self.data = data
+                self.grad = 0
+                self._backward = lambda: None
+                self._prev = set(_children)
+                self._op = _op
+                self.count = len(_children)
+
+            def __mul__(self, other):
+                other = other if isinstance(other, Own) else Own(other)
+                out = Own(self.data * other.data, (self, other), "*")
+
+                def _backward():
+                    self.grad += other.data * out.grad
+                    other.grad += self.data * out.grad
+
+                out._backward = _backward
+                return out
+
+            def three(self, b, c):
+                out = Own(self.data * b.data * c.data, (self, b, c), "three")
+
+                def _backward():
+                    self.grad += b.data * c.data * out.grad
+                    b.grad += self.data * c.data * out.grad
+                    c.grad += b.data * self.data * out.grad
+
+                out._backward = _backward
+                return out
+
+        x, y = Own(3.0), Own(4.0)
+        z = (x * y).three(x, y * 2.0)
+        z.backward()
+        order = topological(z)
+        assert all(isinstance(v, Own) for v in order)
+        return [z.data, x.grad, y.grad, len(order), x.count, z.count, len(z._op), sum(v._op == "*" for v in order)]
+
+    same(both(program))
+
+
+def test_a_node_of_a_subclass_stays_of_its_class(Value):
+    class Own(Value):
+        pass
+
+    def build():
+        x = Own(3.0)
+        x.mark = "x"
+        return Own(9.0, (x, Value(1.0)), "square") * 2.0
+
+    y = build()
+    gc.collect()
+    (square,) = (v for v in y._prev if v._op)
+    assert type(square) is Own and square.data == 9.0
+    kinds = {v.data: type(v) for v in square._prev}
+    assert kinds == {3.0: Own, 1.0: Value}
+    assert next(v for v in square._prev if type(v) is Own).mark == "x"
+
+
+def test_init_is_called_once_for_each_construction(both, monkeypatch):
+    def program(Value):
+        made = []
+        with pytest.MonkeyPatch.context() as patch:
+            original = Value.__init__
+
+            def init(self, *args, **keywords):
+                made.append(args[0])
+                original(self, *args, **keywords)
+
+            patch.setattr(Value, "__init__", init)
+            x = Value(1.0)
+            y = Value(2.0, (x,), "own")
+        Value(3.0)
+        assert made == [1.0, 2.0] and (x.data, y.data, y._op, y._prev) == (1.0, 2.0, "own", {x})
+        return made
+
+    same(both(program))
+
+
+def test_a_subclass_is_initialised_once(both):
+    def program(Value):
+        made = []
+
+        class Own(Value):
+            def __init__(self, data, name):
+                made.append(name)
+                super().__init__(data)
+                self.name = name
+
+        x = Own(2.0, "x")
+        y = x * 3.0
+        y.backward()
+        return [x.grad, len(made), x.name == "x"]
+
+    same(both(program))
+
+
+def test_a_subclass_may_have_data_and_grad_of_its_own(Value):
+    class Clipped(Value):
+        @property
+        def grad(self):
+            return max(-1.0, min(1.0, super().grad))
+
+        @grad.setter
+        def grad(self, value):
+            Value.grad.__set__(self, value)
+
+        @property
+        def _op(self):
+            return "clipped"
+
+    x = Clipped(3.0)
+    (x * 5.0).backward()
+    assert x.grad == 1.0 and x._op == "clipped"
+    x.grad = 0.5
+    assert x.grad == 0.5
+
+
+def test_a_subclass_that_overrides_operators(both):
+    def program(Value):
+        calls = []
+
+        class Own(Value):
+            def __add__(self, other):
+                calls.append("+")
+                return super().__add__(other)
+
+            def __mul__(self, other):
+                calls.append("*")
+                return super().__mul__(other)
+
+        x = Own(3.0)
+        y = (x * x + x) * 2.0
+        y.backward()
+        return [x.grad, calls.count("+") > 0, calls.count("*") > 0]
+
+    same(both(program))
+
+
+# ---- Other Values that people move from ----------------------------------------------------------
+
+
+def test_local_gradients_as_the_constructor_takes_them(pg):
+    """The Value of microgpt: each node is given its operands and what it gives them."""
+
+    class Theirs:
+        def __init__(self, data, children=(), local_grads=()):
+            self.data, self.grad, self._children, self._local_grads = data, 0, children, local_grads
+
+    def program(Value):
+        def times(a, b):
+            return Value(a.data * b.data, (a, b), (b.data, a.data))
+
+        def plus(a, b):
+            return Value(a.data + b.data, (a, b), (1, 1))
+
+        def backward(root):
+            topo, visited = [], set()
+
+            def build(v):
+                if v not in visited:
+                    visited.add(v)
+                    for child in v._children:
+                        build(child)
+                    topo.append(v)
+
+            build(root)
+            root.grad = 1
+            for v in reversed(topo):
+                for child, local_grad in zip(v._children, v._local_grads):
+                    child.grad += local_grad * v.grad
+
+        x, y = Value(3.0), Value(4.0)
+        results = []
+        for sweep in (backward, getattr(Value, "backward", backward)):
+            x.grad = y.grad = 0
+            z = plus(times(x, y), times(x, x))
+            sweep(z)
+            results += [z.data, x.grad, y.grad]
+        assert results[:3] == results[3:]
+        return results
+
+    same((program(Theirs), program(pg.Value)))
+    x = pg.Value(3.0)
+    for make in (
+        lambda: pg.Value(9.0, (x, x), [3.0, 3.0]),
+        lambda: pg.Value(9.0, children=[x, x], local_grads=(3, 3)),
+        lambda: pg.Value(9.0, _children=(x, x), local_grads=(3.0, 3.0)),
+    ):
+        x.grad = None
+        (make() * 2.0).backward()
+        assert x.grad == 12.0
+    assert pg.Value(1.0, (), ())._children == () and pg.Value(1.0)._local_grads == ()
+    assert (x * 5.0)._local_grads == (5.0, 3.0) and len((x * 5.0)._children) == 2 and (x**2)._local_grads == (6.0,)
+
+
+def test_the_lectures_value(both):
+    def program(Value):
+        if Value is micrograd.engine.Value:  # whose constructor has no label
+
+            def make(data, _children=(), _op="", label=""):
+                v = Value(data, _children, _op)
+                v.label = label
+                return v
+        else:
+            make = Value
+        a, b = make(2.0, label="a"), make(-3.0, label="b")
+        c = make(10.0, (), "", "c")
+        e = a * b
+        e.label = "e"
+        d = e + c
+        d.label = "d"
+        d.backward()
+        return [a.grad, b.grad, c.grad, d.data, e.label == "e", c.label == "c", a.label == "a"]
+
+    same(both(program))
+
+
+def test_grad_is_none_until_there_is_one(Value):
+    x = Value(2.0)
+    x.grad = None
+    assert x.grad == 0.0
+    (x * 3.0).backward()
+    assert x.grad == 3.0
+
+
+def test_an_array_of_no_dimensions_is_a_number(Value):
+    np = pytest.importorskip("numpy")
+    assert Value(np.array(2.0)).data == 2.0 and (Value(1.0) * np.array(2.0)).data == 2.0
+
+
+def test_format_and_round(Value):
+    assert f"{Value(2.5):.2f} {Value(1.0)}" == "2.50 Value(data=1.0, grad=0.0)"
+    for v in (Value(2.567), micrograd.engine.Value(2.567)):
+        with pytest.raises(TypeError):
+            round(v, 1)
+        assert round(v.data, 1) == 2.6
+
+
+def test_methods_are_what_they_look_like(Value):
+    v = Value(0.5)
+    tanh = v.tanh
+    assert tanh().data == v.tanh().data and tanh == v.tanh and hash(tanh) == hash(v.tanh) and tanh != v.exp
+    assert tanh.__name__ == "tanh" and tanh.__self__ is v and repr(tanh).startswith("<b") and tanh.__doc__
+    assert callable(tanh) and pickle.loads(pickle.dumps(tanh))().data == tanh().data
+    assert next(map(Value.relu, [v])).data == 0.5 and v.max(2.0).data == 2.0 and v.leaky_relu(0.1).data == 0.5
+    for call in (lambda: v.tanh(1), lambda: v.max(), lambda: v.max(1, 2), lambda: v.tanh(x=1)):
+        with pytest.raises(TypeError):
+            call()
+    v.tanh = lambda: "mine"
+    assert v.tanh() == "mine"
+    with pytest.raises(AttributeError, match="'Value' object has no attribute 'nothing'"):
+        _ = v.nothing
+    assert isinstance(Value.tanh, (types.MethodDescriptorType, types.FunctionType))
+
+
+def test_vars_shows_what_there_is(both):
+    def program(Value):
+        x = Value(2.0)
+        y = x * 3.0
+        y.note = 7
+        shown = vars(y)
+        assert shown["_prev"] == y._prev
+        return [shown["data"], shown["grad"], len(shown["_op"]), shown["note"]]
+
+    same(both(program))
+
+
+def test_copies_of_what_vars_has_shown(pg):
+    x = pg.Value(2.0)
+    y = x * 3.0
+    y.note = 7
+    vars(y), vars(x)
+    for z in (copy.deepcopy(y), pickle.loads(pickle.dumps(y))):
+        assert z.note == 7 and z.data == 6.0 and z._op == "*" and {v.data for v in z._prev} == {2.0, 3.0}
+        z.data = 8.0
+        assert vars(z)["data"] == 8.0
