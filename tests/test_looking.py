@@ -196,10 +196,11 @@ def test_what_is_added_to_prev_is_reached(both):
         late = a * b
         out = Value(5.0)
         out._prev.add(late)
+        assert late in out._prev and len(out._prev) == 1
         out._backward = lambda: setattr(late, "grad", late.grad + 7.0 * out.grad)
         top = out * 2.0
         top.backward()
-        return [a.grad, b.grad, late.grad, out.grad]
+        return [a.grad, b.grad, late.grad, out.grad, out._prev == {late}]
 
     same(both(program))
 
@@ -395,6 +396,32 @@ def test_wrapped_graphs_are_freed(pg):
         gc.collect()
         pg.collect()
         assert pg.tape_stats().nodes <= before
+
+
+def test_walked_chains_of_closures_are_freed_at_once(pg):
+    def twice(x):
+        out = pg.Value(2.0 * x.data, (x,), "twice")
+
+        def _backward():
+            x.grad += 2.0 * out.grad
+
+        out._backward = _backward
+        return out
+
+    before = pg.tape_stats().nodes
+    for _ in range(20):
+        v = x = pg.Value(1e-9)
+        for _ in range(30):
+            v = twice(v)
+        assert len(topological(v)) == 31
+        v.backward()
+        assert x.grad == 2.0**30
+    del v, x
+    gc.collect()
+    pg.collect()
+    gc.collect()
+    pg.collect()
+    assert pg.tape_stats().nodes <= before
 
 
 # ---- Subclasses and __init__ ---------------------------------------------------------------------
