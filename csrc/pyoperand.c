@@ -777,29 +777,6 @@ static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
-/* What a walk, a training loop and an expression read most comes here without a search; so methods need a bound form that
- * is as quick. Subclasses may have attributes of these names. */
-static PyObject *get_attribute(PyObject *self, PyObject *name)
-{
-    if (Py_TYPE(self) == layer.value_type) {
-        if (name == pgr__names.data)
-            return get_data(self, NULL);
-        if (name == pgr__names.grad)
-            return get_grad(self, NULL);
-        if (name == pgr__names._prev)
-            return pgr__get_prev(self, NULL);
-        if (name == pgr__names._op)
-            return pgr__get_op(self, NULL);
-    }
-    PyObject *const found = ((operand *)self)->dict == NULL ? _PyType_Lookup(Py_TYPE(self), name) : NULL;
-    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type)) {
-        PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
-        if (method >= methods && method < methods + sizeof methods / sizeof *methods)
-            return pgr__bind(self, method);
-    }
-    return PyObject_GenericGetAttr(self, name);
-}
-
 /* `__dict__`: what the user hangs on a Value; and, as micrograd's has them, the number, the grad, and what it was made by. */
 static PyObject *get_dict(PyObject *self, void *unused)
 {
@@ -836,6 +813,41 @@ static PyGetSetDef attributes[] = {
     {"_own", get_own, NULL, "The attributes that the user has set.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
+
+static bool is_special(PyObject *name)
+{
+    return PyUnicode_GET_LENGTH(name) > 2 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_';
+}
+
+/* What a walk, a training loop and an expression read most comes here without a search; so methods need a bound form that
+ * is as quick. Subclasses may have attributes of these names. */
+static PyObject *get_attribute(PyObject *self, PyObject *name)
+{
+    if (Py_TYPE(self) == layer.value_type) {
+        if (name == pgr__names.data)
+            return get_data(self, NULL);
+        if (name == pgr__names.grad)
+            return get_grad(self, NULL);
+        if (name == pgr__names._prev)
+            return pgr__get_prev(self, NULL);
+    }
+    PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
+    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && ((operand *)self)->dict == NULL) {
+        PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
+        if (method >= methods && method < methods + sizeof methods / sizeof *methods)
+            return pgr__bind(self, method);
+    }
+    if (found != NULL && Py_IS_TYPE(found, &PyGetSetDescr_Type)) {
+        const PyGetSetDef *const attribute = ((PyGetSetDescrObject *)found)->d_getset;
+        if (attribute >= attributes && attribute < attributes + sizeof attributes / sizeof *attributes)
+            return attribute->get(self, NULL);
+    }
+    if (found == NULL && ((operand *)self)->dict == NULL && is_special(name)) {
+        PyErr_SetObject(PyExc_AttributeError, name); /* NumPy asks for three of these, of each Value: no message for nobody */
+        return NULL;
+    }
+    return PyObject_GenericGetAttr(self, name);
+}
 
 static PyMemberDef members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(operand, dict), READONLY, NULL},
