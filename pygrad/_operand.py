@@ -450,7 +450,7 @@ class Operand(_Slots):
             if not isinstance(text, str):
                 reject(where, text)
         operands = _values_of("_children", _children)
-        grads = None if local_grads is None else tuple(map(_local_grad, local_grads))
+        grads = None if local_grads is None else tuple(map(_local_grad, tuple(local_grads)))
         if grads is not None and len(grads) != len(operands):
             raise ValueError(
                 f"Value: {len(operands)} operands and {len(grads)} local gradients; there must be as many of each"
