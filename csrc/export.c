@@ -139,6 +139,7 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
 {
     found f = {NULL, 0, 0, 0};
     pgr_table t = {NULL, NULL, 0, 0};
+    const bool is_first = tape_begin_root(tape, root);
     pgr_status status = find(tape, root, &f);
     if (status == PGR_OK && f.operands > UINT32_MAX)
         status = PGR_ERR_FULL;
@@ -157,6 +158,7 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
         if (status == PGR_OK && hold)
             status = hold_rows(tape, &f, t.rows);
     }
+    tape_end_root(tape, root, is_first);
     if (status == PGR_OK)
         *table = t;
     else

@@ -527,17 +527,36 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;
 }
 
-pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
+static pgr_status set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
 {
-    const int token = pgr__enter(tape);
     const pgr_id id = id_of(tape, h);
     pgr_status status = id == 0 ? PGR_ERR_HANDLE : PGR_OK;
     pgr_id *const ids = many_ids(tape, n, operands, &status);
     if (status == PGR_OK)
         status = pgr_set_operands(tape, id, n, ids);
     tape_resize(tape, ids, 0);
+    return status;
+}
+
+pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = set_operands(tape, h, n, operands);
+    if (status == PGR_ERR_UNKNOWN) { /* perhaps because of what a recording has left behind */
+        status = pgr__collect_by_handle(tape, true);
+        status = status == PGR_ERR_STOPPED ? status : set_operands(tape, h, n, operands);
+    }
     pgr__leave(tape, token);
     return status;
+}
+
+int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h)
+{
+    const int token = pgr__enter(tape);
+    const pgr_id id = id_of(tape, h);
+    const int result = id != 0 && pgr__is_made_from(tape, id_of(tape, root), id);
+    pgr__leave(tape, token);
+    return result;
 }
 
 /* Calls f(tape, the node's id, ...) on a live node. */

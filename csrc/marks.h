@@ -35,6 +35,8 @@ typedef struct {
     uint8_t mark; /* what it writes into nodes; 0: nothing */
     uint8_t bit;  /* what it sets in the summary */
     marks_heap *heap; /* instead of the summary; else NULL */
+    pgr_id root;
+    bool is_first;    /* of the passes from this root */
 } marks;
 
 enum { MARKS_HEAPED = 255 };
@@ -206,6 +208,8 @@ static inline marks marks_begin(pgr_tape *tape, pgr_id root, size_t field, marks
     *heap = (marks_heap){.tape = tape};
     marks_refresh(&m, tape);
     tape->passes++;
+    m.root = root;
+    m.is_first = tape_begin_root(tape, root);
     if (m.bit == 0 || (is_export && tape->is_exporting)) {
         m.bit = 0;
         m.heap = heap;
@@ -232,6 +236,7 @@ static inline void marks_abandon(marks m, pgr_node *node)
 static inline void marks_end(marks m, pgr_tape *tape)
 {
     tape->passes--;
+    tape_end_root(tape, m.root, m.is_first);
     if (m.heap != NULL) {
         tape_resize(tape, m.heap->ids, 0);
         return;

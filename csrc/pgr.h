@@ -52,7 +52,7 @@ typedef enum {
     PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
     PGR_ERR_LANES,    /* lanes of different vmaps meet, or a lane is used outside of its vmap */
     PGR_ERR_CYCLE,    /* a node would be made from itself */
-    PGR_ERR_BUSY      /* a pass over the tape is under way, so nothing can move */
+    PGR_ERR_BUSY      /* a pass goes through nodes that would have to move */
 } pgr_status;
 
 /* Ops that the tape itself knows; those of pgr_ops.h follow from PGR_OP_FIRST on. */
@@ -164,7 +164,7 @@ pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *oper
 
 /* Gives a node other operands (any n, repeats allowed) and makes it a custom one, with its number, grad and names. Where
  * an operand was recorded after it, or n > 2, ids change: the node and what was made from it move to the tape's end.
- * PGR_ERR_CYCLE if an operand was made from the node; PGR_ERR_BUSY if ids would change inside a backward pass; PGR_ERR_UNKNOWN if an
+ * PGR_ERR_CYCLE if an operand was made from the node; PGR_ERR_BUSY if one of these would move while a pass goes through it; PGR_ERR_UNKNOWN if an
  * operand alone, or a node that would move, has no value; PGR_ERR_NOMEM, PGR_ERR_FULL. On failure nothing is changed. O(n), or O(nodes recorded since). */
 pgr_status pgr_set_operands(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands);
 
@@ -270,6 +270,7 @@ pgr_status pgr_h_set_op(pgr_tape *tape, pgr_handle h, int op);
  * many there are; a parameter is none. -status on failure, PGR_ERR_HANDLE or out of memory (nothing is held then). */
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out);
 pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands);
+int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h); /* or is it; 1 when out of memory, too */
 
 pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle root);
 pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle root, pgr_handle *bad); /* with PGR_ERR_NOT_FINITE a new hold */

@@ -18,6 +18,12 @@ static PyObject *steps[PGR_OP_COUNT];   /* functions of a Value: its step as tha
 
 static inline pgr_id id_of(PyObject *o) { return tape->slots[((operand *)o)->slot].id; }
 
+static inline pgr_handle handle_of(PyObject *o)
+{
+    const uint32_t slot = ((operand *)o)->slot;
+    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
+}
+
 /* The id of a Value, 0 with an exception if its node is gone. */
 static inline pgr_id live_id(PyObject *o)
 {
@@ -361,27 +367,32 @@ static int write_down(PyObject *self, const past *p)
     return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._step, p->step) < 0 ? -1 : 0;
 }
 
-/* Makes the Values of a tuple a node's operands. -1 with an exception, and nothing changed. */
-static int set_operands(PyObject *self, PyObject *tuple)
+/* Makes the Values of a tuple a node's operands. On failure nothing has changed; RAISED: with an exception. */
+static const pgr_status RAISED = PGR_ERR_CUSTOM;
+static pgr_status set_operands(PyObject *self, PyObject *tuple)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     past p;
     if (live_id(self) == 0 || !remember(self, &p))
-        return -1;
-    pgr_id *const ids = PyMem_Malloc(((size_t)n + 1) * sizeof *ids);
-    pgr_status status = ids == NULL ? PGR_ERR_NOMEM : PGR_OK;
+        return RAISED;
+    pgr_handle *const handles = PyMem_Malloc(((size_t)n + 1) * sizeof *handles);
+    pgr_status status = handles == NULL ? PGR_ERR_NOMEM : PGR_OK;
     for (Py_ssize_t i = 0; status == PGR_OK && i < n; i++)
-        if ((ids[i] = id_of(PyTuple_GET_ITEM(tuple, i))) == 0)
-            status = PGR_ERR_HANDLE;
-    const pgr_id id = id_of(self);
+        handles[i] = handle_of(PyTuple_GET_ITEM(tuple, i));
     if (status == PGR_OK)
-        status = id == 0 ? PGR_ERR_HANDLE : pgr_set_operands(tape, id, (size_t)n, ids);
-    PyMem_Free(ids);
-    if (status != PGR_OK)
-        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
-    const int result = status == PGR_OK ? write_down(self, &p) : -1;
+        status = pgr_h_set_operands(tape, handle_of(self), (size_t)n, handles);
+    PyMem_Free(handles);
+    if (status == PGR_OK && write_down(self, &p) < 0)
+        status = RAISED;
     forget(&p);
-    return result;
+    return status;
+}
+
+static int raise(pgr_status status)
+{
+    if (status != PGR_OK && status != RAISED)
+        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+    return status == PGR_OK ? 0 : -1;
 }
 
 /* The tuple of an iterable's Values; NULL with an exception. */
@@ -414,7 +425,7 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
     PyObject *const tuple = values_of(value);
     if (tuple == NULL)
         return -1;
-    int result = set_operands(self, tuple);
+    int result = raise(set_operands(self, tuple));
     if (result == 0) {
         const bool is_kept = PyAnySet_CheckExact(value) || PyList_CheckExact(value);
         result = keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
@@ -423,26 +434,31 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
     return result;
 }
 
-int pgr__settle(operand *o)
+static pgr_status settle(operand *o)
 {
     const int same = agrees(o);
     if (same != 0)
-        return same < 0 ? -1 : 0;
+        return same < 0 ? RAISED : PGR_OK;
     PyObject *const tuple = values_of(o->prev);
-    const int result = tuple == NULL ? -1 : set_operands((PyObject *)o, tuple);
+    const pgr_status status = tuple == NULL ? RAISED : set_operands((PyObject *)o, tuple);
     Py_XDECREF(tuple);
-    return result;
+    return status;
 }
 
-int pgr__settle_all(void)
+int pgr__settle(operand *o) { return raise(settle(o)); }
+
+int pgr__settle_below(PyObject *root)
 {
     for (uint32_t i = 0; i < walked.count; i++) {
         operand *const o = walked.all[i];
         Py_INCREF(o);
-        const int failed = pgr__settle(o);
+        pgr_status status = settle(o);
+        /* Another thread's pass goes through it: it waits, unless we would, too. */
+        if (status == PGR_ERR_BUSY && !pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o)))
+            status = PGR_OK;
         Py_DECREF(o);
-        if (failed)
-            return -1;
+        if (status != PGR_OK)
+            return raise(status);
     }
     return 0;
 }
@@ -450,7 +466,7 @@ int pgr__settle_all(void)
 PyObject *pgr__operands(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    if (pgr__settle_all() < 0)
+    if (pgr__settle_below(self) < 0)
         return NULL;
     PyObject *list = PyList_New(0);
     if (list != NULL && !each_operand(self, false, into_list, list))
@@ -599,7 +615,7 @@ int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
     if (op != PGR_OP_CUSTOM && !is_leaf(op)) { /* its symbol and its step stay, with the operands that it has now */
         PyObject *const list = PyList_New(0);
         PyObject *const tuple = list != NULL && each_operand(self, false, into_list, list) ? PyList_AsTuple(list) : NULL;
-        const int failed = tuple == NULL || set_operands(self, tuple) < 0;
+        const int failed = tuple == NULL || raise(set_operands(self, tuple)) < 0;
         Py_XDECREF(list);
         Py_XDECREF(tuple);
         if (failed)

@@ -608,7 +608,7 @@ static PyObject *sweep_failed(pgr_status status)
 static PyObject *operand_sweep(PyObject *self, PyObject *checked)
 {
     const int is_checked = PyObject_IsTrue(checked);
-    if (is_checked < 0 || pgr__settle_all() < 0)
+    if (is_checked < 0 || pgr__settle_below(self) < 0)
         return NULL;
     const pgr_id id = id_of(self);
     pgr_id bad = 0;
@@ -625,11 +625,11 @@ static PyObject *operand_sweep(PyObject *self, PyObject *checked)
     Py_RETURN_NONE;
 }
 
-/* _settle(): what has been done to sets that `_prev` gave shows on the tape from here on. */
-static PyObject *operand_settle(PyObject *unused, PyObject *no_arguments)
+/* _settle(): what has been done to sets that `_prev` gave, below here, shows on the tape from now on. */
+static PyObject *operand_settle(PyObject *self, PyObject *unused)
 {
-    (void)unused, (void)no_arguments;
-    if (pgr__settle_all() < 0)
+    (void)unused;
+    if (pgr__settle_below(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -691,7 +691,7 @@ static PyMethodDef methods[] = {
 #undef X
     {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/pyoperand.c."},
     {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
-    {"_settle", operand_settle, METH_NOARGS | METH_STATIC, "Lets changed sets of operands show on the tape."},
+    {"_settle", operand_settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };

@@ -102,7 +102,7 @@ PyObject *pgr__own_dict(PyObject *self);
  * Runs no code of the user's. -1 with an exception. */
 PyObject *pgr__operands(PyObject *self, PyObject *unused); /* a list of them, in order, with repeats */
 int pgr__settle(operand *o);
-int pgr__settle_all(void);
+int pgr__settle_below(PyObject *root); /* all that `root` may be made from */
 
 /* Takes an object that dies off the list of those with a prev, and returns that, to be dropped by pgr__drop_prev when all else
  * is done. */

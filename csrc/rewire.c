@@ -7,19 +7,32 @@
 
 static const pgr_id MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
 
-/* Marks what was made from `id`, itself included, and returns how many nodes that is. 0: one of them has no value. */
-static uint32_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved)
+/* Marks what was made from `id`, itself included, writes how many nodes that is, and returns all flags that they have. */
+static uint8_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved, uint32_t *count)
 {
-    uint32_t count = 0;
+    uint8_t flags = 0;
+    *count = 0;
     for (pgr_id i = id; i < tape->size; i++) {
         const pgr_node *const node = &tape->nodes[i];
         const bool is_above = (node->lhs >= id && moved[node->lhs - id] != 0) || (node->rhs >= id && moved[node->rhs - id] != 0);
         moved[i - id] = i == id || is_above ? MADE_FROM_IT : 0;
-        if (moved[i - id] != 0 && (node->flags & TAPE_UNKNOWN) != 0)
-            return 0;
-        count += moved[i - id] != 0;
+        flags |= moved[i - id] != 0 ? node->flags : 0;
+        *count += moved[i - id] != 0;
     }
-    return count;
+    return flags;
+}
+
+bool pgr__is_made_from(pgr_tape *tape, pgr_id root, pgr_id id)
+{
+    if (root < id)
+        return false;
+    pgr_id *const marks = tape_resize(tape, NULL, (tape->size - id) * sizeof *marks);
+    uint32_t count;
+    if (marks != NULL)
+        mark_above(tape, id, marks, &count);
+    const bool is_above = marks == NULL || marks[root - id] != 0;
+    tape_resize(tape, marks, 0);
+    return is_above;
 }
 
 static pgr_status copy_tags(pgr_tape *tape, pgr_id from)
@@ -76,9 +89,11 @@ static void move_name(pgr_tape *tape, pgr_id from, pgr_id to)
 
 static pgr_status move_above(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands, pgr_id *moved)
 {
-    const uint32_t size = tape->size, count = mark_above(tape, id, moved);
-    if (count == 0)
-        return PGR_ERR_UNKNOWN;
+    const uint32_t size = tape->size;
+    uint32_t count;
+    const uint8_t flags = mark_above(tape, id, moved, &count);
+    if ((flags & (TAPE_UNKNOWN | TAPE_ROOT)) != 0)
+        return (flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : PGR_ERR_BUSY;
     for (size_t i = 0; i < n; i++)
         if (operands[i] >= id && moved[operands[i] - id] != 0)
             return PGR_ERR_CYCLE;
@@ -118,8 +133,6 @@ pgr_status pgr_set_operands(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *o
         tape->has_custom = true;
         return PGR_OK;
     }
-    if (tape->passes != 0)
-        return PGR_ERR_BUSY;
     pgr_id *const moved = tape_resize(tape, NULL, (tape->size - id) * sizeof *moved);
     if (moved == NULL)
         return PGR_ERR_NOMEM;

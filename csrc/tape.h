@@ -54,6 +54,7 @@ _Static_assert(sizeof(pgr_node) == 32, "a node is half a cache line");
 enum {
     TAPE_HELD = 1, /* a handle holds it: a root of liveness */
     TAPE_LIVE = 2, /* found live; set only within a collection */
+    TAPE_ROOT = 4, /* a pass from it is under way */
     TAPE_UNKNOWN = 8, /* depends on an input of a function being recorded: has no value yet */
     TAPE_LANE = 16,   /* depends on an input that differs from lane to lane of a vmap */
     TAPE_INHERITED = TAPE_UNKNOWN | TAPE_LANE
@@ -217,6 +218,9 @@ uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
 int pgr__enter(pgr_tape *tape);
 void pgr__leave(pgr_tape *tape, int token);
 
+/* Whether `root` is `id`, or was made from it. True, too, when out of memory. O(nodes recorded since). */
+bool pgr__is_made_from(pgr_tape *tape, pgr_id root, pgr_id id);
+
 /* A handle's node, NULL if it is not alive. */
 pgr_node *pgr__node(pgr_tape *tape, pgr_handle h);
 
@@ -245,6 +249,19 @@ static inline bool tape_is_known(const pgr_tape *tape, int op, pgr_id lhs, pgr_i
 static inline uint8_t tape_flags(const pgr_tape *tape, double data, pgr_id lhs, pgr_id rhs)
 {
     return PGR_UNLIKELY(data != data) ? tape_inherited(tape, lhs, rhs) : 0;
+}
+
+/* What a pass from `root` may need stays where it is from one to the other; to the latter, what the former has returned. */
+static inline bool tape_begin_root(pgr_tape *tape, pgr_id root)
+{
+    const bool is_first = (tape->nodes[root].flags & TAPE_ROOT) == 0;
+    tape->nodes[root].flags |= TAPE_ROOT;
+    return is_first;
+}
+static inline void tape_end_root(pgr_tape *tape, pgr_id root, bool is_first)
+{
+    if (is_first)
+        tape->nodes[root].flags &= (uint8_t)~TAPE_ROOT;
 }
 
 /* Appends a node. There is room. */

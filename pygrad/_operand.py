@@ -221,8 +221,8 @@ def _is_leaf(op: int) -> bool:
     return bool(op < lib.PGR_OP_FIRST and op != lib.PGR_OP_CUSTOM)
 
 
-def _operands_of(value: Operand) -> list[Any]:
-    """The operands, as they are on the tape."""
+def _held_operands(value: Operand) -> list[int]:
+    """The operands' handles, each with a hold for the caller."""
     handles = ffi.new("pgr_handle[2]")
     count = lib.pgr_h_operands(tape, value._handle, 2, handles)
     if count > 2:
@@ -231,7 +231,12 @@ def _operands_of(value: Operand) -> list[Any]:
         handles = ffi.new("pgr_handle[]", count)
         count = lib.pgr_h_operands(tape, value._handle, count, handles)
     check(-count if count < 0 else 0)
-    rest = iter(handles[0:count])
+    return list(handles[0:count])
+
+
+def _operands_of(value: Operand) -> list[Any]:
+    """The operands, as they are on the tape."""
+    rest = iter(_held_operands(value))
     try:
         return [Operand._of(handle) for handle in rest]
     except BaseException:
@@ -268,9 +273,30 @@ def _settle(value: Operand) -> None:
     kept = value._kept
     if type(kept) not in (set, list) or not lib.pgr_h_alive(tape, value._handle):
         return  # others can't change
-    operands = _operands_of(value)
-    if kept != (set(operands) if type(kept) is set else operands):
+    # By handle: while a function is recorded, == makes nodes.
+    present, wanted = _held_operands(value), [getattr(v, "_handle", 0) for v in kept]
+    for handle in present:
+        lib.pgr_h_release(tape, handle, 0)
+    if wanted != present if type(kept) is list else set(wanted) != set(present):
         _set_operands(value, kept)
+
+
+def _settle_at_end(value: Operand) -> None:
+    _walked.pop(id(value), None)
+    try:
+        _settle(value)
+    except Exception as error:
+        _Unraisable(error)
+
+
+class _Unraisable:
+    """Says what went wrong in a __del__ that has more to do."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
 
 
 def _set_operands(value: Operand, values: Any) -> tuple[Any, ...]:
@@ -483,11 +509,7 @@ class Operand(_Slots):
         if not handle:
             return  # interrupted while it was made
         if self._kept is not None:
-            _walked.pop(id(self), None)
-            try:
-                _settle(self)
-            except Exception:
-                sys.unraisablehook((*sys.exc_info(), None, self))  # type: ignore[arg-type]
+            _settle_at_end(self)
         if type(self) is not _value_type:
             notes["__class__"] = type(self)
         collecting = _collecting()
@@ -548,24 +570,30 @@ class Operand(_Slots):
 
     # ---- The graph: csrc/pygraph.c
 
-    @staticmethod
-    def _settle() -> None:
-        """Let changed sets of operands show on the tape."""
+    def _settle(self) -> None:
+        """Let changed sets of operands show on the tape, below here."""
         for reference in list(_walked.values()):
             value = reference()
             if value is not None:
-                _settle(value)
+                try:
+                    _settle(value)
+                except RuntimeError:  # another thread's pass goes through it: it waits, unless we would, too
+                    if lib.pgr_h_is_made_from(tape, self._handle, value._handle):
+                        raise
 
     def _operands(self) -> list[Any]:
         """The operands in order, with repeats; a parameter is none."""
-        Operand._settle()
+        self._settle()
         return _operands_of(self)
 
     @property
     def _prev(self) -> Any:
         """The operands, a set that is the Value's own: changed or assigned, it changes the graph."""
         if self._kept is None:
-            _keep_prev(self, set(_operands_of(self)))
+            operands = set(_operands_of(self))
+            with _lock:
+                if self._kept is None:  # no other thread was quicker
+                    _keep_prev(self, operands)
         return self._kept
 
     @_prev.setter
@@ -627,7 +655,7 @@ class Operand(_Slots):
 
     def _sweep(self, checked: bool) -> Any:
         """The reverse sweep from here; the Value at which a checked one has found inf or nan, else None."""
-        Operand._settle()
+        self._settle()
         if not checked:
             _check_sweep(lib.pgr_h_backward(tape, self._handle))
             return None

@@ -338,7 +338,7 @@ tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the num
 
 def _export(root: Value, hold: bool = False) -> Any:
     """The table below `root`; with `hold` its handles are to be `taken`."""
-    Operand._settle()
+    root._settle()
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))
     table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))

@@ -291,6 +291,38 @@ def test_a_set_that_is_changed_after_its_value_has_gone_from_sight(pg):
     assert b in again._prev and a in again._prev
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_circle_in_a_set_that_goes_unseen_is_told(pg, capsys, monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: told.append(str(args.exc_value)))
+    x = pg.Value(2.0)
+    y = x * 3.0
+    x._prev.add(y)
+    del x
+    gc.collect()
+    assert len(told) == 1 and "circle" in told[0]
+    y.backward()
+    assert y.grad == 1.0
+
+
+def test_sets_are_left_alone_while_a_function_is_recorded(pg):
+    x, w = pg.Value(2.0), pg.Value(5.0)
+    y = x * 3.0
+    y._prev.add(w)
+    z = (x + 1.0) * w
+    assert len(topological(z)) == 5
+
+    def f(a):
+        nonlocal z
+        z = None
+        gc.collect()
+        return a * y
+
+    assert pg.value_and_grad(f)(2.0) == (12.0, 6.0)
+    (y * 1.0).backward()
+    assert x.grad == 3.0 and w.grad == 0.0
+
+
 def test_a_refused_prev_changes_nothing(pg):
     x, w = pg.Value(1.0), pg.Value(2.0)
     y = x * w

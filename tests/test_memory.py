@@ -44,6 +44,59 @@ def test_memory_is_flat_over_a_training(pg):
     assert ratio <= (1.01 if steps > 100_000 else 1.2) * SANITIZED
 
 
+WALKS = """
+import resource
+from pygrad import Value
+
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+def walk(root):
+    order, visited = [], set()
+    def build(v):
+        if v not in visited:
+            visited.add(v)
+            for operand in v._prev:
+                build(operand)
+            order.append(v)
+    build(root)
+    return order
+
+def tripled(x):
+    out = Value(3.0 * x.data, (x,), "tripled")
+    def _backward():
+        x.grad += 3.0 * out.grad
+    out._backward = _backward
+    return out
+
+class Own(Value):
+    pass
+
+w = Value(0.5)
+for step in range({steps}):
+    loss = (tripled(w * 2.0) + Own(1.0, (w,), "own")) ** 2
+    order = walk(loss)
+    if step % 3 == 0:
+        order[2]._backward = lambda old=order[2]._backward: old()
+    if step % 5 == 0:
+        order[3]._prev.add(Value(1.0))
+    loss.backward()
+    if step == {early}:
+        early = resident()
+print(resident() / early)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_flat_over_walks_of_every_graph(pg):
+    """5,000 graphs, or 100,000 with LONG=1, with closures, subclasses, wrapped steps and changed operands."""
+    steps = 100_000 if os.environ.get("LONG") else 5_000
+    ratio = float(run_python(WALKS.format(steps=steps, early=steps // 5), pg.engine.OPERANDS))
+    print(f"resident memory after walks of {steps:,} graphs: {ratio:.3f} of that after the first fifth")
+    assert ratio <= (1.05 if steps > 50_000 else 1.5) * SANITIZED
+
+
 def test_collect_frees_what_no_value_needs(pg):
     pg.collect()
     before = pg.tape_stats().nodes

@@ -194,6 +194,9 @@ class Mixture:
             self.reads_captures,
             self.fills_caches,
             self.draws_random_numbers,
+            self.walks,
+            self.walks_what_is_shared,
+            self.changes_operands,
             self.drops,
         ]
 
@@ -211,6 +214,48 @@ class Mixture:
         middle = total * total
         middle.label = f"{label} middle"
         return (middle + 1.0).tanh()
+
+    def walk(self, root):
+        found, todo = {}, [root]
+        while todo:
+            v = todo.pop()
+            if id(v) not in found:
+                found[id(v)] = v
+                todo.extend(v._prev)
+        return found
+
+    def walks(self, rng):
+        a, b = rng.uniform(-1, 1), rng.uniform(-1, 1)
+        x, y = self.pg.Value(a, label="x"), self.pg.Value(b)
+        root = (x * y + x) ** 2
+        first = set(self.walk(root))
+        assert len(first) == 5 and set(self.walk(root)) == first, "walk"
+        log = []
+        for v in self.walk(root).values():
+            v._backward = lambda v=v, old=v._backward: (log.append(v), old())
+        root.backward()
+        s = 2 * (a * b + a)
+        assert len(log) == 5 and close(x.grad, s * (b + 1), 1e-9) and close(y.grad, s * a, 1e-9), "wrapped steps"
+
+    def walks_what_is_shared(self, rng):
+        found = self.walk(self.shared)
+        assert self.walk(self.shared).keys() == found.keys(), "ids of what is shared"
+        assert sum(v.label == "shared middle" for v in found.values()) == 1, "labels of what is shared"
+
+    def changes_operands(self, rng):
+        x, late = self.pg.Value(2.0), None
+        out = self.pg.Value(6.0, (x,), "mine")
+        top = out * 3.0
+        late = self.pg.Value(1.0) if rng.random() < 0.5 else x * 5.0
+        try:
+            out._prev.add(late)
+            out._backward = lambda: setattr(late, "grad", late.grad + 7.0 * out.grad)
+            top.backward()
+        except RuntimeError as error:  # a sweep of another thread is under way, in a custom operation of its own
+            assert "under way" in str(error), error
+            out._prev.discard(late)
+            return
+        assert late.grad == 21.0 and x.grad in (0.0, 105.0) and out._prev == {x, late}, "changed operands"
 
     def records(self, rng):
         k, x = rng.randrange(1, 9), rng.uniform(-1, 1)

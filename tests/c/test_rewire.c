@@ -234,6 +234,8 @@ static void a_recordings_nodes_stay_where_they_are(void)
     CHECK_EQ(pgr_h_set_operands(tape, z, 1, &x), PGR_OK);
     CHECK_EQ(pgr_h_unknown(tape, z), 1);
     CHECK_EQ(pgr_h_op(tape, y), op_named("neg"));
+    pgr_h_release(tape, z, 0); /* what is left of a recording is no hindrance */
+    CHECK_EQ(pgr_h_set_operands(tape, y, 1, &later), PGR_OK);
     pgr_tape_free(tape);
 }
 
