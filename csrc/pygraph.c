@@ -364,7 +364,7 @@ static int write_down(PyObject *self, const past *p)
     if (p->symbol == NULL)
         return 0;
     PyObject *const dict = pgr__own_dict(self);
-    return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._step, p->step) < 0 ? -1 : 0;
+    return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._pygrad_step, p->step) < 0 ? -1 : 0;
 }
 
 /* Makes the Values of a tuple a node's operands. On failure nothing has changed; RAISED: with an exception. */
@@ -517,6 +517,20 @@ int pgr__set_op(PyObject *self, PyObject *value, void *unused)
 
 /* ---- _backward ------------------------------------------------------------------------------- */
 
+/* What write_down has left with a node, borrowed; NULL, perhaps with an exception, if there is nothing such. */
+static PyObject *past_of(PyObject *self)
+{
+    PyObject *const past = own(self, names._pygrad_step);
+    if (past == NULL || !PyTuple_CheckExact(past) || PyTuple_GET_SIZE(past) < 2 || PyTuple_GET_SIZE(past) > 3)
+        return NULL;
+    int overflow;
+    const long op = PyLong_CheckExact(PyTuple_GET_ITEM(past, 0)) ? PyLong_AsLongAndOverflow(PyTuple_GET_ITEM(past, 0), &overflow) : 0;
+    bool is_past = op >= PGR_OP_FIRST && op < PGR_OP_COUNT;
+    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(past); i++)
+        is_past = is_past && pgr__is_operand(PyTuple_GET_ITEM(past, i));
+    return is_past ? past : NULL;
+}
+
 /* One step as a node's own operation, into the operands that it was recorded with: `past` is (op, operands). */
 static int step_of_past(PyObject *past, PyObject *self)
 {
@@ -551,7 +565,7 @@ int pgr__custom_step(PyObject *value)
         Py_XDECREF(result);
         return result == NULL ? -1 : 0;
     }
-    PyObject *const past = PyErr_Occurred() ? NULL : own(value, names._step);
+    PyObject *const past = PyErr_Occurred() ? NULL : past_of(value);
     if (past != NULL)
         return step_of_past(past, value);
     PyObject *const grads = PyErr_Occurred() ? NULL : own(value, names._local_grads);
@@ -569,7 +583,7 @@ static PyObject *step(PyObject *number, PyObject *self)
         return NULL;
     if ((tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
         return pgr__fail(PGR_ERR_UNKNOWN, op, 0.0, 0.0);
-    if (op == PGR_OP_CUSTOM || own(self, names._step) != NULL) {
+    if (op == PGR_OP_CUSTOM || past_of(self) != NULL) {
         if (!is_leaf(op) && pgr__custom_step(self) < 0)
             return NULL;
     } else if (!is_leaf(op)) {

@@ -59,7 +59,7 @@ extern pgr__operand_layer pgr__layer;
 
 /* Names, interned as those in code are. */
 #define PGR_NAMES(X) \
-    X(data) X(grad) X(label) X(push) X(_backward) X(_custom) X(_op) X(_prev) X(_local_grads) X(_step) X(__class__)
+    X(data) X(grad) X(label) X(push) X(_backward) X(_custom) X(_op) X(_prev) X(_local_grads) X(_pygrad_step) X(__class__)
 typedef struct {
 #define X(name) PyObject *name;
     PGR_NAMES(X)

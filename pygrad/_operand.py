@@ -308,8 +308,16 @@ def _set_operands(value: Operand, values: Any) -> tuple[Any, ...]:
     handles = [operand._handle for operand in operands]
     check(lib.pgr_h_set_operands(tape, value._handle, len(handles), handles))
     if not _is_leaf(op) and op != lib.PGR_OP_CUSTOM:
-        own["_op"], own["_step"] = symbol, past
+        own["_op"], own["_pygrad_step"] = symbol, past
     return operands
+
+
+def _has_past(own: dict[str, Any]) -> bool:
+    """Whether _set_operands has written down what a node's step was: (op, operands, parameter)."""
+    past = own.get("_pygrad_step")
+    if type(past) is not tuple or not 3 <= len(past) <= 4 or type(past[0]) is not int or type(past[-1]) is not float:
+        return False
+    return lib.PGR_OP_FIRST <= past[0] < lib.pgr_op_count() and all(isinstance(v, Operand) for v in past[1:-1])
 
 
 def _custom_step(value: Any) -> None:
@@ -317,8 +325,8 @@ def _custom_step(value: Any) -> None:
     own = _own_of(value)
     if "_custom" in own:
         own["_custom"].push(value)
-    elif "_step" in own:
-        op, *operands, param = own["_step"]
+    elif _has_past(own):
+        op, *operands, param = own["_pygrad_step"]
         a, b = operands[0], operands[1]._handle if len(operands) > 1 else 0
         if param == param:
             b = lib.pgr_h_leaf(tape, lib.PGR_OP_CONST, param)
@@ -342,7 +350,7 @@ def _make_step(op: int) -> Callable[[Any], None]:
             check(lib.PGR_ERR_UNKNOWN)
         if _is_leaf(op):
             return
-        if op == lib.PGR_OP_CUSTOM or "_step" in _own_of(value):
+        if op == lib.PGR_OP_CUSTOM or _has_past(_own_of(value)):
             _custom_step(value)
         else:
             check(lib.pgr_h_push_as(tape, value._handle, op))

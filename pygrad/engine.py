@@ -210,7 +210,17 @@ class Value(Operand):
         op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
         below = _Below(self) if operands and handle not in _flat() else None
         notes = {name: x for name, x in self._own.items() if name not in _SHOWN} or None
+        if notes is not None and "_pygrad_step" in notes:  # numbers of operations change with the version
+            was, *into = notes["_pygrad_step"]
+            notes["_pygrad_step"] = (NAMES[was], *into)
         return _restore, (type(self), below, NAMES[op], self.data, self.grad, operands, param), notes
+
+    def __setstate__(self, notes: dict[str, Any]) -> None:
+        """Take over what __reduce_ex__ has given of the user's own."""
+        if "_pygrad_step" in notes:
+            name, *operands = notes["_pygrad_step"]
+            notes = {**notes, "_pygrad_step": (OPS.get(name, 0), *operands)}
+        self._own.update(notes)
 
 
 _SHOWN = {"data", "grad", "_prev"}  # by vars(v), beside what is the user's own

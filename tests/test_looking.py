@@ -205,6 +205,34 @@ def test_what_is_added_to_prev_is_reached(both):
     same(both(program))
 
 
+def test_the_lectures_drawing_code(both, rng):
+    """Which names nodes by id(v), and edges by pairs of Values."""
+    seed = rng.randrange(2**32)
+
+    def program(Value):
+        root, _ = program_of(seed)(Value)
+        root.backward()
+        nodes, edges, lines = set(), set(), []
+
+        def build(v):
+            if v not in nodes:
+                nodes.add(v)
+                for child in v._prev:
+                    edges.add((child, v))
+                    build(child)
+
+        build(root)
+        for n in nodes:
+            lines.append(f"{id(n)} " + "{ data %.4f | grad %.4f }" % (n.data, n.grad))  # noqa: UP031
+            if n._op:
+                lines.append(str(id(n)) + n._op)
+        names = {line.split()[0] for line in lines}
+        assert all(str(id(a)) in names and str(id(b)) + b._op in names for a, b in edges)
+        return [len(nodes), len(edges), len(set(lines)) == len(lines), len(lines)]
+
+    same(both(program))
+
+
 def test_an_operand_made_later_is_reached(both):
     def program(Value):
         out = Value(5.0)
@@ -321,6 +349,28 @@ def test_sets_are_left_alone_while_a_function_is_recorded(pg):
     assert pg.value_and_grad(f)(2.0) == (12.0, 6.0)
     (y * 1.0).backward()
     assert x.grad == 3.0 and w.grad == 0.0
+
+
+def test_copies_of_a_cut_node_give_to_copies_of_its_operands(pg):
+    x = pg.Value(3.0, label="x")
+    y = x**2
+    z = y * 2.0
+    y._prev = set()
+    for copied in (copy.deepcopy([z, x]), pickle.loads(pickle.dumps([z, x]))):
+        z2, x2 = copied
+        z2.backward()
+        assert (x2.grad, x.grad) == (12.0, 0.0) and z2 is not z
+        assert next(v for v in z2._prev if v._op)._prev == set()
+
+
+def test_attributes_of_the_programs_own_may_have_any_name(pg):
+    for value in (3, (), (13,), (13, 1.0), (99, pg.Value(1.0), pg.Value(2.0)), ("add", 1), None, (2**70, 1, 2)):
+        x = pg.Value(3.0)
+        y = pg.Value(6.0, (x,), "double")
+        y._pygrad_step = y._step = value
+        y._backward()
+        y.backward()
+        assert x.grad == 0.0 and y._pygrad_step is value
 
 
 def test_a_refused_prev_changes_nothing(pg):
