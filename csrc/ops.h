@@ -42,11 +42,9 @@ static inline double ops_linear(int op, double a, double b)
 
 /* With a constant op, all of the switch but one row folds away: if it is inlined, which compilers weigh by the whole. */
 #if defined(__GNUC__)
-#define OPS_INLINE __attribute__((always_inline)) static inline
-#else
-#define OPS_INLINE static inline
+__attribute__((always_inline))
 #endif
-OPS_INLINE pgr_status ops_eval(int op, double a, double b, double *out)
+static inline pgr_status ops_eval(int op, double a, double b, double *out)
 {
     double v;
     (void)b;
@@ -63,12 +61,15 @@ OPS_INLINE pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
-OPS_INLINE double ops_value(int op, double a, double b)
-{
-    double v = NAN;
-    ops_eval(op, a, b, &v);
-    return v;
-}
+/* One row's value, whatever the number of rows: see ops_partials_##ID. */
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    static inline double ops_value_##ID(double a, double b) \
+    { \
+        (void)a, (void)b; \
+        return (value); \
+    }
+PGR_OPS(X)
+#undef X
 
 /* ---- Partials that a plain formula would not give to the last digits -------------------------------
  *
@@ -192,7 +193,7 @@ static inline double pgr_pow_da(double a, double b)
     const double c = b - 1.0;
     const int is_plain = a == 0.0 || !isfinite(a) || !isfinite(b);
     const int is_exact = is_plain || (c + 1.0 == b && b - c == 1.0);
-    const double power = is_exact ? ops_value(PGR_OP_POW, a, c) : pow(a, b);
+    const double power = is_exact ? ops_value_POW(a, c) : pow(a, b);
     if (!is_plain && !pgr_is_normal(power) && !isnan(power)) {
         const double root = pow(fabs(a), 0.5 * (is_exact ? c : b));
         return copysign(1.0, power) * (is_exact ? b * root * root : b * root / a * root);
@@ -223,8 +224,8 @@ static inline double pgr_pow_db(double a, double b, double v)
 #define NEG_(x)         (-(x))
 #define NUMBER_(x)      (x)
 #define EITHER_(number, nodes) (number)
-#define OF_(ID, ...)    OPERANDS_(PGR_OP_##ID, __VA_ARGS__, 0.0, 0)
-#define OPERANDS_(op, x, y, ...) ops_value(op, x, y)
+#define OF_(ID, ...)    OPERANDS_(ops_value_##ID, __VA_ARGS__, 0.0, 0)
+#define OPERANDS_(f, x, y, ...) f(x, y)
 #define LESS_(x, y)     ((x) < (y) ? 1.0 : 0.0)
 #define PICK_(c, x)     ((c) != 0.0 ? (x) : 0.0)
 #define SLOPE_(a, b)    ((a) > 0.0 ? 1.0 : (b))
@@ -246,13 +247,22 @@ typedef struct {
 #define PARTIALS_PARAM(da, db)  (ops_pair){(da), 0.0}
 #define PARTIALS_CUT(da, db)    (ops_pair){0.0, 0.0}
 
+/* One row's, for hot loops: a switch with a constant op folds, but whether it is inlined is weighed by the whole. */
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    static inline ops_pair ops_partials_##ID(double a, double b, double v) \
+    { \
+        (void)a, (void)b, (void)v; \
+        return PARTIALS_##KIND(da, db); \
+    }
+PGR_OPS(X)
+#undef X
+
 static inline ops_pair ops_partials(int op, double a, double b, double v)
 {
-    (void)a, (void)b, (void)v;
     switch (op) {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+#define X(ID, ...) \
     case PGR_OP_##ID: \
-        return PARTIALS_##KIND(da, db);
+        return ops_partials_##ID(a, b, v);
         PGR_OPS(X)
 #undef X
     default:

@@ -274,7 +274,7 @@ static pgr_status collect(pgr_tape *tape, bool thorough)
 }
 
 /* Room for k nodes and one handle. */
-static pgr_status make_ready(size_t k)
+PGR_NOINLINE static pgr_status make_ready(size_t k)
 {
     if (k >= UINT32_MAX)
         return PGR_ERR_FULL;
@@ -287,7 +287,7 @@ static pgr_status make_ready(size_t k)
     return status;
 }
 
-static inline pgr_status ready(uint32_t k)
+PGR_INLINE pgr_status ready(uint32_t k)
 {
     return tape_has_room(layer.tape, k) && layer.tape->free_slot != 0 ? PGR_OK : make_ready(k);
 }
