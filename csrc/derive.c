@@ -106,31 +106,26 @@ static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
 #define MUL_(x, y)       emit(e, PGR_OP_MUL, x, y)
 #define DIV_(x, y)       emit(e, PGR_OP_DIV, x, y)
 #define NEG_(x)          emit(e, PGR_OP_NEG, x, 0)
-#define EXP_(x)          emit(e, PGR_OP_EXP, x, 0)
-#define SQRT_(x)         emit(e, PGR_OP_SQRT, x, 0)
-#define SIN_(x)          emit(e, PGR_OP_SIN, x, 0)
-#define COS_(x)          emit(e, PGR_OP_COS, x, 0)
-#define SINH_(x)         emit(e, PGR_OP_SINH, x, 0)
-#define COSH_(x)         emit(e, PGR_OP_COSH, x, 0)
-#define SIGMOID_(x)      emit(e, PGR_OP_SIGMOID, x, 0)
-#define SIGN_(x)         emit(e, PGR_OP_SIGN, x, 0)
+#define EITHER_(number, nodes) (nodes)
+#define OF_(ID, ...)     OPERANDS_(PGR_OP_##ID, __VA_ARGS__, 0, 0)
+#define OPERANDS_(op, x, y, ...) emit(e, op, x, y)
 #define LESS_(x, y)      emit(e, PGR_OP_LESS, x, y)
 #define EQUAL_(x, y)     emit(e, PGR_OP_EQUAL, x, y)
 #define PICK_(c, x)      emit(e, PGR_OP_PICK, c, x)
-#define SLOPE_(a, b)     ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a)))
+#define SLOPE_(a, b)     slope(e, a, b)
 #define WINS_(a, b)      MUL_(HALF, ADD_(ONE, SUB_(LESS_(b, a), LESS_(a, b))))
 #define DIV_DB_(a, b, v) NEG_(DIV_(v, b))
 #define POW_DA_(a, b)    pow_da(e, a, b)
 #define POW_DB_(a, b, v) pow_db(e, a, b, v)
-#define ATAN_DA_(a)      DIV_(ONE, ADD_(ONE, MUL_(a, a)))
 #define UNIT_(p, a, b)   unit(e, p, a, b)
 #define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, nonzero(e, v)))
-#define TANH_DA_(a, v)   SUB_(ONE, MUL_(v, v))
-#define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), EXP_(NEG_(MUL_(a, a))))
+#define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), OF_(EXP, NEG_(MUL_(a, a))))
 
 /* x, or 1 where it is 0: a divisor where the quotient is not picked. If it were 0, the derivative of the quotient would
  * be inf, and times 0 nan. */
 static pgr_id nonzero(emitter *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
+
+static pgr_id slope(emitter *e, pgr_id a, pgr_id b) { return ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a))); }
 
 static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
 {

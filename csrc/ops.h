@@ -61,12 +61,15 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
-static inline double ops_value(int op, double a, double b)
-{
-    double v = NAN;
-    ops_eval(op, a, b, &v);
-    return v;
-}
+/* One row's value, whatever the number of rows: see ops_partials_##ID. */
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    static inline double ops_value_##ID(double a, double b) \
+    { \
+        (void)a, (void)b; \
+        return (value); \
+    }
+PGR_OPS(X)
+#undef X
 
 /* ---- Partials that a plain formula would not give to the last digits -------------------------------
  *
@@ -138,6 +141,50 @@ static inline double pgr_erf_da(double a)
     return e - e * lost;
 }
 
+/* s (1 + a (1 - s)), s being 1 / (1 + exp(-a)), is e**a (1 + a + e**a) / (1 + e**a)**2. Below 0 the sum cancels; from its
+ * zero z, -1.278.., it is a - z + e**z * expm1(a - z), whose terms have one sign. */
+static inline double pgr_silu_da(double a)
+{
+    if (a >= -0.25) {
+        const double e = exp(-a), q = 1.0 + e;
+        return (1.0 + a * (e / q)) / q;
+    }
+    const double e = exp(a), d = (a + 1.2784645427610737) + 1.0946994183093437e-16;
+    const double sum = a < -2.0 ? 1.0 + a + e : d + 0.2784645427610738 * expm1(d);
+    if (a < -700.0)
+        return sum * exp(0.5 * a) * exp(0.5 * a);
+    return e * sum / (1.0 + e * (2.0 + e));
+}
+
+/* v / a + a * p, where p = exp(-a*a / 2) / sqrt(2 pi) is found as in pgr_erf_da. Around its zero z, -0.751.., that cancels:
+ * there it is p * d times a polynomial in d = a - z, which was interpolated at Chebyshev points. */
+static inline double pgr_gelu_da(double a, double v)
+{
+    static const double c[] = {
+        6.447711396623815e-12, 6.041752192284606e-11, 3.1886233990033105e-10, 1.4494431843507982e-09,
+        6.54255705397324e-09, 2.920173763891472e-08, 1.2678596115008214e-07, 5.337737149833028e-07,
+        2.176331621616033e-06, 8.574957954775446e-06, 3.256248531159234e-05, 0.0001188048159694777,
+        0.00041494133854331333, 0.0013811927116296567, 0.004357899676719135, 0.01294458102510115,
+        0.03587902436626208, 0.09169645155828013, 0.2124527125910172, 1.4348095033989257};
+    const double square = a * a;
+    if (!(square < 1600.0))
+        return v / a + a * exp(-square);
+    const double high = (double)(float)a, low = a - high;
+    const double lost = high * high - square + 2.0 * high * low + low * low;
+    const double d = (a + 0.7517915246935645) - 1.4956759177009883e-17;
+    const int is_near = d > -1.25 && d < 0.8;
+    double x = 0.3989422804014327 * a;
+    if (is_near) {
+        double sum = 0.0;
+        for (size_t i = 0; i < sizeof c / sizeof *c; i++)
+            sum = sum * d + c[i];
+        x = 0.3989422804014327 * d * sum;
+    }
+    const double root = exp(-0.25 * square), y = square < 1400.0 ? x * exp(-0.5 * square) : x * root * root;
+    const double slope = y - 0.5 * lost * y;
+    return is_near ? slope : v / a + slope;
+}
+
 /* b * a ** (b - 1). Where b - 1 is rounded, a ** b / a is better. */
 static inline double pgr_pow_da(double a, double b)
 {
@@ -146,7 +193,7 @@ static inline double pgr_pow_da(double a, double b)
     const double c = b - 1.0;
     const int is_plain = a == 0.0 || !isfinite(a) || !isfinite(b);
     const int is_exact = is_plain || (c + 1.0 == b && b - c == 1.0);
-    const double power = is_exact ? ops_value(PGR_OP_POW, a, c) : pow(a, b);
+    const double power = is_exact ? ops_value_POW(a, c) : pow(a, b);
     if (!is_plain && !pgr_is_normal(power) && !isnan(power)) {
         const double root = pow(fabs(a), 0.5 * (is_exact ? c : b));
         return copysign(1.0, power) * (is_exact ? b * root * root : b * root / a * root);
@@ -175,14 +222,10 @@ static inline double pgr_pow_db(double a, double b, double v)
 #define MUL_(x, y)      ((x) * (y))
 #define DIV_(x, y)      ((x) / (y))
 #define NEG_(x)         (-(x))
-#define EXP_(x)         exp(x)
-#define SQRT_(x)        sqrt(x)
-#define SIN_(x)         sin(x)
-#define COS_(x)         cos(x)
-#define SINH_(x)        sinh(x)
-#define COSH_(x)        cosh(x)
-#define SIGMOID_(x)     ops_value(PGR_OP_SIGMOID, x, 0.0)
-#define SIGN_(x)        ops_value(PGR_OP_SIGN, x, 0.0)
+#define NUMBER_(x)      (x)
+#define EITHER_(number, nodes) (number)
+#define OF_(ID, ...)    OPERANDS_(ops_value_##ID, __VA_ARGS__, 0.0, 0)
+#define OPERANDS_(f, x, y, ...) f(x, y)
 #define LESS_(x, y)     ((x) < (y) ? 1.0 : 0.0)
 #define PICK_(c, x)     ((c) != 0.0 ? (x) : 0.0)
 #define SLOPE_(a, b)    ((a) > 0.0 ? 1.0 : (b))
@@ -190,11 +233,9 @@ static inline double pgr_pow_db(double a, double b, double v)
 #define DIV_DB_(a, b, v)      pgr_div_db(a, b, v)
 #define POW_DA_(a, b)         pgr_pow_da(a, b)
 #define POW_DB_(a, b, v)      pgr_pow_db(a, b, v)
-#define ATAN_DA_(a)           pgr_atan_da(a)
 #define UNIT_(p, a, b)        pgr_unit(p, a, b)
 #define HYPOT_DA_(p, a, b, v) pgr_hypot_da(p, a, b, v)
 #define ERF_DA_(a)            pgr_erf_da(a)
-#define TANH_DA_(a, v)        pgr_tanh_da(a, v)
 
 /* The partial derivatives of op(a, b) = v; 0 where there is none. */
 typedef struct {
@@ -206,13 +247,22 @@ typedef struct {
 #define PARTIALS_PARAM(da, db)  (ops_pair){(da), 0.0}
 #define PARTIALS_CUT(da, db)    (ops_pair){0.0, 0.0}
 
+/* One row's, for hot loops: a switch with a constant op folds, but whether it is inlined is weighed by the whole. */
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    static inline ops_pair ops_partials_##ID(double a, double b, double v) \
+    { \
+        (void)a, (void)b, (void)v; \
+        return PARTIALS_##KIND(da, db); \
+    }
+PGR_OPS(X)
+#undef X
+
 static inline ops_pair ops_partials(int op, double a, double b, double v)
 {
-    (void)a, (void)b, (void)v;
     switch (op) {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+#define X(ID, ...) \
     case PGR_OP_##ID: \
-        return PARTIALS_##KIND(da, db);
+        return ops_partials_##ID(a, b, v);
         PGR_OPS(X)
 #undef X
     default:
@@ -244,14 +294,10 @@ static inline int ops_is_binary(int op)
 #undef MUL_
 #undef DIV_
 #undef NEG_
-#undef EXP_
-#undef SQRT_
-#undef SIN_
-#undef COS_
-#undef SINH_
-#undef COSH_
-#undef SIGMOID_
-#undef SIGN_
+#undef NUMBER_
+#undef EITHER_
+#undef OF_
+#undef OPERANDS_
 #undef LESS_
 #undef PICK_
 #undef SLOPE_
@@ -259,10 +305,8 @@ static inline int ops_is_binary(int op)
 #undef DIV_DB_
 #undef POW_DA_
 #undef POW_DB_
-#undef ATAN_DA_
 #undef UNIT_
 #undef HYPOT_DA_
 #undef ERF_DA_
-#undef TANH_DA_
 
 #endif

@@ -312,7 +312,7 @@ static pgr_status collect(pgr_tape *tape, bool thorough)
 }
 
 /* Room for k nodes and one handle. */
-static pgr_status make_ready(size_t k)
+PGR_NOINLINE static pgr_status make_ready(size_t k)
 {
     if (k >= UINT32_MAX)
         return PGR_ERR_FULL;
@@ -325,7 +325,7 @@ static pgr_status make_ready(size_t k)
     return status;
 }
 
-static inline pgr_status ready(uint32_t k)
+PGR_INLINE pgr_status ready(uint32_t k)
 {
     return tape_has_room(layer.tape, k) && layer.tape->free_slot != 0 ? PGR_OK : make_ready(k);
 }
@@ -493,6 +493,7 @@ static PyObject *slot_add(PyObject *l, PyObject *r) { return operator_slot(PGR_O
 static PyObject *slot_sub(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_SUB, PGR_OP_SUB, "-", l, r); }
 static PyObject *slot_mul(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MUL, PGR_OP_MUL, "*", l, r); }
 static PyObject *slot_div(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_DIV, PGR_OP_DIV, "/", l, r); }
+static PyObject *slot_mod(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MOD, PGR_OP_MOD, "%", l, r); }
 static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
 {
     if (modulus != Py_None)
@@ -1407,7 +1408,7 @@ static PyType_Slot slots[] = {
     {Py_tp_getattro, get_attribute}, {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
     {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
     {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
-    {Py_nb_positive, slot_pos},       {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
+    {Py_nb_positive, slot_pos},       {Py_nb_remainder, slot_mod},  {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
     {Py_nb_bool, slot_bool},
     {0, NULL},
 };

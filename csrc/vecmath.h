@@ -1,7 +1,8 @@
 /* vecmath.h: tells the compiler that the C library has its functions for vectors, too.
  *
  * glibc's libmvec (x86-64, from 2.35 on) has what the table of operations needs, each within 4 ulp; gcc then makes of a
- * loop over exp(x[i]) calls that take two, four or eight numbers at once. Everywhere else the loops call libm. */
+ * loop over exp(x[i]) calls that take two, four or eight numbers at once. Everywhere else the loops call libm.
+ * Const, since nobody reads errno: gcc makes no vectors of a loop with a ?: and a call that might set it. */
 #ifndef PGR_INTERNAL_VECMATH_H
 #define PGR_INTERNAL_VECMATH_H
 
@@ -10,11 +11,13 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)
 #if __GLIBC_PREREQ(2, 35)
 #define PGR_VECTOR_MATH
-#define VECTOR_FUNCTION __attribute__((simd("notinbranch"))) extern double
+#define VECTOR_FUNCTION __attribute__((const, simd("notinbranch"))) extern double
 VECTOR_FUNCTION exp(double);
 VECTOR_FUNCTION expm1(double);
 VECTOR_FUNCTION log(double);
 VECTOR_FUNCTION log1p(double);
+VECTOR_FUNCTION log10(double);
+VECTOR_FUNCTION log2(double);
 VECTOR_FUNCTION sin(double);
 VECTOR_FUNCTION cos(double);
 VECTOR_FUNCTION tan(double);
@@ -24,11 +27,15 @@ VECTOR_FUNCTION atan(double);
 VECTOR_FUNCTION sinh(double);
 VECTOR_FUNCTION cosh(double);
 VECTOR_FUNCTION tanh(double);
+VECTOR_FUNCTION asinh(double);
+VECTOR_FUNCTION acosh(double);
+VECTOR_FUNCTION atanh(double);
 VECTOR_FUNCTION erf(double);
-VECTOR_FUNCTION pow(double, double);
+VECTOR_FUNCTION erfc(double);
 VECTOR_FUNCTION atan2(double, double);
 VECTOR_FUNCTION hypot(double, double);
 #undef VECTOR_FUNCTION
+__attribute__((simd("notinbranch"))) extern double pow(double, double); /* scalar in a ?:, so that whole powers are exact */
 #endif
 #endif
 

@@ -861,6 +861,7 @@ for _name, _symbol, _with_number in (
     ("sub", "-", "sub"),
     ("mul", "*", "mul"),
     ("truediv", "/", "div"),
+    ("mod", "%", "mod"),
     ("pow", "**", "powc"),
 ):
     _plain = "div" if _name == "truediv" else _name

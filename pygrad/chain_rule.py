@@ -47,8 +47,6 @@ def _power(x: _Piece, y: str) -> _Piece:
     return _Piece(f"{x.within(_ATOM)}^{y}", _POWER)
 
 
-_ONE = _Piece("1")
-
 # The words of csrc/pgr_ops.h.
 _WORDS: dict[str, Callable[..., _Piece]] = {
     "ADD_": _plus,
@@ -56,26 +54,18 @@ _WORDS: dict[str, Callable[..., _Piece]] = {
     "MUL_": _product,
     "DIV_": _quotient,
     "NEG_": lambda x: _Piece(f"−{x.within(_PRODUCT)}", _SUM),
-    "EXP_": _call("exp"),
-    "SQRT_": _call("sqrt"),
-    "SIN_": _call("sin"),
-    "COS_": _call("cos"),
-    "SINH_": _call("sinh"),
-    "COSH_": _call("cosh"),
-    "SIGMOID_": _call("sigmoid"),
-    "SIGN_": _call("sign"),
+    "OF_": lambda row, *xs: _call(row.text.lower())(*xs),
+    "EITHER_": lambda formula: formula,
     "LESS_": lambda x, y: _Piece(f"[1 if {x.text} < {y.text} else 0]"),
     "PICK_": lambda c, x: _Piece(f"[{x.text} if {c.text} ≠ 0 else 0]"),
     "SLOPE_": lambda a, b: _Piece(f"[1 if {a.text} > 0 else {b.text}]"),
     "WINS_": lambda a, b: _Piece(f"[1 if {a.text} > {b.text}, ½ if equal, else 0]"),
     "UNIT_": lambda p, a, b: _quotient(p, _Piece(f"{_square(a).text} + {_square(b).text}", _SUM)),
-    "NUMBER_": lambda x: _Piece(f"{float(x.text):.6g}"),
+    "NUMBER_": lambda x: _Piece(f"{float(x.text):.6g}".replace("-", "−"), _SUM if x.text[0] == "-" else _ATOM),
     "DIV_DB_": lambda a, b, _v: _Piece(f"−{_quotient(a, _square(b)).text}", _SUM),
     "POW_DA_": lambda a, b: _product(b, _power(a, f"({b.within(_PRODUCT)} − 1)")),
     "POW_DB_": lambda _a, _b, v: _product(v, _Piece(f"log({_a.text})")),
-    "ATAN_DA_": lambda a: _quotient(_ONE, _plus(_ONE, _square(a))),
     "HYPOT_DA_": lambda p, _a, _b, v: _quotient(p, v),
-    "TANH_DA_": lambda _a, v: _Piece(f"1 − {_square(v).text}", _SUM),
     "ERF_DA_": lambda a: _Piece(f"2 / sqrt(π) · exp(−{_square(a).text})", _PRODUCT),
 }
 _NAMES = {"ONE": "1", "ZERO": "0", "HALF": "½"}
@@ -87,6 +77,9 @@ def _read(tokens: Iterator[str], names: dict[str, _Piece]) -> _Piece:
         return names.get(token) or _Piece(_NAMES.get(token, token))
     parts = []
     assert next(tokens) == "("
+    depth = 0
+    while token == "EITHER_" and ((skipped := next(tokens)) != "," or depth > 0):  # C, which stands for a number
+        depth += (skipped == "(") - (skipped == ")")
     while True:
         parts.append(_read(tokens, names))
         if next(tokens) == ")":
@@ -95,7 +88,7 @@ def _read(tokens: Iterator[str], names: dict[str, _Piece]) -> _Piece:
 
 @functools.cache
 def _tokens(expression: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"[A-Za-z_0-9.]+|[(),]", expression))
+    return tuple(re.findall(r"-?\d[\d.]*(?:e-?\d+)?|\w+|[(),]", expression))
 
 
 def partial(op: int, operand: int, names: tuple[str, str, str]) -> str:

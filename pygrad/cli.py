@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print a formula's value and its gradient, and draw its graph.",
         epilog="example: pygrad draw 'tanh(x*w + b)' x=2 w=-3 b=6.88 -o graph.svg",
     )
-    draw.add_argument("formula", help="numbers, names, + - * / **, parentheses, functions such as exp and tanh")
+    draw.add_argument("formula", help="numbers, names, + - * / %% **, parentheses, functions such as exp and tanh")
     draw.add_argument(
         "variables", nargs="*", default=[], metavar="NAME=NUMBER", help="a value for each name; pi and e have one"
     )

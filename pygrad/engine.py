@@ -126,7 +126,7 @@ class Value(Operand):
 
     Value(data, _children=(), _op='', label='')
 
-    data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / ** (with Values
+    data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / % ** (with Values
     and numbers, reflected too), unary -, abs, and a method for each row of csrc/pgr_ops.h (exp, log, tanh,
     relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
     (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
@@ -147,6 +147,9 @@ class Value(Operand):
     arccos = Operand.acos
     arctan = Operand.atan
     arctan2 = Operand.atan2
+    arcsinh = Operand.asinh
+    arccosh = Operand.acosh
+    arctanh = Operand.atanh
 
     def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.

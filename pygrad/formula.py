@@ -36,6 +36,7 @@ _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {
     ast.Sub: ("sub", operator.sub),
     ast.Mult: ("mul", operator.mul),
     ast.Div: ("div", operator.truediv),
+    ast.Mod: ("mod", operator.mod),
     ast.Pow: ("pow", operator.pow),
     ast.USub: ("neg", operator.neg),
 }
@@ -54,7 +55,6 @@ _REFUSED: dict[str, str] = {
     "JoinedStr": "a string",
     "Tuple": "a comma outside of a call",
     "BitXor": "'^' (a power is written **)",
-    "Mod": "'%'",
     "FloorDiv": "'//'",
     "MatMult": "'@'",
 }
@@ -155,7 +155,7 @@ def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
 
 
 def parse(text: str) -> Formula:
-    """Read a formula: numbers, names, + - * / **, parentheses and calls of FUNCTIONS.
+    """Read a formula: numbers, names, + - * / % **, parentheses and calls of FUNCTIONS.
 
     FormulaError, with the position, for all else, for more than MAX_LENGTH characters or MAX_DEPTH
     levels, and for a number too large for a float64. TypeError if `text` is not a str.
@@ -290,7 +290,7 @@ class _Reader:
     def refuse(self, node: ast.AST, position: int) -> NoReturn:
         kind = type(node).__name__
         raise FormulaError(
-            f"{_REFUSED.get(kind, 'this')} can't be in a formula: it has numbers, names, + - * / **, "
+            f"{_REFUSED.get(kind, 'this')} can't be in a formula: it has numbers, names, + - * / % **, "
             "parentheses and functions",
             position,
         )

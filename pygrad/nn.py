@@ -28,6 +28,9 @@ _ACTIVATIONS = {
     "tanh": "Tanh",
     "sigmoid": "Sigmoid",
     "softplus": "Softplus",
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "elu": "ELU",
     "sin": "Sin",
     "linear": "Linear",
 }
@@ -197,8 +200,9 @@ def _named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[st
 class Neuron(Module):
     """nonlin(w . x + b), with nin weights drawn from uniform(-1, 1) by Python's `random`, and b = 0.
 
-    nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'sin'. init: 'uniform' as
-    above, 'xavier' (Glorot), 'he', or a function of (number of inputs, of outputs); nout counts the outputs.
+    nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'silu', 'gelu', 'elu',
+    'sin'. init: 'uniform' as above, 'xavier' (Glorot), 'he', or a function of (number of inputs, of outputs); nout
+    counts the outputs.
     """
 
     def __init__(self, nin: int, nonlin: Nonlin = True, init: Init = "uniform", nout: int = 1) -> None:

@@ -434,7 +434,7 @@ def _plain(x: Any) -> Any:
 
 def _define_operators() -> None:
     """Operators are those of the array of Values."""
-    for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor"):
+    for name in ("add", "sub", "mul", "truediv", "mod", "pow", "matmul", "and", "or", "xor"):
         for reflected in ("", "r"):
             method = f"__{reflected}{name}__"
             setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))

@@ -21,6 +21,10 @@ TRANSFORMS = oracles.TRANSFORMS
 LIMIT = 1e6  # programs with larger results are drawn again
 TOLERANCE = 1e-9
 FUNCTIONS = ["sin", "tanh", "cos", "atan", "sigmoid", "softplus", "exp", "relu", "erf", "abs"]
+FUNCTIONS += ["silu", "gelu", "elu", "asinh", "erfc"]
+# Functions that have a domain, or that jump.
+WITHIN = ["log10(abs({}) + 0.5)", "log2(abs({}) + 0.5)", "acosh(abs({}) + 1.5)", "atanh(0.9 * tanh({}))", "floor({})"]
+WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
 CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
 CORNERS += ["0.0 ** ({})", "({}) ** 0.5"]
 MOST = {"hessian": 4, "jacobian": 5}  # numbers that are derived by; 8 elsewhere
@@ -272,6 +276,8 @@ class Generator:
             rng.shuffle(pair)
             return f"({pair[0]} {op} {pair[1]})"
         if kind < 0.54:
+            if self.chance(0.15):
+                return rng.choice(WITHIN).format(sub())
             return f"{rng.choice(FUNCTIONS)}({sub()})"
         if kind < 0.56:
             self.features["detach"] += 1

@@ -17,6 +17,7 @@ import numpy as np
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
+UNARY += ["silu", "gelu", "elu", "asinh", "acosh", "atanh", "log10", "log2", "erfc", "floor"]
 COMPARISONS = ["less", "less_equal", "equal"]
 BINARY = ["maximum", "minimum", "atan2", "hypot"]
 
@@ -133,6 +134,8 @@ EXACT = {
     "minimum": min,
     "relu": lambda a: max(a, 0),
     "abs": abs,
+    "floor": math.floor,
+    "mod": lambda a, b: a % b if b else None,
 }
 
 
@@ -183,6 +186,17 @@ NUMBERS = {
     "minimum": lambda a, b: a if a < b or math.isnan(a) else b,
     "atan2": math.atan2,
     "hypot": math.hypot,
+    "silu": lambda a: -0.0 if a == -math.inf else a * NUMBERS["sigmoid"](a),
+    "gelu": lambda a: -0.0 if a == -math.inf else a * math.erfc(-a / math.sqrt(2.0)) / 2.0,
+    "elu": lambda a: a if a > 0 else math.expm1(a),
+    "asinh": math.asinh,
+    "acosh": ieee(math.acosh, lambda a: math.nan),
+    "atanh": ieee(math.atanh, lambda a: a * math.inf if abs(a) == 1 else math.nan),
+    "log10": ieee(math.log10, lambda a: -math.inf if a == 0 else math.nan),
+    "log2": ieee(math.log2, lambda a: -math.inf if a == 0 else math.nan),
+    "erfc": math.erfc,
+    "floor": lambda a: float(np.floor(a)),
+    "mod": lambda a, b: a % b if b else math.nan,
 }
 
 
@@ -242,7 +256,26 @@ PARTIALS = {
     "minimum": lambda a, b, v: (wins(b, a), wins(a, b)),
     "atan2": lambda a, b, v: (ratio(b, a * a + b * b), ratio(-a, a * a + b * b)),
     "hypot": lambda a, b, v: (ratio(a, v), ratio(b, v)),
+    "silu": lambda a, v: (apply("sigmoid", a) * (1.0 + a * apply("sigmoid", -a)),),
+    "gelu": lambda a, v: (
+        0.5 * apply("erfc", -math.sqrt(0.5) * a) + a * (apply("exp", -0.5 * (a * a)) / math.sqrt(2.0 * math.pi)),
+    ),
+    "elu": lambda a, v: (1.0 if number(a) > 0.0 or at_kink(a) else apply("exp", a),),
+    "asinh": lambda a, v: (apply("div", 1.0, apply("hypot", 1.0, a)),),
+    "acosh": lambda a, v: (apply("div", 1.0, apply("sqrt", a - 1.0) * apply("sqrt", a + 1.0)),),
+    "atanh": lambda a, v: (apply("div", 1.0, (1.0 - a) * (1.0 + a)),),
+    "log10": lambda a, v: (apply("div", 1.0 / math.log(10.0), a),),
+    "log2": lambda a, v: (apply("div", 1.0 / math.log(2.0), a),),
+    "erfc": lambda a, v: (-2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
+    "floor": lambda a, v: (jumping(0.0, number(a) - number(v)),),
+    "mod": lambda a, b, v: (1.0, jumping(-float(np.floor_divide(number(a), number(b))), v)),
 }
+
+
+def jumping(partial, rest):
+    """`partial`, of a function that jumps where `rest` is 0."""
+    at_kink(rest)
+    return partial
 
 
 class Work:
@@ -332,7 +365,8 @@ class Dual:
 
 
 def _define_operators():
-    for name, op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"), ("pow", "pow")):
+    for name in ("add", "sub", "mul", "truediv", "mod", "pow"):
+        op = "div" if name == "truediv" else name
 
         def method(self, other, op=op):
             return NotImplemented if isinstance(other, np.ndarray) else apply(op, self, other)
@@ -689,6 +723,13 @@ def jax_namespace():
         "relu": jax.nn.relu,
         "erf": jax.scipy.special.erf,
         "softplus": softplus,
+        "silu": jax.nn.silu,
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "elu": jax.nn.elu,
+        "erfc": jax.scipy.special.erfc,
+        "asinh": jnp.arcsinh,
+        "acosh": jnp.arccosh,
+        "atanh": jnp.arctanh,
         "abs": jnp.abs,
         "atan": jnp.arctan,
         "atan2": jnp.arctan2,

@@ -102,7 +102,16 @@ def test_every_operation_has_its_partials_in_words(pg):
         row = lib.pgr_op_row(op)
         for k in range(2 if row.kind == lib.PGR_KIND_BINARY else 1):
             text = pg.chain_rule.partial(op, k, ("first", "second", "result"))
-            assert text and not re.search(r"[A-Z]{2,}_?|_\b|\bv\b", text), (ffi.string(row.name), text)
+            assert text and not re.search(r"[A-Z]{2,}_?|_\b|\bv\b|pgr", text), (ffi.string(row.name), text)
+    rows = range(lib.PGR_OP_FIRST, lib.pgr_op_count())
+    words = {ffi.string(lib.pgr_op_row(op).name).decode(): op for op in rows}
+    shown = {name: pg.chain_rule.partial(op, 0, ("x", "y", "z")) for name, op in words.items()}
+    assert shown["log10"] == "0.434294 / x" and shown["asinh"] == "1 / hypot(1, x)"
+    assert shown["silu"] == "sigmoid(x) · (1 + x · sigmoid(−x))"
+    assert shown["gelu"] == "(½ · erfc(−0.707107 · x) + x · 0.398942 · exp(−½ · x²))"
+    assert pg.chain_rule.partial(words["mod"], 1, ("x", "y", "z")) == "(−floor(x / y − z / y + ½))"
+    tokens = iter(pg.chain_rule._tokens("EITHER_(0.5 * pgr_f(a, sin(a)), MUL_(NUMBER_(-0.5), OF_(SIN, a)))"))
+    assert pg.chain_rule._read(tokens, {"a": pg.chain_rule._Piece("x")}).text == "(−0.5) · sin(x)"
 
 
 def test_a_page_is_one_small_file_without_a_network(pg, tmp_path):

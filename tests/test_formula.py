@@ -27,6 +27,9 @@ PYTHON = {
     "leaky_relu": lambda a, slope=0.01: a if a > 0 else slope * a,
     "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
     "softplus": lambda a: math.log1p(math.exp(a)),
+    "silu": lambda a: a / (1 + math.exp(-a)),
+    "gelu": lambda a: a * math.erfc(-a / math.sqrt(2)) / 2,
+    "elu": lambda a, alpha=1.0: a if a > 0 else alpha * math.expm1(a),
 }
 
 FORMULAS = [
@@ -45,7 +48,10 @@ FORMULAS = [
     "asin(x/3) + acos(y/3) + atan(z)",
     "sinh(x) + cosh(y)",
     "atan2(x, y) + hypot(y, z) + atan2(1, z) + hypot(2, x)",
-    "erf(x)",
+    "erf(x) + erfc(y)",
+    "log10(x) - log2(y)*asinh(z) + acosh(x + y) + atanh(z)",
+    "silu(x) + gelu(-y) + elu(-z) + elu(-x, 2) + elu(y)",
+    "floor(2*x)*y + x%z - y%-0.5 + 5%y",
     "x*sign(y) + pick(x, z*z) - keep(y, z)",
     "max(x, y)*min(y, z) + max(1, x) + min(z, 0.25)",
     "neg(x) + pi*y - e**z",
@@ -167,7 +173,6 @@ REFUSED = [
     "exp(**x)",
     "exp(x=1)",
     "leaky_relu(x, param=1)",
-    "x % y",
     "x // y",
     "x @ y",
     "x ^ y",
@@ -248,7 +253,7 @@ def test_an_error_says_what_to_write():
     with pytest.raises(FormulaError, match="did you mean tan or tanh"):
         parse("tahn(x)")
     with pytest.raises(FormulaError, match="there are abs, acos"):
-        parse("foo(x)")
+        parse("qq(x)")
     with pytest.raises(FormulaError, match="max takes 2 arguments, not 1"):
         parse("max(x)")
 

@@ -73,6 +73,7 @@ def test_values_are_labelled_after_their_variables(pg, graph):
 
 def test_gradcheck_passes_every_operation(pg, rng):
     domains = {"acos": (-0.9, 0.9), "asin": (-0.9, 0.9), "log": (0.2, 3), "sqrt": (0.2, 3), "log1p": (-0.5, 3)}
+    domains |= {"acosh": (1.2, 3), "atanh": (-0.9, 0.9)}
     lib = sys.modules["pygrad._pgr"].lib
     names = [
         sys.modules["pygrad._pgr"].ffi.string(lib.pgr_op_row(op).name).decode() for op in range(lib.pgr_op_count())

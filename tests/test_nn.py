@@ -35,6 +35,7 @@ def test_a_seed_gives_micrograds_parameters_reprs_and_outputs(nn):
 
 def test_nonlin_by_name(nn, Value):
     names = {True: "ReLU", False: "Linear", "relu": "ReLU", "linear": "Linear", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+    names |= {"silu": "SiLU", "gelu": "GELU", "elu": "ELU"}
     for nonlin, shown in names.items():
         neuron = nn.Neuron(2, nonlin=nonlin)
         assert repr(neuron) == f"{shown}Neuron(2)"

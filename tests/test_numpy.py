@@ -21,9 +21,10 @@ def test_arrays_of_values_go_elementwise_and_in_matmul(Value):
     assert type((a * np.float64(2))[0]) is Value
 
 
-@pytest.mark.parametrize(
-    "name", ["exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "tan", "sinh", "cosh", "arctan", "absolute"]
-)
+NAMES = ["exp", "log", "log1p", "log10", "log2", "expm1", "sqrt", "tanh", "sin", "cos", "tan", "sinh", "cosh"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "arctan", "absolute"])
 def test_numpys_functions_find_the_methods(Value, name):
     a = np.array([Value(0.5), Value(0.75)])
     result = getattr(np, name)(a)
@@ -33,11 +34,13 @@ def test_numpys_functions_find_the_methods(Value, name):
 
 def test_numpys_functions_of_other_names(Value):
     a, b = np.array([Value(0.5), Value(-0.25)]), np.array([Value(0.3), Value(0.1)])
-    for name in ("arcsin", "arccos"):
+    for name in ("arcsin", "arccos", "arcsinh", "arctanh"):
         assert [v.data for v in getattr(np, name)(a)] == pytest.approx(
             getattr(np, name)([0.5, -0.25]).tolist(), rel=1e-15
         )
-    for name in ("arctan2", "hypot", "power", "maximum"):
+    (nine,) = np.arccosh(np.array([Value(9.0)]))
+    assert nine.data == pytest.approx(np.arccosh(9.0), rel=1e-15)
+    for name in ("arctan2", "hypot", "power", "maximum", "remainder"):
         x = [0.5, 0.25]
         ours = getattr(np, name)(np.array([Value(v) for v in x]), b)
         assert [v.data for v in ours] == pytest.approx(getattr(np, name)(x, [0.3, 0.1]).tolist(), rel=1e-15)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import mpmath
 import pytest
@@ -57,6 +61,17 @@ ROWS = {
     "pick": (lambda a, b: b if a != 0 else b * 0, PAIRS),
     "keep": (lambda a, b: b if a != 0 else b * 0, PAIRS),
     "detach": (lambda a: a, PLAIN),
+    "log10": (mp.log10, POSITIVE),
+    "log2": (lambda a: mp.log(a) / mp.ln2, POSITIVE),
+    "asinh": (mp.asinh, [*PLAIN, -700.0, 1e15]),
+    "acosh": (mp.acosh, [1.001, 1.5, 2.5, 700.0]),
+    "atanh": (mp.atanh, UNIT),
+    "erfc": (mp.erfc, [*PLAIN, 5.0, 20.0]),
+    "silu": (lambda a: a / (1 + mp.exp(-a)), [*PLAIN, -30.0, -600.0, 30.0]),
+    "gelu": (lambda a: a * mp.erfc(-a / mp.sqrt(2)) / 2, [*PLAIN, -5.0, -30.0, 30.0]),
+    "elu": (lambda a, b: a if a > 0 else b * mp.expm1(a), [(-2.5, 1.0), (0.3, 1.0), (-1.0, 0.3), (-40.0, 2.0)]),
+    "floor": (mp.floor, PLAIN[:1] + PLAIN[2:5] + PLAIN[6:]),
+    "mod": (lambda a, b: a - b * mp.floor(a / b), [(-1.5, 2.0), (2.5, -0.7), (-7.5, -2.0), (1.0, 0.3), (1e15, -0.3)]),
 }
 CASES = [
     (name, args if isinstance(args, tuple) else (args,)) for name, (_, all_args) in ROWS.items() for args in all_args
@@ -144,6 +159,15 @@ ERRORS = [
     ("asin", (1.0000001,), math.asin),
     ("acos", (-2.0,), math.acos),
     ("sinh", (-1000.0,), math.sinh),
+    ("log10", (0.0,), math.log10),
+    ("log2", (-1.0,), math.log2),
+    ("log2", (-math.inf,), math.log2),
+    ("acosh", (0.9999,), math.acosh),
+    ("acosh", (-math.inf,), math.acosh),
+    ("atanh", (1.0,), math.atanh),
+    ("atanh", (-2.0,), math.atanh),
+    ("mod", (1.0, 0.0), lambda a, b: a % b),
+    ("mod", (math.inf, -0.0), lambda a, b: a % b),
     ("cosh", (1000.0,), math.cosh),
 ]
 
@@ -188,6 +212,14 @@ def test_outside_the_domain_raises_what_python_does_and_records_nothing(pg, name
         ("div", (1e308, 1e-308), lambda a, b: a / b),
         ("max", (math.nan, 1.0), lambda a, b: math.nan),
         ("min", (1.0, math.nan), lambda a, b: math.nan),
+        ("log10", (math.inf,), math.log10),
+        ("asinh", (-math.inf,), math.asinh),
+        ("acosh", (math.nan,), math.acosh),
+        ("mod", (math.inf, 2.0), lambda a, b: a % b),
+        ("mod", (-5.0, math.inf), lambda a, b: a % b),
+        ("mod", (5.0, math.nan), lambda a, b: a % b),
+        ("floor", (-math.inf,), lambda a: a),
+        ("floor", (math.nan,), lambda a: a),
     ],
 )
 def test_infinities_and_nans_pass_as_in_python(pg, name, args, python):
@@ -213,6 +245,88 @@ def test_methods_take_numbers_on_the_right(Value):
     x = Value(3.0)
     assert (x.max(5).data, x.min(5).data, x.atan2(1).data, x.hypot(4.0).data) == (5.0, 3.0, math.atan2(3, 1), 5.0)
     assert (Value(-2.0).leaky_relu().data, Value(-2.0).leaky_relu(0.5).data) == (-0.02, -1.0)
+
+
+def test_modulo_is_pythons_for_values_and_numbers_on_both_sides(pg):
+    pairs = [(7.5, 2.0), (-7.5, 2.0), (7.5, -2.0), (-7.5, -2.0), (6.0, -3.0), (-0.0, 3.0), (1.0, 0.1), (-1e-20, 1.0)]
+    for a, b in pairs:
+        x, y = pg.Value(a), pg.Value(b)
+        for result in (x % y, x % b, a % y, x.mod(y), x.mod(b), pg.math.mod(a, b)):
+            assert type(result) is pg.Value and result._op == "%"
+            assert (result.data, math.copysign(1, result.data)) == (a % b, math.copysign(1, a % b))
+    x, y = pg.Value(7.5), pg.Value(-2.0)
+    (x % y + 5 % y + x % 2).backward()
+    assert (x.grad, y.grad) == (2.0, 4.0 + 3.0)
+    with pytest.raises(ZeroDivisionError, match=r"7.5 % 0.0"):
+        x % 0
+    with pytest.raises(TypeError, match="'a'"):
+        x % "a"
+
+
+def test_the_new_functions_are_in_math_and_take_arrays(pg):
+    np = pytest.importorskip("numpy")
+    for name in ["log10", "log2", "asinh", "acosh", "atanh", "erfc", "floor", "silu", "gelu", "elu"]:
+        x = 1.25 if name == "acosh" else 0.25
+        expected = getattr(pg.Value(x), name)().data
+        assert getattr(pg.math, name)(x).data == expected
+        assert [v.data for v in getattr(pg.math, name)(np.array([x, pg.Value(x)]))] == [expected, expected]
+    assert pg.math.elu(-1.0, 0.5).data == pg.Value(-1.0).elu(0.5).data == 0.5 * math.expm1(-1.0)
+
+
+def test_a_second_derivative_beyond_a_kink_is_no_nan(pg):
+    """Where exp of the side that is not taken overflows."""
+    for name, x in [("elu", 800.0), ("silu", 800.0), ("silu", -800.0), ("gelu", 60.0), ("gelu", -60.0)]:
+        function = getattr(pg.math, name)
+        assert pg.grad(function)(x) == (1.0 if x > 0 else 0.0)
+        assert pg.grad(pg.grad(function))(x) == 0.0
+
+
+ADDED = """\\
+X(CBRT, "cbrt", "cbrt", UNARY, cbrt(a), DIV_(ONE, MUL_(NUMBER_(3.0), MUL_(v, v))), ZERO, PGR_ALWAYS, "", "") \\
+X(HAV, "hav", "hav", UNARY, 0.5 - 0.5 * cos(a), EITHER_(0.5 * sin(a), MUL_(HALF, OF_(SIN, a))), ZERO, PGR_ALWAYS, \\
+  "", "Haversine.")
+
+#endif
+"""
+USE = """
+#include "check.h"
+int main(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const char *const names[] = {"cbrt", "hav"};
+    for (int i = 0; i < 2; i++) {
+        const pgr_id x = leaf(tape, 2.0), y = record(tape, names[i], x, 0), seed = leaf(tape, 1.0);
+        pgr_id slope = 0;
+        CHECK_EQ(pgr_backward(tape, y), PGR_OK);
+        CHECK_EQ(pgr_vjp(tape, UINT32_MAX, 1, &y, &seed, 1, &x, &slope), PGR_OK);
+        printf("%.17g %.17g %.17g ", pgr_data(tape, y), pgr_grad(tape, x), pgr_data(tape, slope));
+    }
+    pgr_tape_free(tape);
+    return check_failures != 0;
+}
+"""
+
+
+def test_an_operation_is_added_by_its_row_alone(tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("no C compiler")
+    root = Path(__file__).parent.parent
+    shutil.copytree(root / "csrc", tmp_path / "csrc")
+    table = tmp_path / "csrc" / "pgr_ops.h"
+    rows, end, _ = table.read_text(encoding="utf-8").rpartition("\n\n#endif\n")
+    assert end
+    table.write_text(f"{rows} {ADDED}", encoding="utf-8")
+    (tmp_path / "use.c").write_text(USE)
+    sources = [str(path) for path in (tmp_path / "csrc").glob("*.c") if not path.name.startswith("py")]
+    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
+    command += ["-I", str(tmp_path / "csrc"), "-I", str(root / "tests" / "c"), "-o", str(tmp_path / "use")]
+    libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]
+    if all(subprocess.run([*command, str(tmp_path / "use.c"), *sources, *more]).returncode for more in libraries):
+        pytest.fail("the library does not compile with the row")
+    numbers = [float(x) for x in subprocess.check_output([tmp_path / "use"]).split()]
+    slopes = [1 / (3 * 2 ** (2 / 3)), math.sin(2.0) / 2]
+    assert numbers == pytest.approx([2 ** (1 / 3), slopes[0], slopes[0], 0.5 - math.cos(2.0) / 2, *[slopes[1]] * 2])
 
 
 def test_methods_have_docstrings_and_refuse_what_is_no_number(Value):

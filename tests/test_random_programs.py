@@ -46,7 +46,7 @@ def twice(pg, x):
     return out
 
 
-SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "relu": "ReLU", "sum_of_squares": "squares"}
+SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "relu": "ReLU", "sum_of_squares": "squares"}
 NUMBERS = st.floats(-2, 2, allow_subnormal=False).map(lambda x: round(x, 3))
 PICK = st.integers(0, 10**6)
 
@@ -87,10 +87,10 @@ def machine(pg, taken):
         def leaf(self, data):
             self.keep("leaf", pg.Value(data), Node(data))
 
-        @rule(i=PICK, j=PICK, op=st.sampled_from(["add", "sub", "mul", "div"]))
+        @rule(i=PICK, j=PICK, op=st.sampled_from(["add", "sub", "mul", "div", "mod"]))
         def binary(self, i, j, op):
             (a, x), (b, y) = self.any(i), self.any(j)
-            assume(op != "div" or abs(y.data) > 1e-2)
+            assume(op not in ("div", "mod") or abs(y.data) > 1e-2)
             data = VALUES[op](x.data, y.data)
             assume(abs(data) < TOO_LARGE)
             method = {"div": "truediv"}.get(op, op)
@@ -106,7 +106,7 @@ def machine(pg, taken):
             value = getattr(a, f"__{'r' if reflected else ''}{op}__")(number)
             self.keep("with a number", value, Node(data, op, pair))
 
-        @rule(i=PICK, op=st.sampled_from(["tanh", "exp", "sin", "relu", "neg"]))
+        @rule(i=PICK, op=st.sampled_from(["tanh", "exp", "asinh", "floor", "sin", "relu", "neg"]))
         def unary(self, i, op):
             a, x = self.any(i)
             assume(op != "exp" or x.data < 9)
@@ -220,7 +220,7 @@ def machine(pg, taken):
             a, x = self.any(i)
             below = x.below()
             assume(len(below) < 400)
-            assume(not any(node.op == "div" and abs(node.operands[1].data) < 1e-2 for node in below))
+            assume(not any(node.op in ("div", "mod") and abs(node.operands[1].data) < 1e-2 for node in below))
             before = [node.grad for node in below]
             x.backward()
             if not all(abs(node.grad) < 1e9 for node in below):  # rounding would be all that is left to compare
@@ -321,7 +321,7 @@ def test_the_model_is_right_about_gradients():
     """The model itself, against central differences."""
     rng = random.Random(1)
     for op, f in VALUES.items():
-        xs = [Node(rng.uniform(0.3, 1.5)) for _ in range(2 if op in ("add", "sub", "mul", "div") else 1)]
+        xs = [Node(rng.uniform(0.3, 1.5)) for _ in range(2 if op in ("add", "sub", "mul", "div", "mod") else 1)]
         Node(f(*(x.data for x in xs)), op, xs).backward()
         for i, x in enumerate(xs):
             up, down = ([y.data + (h if j == i else 0) for j, y in enumerate(xs)] for h in (1e-6, -1e-6))

@@ -61,6 +61,7 @@ def test_a_batched_network_equals_numpy_at_every_block_size(pg, points):
 
 
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "abs", "neg", "sign", "leaky_relu"]
+UNARY += ["silu", "gelu", "elu", "asinh", "erfc"]
 BINARY = ["add", "sub", "mul", "max", "min", "atan2", "hypot", "less", "pick"]
 
 
@@ -134,13 +135,16 @@ def test_random_programs_without_lanes_equal_eager_values(pg, rng):
 
 
 def test_second_derivatives_of_every_operation_equal_differences_of_first(pg):
-    for name in [*UNARY, "log", "sqrt", "tan", "asin", "acos", "sinh", "cosh", "log1p", "expm1"]:
+    more = ["log", "sqrt", "tan", "asin", "acos", "sinh", "cosh", "log1p", "expm1", "log10", "log2", "atanh"]
+    for name in [*UNARY, *more]:
         method = {"abs": "__abs__", "neg": "__neg__"}.get(name, name)
         first = pg.grad(lambda x, method=method: getattr(x, method)() * x)
         second = pg.grad(pg.grad(lambda x, method=method: getattr(x, method)() * x))
         x, h = 0.37, 1e-5
         assert second(x) == pytest.approx((first(x + h) - first(x - h)) / (2 * h), rel=1e-7, abs=1e-7), name
-    for name in ["max", "min", "atan2", "hypot", "__pow__", "__truediv__"]:
+    first, second = pg.grad(pg.math.acosh), pg.grad(pg.grad(pg.math.acosh))
+    assert second(1.7) == pytest.approx((first(1.70001) - first(1.69999)) / 2e-5, rel=1e-7)
+    for name in ["max", "min", "atan2", "hypot", "mod", "__pow__", "__truediv__"]:
         f = pg.grad(lambda x, y, name=name: getattr(x, name)(y) * x * y, argnums=(0, 1))
         hessian = [pg.grad(lambda x, y, i=i, f=f: f(x, y)[i], argnums=(0, 1))(0.7, 1.3) for i in (0, 1)]
         h = 1e-5

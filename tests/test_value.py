@@ -120,6 +120,8 @@ def test_operators_take_real_numbers_on_both_sides(Value, other):
         (other * v, number * 3.0),
         (v / other, 3.0 / number),
         (other / v, number / 3.0),
+        (v % other, 3.0 % number),
+        (other % v, number % 3.0),
         (v**other, 3.0**number),
         (other**v, number**3.0),
     ]

@@ -24,7 +24,7 @@ static void partials_equal_central_differences(void)
                 CHECK_EQ(pgr_data(tape, z), v);
                 CHECK(pgr_backward(tape, z) == PGR_OK);
                 const double da = (up - down) / (2 * h);
-                const bool jump = (op == op_named("less") || op == op_named("less_equal") || op == op_named("equal")) && a == b;
+                const bool jump = (op == op_named("less") || op == op_named("less_equal") || op == op_named("equal") || op == op_named("mod")) && a == b;
                 if (!jump && !(fabs(pgr_grad(tape, x) - da) <= 1e-6 * fmax(1, fabs(da)))) {
                     printf("%s(%g, %g): %g, numerically %g\n", pgr_op_row(op)->name, a, b, pgr_grad(tape, x), da);
                     check_failures++;
@@ -55,7 +55,8 @@ static void outside_the_domain_nothing_is_recorded(void)
         {"log", 0, 0, PGR_ERR_DOMAIN},      {"log", -1, 0, PGR_ERR_DOMAIN},    {"log1p", -1, 0, PGR_ERR_DOMAIN},
         {"expm1", 1000, 0, PGR_ERR_RANGE},  {"sqrt", -1, 0, PGR_ERR_DOMAIN},   {"sin", INFINITY, 0, PGR_ERR_DOMAIN},
         {"asin", 1.5, 0, PGR_ERR_DOMAIN},   {"acos", -1.5, 0, PGR_ERR_DOMAIN}, {"cosh", 1000, 0, PGR_ERR_RANGE},
-        {"sinh", -1000, 0, PGR_ERR_RANGE},
+        {"sinh", -1000, 0, PGR_ERR_RANGE},  {"log10", 0, 0, PGR_ERR_DOMAIN},   {"log2", -1, 0, PGR_ERR_DOMAIN},
+        {"acosh", 0.5, 0, PGR_ERR_DOMAIN},  {"atanh", 1, 0, PGR_ERR_DOMAIN},   {"mod", 1, 0, PGR_ERR_DIVZERO},
     };
     pgr_tape *const tape = pgr_tape_new(NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -79,6 +80,7 @@ static void kinks_follow_the_table(void)
         {"relu", 0, 0, 0, 0},      {"abs", 0, 0, 0, 0},   {"max", 2, 2, 0.5, 0.5},
         {"min", 2, 2, 0.5, 0.5},   {"pow", 0, 0, 0, 0},   {"hypot", 0, 0, 0, 0},
         {"atan2", 0, 0, 0, 0},     {"pow", 0, 1, 1, 0},   {"sqrt", 0, 0, INFINITY, 0},
+        {"acosh", 1, 0, INFINITY, 0}, {"elu", 0, 0.5, 0.5, 0}, {"mod", 4, 2, 1, -2},  {"floor", 2, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pgr_tape *const tape = pgr_tape_new(NULL);
