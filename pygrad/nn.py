@@ -21,16 +21,18 @@ from pygrad.structures import leaves, need_numpy, real_number
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
 
-# What `nonlin` may name, and what a neuron's repr calls it.
-_ACTIVATIONS = {
-    "relu": "ReLU",
-    "leaky_relu": "LeakyReLU",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "softplus": "Softplus",
-    "sin": "Sin",
-    "linear": "Linear",
+# What `nonlin` may name: what a neuron's repr calls it, and what it does.
+_ACTIVATIONS: dict[Any, tuple[str, Callable[[Value], Value]]] = {
+    "relu": ("ReLU", lambda v: v.relu()),
+    "leaky_relu": ("LeakyReLU", lambda v: v.leaky_relu()),
+    "tanh": ("Tanh", lambda v: v.tanh()),
+    "sigmoid": ("Sigmoid", lambda v: v.sigmoid()),
+    "softplus": ("Softplus", lambda v: v.softplus()),
+    "sin": ("Sin", lambda v: v.sin()),
+    "linear": ("Linear", lambda v: v),
 }
+_BY_NONLIN = {True: _ACTIVATIONS["relu"], False: _ACTIVATIONS["linear"], **_ACTIVATIONS}
+_APPLY = {nonlin: apply for nonlin, (_, apply) in _BY_NONLIN.items()}
 
 
 # What `init` may name: a number for a weight, from how many inputs and outputs its neuron has. Sources: Glorot &
@@ -194,6 +196,15 @@ def _named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[st
         yield "parameters", rest
 
 
+def _activation(nonlin: Any) -> tuple[str, Callable[[Value], Value]]:
+    """Its row of the table; ValueError if there is none."""
+    try:
+        return _BY_NONLIN[nonlin]
+    except (KeyError, TypeError):
+        names = ", ".join(map(repr, _ACTIVATIONS))
+        raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {names}") from None
+
+
 class Neuron(Module):
     """nonlin(w . x + b), with nin weights drawn from uniform(-1, 1) by Python's `random`, and b = 0.
 
@@ -205,25 +216,31 @@ class Neuron(Module):
         draw = _INITS.get(init) if isinstance(init, str) else init
         if not callable(draw):
             raise ValueError(f"init={init!r}: must be a function or one of {', '.join(map(repr, _INITS))}")
-        name = {True: "relu", False: "linear"}[nonlin] if isinstance(nonlin, bool) else nonlin
-        if not isinstance(name, str) or name not in _ACTIVATIONS:
-            raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {', '.join(map(repr, _ACTIVATIONS))}")
+        _activation(nonlin)
         self.w = [Parameter(draw(nin, nout)) for _ in range(nin)]
         self.b = Parameter(0)
-        self.nonlin = name
+        self.nonlin = nonlin
 
     def __call__(self, x: Iterable[Any]) -> Value:
-        act: Value = dot(self.w, x, self.b)
-        if self.nonlin == "linear":
-            return act
-        result: Value = getattr(act, self.nonlin)()
+        nonlin = self.nonlin
+        result: Value
+        if nonlin is False:
+            result = dot(self.w, x, self.b)
+        elif nonlin is True:
+            result = dot(self.w, x, self.b).relu()
+        else:
+            try:  # before recording: one that was assigned since may be wrong
+                apply = _APPLY[nonlin]
+            except (KeyError, TypeError):
+                apply = _activation(nonlin)[1]
+            result = apply(dot(self.w, x, self.b))
         return result
 
     def parameters(self) -> list[Value]:
         return [*self.w, self.b]
 
     def __repr__(self) -> str:
-        return f"{_ACTIVATIONS[self.nonlin]}Neuron({len(self.w)})"
+        return f"{_activation(self.nonlin)[0]}Neuron({len(self.w)})"
 
 
 class Layer(Module):
