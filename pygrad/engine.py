@@ -64,22 +64,7 @@ else:
 
     OPERANDS = "cffi"
 
-__all__ = [
-    "OPERANDS",
-    "TAPE",
-    "Operand",
-    "Value",
-    "_active_scopes",
-    "_call",
-    "_call_in_scopes",
-    "_enter_scope",
-    "_present_scope",
-    "_run",
-    "collect",
-    "dot",
-    "tables",
-    "tape_stats",
-]
+__all__ = ["Value"]  # as from micrograd's; the package has what else is public
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 

@@ -18,6 +18,27 @@ from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, 
 from pygrad.scopes import PARAMETERS, each, series
 from pygrad.structures import leaves, need_numpy, real_number
 
+__all__ = [
+    "MLP",
+    "Embedding",
+    "Layer",
+    "LayerNorm",
+    "Module",
+    "Neuron",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "Value",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "hinge",
+    "logsumexp",
+    "mse",
+    "random",
+    "seed",
+    "softmax",
+]
+
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
 
