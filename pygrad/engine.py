@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
-from pygrad._errors import check, fail, leave, refuse_operand, reject, shown, unknown
+from pygrad._errors import check, fail, leave, no_graph, refuse_operand, reject, shown, unknown
 from pygrad._numbers import PLAIN, as_number
 from pygrad._pgr import ffi, lib
 
@@ -347,7 +347,9 @@ tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the num
 
 
 def _export(root: Value, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` its handles are to be `taken`."""
+    """The table below `root`; with `hold` its handles are to be `taken`. TypeError if it is no Value."""
+    if not isinstance(root, Value):
+        no_graph(root)
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))
     table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
