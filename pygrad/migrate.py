@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import accumulate
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from pathlib import Path
@@ -426,9 +427,10 @@ def _program(found: Found, segments: Sequence[Sequence[str]], keeps_name: bool =
     else:
         found.errors.append(f"{found.path}: its imports of {OLD} cannot be changed by rule: change them by hand")
         return edits
+    starts = [[0, *accumulate(map(len, _lines(text)))] for text in found.before]
     for line, first, last, new in changes:
         segment, number = places[line - 1]
-        start = sum(map(len, _lines(found.before[segment])[:number]))
+        start = starts[segment][number]
         edits[segment].append((start + first, start + last, new))
     return edits
 
