@@ -119,7 +119,7 @@ def test_a_layer_of_one_gives_its_output_and_may_feed_another(nn, Value):
 
 
 def test_a_wrong_number_of_inputs_raises_valueerror(nn):
-    with pytest.raises(ValueError, match="2 weights and 3 inputs"):
+    with pytest.raises(ValueError, match="takes 2 inputs, not 3"):
         nn.Neuron(2)([1, 2, 3])
 
 
