@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pygrad import _pgr
-from pygrad._numbers import is_hopeless, way_out
+from pygrad._numbers import as_number, is_hopeless, way_out
 from pygrad._pgr import ffi, lib
 
 _repr = reprlib.Repr()
@@ -149,6 +149,19 @@ def reject(where: str, value: Any) -> NoReturn:
     if where.isidentifier():
         raise TypeError(f"{where}: {text} is of type {kind}; use a Value or a real number{more}")
     raise TypeError(f"unsupported operand for {where}: {text} is of type {kind}; use a Value or a real number{more}")
+
+
+def no_graph(x: Any) -> NoReturn:
+    """Raise TypeError: `x` is no Value, so there is no graph below it."""
+    if callable(x):
+        way = "call it, and pass the Value that it gives"
+    elif hasattr(type(x), "__len__") and not isinstance(x, (str, bytes)):
+        way = "pass one of its Values, or their sum"
+    elif as_number(x) is not None:
+        way = "pass the Value itself, not its .data"
+    else:
+        way = "pass a Value"
+    raise TypeError(f"{shown(x)} is of type {type(x).__name__}, which has no graph: {way}")
 
 
 def refuse_operand(symbol: str, value: Any) -> Any:

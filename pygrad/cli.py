@@ -1,10 +1,11 @@
-"""The command line: `pygrad demo` and `pygrad draw FORMULA NAME=NUMBER ...`."""
+"""The command line: `pygrad demo`, `pygrad draw FORMULA NAME=NUMBER ...`, `pygrad migrate PATH ...`."""
 
 from __future__ import annotations
 
 import argparse
 import keyword
 import math
+import re
 import subprocess
 import sys
 import unicodedata
@@ -18,6 +19,7 @@ from pygrad.demo import run, table
 from pygrad.draw import draw_dot
 from pygrad.engine import Value
 from pygrad.formula import FormulaError, parse
+from pygrad.migrate import examine, sources
 
 FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot"}  # by suffix; dot: as text
 SHOWN_AROUND = 60  # characters of a formula on either side of a mistake in it
@@ -47,7 +49,7 @@ def _seed(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="pygrad", description="Reverse-mode automatic differentiation of scalar Python code.")
     parser.add_argument("--version", action="version", version=f"pygrad {pygrad.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{demo,draw}", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="{demo,draw,migrate}", required=True)
     demo = commands.add_parser(
         "demo",
         help="differentiate and draw a neuron, then train a small network",
@@ -74,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=FORMATS,
         help="of the picture (default: by the file's suffix); dot and gv need no renderer, pdf needs Graphviz",
     )
+    migrate = commands.add_parser(
+        "migrate",
+        help="change micrograd's imports to pygrad's in programs and notebooks",
+        description="Show how the imports of micrograd change in .py and .ipynb files, as a diff, and name what "
+        "behaves otherwise with pygrad. Status 1: a file would change, or could not be read.",
+    )
+    migrate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder to look through")
+    migrate.add_argument("--write", action="store_true", help="change the files")
     return parser
 
 
@@ -130,6 +140,43 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
     return 0
 
 
+def _say(text: str) -> None:
+    """Print others' text: what could steer a terminal, or is not in its encoding, as Python writes it."""
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", text)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
+
+
+def _migrate(paths: Sequence[Path], is_written: bool) -> int:
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+    errors: list[str] = []
+    count = changed = 0
+    for file in sources(paths, errors):
+        found = examine(file)
+        count += 1
+        errors += found.errors
+        try:
+            if found.is_changed and is_written:
+                write(file, found.data)
+                _say(f"{file}: changed\n")
+            else:
+                _say("".join(found.diff()))
+            changed += found.is_changed
+        except OSError as error:
+            errors.append(f"{file}: {error.strerror or error}")
+        _say("".join(f"{line}\n" for line in found.advice()))
+    for line in errors:
+        print(f"pygrad: error: {line}", file=sys.stderr)
+    files = "1 file" if count == 1 else f"{count} files"
+    if is_written:
+        print(f"{changed} of {files} changed")
+    else:
+        print(f"{changed} of {files} would change{': --write changes them' if changed else ''}")
+    return 1 if errors or (changed and not is_written) else 0
+
+
 def _excerpt(text: str, position: int) -> str:
     """The formula around a position, and a caret below it."""
     start = max(0, position - SHOWN_AROUND)
@@ -140,6 +187,8 @@ def _excerpt(text: str, position: int) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "demo":
         return run(arguments.steps, arguments.seed, arguments.out)
+    if arguments.command == "migrate":
+        return _migrate(arguments.paths, arguments.write)
     text = arguments.formula.strip()
     try:
         return _draw(text, arguments.variables, arguments.output, arguments.format)
@@ -153,8 +202,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; `argv` is sys.argv[1:] by default. Returns the exit status.
 
-    0: done. 1: something that is needed is not installed, or does not work. 2: the user's mistake, with
-    a line on stderr that starts with "pygrad: error:" and, for one in a formula, the place under it.
+    0: done. 1: something that is needed is not installed, or does not work; `migrate` has found what would change, or
+    could not read a file. 2: the user's mistake, with a line on stderr that starts with "pygrad: error:" and, for one
+    in a formula, the place under it.
     """
     try:
         return _run(_parser().parse_args(_shield(sys.argv[1:] if argv is None else argv)))

@@ -123,7 +123,7 @@ def scores(model: MLP, points: Any) -> Any:
         w = np.array([[weight.data for weight in neuron.w] for neuron in layer.neurons])
         b = np.array([neuron.b.data for neuron in layer.neurons])
         points = points @ w.T + b
-        if layer.neurons[0].nonlin == "relu":
+        if layer.neurons[0].nonlin:
             points = np.maximum(points, 0.0)
     return points[:, 0]
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
-from pygrad._errors import check, fail, leave, refuse_operand, reject, shown, unknown
+from pygrad._errors import check, fail, leave, no_graph, refuse_operand, reject, shown, unknown
 from pygrad._numbers import PLAIN, as_number
 from pygrad._ops import KINDS, NAMES, OPS, symbol_of
 from pygrad._pgr import ffi, lib
@@ -65,22 +65,7 @@ else:
 
     OPERANDS = "cffi"
 
-__all__ = [
-    "OPERANDS",
-    "TAPE",
-    "Operand",
-    "Value",
-    "_active_scopes",
-    "_call",
-    "_call_in_scopes",
-    "_enter_scope",
-    "_present_scope",
-    "_run",
-    "collect",
-    "dot",
-    "tables",
-    "tape_stats",
-]
+__all__ = ["Value"]  # as from micrograd's; the package has what else is public
 
 TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
 
@@ -350,7 +335,9 @@ tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the num
 
 
 def _export(root: Value, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` its handles are to be `taken`."""
+    """The table below `root`; with `hold` its handles are to be `taken`. TypeError if it is no Value."""
+    if not isinstance(root, Value):
+        no_graph(root)
     root._settle()
     table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))

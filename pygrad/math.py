@@ -7,6 +7,7 @@ yet.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from typing import Any, Callable
 
@@ -60,7 +61,8 @@ def _define() -> None:
         name = ffi.string(row.name).decode()
         if name not in hidden:
             globals()[name] = _function(name, row.kind, ffi.string(row.doc).decode())
-            __all__.append(name)
+            if not hasattr(builtins, name):  # a star import leaves abs, min and max as they are
+                __all__.append(name)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -7,33 +7,58 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Union
 
 from pygrad import npz
+from pygrad._errors import shown
 from pygrad._files import replacing
 from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
 from pygrad.scopes import PARAMETERS, each, series
 from pygrad.structures import leaves, need_numpy, real_number
 
+__all__ = [
+    "MLP",
+    "Embedding",
+    "Layer",
+    "LayerNorm",
+    "Module",
+    "Neuron",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "Value",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "hinge",
+    "logsumexp",
+    "mse",
+    "random",
+    "seed",
+    "softmax",
+]
+
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
 
-# What `nonlin` may name, and what a neuron's repr calls it.
-_ACTIVATIONS = {
-    "relu": "ReLU",
-    "leaky_relu": "LeakyReLU",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "softplus": "Softplus",
-    "silu": "SiLU",
-    "gelu": "GELU",
-    "elu": "ELU",
-    "sin": "Sin",
-    "linear": "Linear",
+# What `nonlin` may name: what a neuron's repr calls it, and what it does.
+_ACTIVATIONS: dict[Any, tuple[str, Callable[[Value], Value]]] = {
+    "relu": ("ReLU", lambda v: v.relu()),
+    "leaky_relu": ("LeakyReLU", lambda v: v.leaky_relu()),
+    "tanh": ("Tanh", lambda v: v.tanh()),
+    "sigmoid": ("Sigmoid", lambda v: v.sigmoid()),
+    "softplus": ("Softplus", lambda v: v.softplus()),
+    "silu": ("SiLU", lambda v: v.silu()),
+    "gelu": ("GELU", lambda v: v.gelu()),
+    "elu": ("ELU", lambda v: v.elu()),
+    "sin": ("Sin", lambda v: v.sin()),
+    "linear": ("Linear", lambda v: v),
 }
+_BY_NONLIN = {True: _ACTIVATIONS["relu"], False: _ACTIVATIONS["linear"], **_ACTIVATIONS}
+_APPLY = {nonlin: apply for nonlin, (_, apply) in _BY_NONLIN.items()}
 
 
 # What `init` may name: a number for a weight, from how many inputs and outputs its neuron has. Sources: Glorot &
@@ -197,6 +222,37 @@ def _named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[st
         yield "parameters", rest
 
 
+def _activation(nonlin: Any) -> tuple[str, Callable[[Value], Value]]:
+    """Its row of the table; ValueError if there is none."""
+    try:
+        return _BY_NONLIN[nonlin]
+    except (KeyError, TypeError):
+        names = ", ".join(map(repr, _ACTIVATIONS))
+        raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {names}") from None
+
+
+def _size(module: Module, name: str, number: Any) -> int:
+    """How many there are to be; TypeError, ValueError if it is no whole number, or negative."""
+    where = f"{type(module).__name__}: {name}={shown(number)}"
+    try:
+        size = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{where} is of type {type(number).__name__}: it must be a whole number, such as 3") from None
+    if size < 0:
+        raise ValueError(f"{where}: must not be negative")
+    return size
+
+
+def _refuse_inputs(module: Module, x: Any, width: int | None = None) -> None:
+    """Raise TypeError if inputs are no list, ValueError if there are not as many as `width`."""
+    try:
+        iter(x)
+    except TypeError:
+        raise TypeError(f"{type(module).__name__} takes a list of inputs, not {shown(x)}: pass [x] for one") from None
+    if width is not None and hasattr(x, "__len__") and len(x) != width:
+        raise ValueError(f"{module!r} takes {width} inputs, not {len(x)}: pass as many as it was made for")
+
+
 class Neuron(Module):
     """nonlin(w . x + b), with nin weights drawn from uniform(-1, 1) by Python's `random`, and b = 0.
 
@@ -209,35 +265,51 @@ class Neuron(Module):
         draw = _INITS.get(init) if isinstance(init, str) else init
         if not callable(draw):
             raise ValueError(f"init={init!r}: must be a function or one of {', '.join(map(repr, _INITS))}")
-        name = {True: "relu", False: "linear"}[nonlin] if isinstance(nonlin, bool) else nonlin
-        if not isinstance(name, str) or name not in _ACTIVATIONS:
-            raise ValueError(f"nonlin={nonlin!r}: must be True, False or one of {', '.join(map(repr, _ACTIVATIONS))}")
-        self.w = [Parameter(draw(nin, nout)) for _ in range(nin)]
+        _activation(nonlin)
+        count = _size(self, "nin", nin)
+        self.w = [Parameter(draw(nin, nout)) for _ in range(count)]
         self.b = Parameter(0)
-        self.nonlin = name
+        self.nonlin = nonlin
 
     def __call__(self, x: Iterable[Any]) -> Value:
-        act: Value = dot(self.w, x, self.b)
-        if self.nonlin == "linear":
-            return act
-        result: Value = getattr(act, self.nonlin)()
+        nonlin = self.nonlin
+        result: Value
+        try:
+            if nonlin is False:
+                result = dot(self.w, x, self.b)
+            elif nonlin is True:
+                result = dot(self.w, x, self.b).relu()
+            else:
+                try:  # before recording: one that was assigned since may be wrong
+                    apply = _APPLY[nonlin]
+                except (KeyError, TypeError):
+                    apply = _activation(nonlin)[1]
+                result = apply(dot(self.w, x, self.b))
+        except (TypeError, ValueError):
+            _refuse_inputs(self, x, len(self.w))
+            raise
         return result
 
     def parameters(self) -> list[Value]:
         return [*self.w, self.b]
 
     def __repr__(self) -> str:
-        return f"{_ACTIVATIONS[self.nonlin]}Neuron({len(self.w)})"
+        return f"{_activation(self.nonlin)[0]}Neuron({len(self.w)})"
 
 
 class Layer(Module):
     """nout neurons on the same nin inputs. Called with nin inputs; a list, or the one output if nout is 1."""
 
     def __init__(self, nin: int, nout: int, **kwargs: Any) -> None:
-        self.neurons = [Neuron(nin, nout=nout, **kwargs) for _ in range(nout)]
+        count = _size(self, "nout", nout)
+        self.neurons = [Neuron(nin, nout=nout, **kwargs) for _ in range(count)]
 
     def __call__(self, x: Iterable[Any]) -> Any:
-        x = x if isinstance(x, (list, tuple)) else list(x)
+        try:
+            x = x if isinstance(x, (list, tuple)) else list(x)
+        except TypeError:
+            _refuse_inputs(self, x)
+            raise
         out = _call_in_scopes(self.neurons, x, series(_present_scope(), "neuron", len(self.neurons)).start)
         return out[0] if len(out) == 1 else out
 
@@ -252,10 +324,15 @@ class MLP(Module):
     """Layers of nouts[0], nouts[1], ... neurons on nin inputs; the last layer is linear, the others `nonlin`."""
 
     def __init__(self, nin: int, nouts: Sequence[int], nonlin: Nonlin = True, init: Init = "uniform") -> None:
-        sz = [nin, *nouts]
-        last = len(nouts) - 1
+        try:
+            sizes = list(nouts)
+        except TypeError:
+            a, b = shown(nin), shown(nouts)
+            raise TypeError(f"MLP({a}, {b}): nouts must be a list, one size a layer: MLP({a}, [{b}])") from None
+        sz = [_size(self, "nin", nin), *(_size(self, f"nouts[{i}]", n) for i, n in enumerate(sizes))]
+        last = len(sizes) - 1
         self.layers = [
-            Layer(sz[i], sz[i + 1], nonlin=nonlin if i != last else False, init=init) for i in range(len(nouts))
+            Layer(sz[i], sz[i + 1], nonlin=nonlin if i != last else False, init=init) for i in range(len(sizes))
         ]
 
     def __call__(self, x: Iterable[Any]) -> Any:

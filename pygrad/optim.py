@@ -21,8 +21,16 @@ from pygrad.structures import as_float64, describe, is_array, real_number
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
-def _parameters(params: Any) -> tuple[bool, list[Any], Any]:
-    """Whether they are arrays, each of them, and how they are nested."""
+def _parameters(params: Any, kind: str) -> tuple[bool, list[Any], Any]:
+    """Whether they are arrays, each of them, and how they are nested. `kind` is the optimizer's name."""
+    for part in (params, *(params if isinstance(params, (list, tuple)) else ())):
+        if callable(getattr(part, "parameters", None)):
+            way = "model.parameters()" if part is params else "[*model.parameters(), ...]"
+            raise TypeError(f"params: {shown(part)} is of type {type(part).__name__}: write {kind}({way})")
+    if callable(params):
+        raise TypeError(f"params: {shown(params)} is not called yet: write {kind}(model.parameters())")
+    if not hasattr(type(params), "__iter__"):
+        raise TypeError(f"params: {shown(params)} is of type {type(params).__name__}: pass a list, {kind}([x])")
     if not is_array(params) and not isinstance(params, dict):
         params = params if isinstance(params, (list, tuple)) else list(params)
     found: list[Any] = []
@@ -58,9 +66,11 @@ class Optimizer:
     _buffers: dict[str, Any]
 
     def __init__(self, params: Any, settings: Mapping[str, float], buffers: Iterable[str]) -> None:
-        self._of_arrays, self.params, self._structure = _parameters(params)
+        self._of_arrays, self.params, self._structure = _parameters(params, type(self).__name__)
         if not self.params:
-            raise ValueError("params is empty: there is nothing to optimize")
+            raise ValueError(
+                "params is empty: there is nothing to optimize; a Module of yours returns its Values from parameters()"
+            )
         seen: dict[Any, int] = {}
         for i, p in enumerate(self.params):
             first = seen.setdefault(id(p) if self._of_arrays else p, i)

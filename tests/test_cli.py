@@ -156,7 +156,7 @@ def test_a_renderer_that_fails_is_told_in_one_line(capsys, monkeypatch):
 def test_version_and_help(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"pygrad {pygrad.__version__}\n"
-    for argv in (["--help"], ["draw", "--help"], ["demo", "-h"]):
+    for argv in (["--help"], ["draw", "--help"], ["demo", "-h"], ["migrate", "-h"]):
         assert main(argv) == 0
         assert capsys.readouterr().out.startswith("usage: pygrad")
 
@@ -173,6 +173,8 @@ def test_version_and_help(capsys):
         ["demo", "--steps", "many"],
         ["demo", "--seed", "-1"],
         ["demo", "--seed", str(2**32)],
+        ["migrate"],
+        ["migrate", "nowhere"],
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(argv, capsys):

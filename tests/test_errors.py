@@ -46,7 +46,7 @@ def table():
 
 
 CASES = list(table())
-PYTHONS_WORDS = {"parse('x +')", "parse('2x')"}  # which were others before Python 3.10
+PYTHONS_WORDS = {"parse('x +')", "parse('2x')", "nn.Layer(2)"}  # which were others before Python 3.10
 
 
 def namespace(pg, monkeypatch):
@@ -101,6 +101,44 @@ def test_the_table_says_what_is_raised(pg, case, monkeypatch, tmp_path, capsys):
     exception, message, _ = outcome(pg, case.code, monkeypatch, tmp_path, capsys)
     assert (exception, message) == (case.exception, case.message)
     assert case.advice and len(message) > 15
+
+
+def blocks():
+    """The blocks of Python, each with the text that follows it."""
+    text = TABLE.read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```\n+(?:^```text\n(.*?)^```$)?", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_blocks_print_the_text_that_follows(pg, capsys):
+    names = {}
+    assert len(blocks()) >= 4
+    for code, printed in blocks():
+        exec(code, names)
+        assert capsys.readouterr().out == printed != ""
+
+
+def test_a_first_mistake_leaves_the_tape_as_it_was(pg):
+    nn, optim = sys.modules["pygrad.nn"], sys.modules["pygrad.optim"]
+    model, x = nn.MLP(2, [2, 1]), pg.Value(1.0)
+    for mistake in (
+        lambda: pg.draw_dot(3.0),
+        lambda: pg.trace([x]),
+        lambda: nn.MLP(2, 4),
+        lambda: nn.MLP(2, [3, "4"]),
+        lambda: nn.Layer(2, 2.5),
+        lambda: nn.Layer("2", 3),
+        lambda: nn.Neuron(-1),
+        lambda: model([1.0]),
+        lambda: model([x, 2.0, x]),
+        lambda: model(x),
+        lambda: optim.SGD(model),
+        lambda: optim.Adam([x, model]),
+        lambda: optim.AdamW(model.parameters),
+    ):
+        before, state = pg.tape_stats(), random.getstate()
+        with pytest.raises((TypeError, ValueError)):
+            mistake()
+        assert (pg.tape_stats(), random.getstate()) == (before, state)
 
 
 # What has no row: the text that its statement contains, and why.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import pkgutil
 import runpy
 import sys
 import types
@@ -156,3 +158,38 @@ def test_moons_training_step_equals_micrograd(pg, rng):
     assert len(results[0]) == len(results[1])
     for a, b in zip(*results):
         assert close(a, b, 1e-12)
+
+
+# ---- Star imports ----------------------------------------------------------------------------------
+
+
+def starred(module):
+    """What `from module import *` brings."""
+    names = {}
+    exec(f"from {module} import *", names)
+    return {name for name in names if name != "__builtins__"}
+
+
+@pytest.mark.parametrize(("module", "more"), [("engine", set()), ("nn", {"Sequential", "softmax", "mse", "seed"})])
+def test_a_star_import_brings_micrograds_names_and_no_helper(pg, module, more):
+    ours = starred(f"pygrad.{module}")
+    assert ours >= starred(f"micrograd.{module}") | more
+    assert not ours & {"dot", "math", "collect", "series", "copy", "os", "npz", "each", "TAPE", "OPERANDS", "tables"}
+    assert not [name for name in ours if name.startswith("_")]
+    assert not ours & set(dir(builtins))
+
+
+def test_a_star_import_of_the_functions_replaces_no_builtin(pg):
+    ours = starred("pygrad.math")
+    assert not ours & set(dir(builtins))
+    assert ours >= {"exp", "tanh", "where", "maximum", "minimum", "clip"}
+    assert pg.math.abs(-2.0).data == pg.math.max(1.0, 2.0).data == 2.0 == -pg.math.min(1.0, -2.0).data
+
+
+def test_every_name_that_a_module_exports_is_there(pg):
+    for module in pkgutil.iter_modules(pg.__path__, "pygrad."):
+        module = sys.modules.get(module.name)
+        names = getattr(module, "__all__", [])
+        assert len(set(names)) == len(names), module
+        assert [name for name in names if not hasattr(module, name)] == [], module
+    assert len(starred("pygrad")) == len(pg.__all__) > 30

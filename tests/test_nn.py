@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import random
 
 import micrograd.nn
@@ -45,9 +47,70 @@ def test_nonlin_by_name(nn, Value):
     assert repr(nn.MLP(2, [3, 1], nonlin="tanh")) == (
         "MLP of [Layer of [TanhNeuron(2), TanhNeuron(2), TanhNeuron(2)], Layer of [LinearNeuron(3)]]"
     )
-    for bad in ("nonsense", 3, None):
+    for bad in ("nonsense", 3, None, ["relu"], 0.5):
         with pytest.raises(ValueError, match="nonlin"):
             nn.Neuron(2, nonlin=bad)
+
+
+def test_nonlin_is_kept_as_it_was_given(nn):
+    for nonlin in (True, False, "relu", "linear", "tanh", 1, 0):
+        given = nn.Neuron(2, nonlin=nonlin).nonlin
+        assert given == nonlin and type(given) is type(nonlin)
+    ours, theirs = nn.MLP(2, [3, 1]), micrograd.nn.MLP(2, [3, 1])
+    assert [n.nonlin for layer in ours.layers for n in layer.neurons] == [
+        n.nonlin for layer in theirs.layers for n in layer.neurons
+    ]
+
+
+def test_a_subclass_may_branch_on_nonlin_as_micrograds_neuron_does(nn):
+    results = []
+    for neurons in (nn, micrograd.nn):
+
+        class Mine(neurons.Neuron):
+            def __call__(self, x):
+                act = sum((wi * xi for wi, xi in zip(self.w, x)), self.b)
+                return act.relu() if self.nonlin else act
+
+        random.seed(3)
+        made = [Mine(2, nonlin=nonlin) for nonlin in (True, False)]
+        results.append([(neuron([1.0, -2.0]).data, repr(neuron)) for neuron in made])
+    assert results[0] == results[1]
+    assert min(data for data, _ in results[0]) < 0.0  # so that a ReLU too many would show
+
+
+def test_nonlin_may_be_assigned_afterwards(nn, pg):
+    for nonlin, shown, expected in ((False, "Linear", -4.0), ("tanh", "Tanh", -0.999329299739067), (True, "ReLU", 0.0)):
+        results = []
+        for neurons in (nn, micrograd.nn)[: 1 if nonlin == "tanh" else 2]:
+            neuron = neurons.Neuron(2)
+            for w, number in zip(neuron.w, (2.0, 3.0)):
+                w.data = number
+            neuron.nonlin = nonlin
+            results.append((neuron([1.0, -2.0]).data, repr(neuron)))
+        assert results[0] == (pytest.approx(expected, rel=1e-14), f"{shown}Neuron(2)")
+        assert results[0] == results[-1]
+    neuron = nn.Neuron(2)
+    neuron.nonlin = "selu"
+    pg.collect()
+    before = pg.tape_stats().nodes
+    with pytest.raises(ValueError, match="nonlin='selu': must be True, False or one of 'relu'"):
+        neuron([1.0, 2.0])
+    assert pg.tape_stats().nodes == before
+
+
+def test_copies_pickles_states_and_functions_keep_nonlin(nn):
+    model = nn.MLP(2, [3, 1], nonlin="tanh")
+    old = nn.MLP(2, [3, 1], nonlin="tanh")
+    old.load_state_dict(model.state_dict())
+    for neuron in old.layers[1].neurons:
+        neuron.nonlin = "linear"  # as pickles of earlier versions have it
+    x = [0.5, -2.0]
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), pickle.loads(pickle.dumps(old))):
+        assert repr(other) == repr(model)
+        assert other(x).data == model(x).data
+        assert model.function()([p.data for p in other.parameters()], x).data == model(x).data
+    assert pickle.loads(pickle.dumps(model)).layers[1].neurons[0].nonlin is False
+    assert list(model.predict([x])) == pytest.approx([model(x).data], rel=1e-14)
 
 
 def test_a_layer_of_one_gives_its_output_and_may_feed_another(nn, Value):
@@ -57,7 +120,7 @@ def test_a_layer_of_one_gives_its_output_and_may_feed_another(nn, Value):
 
 
 def test_a_wrong_number_of_inputs_raises_valueerror(nn):
-    with pytest.raises(ValueError, match="2 weights and 3 inputs"):
+    with pytest.raises(ValueError, match="takes 2 inputs, not 3"):
         nn.Neuron(2)([1, 2, 3])
 
 

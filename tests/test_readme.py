@@ -153,6 +153,16 @@ def test_roots_of_negative_numbers_are_complex_in_micrograd_and_an_error_in_pygr
             engine(-8.0) ** (1 / 3)
 
 
+@pytest.mark.parametrize("inputs", [[1.0], [1.0, 2.0, 3.0]])
+def test_another_number_of_inputs_is_ignored_by_micrograd_and_an_error_in_pygrad(library, engine, inputs):
+    model = importlib.import_module(f"{library}.nn").MLP(2, [1])
+    if library == "micrograd":
+        assert type(model(inputs)) is engine
+    else:
+        with pytest.raises(ValueError, match=f"takes 2 inputs, not {len(inputs)}"):
+            model(inputs)
+
+
 def test_equality_goes_by_identity_in_both(engine):
     v = engine(1.0)
     assert v == v

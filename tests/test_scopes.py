@@ -123,7 +123,7 @@ def test_networks_set_scopes_by_themselves(pg):
 
 def test_a_failing_layer_leaves_no_scope_behind(pg):
     model = pg.nn.MLP(2, [3, 1])
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="takes 2 inputs, not 3"):
         model([1.0, 2.0, 3.0])
     assert rows(pg, pg.Value(1.0))[-1].scope == ""
 
