@@ -20,7 +20,7 @@
 
 #include <stdlib.h>
 
-enum { DEPTH_AT_MOST = 8, LENGTH_AT_MOST = 256, OBJECTS_PER_ROOT = 64 };
+enum { DEPTH_AT_MOST = 32, LENGTH_AT_MOST = 256, OBJECTS_PER_ROOT = 64 };
 
 /* One object met. Values are met but not entered: what hangs on them hangs on their nodes. */
 typedef struct {

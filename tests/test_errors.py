@@ -157,6 +157,7 @@ WITHOUT_ROW = {
     "raise SystemExit": "the end of the command",
     "raise MemoryError": "no mistake",
     'raise AttributeError("_op")': "Python's protocol, not a mistake",
+    "raise self.error": "what a finaliser has met, which has its own row",
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
 }
