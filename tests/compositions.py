@@ -991,6 +991,10 @@ def check(pg, program, jax=False, taken=None):
         pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
 
 
+# What may make a finite number of the nan that 0 * inf in a derivative is, in one way of working it out.
+HIDING = ("comparison", "comparison as a number", "equality", "where", "minmax", "condition of conditions")
+
+
 def compare(pg, program, jax, taken):
     recorded = run(lambda: Recorded(pg, program), "recorded", 0)
     first = None
@@ -1020,13 +1024,20 @@ def compare(pg, program, jax, taken):
         lenient = program.is_corner and any(
             program.features[name] for name in TRANSFORMS if name not in ("jit", "vmap")
         )
+        hides = lenient and program.overflows and any(program.features[name] for name in HIDING)
         if program.is_corner:
             if eager is not None and (what := difference(got, floats(eager), lenient)):
+                if hides:
+                    taken["nan hidden"] += 1
+                    return
                 raise DiffersError("recorded differs from eager loops", call, what)
             if lenient and (eager is None or not math.isfinite(largest(expected))):
                 continue
         for kind, result in (("recorded", got), *([("eager", floats(eager))] if eager is not None else [])):
             if what := difference(result, expected, lenient):
+                if hides:
+                    taken["nan hidden"] += 1
+                    return
                 if is_ill_conditioned(program, call, expected):
                     taken["ill-conditioned"] += 1
                     return

@@ -79,6 +79,7 @@ def test_random_compositions_agree_with_plain_loops_and_dual_numbers(pg):
         for feature in FEATURES:
             assert taken[feature] >= 3, feature
         assert taken["ill-conditioned"] + taken["given up"] < 0.01 * taken["programs"]
+        assert taken["nan hidden"] < 0.01 * taken["programs"]
         assert taken["eager refuses"] < 0.1 * taken["programs"]
 
 
