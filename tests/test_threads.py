@@ -89,7 +89,9 @@ def in_child(connection, value, function):
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # JAX's, where other tests have imported it
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # JAX's, where other tests have imported it
 def test_fork_works_in_the_child(pg):
     function = pg.grad(lambda x: x[0] * x[1])
     value = pg.Value(0.25)
