@@ -45,7 +45,7 @@ def compiler_options() -> "dict[str, list[str]]":
 
 
 def libraries() -> "list[str]":
-    """libm, threads, and glibc's vectorised functions where csrc/vecmath.h uses them."""
+    """libm, threads, and glibc's vectorised functions where csrc/program/vecmath.h uses them."""
     if os.name == "nt":
         return []
     name, version = platform.libc_ver()
@@ -53,9 +53,9 @@ def libraries() -> "list[str]":
     return [*(["mvec"] if has_vectors else []), "m", "pthread"]
 
 
-headers = ["pgr.h", *(["pyoperand.h"] if CPYTHON else [])]
+headers = ["pgr.h", *(["cpython/operand.h"] if CPYTHON else [])]
 sources = sorted(
-    str(CSRC / path.name) for path in (ROOT / CSRC).glob("*.c") if CPYTHON or not path.name.startswith("py")
+    str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.c") if CPYTHON or path.parent.name != "cpython"
 )
 
 ffibuilder = FFI()
@@ -68,7 +68,7 @@ ffibuilder.set_source(
     sources=sources,
     include_dirs=[str(CSRC)],
     libraries=libraries(),
-    py_limited_api=False,  # pyoperand.c reads CPython's own structures
+    py_limited_api=False,  # csrc/cpython reads CPython's own structures
     define_macros=[("_CFFI_NO_LIMITED_API", None)],
     **compiler_options(),
 )

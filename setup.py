@@ -8,7 +8,7 @@ import setuptools
 from setuptools.command.build_py import build_py
 
 STUB = '''\
-"""Generated from csrc/pgr_ops.h by setup.py."""
+"""Generated from csrc/ops/pgr_ops.h by setup.py."""
 
 from collections.abc import Iterable
 from typing import Any, Callable, SupportsFloat, SupportsIndex, Union
@@ -94,7 +94,7 @@ ARGUMENTS = {"UNARY": "", "CUT": "", "BINARY": ", other: Other, /", "PARAM": ", 
 
 def stub() -> str:
     """The stub of pygrad._pgr, with a method for each row of the table of operations."""
-    table = (Path(__file__).parent / "csrc" / "pgr_ops.h").read_text(encoding="utf-8")
+    table = (Path(__file__).parent / "csrc" / "ops" / "pgr_ops.h").read_text(encoding="utf-8")
     rows = re.findall(r'^X\(\w+,\s*"(\w+)",\s*"[^"]*",\s*(\w+),.*?"([^"]*)"\)', table, re.MULTILINE | re.DOTALL)
     methods = [f"    def {name}(self{ARGUMENTS[kind]}) -> Value:\n        {doc!r}\n" for name, kind, doc in rows]
     return STUB + "".join(methods)

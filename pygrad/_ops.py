@@ -1,4 +1,4 @@
-"""The table of operations, as the C library has it: csrc/pgr_ops.h."""
+"""The table of operations, as the C library has it: csrc/ops/pgr_ops.h."""
 
 from __future__ import annotations
 

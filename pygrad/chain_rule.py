@@ -1,4 +1,4 @@
-"""The chain rule in words: operations' partial derivatives as one would write them, from csrc/pgr_ops.h."""
+"""The chain rule in words: operations' partial derivatives as one would write them, from csrc/ops/pgr_ops.h."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _power(x: _Piece, y: str) -> _Piece:
     return _Piece(f"{x.within(_ATOM)}^{y}", _POWER)
 
 
-# The words of csrc/pgr_ops.h.
+# The words of csrc/ops/pgr_ops.h.
 _WORDS: dict[str, Callable[..., _Piece]] = {
     "ADD_": _plus,
     "SUB_": lambda x, y: _Piece(f"{x.text} − {y.within(_PRODUCT)}", _SUM),

@@ -1,7 +1,7 @@
 """Value: a number that remembers how it was made, as in karpathy/micrograd, on a tape in C.
 
 This is the facade: what is not hot, over the C library through cffi. The hot part, operators and
-methods that record a node, is the operand layer below it: the compiled type of csrc/pyoperand.c on
+methods that record a node, is the operand layer below it: the compiled type of csrc/cpython/operand.c on
 CPython, its twin in _operand.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
 """
 
@@ -112,7 +112,7 @@ class Value(Operand):
     Value(data, _children=(), _op='', label='')
 
     data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / % ** (with Values
-    and numbers, reflected too), unary -, abs, and a method for each row of csrc/pgr_ops.h (exp, log, tanh,
+    and numbers, reflected too), unary -, abs, and a method for each row of csrc/ops/pgr_ops.h (exp, log, tanh,
     relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
     (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
     == and hash go by the identity of the node. Attributes that you set belong to the node.

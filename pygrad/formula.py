@@ -2,7 +2,7 @@
 
 Python's own parser reads the text (ast.parse), a whitelist says what may be in it, and what passes is
 kept as a postfix program, so that neither reading nor evaluating recurses. Functions are the rows of
-csrc/pgr_ops.h; a part without variables is computed in plain floats by that same table.
+csrc/ops/pgr_ops.h; a part without variables is computed in plain floats by that same table.
 """
 
 from __future__ import annotations

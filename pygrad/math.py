@@ -1,6 +1,6 @@
 """Functions like those of Python's `math`, of numbers, Values and arrays of them, and those for recorded functions.
 
-Each row of csrc/pgr_ops.h that is not an operator is here by its name (exp, log, sqrt, tanh, relu, hypot, ...). On
+Each row of csrc/ops/pgr_ops.h that is not an operator is here by its name (exp, log, sqrt, tanh, relu, hypot, ...). On
 numbers they give Values. `where`, `maximum`, `minimum` and `clip` stand for branches where a value is not known
 yet.
 """

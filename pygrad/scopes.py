@@ -1,6 +1,6 @@
 """Where nodes come from: scopes that the user names, `with scope("layer1"):`, and lines of the user's code.
 
-Both are numbers that the tape keeps by runs of nodes (csrc/tags.c); here is what they mean.
+Both are numbers that the tape keeps by runs of nodes (csrc/tape/tags.c); here is what they mean.
 """
 
 from __future__ import annotations

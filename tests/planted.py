@@ -123,7 +123,8 @@ class Tree:
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         if test.startswith("c/"):
             program = self.objects / Path(test).stem
-            library = [o for o in map(self.object_of, self.sources) if o.stem != "_pgr" and not o.stem.startswith("py")]
+            outside = {"_pgr", *(s.stem for s in self.sources if s.parent.name == "cpython")}
+            library = [o for o in map(self.object_of, self.sources) if o.stem not in outside]
             source = self.root / "tests" / test
             self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])
             command = [str(program)]

@@ -313,12 +313,12 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
         pytest.skip("no C compiler")
     root = Path(__file__).parent.parent
     shutil.copytree(root / "csrc", tmp_path / "csrc")
-    table = tmp_path / "csrc" / "pgr_ops.h"
+    table = tmp_path / "csrc" / "ops" / "pgr_ops.h"
     rows, end, _ = table.read_text(encoding="utf-8").rpartition("\n\n#endif\n")
     assert end
     table.write_text(f"{rows} {ADDED}", encoding="utf-8")
     (tmp_path / "use.c").write_text(USE)
-    sources = [str(path) for path in (tmp_path / "csrc").glob("*.c") if not path.name.startswith("py")]
+    sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "cpython"]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
     command += ["-I", str(tmp_path / "csrc"), "-I", str(root / "tests" / "c"), "-o", str(tmp_path / "use")]
     libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "pgr.h"
-#include "tape.h"
+#include "tape/tape.h"
 
 static int check_failures, check_passed, check_failed;
 

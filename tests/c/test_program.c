@@ -1,6 +1,6 @@
 /* Recorded functions: derivatives as nodes, building, running, and parts that anybody may have written. */
 #include "check.h"
-#include "program.h"
+#include "program/program.h"
 
 enum { INPUTS = 4, STEPS = 60, LANES = 300 };
 

@@ -4,7 +4,7 @@
  * With libFuzzer (-fsanitize=fuzzer), or with REPLAY a main that reads files. The input, little-endian: the counts
  * of `header`, IN_COUNT + OUT_COUNT sizes of arrays, and then the parts in the order of pgr_program_parts; bytes that
  * are missing are zeros, bytes that are left are ignored. seeds.py writes such files. */
-#include "program.h"
+#include "program/program.h"
 
 #include <math.h>
 #include <stdio.h>

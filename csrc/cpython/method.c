@@ -1,9 +1,9 @@
-/* pymethod.c: a method of the type and the Value that it is to be called on.
+/* method.c: a method of the type and the Value that it is to be called on.
  *
  * Python makes such an object for every call `v.tanh()` of a type that reads attributes itself, as Value does for the
  * sake of `v.data`. Python's own kind has a cyclic-GC header, and making one takes as long as recording the node; these wait
  * in a free list. Whatever else is asked of one, Python's own answers. */
-#include "pyoperand.h"
+#include "cpython/operand.h"
 
 #include <structmember.h>
 

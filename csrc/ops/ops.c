@@ -1,5 +1,5 @@
 /* ops.c: the table of operations as data, for those who ask at run time. */
-#include "ops.h"
+#include "ops/ops.h"
 
 #define KIND_UNARY(param)  PGR_KIND_UNARY, NAN
 #define KIND_BINARY(param) PGR_KIND_BINARY, NAN

@@ -1,5 +1,5 @@
 /* fold.c: large graphs made small enough to be looked at, by scope and by distance from the root. */
-#include "tape.h"
+#include "tape/tape.h"
 
 #include <string.h>
 

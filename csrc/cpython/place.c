@@ -1,10 +1,10 @@
-/* pygraph.c: what programs read and change of a Value's place in the graph: `_prev`, `_op`, `_backward`.
+/* place.c: what programs read and change of a Value's place in the graph: `_prev`, `_op`, `_backward`.
  *
  * `_prev` is a set, as in micrograd, made when it is first asked for and kept from then on with the objects in it: so a walk
  * meets the same objects every time, and the second one reads attributes only. The set is the program's: what is added to
  * it or taken from it becomes the node's operands before anything reads those (`settle`). A node whose operands are
  * changed is a custom one from then on, whose step goes to the operands that it was recorded with, as in micrograd. */
-#include "pyoperand.h"
+#include "cpython/operand.h"
 
 #include <math.h>
 

@@ -1,4 +1,4 @@
-/* pyoperand.h: what the files that know CPython share; and, between the markers, what they add to the
+/* operand.h: what the files that know CPython share; and, between the markers, what they add to the
  * interface that cffi reads. */
 #ifndef PGR_PYOPERAND_H
 #define PGR_PYOPERAND_H
@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "tape.h"
+#include "tape/tape.h"
 
 /* cdef: begin */
 
@@ -73,7 +73,7 @@ static inline bool pgr__is_operand(PyObject *o)
     return Py_TYPE(o) == pgr__layer.value_type || PyObject_TypeCheck(o, pgr__layer.operand_type);
 }
 
-/* ---- pyoperand.c */
+/* ---- operand.c */
 
 PyObject *pgr__fail(pgr_status status, int op, double a, double b);
 PyObject *pgr__reject(const char *where, PyObject *value);
@@ -85,7 +85,7 @@ PyObject *pgr__object_of(uint32_t slot);
 /* The object of a node. Runs no code: NULL, without an exception, where that takes some, or memory is out. */
 PyObject *pgr__object_at(pgr_id id);
 
-/* ---- pygraph.c: a Value's place in the graph. Getters and setters, as PyGetSetDef has them. */
+/* ---- place.c: a Value's place in the graph. Getters and setters, as PyGetSetDef has them. */
 
 PyObject *pgr__get_prev(PyObject *self, void *unused);
 int pgr__set_prev(PyObject *self, PyObject *value, void *unused);
@@ -112,19 +112,19 @@ void pgr__drop_prev(PyObject *prev);
 /* A custom node's step, but for a function of the user's own. -1 with an exception. */
 int pgr__custom_step(PyObject *value);
 
-/* ---- pymethod.c */
+/* ---- method.c */
 
 /* v.tanh, to be called at once. `method` is one of the type's own. */
 PyObject *pgr__bind(PyObject *self, PyMethodDef *method);
 bool pgr__make_method_type(void); /* once */
 
-/* ---- pyprogram.c */
+/* ---- call.c */
 
 extern PyMethodDef pgr__program_methods[];
 
-/* ---- pyties.c */
+/* ---- ties.c */
 
-/* The ties of a tape whose owners are operands (see pyties.c), in memory that the caller frees with
+/* The ties of a tape whose owners are operands (see ties.c), in memory that the caller frees with
  * PyMem_Free; NULL and a count of 0 if there are none. Runs no Python code. */
 pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count);
 

@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "pgr.h"
-#include "pgr_ops.h"
+#include "ops/pgr_ops.h"
 
 enum {
     PGR_OP_BEFORE_FIRST = PGR_OP_FIRST - 1,

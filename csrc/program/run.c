@@ -21,8 +21,8 @@
 #define UNROLLED
 #endif
 
-#include "vecmath.h"
-#include "program.h"
+#include "program/vecmath.h"
+#include "program/program.h"
 
 #include <string.h>
 
@@ -58,7 +58,7 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #define LANES_VECTOR 1
 #define LANES_WIDE   8
 #endif
-#include "lanes.h"
+#include "program/lanes.h"
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
@@ -69,7 +69,7 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #define LANES_TARGET __attribute__((target("avx2,fma")))
 #define LANES_VECTOR 4
 #define LANES_WIDE   12
-#include "lanes.h"
+#include "program/lanes.h"
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
@@ -82,7 +82,7 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
-#include "lanes.h"
+#include "program/lanes.h"
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR

@@ -1,5 +1,5 @@
 /* export.c: the node table of what is reachable from a root, for drawing and for copying. */
-#include "marks.h"
+#include "tape/marks.h"
 
 /* Ids in descending order, as the pass meets them. */
 typedef struct {

@@ -1,5 +1,5 @@
-/* pyprogram.c: CPython's short way to a program: one call that takes numbers and buffers, without cffi's objects. */
-#include "pyoperand.h"
+/* call.c: CPython's short way to a program: one call that takes numbers and buffers, without cffi's objects. */
+#include "cpython/operand.h"
 
 #include <string.h>
 
@@ -345,7 +345,7 @@ done:
 }
 
 PyMethodDef pgr__program_methods[] = {
-    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/pyprogram.c."},
-    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/pyprogram.c."},
+    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/call.c."},
+    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/call.c."},
     {NULL, NULL, 0, NULL},
 };

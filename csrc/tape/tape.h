@@ -1,4 +1,4 @@
-/* tape.h: the tape's insides, for the files of the library and for pyoperand.c, whose number slots
+/* tape.h: the tape's insides, for the files of the library and for operand.c, whose number slots
  * record inline. Everything here assumes that the caller has the tape to itself. */
 #ifndef PGR_INTERNAL_TAPE_H
 #define PGR_INTERNAL_TAPE_H
@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <stdbool.h>
 
-#include "ops.h"
+#include "ops/ops.h"
 #include "pgr.h"
 
 /* For what is rarely needed beside what is hot. */

@@ -1,16 +1,16 @@
-/* pyoperand.c: CPython's operand layer: a type whose number slots record straight onto the tape.
+/* operand.c: CPython's operand layer: a type whose number slots record straight onto the tape.
  *
  * A call through cffi costs about 100 ns and a Python-level __add__ on top of it about as much again; a
  * number slot costs about 15. So the hot part of `Value` is this type, and everything else is Python
  * (pygrad/engine.py), over the same tape through cffi. The type has no cyclic-GC header, which is most
- * of what makes many small objects slow; what that would have collected, pyties.c finds.
+ * of what makes many small objects slow; what that would have collected, ties.c finds.
  *
  * An object is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
  * node's name (`notes`) when the object dies, and to the next object made for that node.
  *
  * The GIL is the tape's lock. Whatever may run Python code (making room, converting a number) comes
  * before ids are read. */
-#include "pyoperand.h"
+#include "cpython/operand.h"
 
 #include <structmember.h>
 
@@ -690,7 +690,7 @@ static PyMethodDef methods[] = {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
     PGR_OPS(X)
 #undef X
-    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/pyoperand.c."},
+    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/operand.c."},
     {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
     {"_settle", operand_settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
@@ -1382,7 +1382,7 @@ static PyMethodDef functions[] = {
     {"_present_scope", present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
     {"_active_scopes", active_scopes, METH_NOARGS, "Of the calls of _call_in_scopes under way."},
-    {"_call_in_scopes", (PyCFunction)(void (*)(void))call_in_scopes, METH_FASTCALL, "See csrc/pyoperand.c."},
+    {"_call_in_scopes", (PyCFunction)(void (*)(void))call_in_scopes, METH_FASTCALL, "See csrc/operand.c."},
     {"dot", (PyCFunction)(void (*)(void))dot, METH_FASTCALL,
      "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
      "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"

@@ -1,4 +1,4 @@
-/* pyties.c: Values that are kept only by what hangs on a node.
+/* ties.c: Values that are kept only by what hangs on a node.
  *
  * micrograd's way to write an operation is a closure that captures its own output:
  *
@@ -16,7 +16,7 @@
  *
  * Everything doubtful counts as held from outside: what lies more than a few references deep, large
  * containers, types and modules. Too careful costs memory, never a live node. */
-#include "pyoperand.h"
+#include "cpython/operand.h"
 
 #include <stdlib.h>
 

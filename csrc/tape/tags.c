@@ -3,7 +3,7 @@
  * Nodes have no room for it and need none. A tag, a scope or a line of the user's code, holds from the node at
  * which it was set until another is set, so it is kept by runs of nodes. Numbers are kept one by one, by
  * ascending node. Collection slides both with the nodes that they belong to. */
-#include "tape.h"
+#include "tape/tape.h"
 
 static void note_last(pgr_tape *tape)
 {

@@ -3,7 +3,7 @@
  * A handle is a slot's index and its generation. Each call takes the tape's lock, makes room (which may
  * collect and so move nodes), and only then turns handles into ids. */
 #define _XOPEN_SOURCE 700 /* recursive mutexes */
-#include "program.h"
+#include "program/program.h"
 
 #include <stdlib.h>
 

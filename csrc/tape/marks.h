@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-#include "tape.h"
+#include "tape/tape.h"
 
 /* A pass under way. A copy of the tape's pointers, since a store to a mark, a byte, might else change them
  * for all that the compiler knows; marks_refresh after anything that may have recorded. */

@@ -4,7 +4,7 @@
  * operand that is reached for the first time is marked and, unless it is a leaf, overwritten, which
  * saves a pass that clears. Stale grads of other roots' nodes never flow, since those are not marked.
  * Partials are computed here, from the operands' present values. */
-#include "marks.h"
+#include "tape/marks.h"
 
 /* What a sweep may take for granted, a constant wherever it is passed on. */
 typedef struct {
