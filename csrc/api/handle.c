@@ -2,84 +2,9 @@
  *
  * A handle is a slot's index and its generation. Each call takes the tape's lock, makes room (which may
  * collect and so move nodes), and only then turns handles into ids. */
-#define _XOPEN_SOURCE 700 /* recursive mutexes */
 #include "program/program.h"
-
-#include <stdlib.h>
-
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <pthread.h>
-#endif
-
-enum { SLOTS_AT_FIRST = 64 };
-
-pgr_status pgr__make_slot(pgr_tape *tape)
-{
-    if (tape->free_slot != 0)
-        return PGR_OK;
-    if (tape->slot_capacity == UINT32_MAX)
-        return PGR_ERR_FULL;
-    const uint64_t wanted = tape->slot_capacity == 0 ? SLOTS_AT_FIRST : 2 * (uint64_t)tape->slot_capacity;
-    const uint32_t capacity = wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted;
-    pgr_slot *const slots = tape_resize(tape, tape->slots, capacity * sizeof *slots);
-    if (slots == NULL)
-        return PGR_ERR_NOMEM;
-    tape->slots = slots;
-    const uint32_t first = tape->slot_capacity == 0 ? 1 : tape->slot_capacity; /* slot 0 is nobody's */
-    for (uint32_t i = tape->slot_capacity; i < capacity; i++)
-        slots[i] = (pgr_slot){.link = i + 1 < capacity ? i + 1 : 0};
-    tape->slot_capacity = capacity;
-    tape->free_slot = first;
-    return PGR_OK;
-}
-
-int pgr__enter(pgr_tape *tape) { return tape->enter != NULL ? tape->enter(tape->lock_ctx) : 0; }
-
-void pgr__leave(pgr_tape *tape, int token)
-{
-    if (tape->leave != NULL)
-        tape->leave(tape->lock_ctx, token);
-}
-
-static pgr_handle name(const pgr_tape *tape, uint32_t slot)
-{
-    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
-}
-
-/* The slot of a handle whose node is alive, else 0. */
-static uint32_t slot_of(const pgr_tape *tape, pgr_handle h)
-{
-    const uint32_t slot = (uint32_t)h;
-    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) && tape->slots[slot].id != 0 ? slot : 0;
-}
-
-/* Its node's id, else 0. */
-static pgr_id id_of(const pgr_tape *tape, pgr_handle h)
-{
-    const uint32_t slot = slot_of(tape, h);
-    return slot == 0 ? 0 : tape->slots[slot].id;
-}
-
-pgr_node *pgr__node(pgr_tape *tape, pgr_handle h)
-{
-    const pgr_id id = id_of(tape, h);
-    return id == 0 ? NULL : &tape->nodes[id];
-}
-
-/* One hold more on a node; there is a free slot in case it needs one. */
-static pgr_handle hold(pgr_tape *tape, pgr_id id)
-{
-    const uint32_t slot = tape->nodes[id].slot;
-    if (slot == 0)
-        return name(tape, tape_take_slot(tape, id));
-    if (tape->slots[slot].holds++ == 0) {
-        tape->held++;
-        tape->nodes[id].flags |= TAPE_HELD;
-    }
-    return name(tape, slot);
-}
+#include "tape/slots.h"
+#include "tape/tags.h"
 
 /* Room for k nodes and a handle on the last one: in this order, since collecting may run code that uses slots up. */
 static pgr_status room(pgr_tape *tape, uint32_t k)
@@ -92,19 +17,13 @@ static pgr_status room(pgr_tape *tape, uint32_t k)
 
 static int64_t hold_new(pgr_tape *tape, pgr_status status, pgr_id id)
 {
-    return status == PGR_OK ? (int64_t)hold(tape, id) : -(int64_t)status;
-}
-
-int64_t pgr_hold(pgr_tape *tape, pgr_id id)
-{
-    const pgr_status status = id == 0 || id >= tape->size ? PGR_ERR_HANDLE : pgr__make_slot(tape);
-    return hold_new(tape, status, id);
+    return status == PGR_OK ? (int64_t)pgr__hold(tape, id) : -(int64_t)status;
 }
 
 int64_t pgr_h_hold(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const int64_t result = pgr_hold(tape, id_of(tape, h));
+    const int64_t result = pgr_hold(tape, tape_id_of(tape, h));
     pgr__leave(tape, token);
     return result;
 }
@@ -114,7 +33,7 @@ int pgr_h_alive(pgr_tape *tape, pgr_handle h) { return pgr_h_id(tape, h) != 0; }
 pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     pgr__leave(tape, token);
     return id;
 }
@@ -123,7 +42,7 @@ void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep)
 {
     const int token = pgr__enter(tape);
     const uint32_t slot = (uint32_t)h;
-    /* Not slot_of: a handle may outlast its node (see pgr_tie). */
+    /* Not tape_id_of: a handle may outlast its node (see pgr_tie). */
     if (slot != 0 && slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) &&
         tape->slots[slot].holds > 0)
         tape_release(tape, slot, keep != 0);
@@ -134,7 +53,7 @@ pgr_handle pgr_h_next_dead(pgr_tape *tape)
 {
     const int token = pgr__enter(tape);
     const uint32_t slot = pgr__next_dead(tape);
-    const pgr_handle h = slot == 0 ? 0 : name(tape, slot);
+    const pgr_handle h = slot == 0 ? 0 : tape_handle(tape, slot);
     if (slot != 0 && tape->slots[slot].holds == 0)
         tape_free_slot(tape, slot);
     pgr__leave(tape, token);
@@ -157,7 +76,7 @@ int64_t pgr_h_record(pgr_tape *tape, int op, pgr_handle a, pgr_handle b)
     pgr_status status = room(tape, 1);
     pgr_id id = 0;
     if (status == PGR_OK) {
-        const pgr_id lhs = id_of(tape, a), rhs = id_of(tape, b);
+        const pgr_id lhs = tape_id_of(tape, a), rhs = tape_id_of(tape, b);
         status = lhs == 0 || (b != 0 && rhs == 0) ? PGR_ERR_HANDLE : pgr_record(tape, op, lhs, rhs, &id);
     }
     const int64_t result = hold_new(tape, status, id);
@@ -171,7 +90,7 @@ int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number,
     pgr_status status = room(tape, 2);
     pgr_id id = 0;
     if (status == PGR_OK) {
-        const pgr_id operand = id_of(tape, a);
+        const pgr_id operand = tape_id_of(tape, a);
         status = operand == 0 ? PGR_ERR_HANDLE : PGR_OK;
         if (status == PGR_OK) {
             const pgr_id constant = tape_append(tape, PGR_OP_CONST, number, 0, 0);
@@ -209,7 +128,7 @@ static pgr_id *ids_of(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr_s
         return NULL;
     }
     for (size_t i = 0; i < n; i++) {
-        ids[i] = id_of(tape, handles[i]);
+        ids[i] = tape_id_of(tape, handles[i]);
         if (ids[i] == 0)
             *status = PGR_ERR_HANDLE;
     }
@@ -226,7 +145,7 @@ int64_t pgr_h_dot(pgr_tape *tape, size_t n, const pgr_handle *w, const pgr_handl
         ws = ids_of(tape, n, w, &status);
     if (status == PGR_OK)
         xs = ids_of(tape, n, x, &status);
-    if (status == PGR_OK && (id = id_of(tape, b)) == 0)
+    if (status == PGR_OK && (id = tape_id_of(tape, b)) == 0)
         status = PGR_ERR_HANDLE;
     if (status == PGR_OK)
         status = pgr_dot(tape, n, ws, xs, id, &id);
@@ -256,7 +175,7 @@ int64_t pgr_h_custom(pgr_tape *tape, double value, size_t n, const pgr_handle *o
 double pgr_h_data(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     const double value = id == 0 ? NAN : tape->nodes[id].data;
     pgr__leave(tape, token);
     return value;
@@ -265,7 +184,7 @@ double pgr_h_data(pgr_tape *tape, pgr_handle h)
 double pgr_h_grad(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     const double value = id == 0 ? NAN : tape->nodes[id].grad;
     pgr__leave(tape, token);
     return value;
@@ -274,7 +193,7 @@ double pgr_h_grad(pgr_tape *tape, pgr_handle h)
 /* Runs one statement on a live node. */
 #define ON_NODE(statement) \
     const int token = pgr__enter(tape); \
-    const pgr_id id = id_of(tape, h); \
+    const pgr_id id = tape_id_of(tape, h); \
     if (id != 0) { \
         pgr_node *const node = &tape->nodes[id]; \
         statement; \
@@ -311,7 +230,7 @@ int64_t pgr_h_lane_sum(pgr_tape *tape, pgr_handle value, pgr_handle witness)
     pgr_status status = room(tape, 1);
     pgr_id id = 0;
     if (status == PGR_OK) {
-        const pgr_id v = id_of(tape, value), w = id_of(tape, witness);
+        const pgr_id v = tape_id_of(tape, value), w = tape_id_of(tape, witness);
         status = v == 0 || w == 0 ? PGR_ERR_HANDLE : pgr_lane_sum(tape, v, w, &id);
     }
     const int64_t result = hold_new(tape, status, id);
@@ -323,7 +242,7 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group)
 {
     const int token = pgr__enter(tape);
     pgr_status status = room(tape, 1);
-    pgr_id id = id_of(tape, value);
+    pgr_id id = tape_id_of(tape, value);
     if (status == PGR_OK)
         status = id == 0 ? PGR_ERR_HANDLE : pgr_lane_pass(tape, id, group, &id);
     const int64_t result = hold_new(tape, status, id);
@@ -334,7 +253,7 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group)
 int pgr_h_unknown(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const int flags = tape->nodes[id_of(tape, h)].flags;
+    const int flags = tape->nodes[tape_id_of(tape, h)].flags;
     pgr__leave(tape, token);
     return (flags & TAPE_UNKNOWN) == 0 ? 0 : (flags & TAPE_LANE) == 0 ? 1 : 2;
 }
@@ -346,7 +265,7 @@ static pgr_id *many_ids(pgr_tape *tape, size_t n, const pgr_handle *handles, pgr
     if (ids == NULL && *status == PGR_OK)
         *status = PGR_ERR_NOMEM;
     for (size_t i = 0; i < n && *status == PGR_OK; i++)
-        if ((ids[i] = id_of(tape, handles[i])) == 0)
+        if ((ids[i] = tape_id_of(tape, handles[i])) == 0)
             *status = PGR_ERR_HANDLE;
     return ids;
 }
@@ -361,7 +280,7 @@ static pgr_status hold_many(pgr_tape *tape, size_t n, const pgr_id *ids, pgr_han
                 tape_release(tape, (uint32_t)out[--held], false);
             return status;
         }
-        out[held] = hold(tape, ids[held]);
+        out[held] = pgr__hold(tape, ids[held]);
     }
     return PGR_OK;
 }
@@ -449,9 +368,9 @@ pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_c
 {
     const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
-    const pgr_id first = id_of(tape, start);
+    const pgr_id first = tape_id_of(tape, start);
     for (size_t i = 0; i < output_count && status == PGR_OK; i++)
-        if ((outputs[i].node = id_of(tape, nodes[i])) == 0)
+        if ((outputs[i].node = tape_id_of(tape, nodes[i])) == 0)
             status = PGR_ERR_HANDLE;
     if (first == 0)
         status = PGR_ERR_HANDLE;
@@ -486,7 +405,7 @@ pgr_status pgr_h_read(pgr_tape *tape, size_t n, const pgr_handle *nodes, double 
 int pgr_h_op(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     const int op = id == 0 ? -(int)PGR_ERR_HANDLE : tape->nodes[id].op;
     pgr__leave(tape, token);
     return op;
@@ -495,7 +414,7 @@ int pgr_h_op(pgr_tape *tape, pgr_handle h)
 double pgr_h_param(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_node *const node = &tape->nodes[id_of(tape, h)];
+    const pgr_node *const node = &tape->nodes[tape_id_of(tape, h)];
     const double param = pgr_op_row(node->op)->kind == PGR_KIND_PARAM ? tape->nodes[node->rhs].data : NAN;
     pgr__leave(tape, token);
     return param;
@@ -504,7 +423,7 @@ double pgr_h_param(pgr_tape *tape, pgr_handle h)
 int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle *out)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     const operand_walk start = {id, pgr_op_row(tape->nodes[id].op)->kind == PGR_KIND_PARAM};
     size_t count = 0;
     operand_walk walk = start;
@@ -518,7 +437,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
             continue;
         status = pgr__make_slot(tape);
         if (status == PGR_OK)
-            out[held] = hold(tape, operand);
+            out[held] = pgr__hold(tape, operand);
         else
             for (size_t i = held + 1; i < count && i < capacity; i++)
                 tape_release(tape, (uint32_t)out[i], false);
@@ -529,7 +448,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
 
 static pgr_status set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
 {
-    const pgr_id id = id_of(tape, h);
+    const pgr_id id = tape_id_of(tape, h);
     pgr_status status = id == 0 ? PGR_ERR_HANDLE : PGR_OK;
     pgr_id *const ids = many_ids(tape, n, operands, &status);
     if (status == PGR_OK)
@@ -553,8 +472,8 @@ pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_
 int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const pgr_id id = id_of(tape, h);
-    const int result = id != 0 && pgr__is_made_from(tape, id_of(tape, root), id);
+    const pgr_id id = tape_id_of(tape, h);
+    const int result = id != 0 && pgr__is_made_from(tape, tape_id_of(tape, root), id);
     pgr__leave(tape, token);
     return result;
 }
@@ -562,7 +481,7 @@ int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h)
 /* Calls f(tape, the node's id, ...) on a live node. */
 #define CALL_ON_NODE(call) \
     const int token = pgr__enter(tape); \
-    const pgr_id id = id_of(tape, h); \
+    const pgr_id id = tape_id_of(tape, h); \
     const pgr_status status = id == 0 ? PGR_ERR_HANDLE : (call); \
     pgr__leave(tape, token); \
     return status
@@ -588,7 +507,7 @@ pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[
 
 pgr_status pgr_h_push_into(pgr_tape *tape, pgr_handle h, int op, pgr_handle lhs, pgr_handle rhs)
 {
-    CALL_ON_NODE(pgr_push_into(tape, id, op, id_of(tape, lhs), id_of(tape, rhs)));
+    CALL_ON_NODE(pgr_push_into(tape, id, op, tape_id_of(tape, lhs), tape_id_of(tape, rhs)));
 }
 pgr_status pgr_h_push_as(pgr_tape *tape, pgr_handle h, int op)
 {
@@ -598,14 +517,14 @@ pgr_status pgr_h_push_as(pgr_tape *tape, pgr_handle h, int op)
 void pgr_h_partials(pgr_tape *tape, pgr_handle h, double *out)
 {
     const int token = pgr__enter(tape);
-    pgr_partials(tape, id_of(tape, h), out);
+    pgr_partials(tape, tape_id_of(tape, h), out);
     pgr__leave(tape, token);
 }
 
 uint32_t pgr_h_tag(pgr_tape *tape, int channel, pgr_handle h)
 {
     const int token = pgr__enter(tape);
-    const uint32_t tag = pgr_tag(tape, channel, id_of(tape, h));
+    const uint32_t tag = pgr_tag(tape, channel, tape_id_of(tape, h));
     pgr__leave(tape, token);
     return tag;
 }
@@ -635,71 +554,51 @@ void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx)
     tape->stop_ctx = ctx;
 }
 
-void pgr_tape_on_lock(pgr_tape *tape, int (*enter_fn)(void *ctx), void (*leave_fn)(void *ctx, int token), void *ctx)
+void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes)
 {
-    tape->enter = enter_fn;
-    tape->leave = leave_fn;
-    tape->lock_ctx = ctx;
+    const int token = pgr__enter(tape);
+    tape->collect_at_least = collect_at_least;
+    tape->max_nodes = max_nodes < TAPE_MAX_NODES ? max_nodes : TAPE_MAX_NODES;
+    tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
+    tape->limit = tape->size; /* the next record looks again */
+    pgr__leave(tape, token);
 }
 
-/* A recursive mutex, since a custom operation's function may call back into the tape. leave's token -1
- * comes from pgr_tape_free. */
-#ifdef _WIN32
-typedef CRITICAL_SECTION mutex;
-static pgr_status mutex_init(mutex *m) { InitializeCriticalSection(m); return PGR_OK; }
-#define mutex_lock(m) EnterCriticalSection(m)
-#define mutex_unlock(m) LeaveCriticalSection(m)
-#define mutex_destroy(m) DeleteCriticalSection(m)
-#else
-typedef pthread_mutex_t mutex;
-static pgr_status mutex_init(mutex *m)
+void pgr_tape_hold(pgr_tape *tape, int hold)
 {
-    pthread_mutexattr_t attributes;
-    if (pthread_mutexattr_init(&attributes) != 0)
-        return PGR_ERR_NOMEM;
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-    const int failed = pthread_mutex_init(m, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-    return failed ? PGR_ERR_NOMEM : PGR_OK;
-}
-#define mutex_lock(m) pthread_mutex_lock(m)
-#define mutex_unlock(m) pthread_mutex_unlock(m)
-#define mutex_destroy(m) pthread_mutex_destroy(m)
-#endif
-
-static int mutex_enter(void *ctx)
-{
-    mutex_lock((mutex *)ctx);
-    return 0;
+    const int token = pgr__enter(tape);
+    tape->collect_at = hold ? UINT32_MAX : tape->size > tape->collect_at_least ? tape->size : tape->collect_at_least;
+    tape->limit = tape->size; /* the next record looks again */
+    pgr__leave(tape, token);
 }
 
-void pgr_tape_lock(pgr_tape *tape, int lock)
+pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {
-    if (lock)
-        pgr__enter(tape);
-    else
-        pgr__leave(tape, 0);
+    const int token = pgr__enter(tape);
+    const pgr_tape_stats stats = pgr__stats(tape);
+    pgr__leave(tape, token);
+    return stats;
 }
 
-static void mutex_leave(void *ctx, int token)
+pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
 {
-    if (token >= 0) {
-        mutex_unlock((mutex *)ctx);
-        return;
-    }
-    mutex_destroy((mutex *)ctx);
-    free(ctx);
-}
-
-pgr_status pgr_tape_use_mutex(pgr_tape *tape)
-{
-    mutex *const m = malloc(sizeof *m);
-    if (m == NULL)
-        return PGR_ERR_NOMEM;
-    const pgr_status status = mutex_init(m);
-    if (status == PGR_OK)
-        pgr_tape_on_lock(tape, mutex_enter, mutex_leave, m);
-    else
-        free(m);
+    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
+        return PGR_ERR_OP;
+    const int token = pgr__enter(tape);
+    const pgr_status status = pgr__set_tag(tape, channel, tag);
+    pgr__leave(tape, token);
     return status;
+}
+
+uint32_t pgr_tape_tags(pgr_tape *tape, int channel, uint32_t capacity, uint32_t *out)
+{
+    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
+        return 0;
+    const int token = pgr__enter(tape);
+    const tape_tags *const tags = &tape->tags[channel];
+    const uint32_t count = tags->count;
+    for (uint32_t k = 0; k <= count && k < capacity; k++)
+        out[k] = k < count ? tags->runs[k].tag : tags->tag;
+    pgr__leave(tape, token);
+    return count + 1;
 }

@@ -1,5 +1,5 @@
 /* optim.c: updates of many nodes' data from their grads, each a call that takes the lock once. */
-#include "tape/tape.h"
+#include "tape/slots.h"
 
 /* Runs `statement` for every node, as `node` and `i`, once all handles are known to be good. */
 #define ON_NODES(statement) \

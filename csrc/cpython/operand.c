@@ -26,7 +26,7 @@ enum { FREE_OBJECTS_AT_MOST = 1024 };
 static inline pgr_id id_of(PyObject *o) { return layer.tape->slots[((operand *)o)->slot].id; }
 static inline pgr_node *node_of(PyObject *o) { return &layer.tape->nodes[id_of(o)]; }
 
-static uint64_t handle_of(uint32_t slot) { return (uint64_t)layer.tape->slots[slot].generation << 32 | slot; }
+static uint64_t handle_of(uint32_t slot) { return tape_handle(layer.tape, slot); }
 
 static TAPE_THREAD_LOCAL uint32_t scope; /* of the thread, while others may record in theirs */
 

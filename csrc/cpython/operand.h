@@ -6,7 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "tape/tape.h"
+#include "tape/slots.h"
+#include "tape/tags.h"
 
 /* cdef: begin */
 

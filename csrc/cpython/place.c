@@ -18,11 +18,7 @@ static PyObject *steps[PGR_OP_COUNT];   /* functions of a Value: its step as tha
 
 static inline pgr_id id_of(PyObject *o) { return tape->slots[((operand *)o)->slot].id; }
 
-static inline pgr_handle handle_of(PyObject *o)
-{
-    const uint32_t slot = ((operand *)o)->slot;
-    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
-}
+static inline pgr_handle handle_of(PyObject *o) { return tape_handle(tape, ((operand *)o)->slot); }
 
 /* The id of a Value, 0 with an exception if its node is gone. */
 static inline pgr_id live_id(PyObject *o)

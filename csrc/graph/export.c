@@ -1,5 +1,7 @@
 /* export.c: the node table of what is reachable from a root, for drawing and for copying. */
 #include "tape/marks.h"
+#include "tape/slots.h"
+#include "tape/tags.h"
 
 /* Ids in descending order, as the pass meets them. */
 typedef struct {
@@ -106,7 +108,7 @@ static pgr_status fill(pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
             .data = node->data,
             .grad = node->grad,
             .param = has_param(node) ? nodes[node->rhs].data : NAN,
-            .handle = node->slot == 0 ? 0 : (pgr_handle)tape->slots[node->slot].generation << 32 | node->slot,
+            .handle = node->slot == 0 ? 0 : tape_handle(tape, node->slot),
             .first_operand = first,
             .operand_count = end - first,
             .op = node->op,

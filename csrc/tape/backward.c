@@ -5,6 +5,7 @@
  * saves a pass that clears. Stale grads of other roots' nodes never flow, since those are not marked.
  * Partials are computed here, from the operands' present values. */
 #include "tape/marks.h"
+#include "tape/slots.h"
 
 /* What a sweep may take for granted, a constant wherever it is passed on. */
 typedef struct {
@@ -121,7 +122,7 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
     if (h < 0)
         return (pgr_status)-h;
     const int failed = tape->on_custom(tape->custom_ctx, tape, (pgr_handle)h);
-    pgr_h_release(tape, (pgr_handle)h, 0);
+    tape_release(tape, (uint32_t)h, false);
     return failed ? PGR_ERR_CUSTOM : PGR_OK;
 }
 

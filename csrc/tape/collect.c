@@ -4,7 +4,8 @@
  * descending pass finds all of it without reference counts, and one ascending pass slides live nodes
  * into the gaps, in order, so that ids stay topological. Collecting when the tape has doubled since
  * the last time makes the cost a constant per recorded node. */
-#include "tape/tape.h"
+#include "tape/slots.h"
+#include "tape/tags.h"
 
 #include <stdlib.h>
 
@@ -295,13 +296,3 @@ pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
 }
 
 pgr_status pgr_tape_collect(pgr_tape *tape) { return pgr__collect(tape, NULL, 0, true); }
-
-uint32_t pgr__next_dead(pgr_tape *tape)
-{
-    const uint32_t slot = tape->dead;
-    if (slot != 0) {
-        tape->dead = tape->slots[slot].link;
-        tape->slots[slot].is_dead = 0;
-    }
-    return slot;
-}

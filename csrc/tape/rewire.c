@@ -3,7 +3,7 @@
  * Operands come before their results on the tape. Where the new ones do, and fit into the record, it is changed in
  * place. Otherwise the node moves to the tape's end, and with it, in order, everything that was made from it; handles
  * follow. What is left behind has no names, and the next collection frees it. */
-#include "tape/tape.h"
+#include "tape/tags.h"
 
 static const pgr_id MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
 

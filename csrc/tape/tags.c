@@ -3,7 +3,7 @@
  * Nodes have no room for it and need none. A tag, a scope or a line of the user's code, holds from the node at
  * which it was set until another is set, so it is kept by runs of nodes. Numbers are kept one by one, by
  * ascending node. Collection slides both with the nodes that they belong to. */
-#include "tape/tape.h"
+#include "tape/tags.h"
 
 static void note_last(pgr_tape *tape)
 {
@@ -136,29 +136,6 @@ uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)
             high = middle;
     }
     return low;
-}
-
-pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
-{
-    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
-        return PGR_ERR_OP;
-    const int token = pgr__enter(tape);
-    const pgr_status status = pgr__set_tag(tape, channel, tag);
-    pgr__leave(tape, token);
-    return status;
-}
-
-uint32_t pgr_tape_tags(pgr_tape *tape, int channel, uint32_t capacity, uint32_t *out)
-{
-    if (channel < 0 || channel >= PGR_TAG_CHANNELS)
-        return 0;
-    const int token = pgr__enter(tape);
-    const tape_tags *const tags = &tape->tags[channel];
-    const uint32_t count = tags->count;
-    for (uint32_t k = 0; k <= count && k < capacity; k++)
-        out[k] = k < count ? tags->runs[k].tag : tags->tag;
-    pgr__leave(tape, token);
-    return count + 1;
 }
 
 uint32_t pgr_tag(const pgr_tape *tape, int channel, pgr_id id)

@@ -2,13 +2,13 @@
  *
  * One growing array, kept and reused: touching a fresh page costs more than recording a node does, so
  * nothing is given back while the tape lives. */
-#include "tape/tape.h"
+#include "tape/slots.h"
+#include "tape/tags.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { COLLECT_AT_LEAST = 1 << 14 };
-#define MAX_NODES (UINT32_MAX - 1)
 
 static void *malloc_resize(void *ctx, void *p, size_t size)
 {
@@ -35,7 +35,7 @@ pgr_tape *pgr_tape_new(const pgr_allocator *allocator)
         .allocator = a,
         .collect_at = COLLECT_AT_LEAST,
         .collect_at_least = COLLECT_AT_LEAST,
-        .max_nodes = MAX_NODES,
+        .max_nodes = TAPE_MAX_NODES,
     };
     if (pgr__make_room(tape, 1) != PGR_OK || pgr__make_slot(tape) != PGR_OK) {
         pgr_tape_free(tape);
@@ -69,24 +69,6 @@ pgr_tape *pgr_default_tape(void)
     if (tape == NULL)
         tape = pgr_tape_new(NULL);
     return tape;
-}
-
-void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes)
-{
-    const int token = pgr__enter(tape);
-    tape->collect_at_least = collect_at_least;
-    tape->max_nodes = max_nodes < MAX_NODES ? max_nodes : MAX_NODES;
-    tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
-    tape->limit = tape->size; /* the next record looks again */
-    pgr__leave(tape, token);
-}
-
-void pgr_tape_hold(pgr_tape *tape, int hold)
-{
-    const int token = pgr__enter(tape);
-    tape->collect_at = hold ? UINT32_MAX : tape->size > tape->collect_at_least ? tape->size : tape->collect_at_least;
-    tape->limit = tape->size; /* the next record looks again */
-    pgr__leave(tape, token);
 }
 
 /* Grows one summary array to `count` bytes, the new ones zero. */
@@ -129,7 +111,7 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
 
 static pgr_status room(pgr_tape *tape, size_t k)
 {
-    if (k > MAX_NODES)
+    if (k > TAPE_MAX_NODES)
         return PGR_ERR_FULL;
     return tape_has_room(tape, (uint32_t)k) ? PGR_OK : pgr__make_room(tape, (uint32_t)k);
 }
@@ -181,7 +163,7 @@ pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *ou
 
 pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, pgr_id b, pgr_id *out)
 {
-    const pgr_status status = n > MAX_NODES / 2 ? PGR_ERR_FULL : room(tape, 2 * n);
+    const pgr_status status = n > TAPE_MAX_NODES / 2 ? PGR_ERR_FULL : room(tape, 2 * n);
     if (status != PGR_OK)
         return status;
     pgr_id sum = b;
@@ -277,13 +259,12 @@ TAPE_THREAD_LOCAL bool pgr__is_recording TAPE_AT_HAND;
 void pgr_set_recording(int on) { pgr__is_recording = on != 0; }
 int pgr_is_recording(void) { return pgr__is_recording; }
 
-pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
+pgr_tape_stats pgr__stats(const pgr_tape *tape)
 {
-    const int token = pgr__enter(tape);
     uint64_t runs = 0;
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         runs += tape->tags[channel].capacity;
-    const pgr_tape_stats stats = {
+    return (pgr_tape_stats){
         .nodes = tape->size - 1,
         .capacity = tape->capacity,
         .handles = tape->held,
@@ -294,6 +275,4 @@ pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
                  summary_count(tape->capacity, TAPE_BLOCK) + summary_count(tape->capacity, TAPE_SUPER),
         .collections = tape->collections,
     };
-    pgr__leave(tape, token);
-    return stats;
 }

@@ -133,6 +133,9 @@ struct pgr_tape {
     void *lock_ctx;
 };
 
+/* Nodes that a tape can have: ids are 32 bits, and two of them mean something else. */
+#define TAPE_MAX_NODES (UINT32_MAX - 1)
+
 /* A tie says that what belongs to `from` keeps `to`: it lives if `from` does. Either is a node or, from TAPE_HUB on, a
  * number of the caller's for something that several nodes share, lest each of these be tied to all that it keeps. A node
  * that is a `to` has no other handles: they do not count as roots. */
@@ -183,36 +186,8 @@ enum { TAPE_ASK_EVERY = 1 << 15 };
  * PGR_ERR_STOPPED with the tape as it was, or it starts again. */
 pgr_status pgr__collect_by_handle(pgr_tape *tape, bool thorough);
 
-/* Sees to it that there is a free slot. */
-pgr_status pgr__make_slot(pgr_tape *tape);
-
-/* Takes the next dead slot off its chain, 0 if there is none. A slot without holds is the caller's to
- * free; one with holds is freed by its last release. */
-uint32_t pgr__next_dead(pgr_tape *tape);
-
-/* pgr_tape_tag for who has the tape to itself. */
-pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);
-
-/* Tags and numbers after nodes were taken back at the tape's end, and after a collection has moved those from `first`
- * on: to moved[id - first], for a dead one where the next would be. */
-void pgr__trim_tags(pgr_tape *tape);
-void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved);
-
-/* Gives the next node a number: call before it is appended. PGR_ERR_NOMEM, with nothing changed. */
-pgr_status pgr__number_next(pgr_tape *tape, uint64_t number);
-
-/* The number of a node, 0 if it has none. O(log of how many have one). */
-uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id);
-
-/* Forgets the numbers of nodes from `first` on that are not live, before a collection moves those that are. */
-void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first);
-
-/* Takes back the nodes from `size` on; but leaves them to a collection if one of them has a name, as code that ran
- * meanwhile may have recorded it. Sets tags right in any case. */
-void pgr__take_back(pgr_tape *tape, uint32_t size);
-
-/* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */
-uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
+/* How large it is. */
+pgr_tape_stats pgr__stats(const pgr_tape *tape);
 
 /* The tape's lock, see pgr_tape_on_lock. */
 int pgr__enter(pgr_tape *tape);
@@ -220,9 +195,6 @@ void pgr__leave(pgr_tape *tape, int token);
 
 /* Whether `root` is `id`, or was made from it. True, too, when out of memory. O(nodes recorded since). */
 bool pgr__is_made_from(pgr_tape *tape, pgr_id root, pgr_id id);
-
-/* A handle's node, NULL if it is not alive. */
-pgr_node *pgr__node(pgr_tape *tape, pgr_handle h);
 
 static inline bool tape_has_room(const pgr_tape *tape, uint32_t k) { return k <= tape->limit - tape->size; }
 
@@ -296,101 +268,6 @@ static inline pgr_id operand_next(const pgr_node *nodes, operand_walk *walk)
     walk->rhs_done = false;
     walk->open = nodes[node->lhs].op == PGR_OP_PAIR ? node->lhs : 0;
     return walk->open != 0 ? operand_next(nodes, walk) : node->lhs;
-}
-
-/* Names a node by a slot, and holds it. */
-static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
-{
-    tape->nodes[id].slot = slot;
-    tape->nodes[id].flags |= TAPE_HELD;
-    if (id > tape->named)
-        tape->named = id;
-}
-
-/* Appends a node that a slot names from the first, one that is on no chain. */
-static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
-{
-    const pgr_id id = tape->size++;
-    assert(lhs < id && rhs < id);
-    const uint8_t flags = TAPE_HELD | tape_flags(tape, data, lhs, rhs);
-    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags, .slot = slot};
-    tape->slots[slot].id = id;
-    tape->slots[slot].holds = 1;
-    tape->named = id;
-    tape->held++;
-    return id;
-}
-
-/* Takes a free slot off its chain. There is one: pgr__make_slot has seen to it. */
-static inline uint32_t tape_reserve_slot(pgr_tape *tape)
-{
-    const uint32_t slot = tape->free_slot;
-    tape->free_slot = tape->slots[slot].link;
-    return slot;
-}
-
-/* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
-static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
-{
-    const uint32_t slot = tape_reserve_slot(tape);
-    pgr_slot *const s = &tape->slots[slot];
-    s->owner = NULL;
-    s->id = id;
-    s->holds = 1;
-    s->is_kept = 0;
-    tape->held++;
-    tape_name(tape, id, slot);
-    return slot;
-}
-
-static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
-{
-    pgr_slot *const s = &tape->slots[slot];
-    s->id = 0;
-    s->owner = NULL;
-    s->generation = (s->generation + 1) & 0x7fffffffu;
-    s->link = tape->free_slot;
-    tape->free_slot = slot;
-}
-
-/* Gives a hold back; with `keep` the name stays on the node for good (see pgr_h_release). */
-static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
-{
-    pgr_slot *const s = &tape->slots[slot];
-    assert(s->holds > 0);
-    if (keep)
-        s->is_kept = 1;
-    if (--s->holds > 0)
-        return;
-    s->owner = NULL;
-    tape->held--;
-    if (s->id == 0) { /* the node went first */
-        if (!s->is_dead)
-            tape_free_slot(tape, slot);
-        return;
-    }
-    pgr_node *const node = &tape->nodes[s->id];
-    node->flags &= (uint8_t)~TAPE_HELD;
-    if (!s->is_kept) {
-        node->slot = 0;
-        tape_free_slot(tape, slot);
-    }
-}
-
-/* Takes back what nothing can need any more at the tape's end: whoever needs a node is above it. Dropping a
- * result so gives back its graph, still warm, without a collection. For bindings without ids of their
- * own at large; a node with a name is left to the collection, which tells its owner. */
-static inline void tape_pop(pgr_tape *tape)
-{
-    pgr_id named = tape->named;
-    if (tape->passes != 0)
-        return;
-    while (named > 0 && tape->nodes[named].slot == 0)
-        named--;
-    tape->named = named;
-    tape->size = named + 1;
-    if (PGR_UNLIKELY(tape->size < tape->tagged))
-        pgr__trim_tags(tape);
 }
 
 static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)

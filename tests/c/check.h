@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "pgr.h"
+#include "tape/slots.h"
+#include "tape/tags.h"
 #include "tape/tape.h"
 
 static int check_failures, check_passed, check_failed;

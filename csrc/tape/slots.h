@@ -1,0 +1,113 @@
+/* slots.h: names of nodes that stay when nodes move.
+ *
+ * A handle is a slot's index and its generation; the slot knows the node. */
+#ifndef PGR_INTERNAL_SLOTS_H
+#define PGR_INTERNAL_SLOTS_H
+
+#include "tape/tape.h"
+
+/* Sees to it that there is a free slot. */
+pgr_status pgr__make_slot(pgr_tape *tape);
+
+/* Takes the next dead slot off its chain, 0 if there is none. A slot without holds is the caller's to
+ * free; one with holds is freed by its last release. */
+uint32_t pgr__next_dead(pgr_tape *tape);
+
+/* One hold more on a node; there is a free slot in case it needs one. */
+pgr_handle pgr__hold(pgr_tape *tape, pgr_id id);
+
+/* A handle's node, NULL if it is not alive. */
+pgr_node *pgr__node(pgr_tape *tape, pgr_handle h);
+
+static inline pgr_handle tape_handle(const pgr_tape *tape, uint32_t slot)
+{
+    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
+}
+
+/* The id of a handle's node, 0 if it is not alive. */
+static inline pgr_id tape_id_of(const pgr_tape *tape, pgr_handle h)
+{
+    const uint32_t slot = (uint32_t)h;
+    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? tape->slots[slot].id : 0;
+}
+
+/* Names a node by a slot, and holds it. */
+static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
+{
+    tape->nodes[id].slot = slot;
+    tape->nodes[id].flags |= TAPE_HELD;
+    if (id > tape->named)
+        tape->named = id;
+}
+
+/* Appends a node that a slot names from the first, one that is on no chain. */
+static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
+{
+    const pgr_id id = tape->size++;
+    assert(lhs < id && rhs < id);
+    const uint8_t flags = TAPE_HELD | tape_flags(tape, data, lhs, rhs);
+    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags, .slot = slot};
+    tape->slots[slot].id = id;
+    tape->slots[slot].holds = 1;
+    tape->named = id;
+    tape->held++;
+    return id;
+}
+
+/* Takes a free slot off its chain. There is one: pgr__make_slot has seen to it. */
+static inline uint32_t tape_reserve_slot(pgr_tape *tape)
+{
+    const uint32_t slot = tape->free_slot;
+    tape->free_slot = tape->slots[slot].link;
+    return slot;
+}
+
+/* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
+static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
+{
+    const uint32_t slot = tape_reserve_slot(tape);
+    pgr_slot *const s = &tape->slots[slot];
+    s->owner = NULL;
+    s->id = id;
+    s->holds = 1;
+    s->is_kept = 0;
+    tape->held++;
+    tape_name(tape, id, slot);
+    return slot;
+}
+
+static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
+{
+    pgr_slot *const s = &tape->slots[slot];
+    s->id = 0;
+    s->owner = NULL;
+    s->generation = (s->generation + 1) & 0x7fffffffu;
+    s->link = tape->free_slot;
+    tape->free_slot = slot;
+}
+
+/* Gives a hold back; with `keep` the name stays on the node for good (see pgr_h_release). */
+static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
+{
+    pgr_slot *const s = &tape->slots[slot];
+    assert(s->holds > 0);
+    if (keep)
+        s->is_kept = 1;
+    if (--s->holds > 0)
+        return;
+    s->owner = NULL;
+    tape->held--;
+    if (s->id == 0) { /* the node went first */
+        if (!s->is_dead)
+            tape_free_slot(tape, slot);
+        return;
+    }
+    pgr_node *const node = &tape->nodes[s->id];
+    node->flags &= (uint8_t)~TAPE_HELD;
+    if (!s->is_kept) {
+        node->slot = 0;
+        tape_free_slot(tape, slot);
+    }
+}
+
+#endif
