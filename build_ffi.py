@@ -53,9 +53,9 @@ def libraries() -> "list[str]":
     return [*(["mvec"] if has_vectors else []), "m", "pthread"]
 
 
-headers = ["pgr.h", *(["cpython/operand.h"] if CPYTHON else [])]
+headers = ["pgr.h", *(["python/module.h"] if CPYTHON else [])]
 sources = sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.c") if CPYTHON or path.parent.name != "cpython"
+    str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.c") if CPYTHON or path.parent.name != "python"
 )
 
 ffibuilder = FFI()
@@ -68,7 +68,7 @@ ffibuilder.set_source(
     sources=sources,
     include_dirs=[str(CSRC)],
     libraries=libraries(),
-    py_limited_api=False,  # csrc/cpython reads CPython's own structures
+    py_limited_api=False,  # csrc/python reads CPython's own structures
     define_macros=[("_CFFI_NO_LIMITED_API", None)],
     **compiler_options(),
 )

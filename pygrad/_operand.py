@@ -1,4 +1,4 @@
-"""The portable operand layer: csrc/cpython/operand.c's twin in Python, through cffi.
+"""The portable operand layer: csrc/python/operand.c's twin in Python, through cffi.
 
 For interpreters that have no C number slots (PyPy), and to compare with: PYGRAD_OPERANDS=cffi. An
 Operand is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
@@ -36,7 +36,7 @@ if hasattr(lib, "pgr_tape_use_gil"):
 else:
 
     def _keep_raised(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> int:
-        _pgr.__dict__["_stopped_by"] = error.with_traceback(traceback)  # as csrc/cpython/operand.c does
+        _pgr.__dict__["_stopped_by"] = error.with_traceback(traceback)  # as csrc/python/operand.c does
         return 1
 
     @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
@@ -212,7 +212,7 @@ def _leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
     lib.pgr_h_release(tape, handle, bool(notes) or _collecting())
 
 
-# ---- The graph, changed by programs: csrc/cpython/place.c ----------------------------------------------
+# ---- The graph, changed by programs: csrc/python/place.c ----------------------------------------------
 
 _walked: dict[int, weakref.ref[Operand]] = {}  # by id, the objects that have a `_kept`
 
@@ -576,7 +576,7 @@ class Operand(_Slots):
     def __dict__(self, own: dict[str, Any]) -> None:
         _set_own(self, own)
 
-    # ---- The graph: csrc/cpython/place.c
+    # ---- The graph: csrc/python/place.c
 
     def _settle(self) -> None:
         """Let changed sets of operands show on the tape, below here."""
@@ -914,7 +914,7 @@ def _run(
     count: int,
     workers: int,
 ) -> tuple[float, ...]:
-    """Run the program at an address: see csrc/cpython/call.c, whose twin this is."""
+    """Run the program at an address: see csrc/python/call.c, whose twin this is."""
     if any(memoryview(array).format != "d" for array in arrays):
         raise TypeError("a program's arrays are C-contiguous float64")
     first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)

@@ -1,7 +1,7 @@
 """Value: a number that remembers how it was made, as in karpathy/micrograd, on a tape in C.
 
 This is the facade: what is not hot, over the C library through cffi. The hot part, operators and
-methods that record a node, is the operand layer below it: the compiled type of csrc/cpython/operand.c on
+methods that record a node, is the operand layer below it: the compiled type of csrc/python/operand.c on
 CPython, its twin in _operand.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
 """
 

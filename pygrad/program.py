@@ -145,7 +145,7 @@ class Program:
         return self.run(given, workers)
 
     def plan(self, workers: int) -> Any:
-        """What _call needs for running it (see csrc/cpython/call.c); None where it cannot."""
+        """What _call needs for running it (see csrc/python/call.c); None where it cannot."""
         if self._captured:
             return None
         scalars_in, scalars_out = self._shapes_in.count(None), self._shapes_out.count(None)

@@ -98,7 +98,7 @@ class Tree:
     def run(self, command: list[str]) -> None:
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode != 0:
-            raise BrokenError(f"does not compile: {made.stderr.strip().splitlines()[-1]}")
+            raise BrokenError(f"does not compile: {next((line for line in made.stderr.splitlines() if 'error' in line), made.stderr[-200:])}")
 
     def build(self) -> None:
         """Compile what is stale, and link the extension."""
@@ -123,7 +123,7 @@ class Tree:
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         if test.startswith("c/"):
             program = self.objects / Path(test).stem
-            outside = {"_pgr", *(s.stem for s in self.sources if s.parent.name == "cpython")}
+            outside = {"_pgr", *(s.stem for s in self.sources if s.parent.name == "python")}
             library = [o for o in map(self.object_of, self.sources) if o.stem not in outside]
             source = self.root / "tests" / test
             self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])

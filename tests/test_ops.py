@@ -318,7 +318,7 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
     assert end
     table.write_text(f"{rows} {ADDED}", encoding="utf-8")
     (tmp_path / "use.c").write_text(USE)
-    sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "cpython"]
+    sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "python"]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
     command += ["-I", str(tmp_path / "csrc"), "-I", str(root / "tests" / "c"), "-o", str(tmp_path / "use")]
     libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]

@@ -1,5 +1,5 @@
 /* call.c: CPython's short way to a program: one call that takes numbers and buffers, without cffi's objects. */
-#include "cpython/operand.h"
+#include "python/call.h"
 
 #include <string.h>
 

@@ -16,7 +16,7 @@
  *
  * Everything doubtful counts as held from outside: what lies more than a few references deep, large
  * containers, types and modules. Too careful costs memory, never a live node. */
-#include "cpython/operand.h"
+#include "python/ties.h"
 
 #include <stdlib.h>
 

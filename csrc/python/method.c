@@ -3,7 +3,7 @@
  * Python makes such an object for every call `v.tanh()` of a type that reads attributes itself, as Value does for the
  * sake of `v.data`. Python's own kind has a cyclic-GC header, and making one takes as long as recording the node; these wait
  * in a free list. Whatever else is asked of one, Python's own answers. */
-#include "cpython/operand.h"
+#include "python/method.h"
 
 #include <structmember.h>
 

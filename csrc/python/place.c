@@ -4,21 +4,18 @@
  * meets the same objects every time, and the second one reads attributes only. The set is the program's: what is added to
  * it or taken from it becomes the node's operands before anything reads those (`settle`). A node whose operands are
  * changed is a custom one from then on, whose step goes to the operands that it was recorded with, as in micrograd. */
-#include "cpython/operand.h"
+#include "python/place.h"
+
+#include "python/object.h"
+#include "python/sets.h"
 
 #include <math.h>
 
 #define tape  (pgr__layer.tape)
 #define names pgr__names
 
-pgr__interned pgr__names;
-
 static PyObject *symbols[PGR_OP_COUNT]; /* interned */
 static PyObject *steps[PGR_OP_COUNT];   /* functions of a Value: its step as that operation */
-
-static inline pgr_id id_of(PyObject *o) { return tape->slots[((operand *)o)->slot].id; }
-
-static inline pgr_handle handle_of(PyObject *o) { return tape_handle(tape, ((operand *)o)->slot); }
 
 /* The id of a Value, 0 with an exception if its node is gone. */
 static inline pgr_id live_id(PyObject *o)
@@ -31,14 +28,6 @@ static inline pgr_id live_id(PyObject *o)
 
 static bool is_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
 static bool is_leaf(int op) { return op < PGR_OP_FIRST && op != PGR_OP_CUSTOM; }
-
-PyObject *pgr__own_dict(PyObject *self)
-{
-    operand *const o = (operand *)self;
-    if (o->dict == NULL)
-        o->dict = PyDict_New();
-    return o->dict;
-}
 
 /* What hangs on a Value by that name, borrowed; NULL, perhaps with an exception. */
 static inline PyObject *own(PyObject *self, PyObject *name)
@@ -156,115 +145,10 @@ static bool into_list(PyObject *list, size_t at, PyObject *value)
 
 /* ---- The set, kept --------------------------------------------------------------------------- */
 
-/* The objects that have a prev. */
-static struct {
-    operand **all;
-    uint32_t count, capacity;
-} walked;
-
-/* Sets of the past, empty: making one takes twice as long as filling it. */
-enum { SPARE_AT_MOST = 1024 };
-static PyObject *spare[SPARE_AT_MOST];
-static int spare_count;
-
-/* Sets to be cleared, lest a long chain of them recurse. */
-static struct {
-    PyObject **all;
-    size_t count, capacity;
-    bool under_way;
-} dropped;
-
-/* Python's cyclic collector need not go through these: Values, which they hold, have no header for it. */
-static PyObject *take_set(void)
-{
-    if (spare_count > 0)
-        return spare[--spare_count];
-    PyObject *const set = PySet_New(NULL);
-    if (set != NULL)
-        PyObject_GC_UnTrack(set);
-    return set;
-}
-
-static void clear_set(PyObject *set)
-{
-    PySet_Clear(set);
-    if (spare_count < SPARE_AT_MOST && Py_REFCNT(set) == 1)
-        spare[spare_count++] = set;
-    else
-        Py_DECREF(set);
-}
-
-void pgr__drop_prev(PyObject *prev)
-{
-    if (!PySet_CheckExact(prev) || Py_REFCNT(prev) != 1) {
-        Py_DECREF(prev);
-        return;
-    }
-    if (dropped.under_way) {
-        if (dropped.count == dropped.capacity) {
-            const size_t capacity = dropped.capacity == 0 ? 64 : 2 * dropped.capacity;
-            PyObject **const all = PyMem_Realloc(dropped.all, capacity * sizeof *all);
-            if (all == NULL) {
-                Py_DECREF(prev); /* may recurse, as far as Python lets containers */
-                return;
-            }
-            dropped.all = all;
-            dropped.capacity = capacity;
-        }
-        dropped.all[dropped.count++] = prev;
-        return;
-    }
-    dropped.under_way = true;
-    clear_set(prev);
-    while (dropped.count > 0)
-        clear_set(dropped.all[--dropped.count]);
-    dropped.under_way = false;
-}
-
-static bool note_walked(operand *o)
-{
-    if (walked.count == walked.capacity) {
-        const uint32_t capacity = walked.capacity == 0 ? 256 : 2 * walked.capacity;
-        operand **const all = PyMem_Realloc(walked.all, capacity * sizeof *all);
-        if (all == NULL)
-            return false;
-        walked.all = all;
-        walked.capacity = capacity;
-    }
-    o->walked = walked.count;
-    walked.all[walked.count++] = o;
-    return true;
-}
-
-/* Keeps `prev`, whose reference it takes over, in the place of what there was. False, with an exception, and it dropped. */
-static bool keep_prev(operand *o, PyObject *prev)
-{
-    PyObject *const before = o->prev;
-    if (before == NULL && !note_walked(o)) {
-        Py_DECREF(prev);
-        PyErr_NoMemory();
-        return false;
-    }
-    o->prev = prev;
-    if (before != NULL)
-        pgr__drop_prev(before);
-    return true;
-}
-
-PyObject *pgr__take_prev(operand *o)
-{
-    PyObject *const prev = o->prev;
-    o->prev = NULL;
-    operand *const last = walked.all[--walked.count];
-    walked.all[o->walked] = last;
-    last->walked = o->walked;
-    return prev;
-}
-
 PGR_NOINLINE static PyObject *make_prev(PyObject *self)
 {
     operand *const o = (operand *)self;
-    PyObject *const set = take_set();
+    PyObject *const set = pgr__take_set();
     if (set == NULL)
         return NULL;
     if (!each_operand(self, false, into_set, set)) {
@@ -275,7 +159,7 @@ PGR_NOINLINE static PyObject *make_prev(PyObject *self)
         Py_DECREF(set);
         return Py_NewRef(o->prev);
     }
-    return keep_prev(o, set) ? Py_NewRef(set) : NULL;
+    return pgr__keep_prev(o, set) ? Py_NewRef(set) : NULL;
 }
 
 PyObject *pgr__get_prev(PyObject *self, void *unused)
@@ -359,7 +243,7 @@ static int write_down(PyObject *self, const past *p)
 {
     if (p->symbol == NULL)
         return 0;
-    PyObject *const dict = pgr__own_dict(self);
+    PyObject *const dict = own_dict(self);
     return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._pygrad_step, p->step) < 0 ? -1 : 0;
 }
 
@@ -424,7 +308,7 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
     int result = raise(set_operands(self, tuple));
     if (result == 0) {
         const bool is_kept = PyAnySet_CheckExact(value) || PyList_CheckExact(value);
-        result = keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
+        result = pgr__keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
     }
     Py_DECREF(tuple);
     return result;
@@ -445,8 +329,8 @@ int pgr__settle(operand *o) { return raise(settle(o)); }
 
 int pgr__settle_below(PyObject *root)
 {
-    for (uint32_t i = 0; i < walked.count; i++) {
-        operand *const o = walked.all[i];
+    operand *o;
+    for (uint32_t i = 0; (o = pgr__walked(i)) != NULL; i++) {
         Py_INCREF(o);
         pgr_status status = settle(o);
         /* Another thread's pass goes through it: it waits, unless we would, too. */
@@ -494,7 +378,7 @@ PyObject *pgr__get_op(PyObject *self, void *unused)
 /* Sets what hangs on a Value by that name, or deletes it. */
 static int set_own(PyObject *self, PyObject *name, PyObject *value)
 {
-    PyObject *const dict = pgr__own_dict(self);
+    PyObject *const dict = own_dict(self);
     if (dict == NULL)
         return -1;
     if (value != NULL)
@@ -639,13 +523,12 @@ int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
-bool pgr__make_graph_names(void)
+bool pgr__make_symbols(void)
 {
     bool ok = true;
-#define X(name) ok = (names.name = PyUnicode_InternFromString(#name)) != NULL && ok;
-    PGR_NAMES(X)
-#undef X
-    for (int op = 0; op < PGR_OP_COUNT; op++)
-        ok = (symbols[op] = PyUnicode_InternFromString(is_leaf(op) || op == PGR_OP_CUSTOM ? "" : pgr_op_row(op)->symbol)) != NULL && ok;
+    for (int op = 0; op < PGR_OP_COUNT; op++) {
+        symbols[op] = PyUnicode_InternFromString(is_leaf(op) || op == PGR_OP_CUSTOM ? "" : pgr_op_row(op)->symbol);
+        ok = ok && symbols[op] != NULL;
+    }
     return ok;
 }

@@ -1,0 +1,117 @@
+/* layer.h: what all files that know CPython share: an object's fields, what Python code has told the layer, its errors and
+ * what it takes for numbers. */
+#ifndef PGR_INTERNAL_LAYER_H
+#define PGR_INTERNAL_LAYER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "tape/slots.h"
+#include "tape/tags.h"
+
+#if PY_VERSION_HEX < 0x030a0000
+static inline PyObject *Py_NewRef(PyObject *o) { Py_INCREF(o); return o; }
+static inline PyObject *Py_XNewRef(PyObject *o) { Py_XINCREF(o); return o; }
+#endif
+
+/* A Value: one hold on one node. */
+typedef struct {
+    PyObject_HEAD
+    uint32_t slot;   /* 0 only while being made */
+    uint32_t walked; /* its place among those that have a prev */
+    PyObject *weakrefs;
+    PyObject *dict;  /* what the user hangs on it */
+    PyObject *prev;  /* what `_prev` gives; NULL until it is asked for */
+} operand;
+
+/* What Python code has told this layer, and what is kept between calls. */
+typedef struct {
+    pgr_tape *tape;
+    PyTypeObject *operand_type;
+    PyTypeObject *value_type; /* Operand's subclass in engine.py, which results are made of */
+    PyObject *notes;          /* {handle: __dict__} of nodes whose objects are gone */
+    PyObject *fail;           /* fail(status, op, a, b) raises what the status stands for */
+    PyObject *reject;         /* reject(where, value) raises TypeError */
+    PyObject *unknown;        /* unknown(where) raises RecordingError */
+    PyObject *leave;          /* leave(how, value, is_unknown) raises TypeError */
+    PyObject *refuse_operand; /* refuse_operand(symbol, o) is NotImplemented, or raises TypeError */
+    PyObject *as_number;      /* as_number(o) is a float, or None */
+    PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
+    operand *free_objects;    /* chained through dict */
+    int free_count;
+} pgr__operand_layer;
+
+extern pgr__operand_layer pgr__layer;
+
+/* Names, interned as those in code are. */
+#define PGR_NAMES(X) \
+    X(data) X(grad) X(label) X(push) X(_backward) X(_custom) X(_op) X(_prev) X(_local_grads) X(_pygrad_step) X(__class__)
+typedef struct {
+#define X(name) PyObject *name;
+    PGR_NAMES(X)
+#undef X
+} pgr__interned;
+
+extern pgr__interned pgr__names;
+
+static inline bool pgr__is_operand(PyObject *o)
+{
+    return Py_TYPE(o) == pgr__layer.value_type || PyObject_TypeCheck(o, pgr__layer.operand_type);
+}
+
+/* The same where numbers are most of what comes. */
+#define IS_OPERAND(o) \
+    (Py_TYPE(o) == pgr__layer.value_type || \
+     (!PyFloat_CheckExact(o) && !PyLong_CheckExact(o) && PyObject_TypeCheck((o), pgr__layer.operand_type)))
+
+bool pgr__make_names(void); /* once */
+
+/* ---- Nodes of objects */
+
+static inline pgr_id id_of(PyObject *o) { return pgr__layer.tape->slots[((operand *)o)->slot].id; }
+static inline pgr_node *node_of(PyObject *o) { return &pgr__layer.tape->nodes[id_of(o)]; }
+static inline pgr_handle handle_of(PyObject *o) { return tape_handle(pgr__layer.tape, ((operand *)o)->slot); }
+static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
+
+/* The object's own dict, made if it has none. Borrowed; NULL when out of memory. */
+static inline PyObject *own_dict(PyObject *o)
+{
+    PyObject **const dict = &((operand *)o)->dict;
+    return *dict != NULL ? *dict : (*dict = PyDict_New());
+}
+
+/* ---- Errors: each returns NULL, with an exception */
+
+PyObject *pgr__fail(pgr_status status, int op, double a, double b);
+PyObject *pgr__reject(const char *where, PyObject *value);
+
+/* What would need the value of a node that has none, since a function is being recorded. */
+PyObject *pgr__unknown(const char *where);
+
+/* An object may outlive its node: what hangs on a node keeps an object, both die, and a finaliser saves the object. Its slot
+ * then names no node. Every use raises ReferenceError. */
+PyObject *pgr__gone(void);
+
+/* float() and int() of a Value: its number would leave the graph without a word. */
+PyObject *pgr__leave_graph(const char *how, PyObject *value);
+
+static inline pgr_node *live_node(PyObject *o)
+{
+    const pgr_id id = id_of(o);
+    if (PGR_UNLIKELY(id == 0)) {
+        pgr__gone();
+        return NULL;
+    }
+    return &pgr__layer.tape->nodes[id];
+}
+
+/* ---- Numbers */
+
+/* 1: `*out` is the number that `o` is; 0: it is none that we know, and its own type may know Values;
+ * -1: an exception is set. May run any code, so `o`, which may be borrowed from a container that it changes, is held. */
+int pgr__as_number(PyObject *o, double *out);
+
+/* False with an exception set if `value` is no number; `where` names what it is for. */
+bool pgr__to_number(const char *where, PyObject *value, double *out);
+
+#endif

@@ -1,0 +1,171 @@
+/* module.c: puts the type Operand and the functions that go with it into the module, and hands the tape the GIL. */
+#include "python/module.h"
+
+#include "python/call.h"
+#include "python/construct.h"
+#include "python/dot.h"
+#include "python/method.h"
+#include "python/object.h"
+#include "python/operand.h"
+#include "python/place.h"
+#include "python/scope.h"
+
+/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers): results are made of `Value` from now on. */
+static PyObject *adopt(PyObject *unused, PyObject *args)
+{
+    (void)unused;
+    PyTypeObject *type;
+    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain;
+    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn,
+                          &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain))
+        return NULL;
+    if (!PyType_IsSubtype(type, pgr__layer.operand_type) || type->tp_basicsize != pgr__layer.operand_type->tp_basicsize) {
+        PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
+        return NULL;
+    }
+    /* A class statement gives its type a cyclic-GC header and a dealloc, free and traverse that go with
+     * it, whether it adds fields or not. This one adds none and has no instances yet, so it becomes what
+     * Operand is. */
+    type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
+    type->tp_traverse = NULL;
+    type->tp_clear = NULL;
+    type->tp_free = PyObject_Free;
+    type->tp_dealloc = pgr__operand_dealloc;
+    type->tp_vectorcall = pgr__value_vectorcall;
+    PyType_Modified(type);
+    while (pgr__layer.free_objects != NULL) { /* of the type before, where engine.py is loaded again */
+        operand *const o = pgr__layer.free_objects;
+        pgr__layer.free_objects = (operand *)o->dict;
+        tape_free_slot(pgr__layer.tape, o->slot);
+        Py_TYPE(o)->tp_free((PyObject *)o);
+        Py_DECREF(pgr__layer.value_type);
+    }
+    pgr__layer.free_count = 0;
+    pgr__layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the one before may have instances: it stays, as do the others */
+    pgr__layer.notes = Py_NewRef(notes);
+    pgr__layer.fail = Py_NewRef(fail_fn);
+    pgr__layer.reject = Py_NewRef(reject_fn);
+    pgr__layer.unknown = Py_NewRef(unknown_fn);
+    pgr__layer.leave = Py_NewRef(leave_fn);
+    pgr__layer.refuse_operand = Py_NewRef(refuse_fn);
+    pgr__layer.as_number = Py_NewRef(as_number_fn);
+    pgr__layer.plain_numbers = Py_NewRef(plain);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
+    {"_present_scope", pgr__present_scope, METH_NOARGS, "The number of the thread's scope."},
+    {"_enter_scope", pgr__enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
+    {"_active_scopes", pgr__active_scopes, METH_NOARGS, "Of the calls of _call_in_scopes under way."},
+    {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/operand.c."},
+    {"dot", (PyCFunction)(void (*)(void))pgr__dot_product, METH_FASTCALL,
+     "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
+     "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"
+     "Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int add_functions(PyObject *module, PyMethodDef *method)
+{
+    for (; method->ml_name != NULL; method++) {
+        PyObject *const fn = PyCFunction_New(method, NULL);
+        const int status = fn == NULL ? -1 : PyObject_SetAttrString(module, method->ml_name, fn);
+        Py_XDECREF(fn);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int gil_enter(void *ctx)
+{
+    (void)ctx;
+    return (int)PyGILState_Ensure();
+}
+
+static void gil_leave(void *ctx, int token)
+{
+    (void)ctx;
+    if (token >= 0)
+        PyGILState_Release((PyGILState_STATE)token);
+}
+
+/* An exception can't pass through cffi's calls. */
+static void keep_raised(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(value, traceback);
+    PyObject *const module = PyImport_ImportModule("pygrad._pgr");
+    if (module == NULL || PyObject_SetAttrString(module, "_stopped_by", value) < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+int pgr_stop_for_signal(void *unused)
+{
+    (void)unused;
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int stop = PyErr_CheckSignals() < 0;
+    if (stop)
+        keep_raised();
+    PyGILState_Release(state);
+    return stop;
+}
+
+/* Whether Ctrl-C waits for its handler, which does not run yet: it is put back. */
+static bool is_interrupted(void)
+{
+    const bool interrupted = PyOS_InterruptOccurred() != 0;
+    if (interrupted)
+        PyErr_SetInterrupt();
+    return interrupted;
+}
+
+pgr_status pgr_tape_use_gil(pgr_tape *tape)
+{
+    pgr_tape_on_lock(tape, gil_enter, gil_leave, NULL);
+    tape->is_interrupted = is_interrupted;
+    pgr_tape_on_stop(tape, pgr_stop_for_signal, NULL);
+    return PGR_OK;
+}
+
+static int install(void)
+{
+    pgr__layer.tape = pgr_default_tape();
+    if (pgr__layer.tape == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    pgr_tape_use_gil(pgr__layer.tape);
+    pgr__layer.tape->collector = pgr__collect_ties;
+    pgr_tape_on_custom(pgr__layer.tape, pgr__run_custom, NULL);
+    PyObject *const module = PyImport_ImportModule("pygrad._pgr");
+    if (module == NULL)
+        return -1;
+    int result = -1;
+    pgr__layer.operand_type = (PyTypeObject *)PyType_FromSpec(&pgr__operand_spec);
+    pgr__layer.value_type = pgr__layer.operand_type;
+    if (pgr__make_names() && pgr__make_symbols() && pgr__make_method_type() && pgr__layer.operand_type != NULL &&
+        PyObject_SetAttrString(module, "Operand", (PyObject *)pgr__layer.operand_type) == 0 &&
+        add_functions(module, functions) == 0 && add_functions(module, pgr__program_methods) == 0)
+        result = 0;
+    Py_DECREF(module);
+    return result;
+}
+
+int pgr_install_operand_type(void)
+{
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int result = pgr__layer.operand_type != NULL ? 0 : install();
+    if (result < 0)
+        PyErr_WriteUnraisable(NULL);
+    PyGILState_Release(state);
+    return result;
+}

@@ -1,0 +1,213 @@
+/* object.c: the objects of nodes: made, set aside, freed, and found again; and collections, at which they go. */
+#include "python/object.h"
+
+#include "python/sets.h"
+#include "python/ties.h"
+
+enum { FREE_OBJECTS_AT_MOST = 1024 };
+
+/* ---- Objects ------------------------------------------------------------------------------- */
+
+/* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
+static PyObject *make_object(uint32_t slot, PyTypeObject *type)
+{
+    operand *const o = type == pgr__layer.value_type ? PyObject_New(operand, type) : (operand *)type->tp_alloc(type, 0);
+    if (o == NULL)
+        return NULL;
+    o->slot = slot;
+    o->weakrefs = NULL;
+    o->dict = NULL;
+    o->prev = NULL;
+    pgr__layer.tape->slots[slot].owner = o;
+    return (PyObject *)o;
+}
+
+/* Hands an object's __dict__ to its node's name; of a subclass, its class as well. False if there is nothing to hand over. */
+static bool keep_notes(operand *o)
+{
+    const bool is_own_type = Py_TYPE(o) != pgr__layer.value_type && pgr__layer.tape->slots[o->slot].id != 0;
+    if (o->dict == NULL && !is_own_type)
+        return false;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *const dict = own_dict((PyObject *)o);
+    o->dict = NULL;
+    bool kept = false;
+    if (dict != NULL && is_own_type && PyDict_SetItem(dict, pgr__names.__class__, (PyObject *)Py_TYPE(o)) < 0)
+        PyErr_Clear();
+    if (dict != NULL && PyDict_GET_SIZE(dict) > 0 && pgr__layer.tape->slots[o->slot].id != 0) {
+        PyObject *const key = PyLong_FromUnsignedLongLong(handle_of((PyObject *)o));
+        kept = key != NULL && PyDict_SetItem(pgr__layer.notes, key, dict) == 0;
+        Py_XDECREF(key);
+    }
+    PyErr_Restore(type, value, traceback);
+    if (kept)
+        Py_DECREF(dict);
+    else
+        o->dict = dict; /* dropped by the caller, once the slot is given back */
+    return kept;
+}
+
+/* The usual end: an object that alone holds its node, with nothing hung on it. It waits with its slot for the
+ * next node. False, with nothing done, if this is another case. */
+static inline bool set_aside(operand *o)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    pgr_slot *const s = &tape->slots[o->slot];
+    const pgr_id id = s->id;
+    if (Py_TYPE(o) != pgr__layer.value_type || o->dict != NULL || o->weakrefs != NULL || id == 0 || s->holds != 1 ||
+        pgr__layer.free_count >= FREE_OBJECTS_AT_MOST)
+        return false;
+    s->id = 0;
+    s->holds = 0;
+    s->is_kept = 0;
+    s->generation = (s->generation + 1) & 0x7fffffffu;
+    tape->nodes[id].slot = 0;
+    tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
+    tape->held--;
+    if (id + 1 == tape->size)
+        tape_pop(tape);
+    o->dict = (PyObject *)pgr__layer.free_objects;
+    pgr__layer.free_objects = o;
+    pgr__layer.free_count++;
+    return true;
+}
+
+void pgr__end_object(operand *o)
+{
+    if (set_aside(o))
+        return;
+    PyObject *const self = (PyObject *)o;
+    PyTypeObject *const type = Py_TYPE(self);
+    /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
+    const bool kept = o->dict != NULL && keep_notes(o);
+    if (o->slot != 0) {
+        pgr_tape *const tape = pgr__layer.tape;
+        const pgr_id id = tape->slots[o->slot].id;
+        tape->slots[o->slot].owner = NULL;
+        tape_release(tape, o->slot, kept);
+        if (id + 1 == tape->size)
+            tape_pop(tape);
+    }
+    if (o->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    if (o->dict != NULL)
+        Py_CLEAR(o->dict);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyObject *pgr__object_of(uint32_t slot)
+{
+    pgr_slot *const s = &pgr__layer.tape->slots[slot];
+    if (s->owner != NULL) {
+        tape_release(pgr__layer.tape, slot, false); /* its owner has another */
+        return Py_NewRef((PyObject *)s->owner);
+    }
+    if (!s->is_kept) /* nothing can hang on it */
+        return make_object(slot, pgr__layer.value_type);
+    PyObject *const key = PyLong_FromUnsignedLongLong(tape_handle(pgr__layer.tape, slot));
+    if (key == NULL)
+        return NULL;
+    PyObject *const dict = Py_XNewRef(PyDict_GetItemWithError(pgr__layer.notes, key));
+    PyObject *const type = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names.__class__));
+    PyObject *const o = make_object(slot, type == NULL ? pgr__layer.value_type : (PyTypeObject *)type);
+    if (o != NULL && dict != NULL) {
+        ((operand *)o)->dict = dict;
+        if (PyDict_DelItem(pgr__layer.notes, key) < 0 || (type != NULL && PyDict_DelItem(dict, pgr__names.__class__) < 0))
+            PyErr_Clear();
+    } else {
+        Py_XDECREF(dict);
+    }
+    Py_XDECREF(type);
+    Py_DECREF(key);
+    return o;
+}
+
+PyObject *pgr__object_at(pgr_id id)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    const uint32_t slot = tape->nodes[id].slot;
+    pgr_slot *const s = &tape->slots[slot];
+    if (slot == 0) {
+        operand *const o = pgr__layer.free_objects == NULL && pgr__make_slot(tape) != PGR_OK ? NULL : take_object();
+        if (o == NULL)
+            return NULL;
+        tape->slots[o->slot].id = id;
+        tape->slots[o->slot].holds = 1;
+        tape->held++;
+        tape_name(tape, id, o->slot);
+        return (PyObject *)o;
+    }
+    if (s->owner != NULL)
+        return Py_NewRef((PyObject *)s->owner);
+    PyObject *const o = s->is_kept ? NULL : make_object(slot, pgr__layer.value_type);
+    if (o != NULL && s->holds++ == 0) {
+        tape->held++;
+        tape->nodes[id].flags |= TAPE_HELD;
+    }
+    return o;
+}
+
+/* ---- Room ---------------------------------------------------------------------------------- */
+
+/* What belonged to nodes that have died goes now, with the tape in order: it may run any code. */
+static void drop_dead(void)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    for (uint32_t slot; (slot = pgr__next_dead(tape)) != 0;) {
+        pgr_slot *const s = &tape->slots[slot];
+        if (s->holds > 0) { /* kept by its own notes only: a tie */
+            operand *const o = s->owner;
+            Py_INCREF(o);
+            Py_CLEAR(o->dict);
+            if (o->prev != NULL)
+                pgr__drop_prev(pgr__take_prev(o));
+            Py_DECREF(o);
+            continue;
+        }
+        PyObject *const key = PyLong_FromUnsignedLongLong(tape_handle(pgr__layer.tape, slot));
+        tape_free_slot(tape, slot);
+        if (key == NULL)
+            continue;
+        PyObject *const dict = Py_XNewRef(PyDict_GetItemWithError(pgr__layer.notes, key));
+        if (dict != NULL)
+            PyDict_DelItem(pgr__layer.notes, key);
+        Py_DECREF(key);
+        Py_XDECREF(dict);
+    }
+}
+
+pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    size_t count = 0;
+    pgr_tie *const ties = pgr__find_ties(tape, &count);
+    const pgr_status status = pgr__collect(tape, ties, count, thorough);
+    PyMem_Free(ties);
+    drop_dead();
+    PyErr_Restore(type, value, traceback);
+    return status;
+}
+
+PGR_NOINLINE pgr_status pgr__make_ready(size_t k)
+{
+    if (k >= UINT32_MAX)
+        return PGR_ERR_FULL;
+    pgr_status status;
+    do { /* collecting runs code that may use up what it made */
+        status = pgr__make_room_by_handle(pgr__layer.tape, (uint32_t)k);
+        if (status == PGR_OK)
+            status = pgr__make_slot(pgr__layer.tape);
+    } while (status == PGR_OK && !tape_has_room(pgr__layer.tape, (uint32_t)k));
+    return status;
+}
+
+PyObject *pgr__new_leaf(int op, double value)
+{
+    const pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, value, 0.0);
+    return append(op, value, 0, 0);
+}

@@ -1,0 +1,80 @@
+/* object.h: the objects of nodes, and room for both. What the number slots do for every operation is inline. */
+#ifndef PGR_INTERNAL_OBJECT_H
+#define PGR_INTERNAL_OBJECT_H
+
+#include "python/layer.h"
+
+/* The object of a slot on which the caller has one hold, which it takes over. */
+PyObject *pgr__object_of(uint32_t slot);
+
+/* The object of a node. Runs no code: NULL, without an exception, where that takes some, or memory is out. */
+PyObject *pgr__object_at(pgr_id id);
+
+/* The end of an object without a prev: it waits with its slot for the next node, or is freed. */
+void pgr__end_object(operand *o);
+
+/* What the tape calls to collect, with what CPython's objects tie. */
+pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
+
+/* Room for k nodes and one handle. May run any code. */
+pgr_status pgr__make_ready(size_t k);
+
+/* A new object with a slot of its own, which names nothing yet. There is a free slot. NULL when out of memory. */
+PGR_INLINE operand *take_object(void)
+{
+    operand *o = pgr__layer.free_objects;
+    if (o != NULL) { /* it has kept its slot, its type, and its reference to that */
+        pgr__layer.free_objects = (operand *)o->dict;
+        pgr__layer.free_count--;
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
+        _Py_NewReference((PyObject *)o);
+#else
+        Py_SET_REFCNT((PyObject *)o, 1);
+#endif
+    } else {
+        o = PyObject_New(operand, pgr__layer.value_type);
+        if (o == NULL)
+            return NULL;
+        o->weakrefs = NULL;
+        o->prev = NULL;
+        o->slot = tape_reserve_slot(pgr__layer.tape);
+        pgr__layer.tape->slots[o->slot].owner = o;
+    }
+    o->dict = NULL;
+    return o;
+}
+
+/* The object of the node just recorded; takes it (and `more` nodes before it) back when out of memory. */
+static inline PyObject *wrap_new(pgr_id id, uint32_t more)
+{
+    operand *const o = take_object();
+    if (o == NULL) {
+        pgr__layer.tape->size -= 1 + more;
+        return NULL;
+    }
+    pgr_slot *const s = &pgr__layer.tape->slots[o->slot];
+    s->id = id;
+    s->holds = 1;
+    pgr__layer.tape->held++;
+    tape_name(pgr__layer.tape, id, o->slot);
+    return (PyObject *)o;
+}
+
+/* Records a node and makes its object. There is room, and a free slot. */
+PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
+{
+    operand *const o = take_object();
+    if (o != NULL)
+        tape_append_named(pgr__layer.tape, op, data, lhs, rhs, o->slot);
+    return (PyObject *)o;
+}
+
+PGR_INLINE pgr_status ready(uint32_t k)
+{
+    return tape_has_room(pgr__layer.tape, k) && pgr__layer.tape->free_slot != 0 ? PGR_OK : pgr__make_ready(k);
+}
+
+/* A leaf and its object; NULL with an exception. */
+PyObject *pgr__new_leaf(int op, double value);
+
+#endif

@@ -1,0 +1,504 @@
+/* operand.c: CPython's operand layer: a type whose number slots record straight onto the tape.
+ *
+ * A call through cffi costs about 100 ns and a Python-level __add__ on top of it about as much again; a
+ * number slot costs about 15. So the hot part of `Value` is this type, and everything else is Python
+ * (pygrad/engine.py), over the same tape through cffi. The type has no cyclic-GC header, which is most
+ * of what makes many small objects slow; what that would have collected, ties.c finds.
+ *
+ * An object is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
+ * node's name (`notes`) when the object dies, and to the next object made for that node.
+ *
+ * The GIL is the tape's lock. Whatever may run Python code (making room, converting a number) comes
+ * before ids are read. */
+#include "python/operand.h"
+
+#include "python/construct.h"
+#include "python/method.h"
+#include "python/object.h"
+#include "python/place.h"
+#include "python/sets.h"
+
+#include <structmember.h>
+
+/* ---- Recording ----------------------------------------------------------------------------- */
+
+/* `op` is a constant wherever these are called, so their switches fold away. */
+PGR_INLINE PyObject *record_unary(int op, PyObject *self)
+{
+    pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, 0.0, 0.0);
+    const pgr_id lhs = id_of(self);
+    if (PGR_UNLIKELY(lhs == 0))
+        return pgr__gone();
+    const double a = pgr__layer.tape->nodes[lhs].data;
+    double v = NAN;
+    if (tape_is_known(pgr__layer.tape, op, lhs, 0))
+        status = ops_eval(op, a, 0.0, &v);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, a, 0.0);
+    return append(op, v, tape_is_cut(op) ? 0 : lhs, 0);
+}
+
+PGR_INLINE PyObject *record_binary(int op, PyObject *left, PyObject *right)
+{
+    pgr_status status = ready(1);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, 0.0, 0.0);
+    const pgr_id lhs = id_of(left), rhs = id_of(right);
+    if (PGR_UNLIKELY((lhs == 0) | (rhs == 0)))
+        return pgr__gone();
+    const double a = pgr__layer.tape->nodes[lhs].data, b = pgr__layer.tape->nodes[rhs].data;
+    double v = NAN;
+    if (tape_is_known(pgr__layer.tape, op, lhs, rhs))
+        status = ops_eval(op, a, b, &v);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, a, b);
+    return append(op, v, lhs, rhs);
+}
+
+/* self op number, or number op self. */
+PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool reflected)
+{
+    pgr_status status = ready(2);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, 0.0, 0.0);
+    const pgr_id operand = id_of(self);
+    if (PGR_UNLIKELY(operand == 0))
+        return pgr__gone();
+    const double data = pgr__layer.tape->nodes[operand].data;
+    const double a = reflected ? number : data, b = reflected ? data : number;
+    double v = NAN;
+    if (tape_is_known(pgr__layer.tape, op, operand, 0))
+        status = ops_eval(op, a, b, &v);
+    if (status != PGR_OK)
+        return pgr__fail(status, op, a, b);
+    const pgr_id constant = tape_append(pgr__layer.tape, PGR_OP_CONST, number, 0, 0);
+    PyObject *const o = append(op, v, reflected ? constant : operand, reflected ? operand : constant);
+    if (o == NULL)
+        pgr__layer.tape->size--;
+    return o;
+}
+
+static PyObject *unknown_operand(const char *symbol, PyObject *o) { return PyObject_CallFunction(pgr__layer.refuse_operand, "sO", symbol, o); }
+
+/* Operands other than two Values or a Value and a float. `with_number` is the op for a constant right operand. */
+PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+{
+    double number;
+    if (IS_OPERAND(left)) {
+        if (IS_OPERAND(right))
+            return record_binary(op, left, right);
+        const int known = pgr__as_number(right, &number);
+        return known > 0 ? record_number(with_number, left, number, false) : known == 0 ? unknown_operand(symbol, right) : NULL;
+    }
+    const int known = pgr__as_number(left, &number);
+    return known > 0 ? record_number(op, right, number, true) : known == 0 ? unknown_operand(symbol, left) : NULL;
+}
+
+/* PGR_OP_POWC is `with_number` for **, for others it is `op`. */
+PGR_INLINE PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+{
+    if (Py_TYPE(left) == pgr__layer.value_type) {
+        if (Py_TYPE(right) == pgr__layer.value_type)
+            return record_binary(op, left, right);
+        if (PyFloat_CheckExact(right))
+            return record_number(with_number, left, PyFloat_AS_DOUBLE(right), false);
+    }
+    return operator_other(op, with_number, symbol, left, right);
+}
+
+static PyObject *slot_add(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_ADD, PGR_OP_ADD, "+", l, r); }
+static PyObject *slot_sub(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_SUB, PGR_OP_SUB, "-", l, r); }
+static PyObject *slot_mul(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MUL, PGR_OP_MUL, "*", l, r); }
+static PyObject *slot_div(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_DIV, PGR_OP_DIV, "/", l, r); }
+static PyObject *slot_mod(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MOD, PGR_OP_MOD, "%", l, r); }
+static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
+{
+    if (modulus != Py_None)
+        Py_RETURN_NOTIMPLEMENTED;
+    return operator_slot(PGR_OP_POW, PGR_OP_POWC, "**", l, r);
+}
+static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
+static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
+static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
+static PyObject *slot_float(PyObject *self) { return pgr__leave_graph("float", self); }
+static PyObject *slot_int(PyObject *self) { return pgr__leave_graph("int", self); }
+
+static int slot_bool(PyObject *self)
+{
+    const int op = node_of(self)->op;
+    const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
+    if (!is_unknown(self) && !(is_condition && pgr__is_recording))
+        return 1; /* as any object */
+    pgr__unknown("if");
+    return -1;
+}
+
+static const char *const comparisons[] = {[Py_LT] = "<", [Py_LE] = "<=", [Py_GT] = ">", [Py_GE] = ">="};
+
+/* A comparison as a node, 1 or 0: what a condition is while a function is recorded. */
+PGR_INLINE PyObject *record_condition(int op, PyObject *left, PyObject *right, int how)
+{
+    const bool swap = how == Py_GT || how == Py_GE;
+    double number;
+    if (IS_OPERAND(right))
+        return swap ? record_binary(op, right, left) : record_binary(op, left, right);
+    const int known = pgr__as_number(right, &number);
+    if (known > 0)
+        return record_number(op, left, number, swap);
+    if (known < 0)
+        return NULL;
+    return op == PGR_OP_EQUAL ? Py_NewRef(Py_NotImplemented) : unknown_operand(comparisons[how], right);
+}
+
+static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
+{
+    if (how == Py_LT || how == Py_GT)
+        return record_condition(PGR_OP_LESS, left, right, how);
+    if (how == Py_LE || how == Py_GE)
+        return record_condition(PGR_OP_LESS_EQUAL, left, right, how);
+    PyObject *const equal = record_condition(PGR_OP_EQUAL, left, right, how);
+    if (how == Py_EQ || equal == NULL || equal == Py_NotImplemented)
+        return equal;
+    PyObject *const result = record_number(PGR_OP_EQUAL, equal, 0.0, false);
+    Py_DECREF(equal);
+    return result;
+}
+
+/* Order is by value; equality is identity, object's own, since a node has one object. While a function is recorded,
+ * Values are compared by the numbers that they will have: those from outside of it may change until it runs. */
+static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
+{
+    const bool is_pair = IS_OPERAND(right), is_equality = how == Py_EQ || how == Py_NE;
+    const pgr_node *const node = node_of(left), *const other = is_pair ? node_of(right) : node;
+    if (PGR_UNLIKELY(((node->flags | other->flags) & TAPE_UNKNOWN) != 0 || pgr__is_recording))
+        return record_comparison(left, right, how);
+    if (is_equality)
+        Py_RETURN_NOTIMPLEMENTED;
+    if (PGR_UNLIKELY(node == pgr__layer.tape->nodes || other == pgr__layer.tape->nodes))
+        return pgr__gone();
+    const double a = node->data;
+    double b = other->data;
+    if (!is_pair) {
+        const int known = pgr__as_number(right, &b);
+        if (known <= 0)
+            return known == 0 ? unknown_operand(comparisons[how], right) : NULL;
+    }
+    Py_RETURN_RICHCOMPARE(a, b, how);
+}
+
+/* By identity, as any object. A walk hashes each Value three times: here are no calls, and no loads. */
+static Py_hash_t slot_hash(PyObject *self)
+{
+    const uintptr_t address = (uintptr_t)self;
+    if (!pgr__is_recording || !is_unknown(self))
+        return (Py_hash_t)(address >> 4);
+    pgr__unknown("hash");
+    return -1;
+}
+
+/* ---- The reverse sweep --------------------------------------------------------------------- */
+
+/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
+int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
+{
+    (void)unused;
+    const int64_t h = pgr_h_hold(tape, node);
+    PyObject *const value = h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : pgr__object_of((uint32_t)h);
+    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
+    PyObject *const own = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names._backward));
+    if (own != NULL)
+        Py_XDECREF(PyObject_CallObject(own, NULL));
+    else if (dict != NULL && !PyErr_Occurred())
+        pgr__custom_step(value);
+    Py_XDECREF(own);
+    Py_XDECREF(dict);
+    Py_XDECREF(value);
+    return PyErr_Occurred() != NULL;
+}
+
+/* Raises what a sweep or step has failed with. */
+static PyObject *sweep_failed(pgr_status status)
+{
+    return status == PGR_ERR_CUSTOM ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+}
+
+/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
+static PyObject *operand_sweep(PyObject *self, PyObject *checked)
+{
+    const int is_checked = PyObject_IsTrue(checked);
+    if (is_checked < 0 || pgr__settle_below(self) < 0)
+        return NULL;
+    const pgr_id id = id_of(self);
+    pgr_id bad = 0;
+    const pgr_status status = id == 0              ? PGR_ERR_HANDLE
+                              : is_unknown(self)   ? PGR_ERR_UNKNOWN
+                              : is_checked         ? pgr_backward_checked(pgr__layer.tape, id, &bad)
+                                                   : pgr_backward(pgr__layer.tape, id);
+    if (status == PGR_ERR_NOT_FINITE) {
+        const int64_t h = pgr_hold(pgr__layer.tape, bad);
+        return h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : pgr__object_of((uint32_t)h);
+    }
+    if (status != PGR_OK)
+        return sweep_failed(status);
+    Py_RETURN_NONE;
+}
+
+/* _settle(): what has been done to sets that `_prev` gave, below here, shows on the tape from now on. */
+static PyObject *operand_settle(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (pgr__settle_below(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- Methods, from the table --------------------------------------------------------------- */
+
+static inline PyObject *method_binary(int op, const char *name, PyObject *self, PyObject *other)
+{
+    double number;
+    if (IS_OPERAND(other))
+        return record_binary(op, self, other);
+    const int known = pgr__as_number(other, &number);
+    return known > 0 ? record_number(op, self, number, false) : known == 0 ? pgr__reject(name, other) : NULL;
+}
+
+static inline PyObject *method_param(int op, const char *name, double param, PyObject *self, PyObject *args)
+{
+    PyObject *given = NULL;
+    if (!PyArg_UnpackTuple(args, name, isnan(param) ? 1 : 0, 1, &given))
+        return NULL;
+    const int known = given == NULL ? 1 : IS_OPERAND(given) ? 0 : pgr__as_number(given, &param);
+    return known > 0 ? record_number(op, self, param, false) : known == 0 ? pgr__reject(name, given) : NULL;
+}
+
+#define METHOD_UNARY(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *unused) { (void)unused; return record_unary(PGR_OP_##ID, self); }
+#define METHOD_BINARY(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *other) { return method_binary(PGR_OP_##ID, name, self, other); }
+#define METHOD_PARAM(ID, name, param) \
+    static PyObject *method_##ID(PyObject *self, PyObject *args) { return method_param(PGR_OP_##ID, name, param, self, args); }
+#define METHOD_CUT METHOD_UNARY
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) METHOD_##KIND(ID, name, db)
+/* Of db only PARAM's default is used. */
+PGR_OPS(X)
+#undef X
+
+#define FLAGS_UNARY  METH_NOARGS
+#define FLAGS_BINARY METH_O
+#define FLAGS_PARAM  METH_VARARGS
+#define FLAGS_CUT    METH_NOARGS
+
+/* _of(handle): the object of that node, taking over one hold. */
+static PyObject *operand_of(PyObject *unused, PyObject *arg)
+{
+    (void)unused;
+    const unsigned long long h = PyLong_AsUnsignedLongLong(arg);
+    if (h == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+    const uint32_t slot = (uint32_t)h;
+    if (slot == 0 || slot >= pgr__layer.tape->slot_capacity || tape_handle(pgr__layer.tape, slot) != h || pgr__layer.tape->slots[slot].holds == 0 ||
+        pgr__layer.tape->slots[slot].id == 0)
+        return pgr__fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
+    return pgr__object_of(slot);
+}
+
+static PyMethodDef methods[] = {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
+    PGR_OPS(X)
+#undef X
+    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/operand.c."},
+    {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
+    {"_settle", operand_settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
+    {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- Attributes ---------------------------------------------------------------------------- */
+
+static PyObject *get_data(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("data") : PyFloat_FromDouble(node->data);
+}
+
+static PyObject *get_grad(PyObject *self, void *unused)
+{
+    (void)unused;
+    const pgr_node *const node = live_node(self);
+    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("grad") : PyFloat_FromDouble(node->grad);
+}
+
+static PyObject *get_handle(PyObject *self, void *unused)
+{
+    (void)unused;
+    return live_node(self) == NULL ? NULL : PyLong_FromUnsignedLongLong(handle_of(self));
+}
+
+static int set_data(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    double number;
+    if (!pgr__to_number("data", value, &number))
+        return -1;
+    pgr_node *const node = live_node(self);
+    if (node == NULL)
+        return -1;
+    if (is_unknown(self)) {
+        pgr__unknown("data =");
+        return -1;
+    }
+    node->data = number;
+    return 0;
+}
+
+static int set_grad(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    double number = 0.0; /* what None means: there is no grad yet */
+    if (value != Py_None && !pgr__to_number("grad", value, &number))
+        return -1;
+    pgr_node *const node = live_node(self);
+    if (node == NULL)
+        return -1;
+    if (is_unknown(self)) {
+        pgr__unknown("grad =");
+        return -1;
+    }
+    node->grad = number;
+    return 0;
+}
+
+/* Assignments to data and grad are what a training loop does most: they come here without a search. */
+static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
+{
+    if (Py_TYPE(self) == pgr__layer.value_type) {
+        if (name == pgr__names.grad)
+            return set_grad(self, value, NULL);
+        if (name == pgr__names.data)
+            return set_data(self, value, NULL);
+    }
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
+/* `__dict__`: what the user hangs on a Value; and, as micrograd's has them, the number, the grad, and what it was made by. */
+static PyObject *get_dict(PyObject *self, void *unused)
+{
+    PyObject *const dict = own_dict(self);
+    PyObject *const data = dict == NULL ? NULL : get_data(self, unused);
+    PyObject *const grad = data == NULL ? NULL : get_grad(self, unused);
+    PyObject *const op = grad == NULL ? NULL : pgr__get_op(self, unused);
+    PyObject *const prev = op == NULL ? NULL : pgr__get_prev(self, unused);
+    const bool ok = prev != NULL && PyDict_SetItem(dict, pgr__names.data, data) == 0 && PyDict_SetItem(dict, pgr__names.grad, grad) == 0 &&
+                    PyDict_SetItem(dict, pgr__names._op, op) == 0 && PyDict_SetItem(dict, pgr__names._prev, prev) == 0;
+    Py_XDECREF(data);
+    Py_XDECREF(grad);
+    Py_XDECREF(op);
+    Py_XDECREF(prev);
+    return ok ? Py_NewRef(dict) : NULL;
+}
+
+static PyObject *get_own(PyObject *self, void *unused)
+{
+    (void)unused;
+    return Py_XNewRef(own_dict(self));
+}
+
+static PyGetSetDef attributes[] = {
+    {"data", get_data, set_data, "The number, a float64. Settable on any node.", NULL},
+    {"grad", get_grad, set_grad, "d(root)/d(self) after root.backward(). Settable on any node.", NULL},
+    {"_handle", get_handle, NULL, "The node's handle in the C library.", NULL},
+    {"_prev", pgr__get_prev, pgr__set_prev, "The operands, a set that is the Value's own: changed or assigned, it changes the graph.", NULL},
+    {"_op", pgr__get_op, pgr__set_op, "The operation that made this node: '+', 'tanh', '**2'; '' for a leaf.", NULL},
+    {"_backward", pgr__get_backward, pgr__set_backward,
+     "One step of backward: called, adds what this node's grad gives its operands to their grads.\n\n"
+     "Assign a function of no arguments to make the node a custom operation, as in micrograd.", NULL},
+    {"__dict__", get_dict, PyObject_GenericSetDict, NULL, NULL},
+    {"_own", get_own, NULL, "The attributes that the user has set.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static bool is_special(PyObject *name)
+{
+    return PyUnicode_GET_LENGTH(name) > 2 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_';
+}
+
+/* What a walk, a training loop and an expression read most comes here without a search; so methods need a bound form that
+ * is as quick. Subclasses may have attributes of these names. */
+static PyObject *get_attribute(PyObject *self, PyObject *name)
+{
+    if (Py_TYPE(self) == pgr__layer.value_type) {
+        if (name == pgr__names.data)
+            return get_data(self, NULL);
+        if (name == pgr__names.grad)
+            return get_grad(self, NULL);
+        if (name == pgr__names._prev)
+            return pgr__get_prev(self, NULL);
+    }
+    PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
+    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && ((operand *)self)->dict == NULL) {
+        PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
+        if (method >= methods && method < methods + sizeof methods / sizeof *methods)
+            return pgr__bind(self, method);
+    }
+    if (found != NULL && Py_IS_TYPE(found, &PyGetSetDescr_Type)) {
+        const PyGetSetDef *const attribute = ((PyGetSetDescrObject *)found)->d_getset;
+        if (attribute >= attributes && attribute < attributes + sizeof attributes / sizeof *attributes)
+            return attribute->get(self, NULL);
+    }
+    if (found == NULL && ((operand *)self)->dict == NULL && is_special(name)) {
+        PyErr_SetObject(PyExc_AttributeError, name); /* NumPy asks for three of these, of each Value: no message for nobody */
+        return NULL;
+    }
+    return PyObject_GenericGetAttr(self, name);
+}
+
+static PyMemberDef members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(operand, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(operand, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+/* ---- The type ------------------------------------------------------------------------------ */
+
+PGR_NOINLINE static void free_walked(operand *o)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (pgr__settle(o) < 0)
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(type, value, traceback);
+    PyObject *const prev = pgr__take_prev(o);
+    pgr__end_object(o);
+    pgr__drop_prev(prev);
+}
+
+void pgr__operand_dealloc(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    if (PGR_UNLIKELY(o->prev != NULL))
+        free_walked(o);
+    else
+        pgr__end_object(o);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, pgr__operand_dealloc}, {Py_tp_new, pgr__operand_new},      {Py_tp_init, pgr__operand_init},
+    {Py_tp_methods, methods},         {Py_tp_getset, attributes},    {Py_tp_members, members},
+    {Py_tp_getattro, get_attribute}, {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
+    {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
+    {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
+    {Py_nb_positive, slot_pos},       {Py_nb_remainder, slot_mod},  {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
+    {Py_nb_bool, slot_bool},
+    {0, NULL},
+};
+
+PyType_Spec pgr__operand_spec = {
+    .name = "pygrad._pgr.Operand",
+    .basicsize = sizeof(operand),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = slots,
+};

@@ -1,0 +1,108 @@
+/* sets.c: see sets.h. */
+#include "python/sets.h"
+
+/* The objects that have a prev. */
+static struct {
+    operand **all;
+    uint32_t count, capacity;
+} walked;
+
+/* Sets of the past, empty: making one takes twice as long as filling it. */
+enum { SPARE_AT_MOST = 1024 };
+static PyObject *spare[SPARE_AT_MOST];
+static int spare_count;
+
+/* Sets to be cleared, lest a long chain of them recurse. */
+static struct {
+    PyObject **all;
+    size_t count, capacity;
+    bool under_way;
+} dropped;
+
+/* Python's cyclic collector need not go through these: Values, which they hold, have no header for it. */
+PyObject *pgr__take_set(void)
+{
+    if (spare_count > 0)
+        return spare[--spare_count];
+    PyObject *const set = PySet_New(NULL);
+    if (set != NULL)
+        PyObject_GC_UnTrack(set);
+    return set;
+}
+
+static void clear_set(PyObject *set)
+{
+    PySet_Clear(set);
+    if (spare_count < SPARE_AT_MOST && Py_REFCNT(set) == 1)
+        spare[spare_count++] = set;
+    else
+        Py_DECREF(set);
+}
+
+void pgr__drop_prev(PyObject *prev)
+{
+    if (!PySet_CheckExact(prev) || Py_REFCNT(prev) != 1) {
+        Py_DECREF(prev);
+        return;
+    }
+    if (dropped.under_way) {
+        if (dropped.count == dropped.capacity) {
+            const size_t capacity = dropped.capacity == 0 ? 64 : 2 * dropped.capacity;
+            PyObject **const all = PyMem_Realloc(dropped.all, capacity * sizeof *all);
+            if (all == NULL) {
+                Py_DECREF(prev); /* may recurse, as far as Python lets containers */
+                return;
+            }
+            dropped.all = all;
+            dropped.capacity = capacity;
+        }
+        dropped.all[dropped.count++] = prev;
+        return;
+    }
+    dropped.under_way = true;
+    clear_set(prev);
+    while (dropped.count > 0)
+        clear_set(dropped.all[--dropped.count]);
+    dropped.under_way = false;
+}
+
+static bool note_walked(operand *o)
+{
+    if (walked.count == walked.capacity) {
+        const uint32_t capacity = walked.capacity == 0 ? 256 : 2 * walked.capacity;
+        operand **const all = PyMem_Realloc(walked.all, capacity * sizeof *all);
+        if (all == NULL)
+            return false;
+        walked.all = all;
+        walked.capacity = capacity;
+    }
+    o->walked = walked.count;
+    walked.all[walked.count++] = o;
+    return true;
+}
+
+bool pgr__keep_prev(operand *o, PyObject *prev)
+{
+    PyObject *const before = o->prev;
+    if (before == NULL && !note_walked(o)) {
+        Py_DECREF(prev);
+        PyErr_NoMemory();
+        return false;
+    }
+    o->prev = prev;
+    if (before != NULL)
+        pgr__drop_prev(before);
+    return true;
+}
+
+PyObject *pgr__take_prev(operand *o)
+{
+    PyObject *const prev = o->prev;
+    o->prev = NULL;
+    operand *const last = walked.all[--walked.count];
+    walked.all[o->walked] = last;
+    last->walked = o->walked;
+    return prev;
+}
+
+operand *pgr__walked(uint32_t i) { return i < walked.count ? walked.all[i] : NULL; }
