@@ -9,6 +9,12 @@
 #include "tape/slots.h"
 #include "tape/tags.h"
 
+#ifdef __GNUC__ /* read without a detour */
+#define PGR_HIDDEN __attribute__((visibility("hidden")))
+#else
+#define PGR_HIDDEN
+#endif
+
 #if PY_VERSION_HEX < 0x030a0000
 static inline PyObject *Py_NewRef(PyObject *o) { Py_INCREF(o); return o; }
 static inline PyObject *Py_XNewRef(PyObject *o) { Py_XINCREF(o); return o; }
@@ -41,7 +47,7 @@ typedef struct {
     int free_count;
 } pgr__operand_layer;
 
-extern pgr__operand_layer pgr__layer;
+extern PGR_HIDDEN pgr__operand_layer pgr__layer;
 
 /* Names, interned as those in code are. */
 #define PGR_NAMES(X) \
@@ -52,7 +58,7 @@ typedef struct {
 #undef X
 } pgr__interned;
 
-extern pgr__interned pgr__names;
+extern PGR_HIDDEN pgr__interned pgr__names;
 
 static inline bool pgr__is_operand(PyObject *o)
 {

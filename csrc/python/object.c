@@ -4,8 +4,6 @@
 #include "python/sets.h"
 #include "python/ties.h"
 
-enum { FREE_OBJECTS_AT_MOST = 1024 };
-
 /* ---- Objects ------------------------------------------------------------------------------- */
 
 /* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
@@ -48,35 +46,8 @@ static bool keep_notes(operand *o)
     return kept;
 }
 
-/* The usual end: an object that alone holds its node, with nothing hung on it. It waits with its slot for the
- * next node. False, with nothing done, if this is another case. */
-static inline bool set_aside(operand *o)
+void pgr__free_object(operand *o)
 {
-    pgr_tape *const tape = pgr__layer.tape;
-    pgr_slot *const s = &tape->slots[o->slot];
-    const pgr_id id = s->id;
-    if (Py_TYPE(o) != pgr__layer.value_type || o->dict != NULL || o->weakrefs != NULL || id == 0 || s->holds != 1 ||
-        pgr__layer.free_count >= FREE_OBJECTS_AT_MOST)
-        return false;
-    s->id = 0;
-    s->holds = 0;
-    s->is_kept = 0;
-    s->generation = (s->generation + 1) & 0x7fffffffu;
-    tape->nodes[id].slot = 0;
-    tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
-    tape->held--;
-    if (id + 1 == tape->size)
-        tape_pop(tape);
-    o->dict = (PyObject *)pgr__layer.free_objects;
-    pgr__layer.free_objects = o;
-    pgr__layer.free_count++;
-    return true;
-}
-
-void pgr__end_object(operand *o)
-{
-    if (set_aside(o))
-        return;
     PyObject *const self = (PyObject *)o;
     PyTypeObject *const type = Py_TYPE(self);
     /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */

@@ -10,8 +10,8 @@ PyObject *pgr__object_of(uint32_t slot);
 /* The object of a node. Runs no code: NULL, without an exception, where that takes some, or memory is out. */
 PyObject *pgr__object_at(pgr_id id);
 
-/* The end of an object without a prev: it waits with its slot for the next node, or is freed. */
-void pgr__end_object(operand *o);
+/* The end of an object without a prev that is not set aside. */
+void pgr__free_object(operand *o);
 
 /* What the tape calls to collect, with what CPython's objects tie. */
 pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
@@ -72,6 +72,33 @@ PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
 PGR_INLINE pgr_status ready(uint32_t k)
 {
     return tape_has_room(pgr__layer.tape, k) && pgr__layer.tape->free_slot != 0 ? PGR_OK : pgr__make_ready(k);
+}
+
+enum { FREE_OBJECTS_AT_MOST = 1024 };
+
+/* The usual end: an object that alone holds its node, with nothing hung on it. It waits with its slot for the
+ * next node. False, with nothing done, if this is another case. */
+PGR_INLINE bool set_aside(operand *o)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    pgr_slot *const s = &tape->slots[o->slot];
+    const pgr_id id = s->id;
+    if (Py_TYPE(o) != pgr__layer.value_type || o->dict != NULL || o->weakrefs != NULL || id == 0 || s->holds != 1 ||
+        pgr__layer.free_count >= FREE_OBJECTS_AT_MOST)
+        return false;
+    s->id = 0;
+    s->holds = 0;
+    s->is_kept = 0;
+    s->generation = (s->generation + 1) & 0x7fffffffu;
+    tape->nodes[id].slot = 0;
+    tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
+    tape->held--;
+    if (id + 1 == tape->size)
+        tape_pop(tape);
+    o->dict = (PyObject *)pgr__layer.free_objects;
+    pgr__layer.free_objects = o;
+    pgr__layer.free_count++;
+    return true;
 }
 
 /* A leaf and its object; NULL with an exception. */

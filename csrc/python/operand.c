@@ -472,7 +472,8 @@ PGR_NOINLINE static void free_walked(operand *o)
         PyErr_WriteUnraisable(NULL);
     PyErr_Restore(type, value, traceback);
     PyObject *const prev = pgr__take_prev(o);
-    pgr__end_object(o);
+    if (!set_aside(o))
+        pgr__free_object(o);
     pgr__drop_prev(prev);
 }
 
@@ -481,8 +482,8 @@ void pgr__operand_dealloc(PyObject *self)
     operand *const o = (operand *)self;
     if (PGR_UNLIKELY(o->prev != NULL))
         free_walked(o);
-    else
-        pgr__end_object(o);
+    else if (!set_aside(o))
+        pgr__free_object(o);
 }
 
 static PyType_Slot slots[] = {
