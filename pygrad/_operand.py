@@ -142,10 +142,20 @@ _notes: dict[int, dict[str, Any]] = {}
 _value_type: type[Any]
 
 
-def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *_used_by_c: Any) -> None:
-    """Make results of `value_type`, Operand's subclass, from now on."""
-    global _value_type, _notes
-    _value_type, _notes = value_type, notes
+def _adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *used: Any) -> None:
+    """Make results of `value_type`, Operand's subclass, from now on; the rest is for C, but for the type of sets."""
+    global _value_type, _notes, _set_type
+    _value_type, _notes, _set_type = value_type, notes, used[-1]
+
+
+_set_type: type[set[Any]]
+_changes = _settled = 0  # of sets that `_prev` gave: how many there were, how many the tape knows of
+
+
+def _note_change() -> None:
+    """Count a change of a set that `_prev` gave."""
+    global _changes
+    _changes += 1
 
 
 def _as_number(value: Any) -> float | None:
@@ -189,7 +199,7 @@ def _check_alive(value: Operand) -> None:
 def _wrap(handle: int, kind: type[Any] | None = None, new: Callable[..., Any] = object.__new__) -> Any:
     """A new object for a handle that has none, taking over one hold."""
     value = new(_value_type if kind is None else kind)
-    value._handle, value._kept = handle, None
+    value._handle, value._kept, value._made = handle, None, False
     _objects[handle] = weakref.ref(value)
     if _LATE:
         _count_object()
@@ -266,25 +276,42 @@ def _local_grad(value: Any) -> float:
 def _keep_prev(value: Operand, values: Any) -> None:
     value._kept = values
     _walked[id(value)] = weakref.ref(value)
+    if _is_strange(values):
+        _strange.add(id(value))
+    else:
+        _strange.discard(id(value))
+
+
+_strange: set[int] = set()  # by id, those of them whose `_kept` may change without a word
+
+
+def _do_nothing() -> None:
+    """No step."""
+
+
+def _is_strange(kept: Any) -> bool:
+    return type(kept) is not _set_type and isinstance(kept, (set, list))
 
 
 def _settle(value: Operand) -> None:
     """What has been done to the set that `_prev` gave becomes the node's operands."""
     kept = value._kept
-    if type(kept) not in (set, list) or not lib.pgr_h_alive(tape, value._handle):
+    if not isinstance(kept, (set, list)) or not lib.pgr_h_alive(tape, value._handle):
         return  # others can't change
     # By handle: while a function is recorded, == makes nodes.
     present, wanted = _held_operands(value), [getattr(v, "_handle", 0) for v in kept]
     for handle in present:
         lib.pgr_h_release(tape, handle, 0)
-    if wanted != present if type(kept) is list else set(wanted) != set(present):
+    if wanted != present if isinstance(kept, list) else set(wanted) != set(present):
         _set_operands(value, kept)
 
 
 def _settle_at_end(value: Operand) -> None:
     _walked.pop(id(value), None)
+    _strange.discard(id(value))
     try:
-        _settle(value)
+        if _changes != _settled or _is_strange(value._kept):
+            _settle(value)
     except Exception as error:
         _Unraisable(error)
 
@@ -432,9 +459,10 @@ def _is_deep() -> bool:
 
 
 class _Slots:
-    __slots__ = ("__dict__", "__weakref__", "_end", "_handle", "_kept")
+    __slots__ = ("__dict__", "__weakref__", "_end", "_handle", "_kept", "_made")
     _handle: int
     _end: _End
+    _made: bool  # by __new__, so that __init__ finds nothing to do
     _kept: Any  # what `_prev` gives; None until it is asked for
 
 
@@ -454,15 +482,17 @@ class Operand(_Slots):
         # Subclasses may have an __init__ of their own: theirs is a leaf until Operand.__init__ comes.
         value = object.__new__(cls)
         value._handle, value._kept = 0, None
-        if cls is _value_type and (args or keywords):
+        value._made = cls is _value_type and bool(args or keywords)
+        if value._made:
             value._make(*args, **keywords)
         else:
             value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, 0.0))
         return value
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
-        if type(self) is not _value_type or not (args or keywords):
+        if not self._made:
             self._make(*args, **keywords)
+        self._made = False
 
     def _make(
         self,
@@ -489,16 +519,34 @@ class Operand(_Slots):
             raise ValueError(
                 f"Value: {len(operands)} operands and {len(grads)} local gradients; there must be as many of each"
             )
-        if not (operands or _op):
+        is_leaf = not (operands or _op)
+        if self._handle:
+            self._change(is_leaf, number, operands)
+        elif is_leaf:
             self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
         else:
             self._bind(lib.pgr_h_custom(tape, number, len(operands), [operand._handle for operand in operands]))
+        if not is_leaf:
             if _op:
                 self._op = _op
             if grads is not None:
                 _own_of(self)["_local_grads"] = grads
         if label:
             self.label = label
+
+    def _change(self, is_leaf: bool, number: float, operands: tuple[Any, ...]) -> None:
+        """Make the node anew: what was made from it is now made from these operands."""
+        for name in ("_op", "_backward", "_local_grads", "_pygrad_step"):
+            _own_of(self).pop(name, None)
+        self._kept = None
+        _walked.pop(id(self), None)
+        if not (is_leaf and lib.pgr_h_op(tape, self._handle) == lib.PGR_OP_LEAF):
+            handles = [operand._handle for operand in operands]
+            check(lib.pgr_h_set_operands(tape, self._handle, len(handles), handles))
+        if is_leaf:
+            check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_LEAF))
+        check(lib.pgr_h_set_data(tape, self._handle, number))
+        check(lib.pgr_h_set_grad(tape, self._handle, 0.0))
 
     def _bind(self, handle: int) -> None:
         """Take over the hold on a new node, and give back the one on the node before."""
@@ -580,14 +628,23 @@ class Operand(_Slots):
 
     def _settle(self) -> None:
         """Let changed sets of operands show on the tape, below here."""
+        global _settled
+        changes, are_all = _changes, True
+        if changes == _settled and not _strange:
+            return
         for reference in list(_walked.values()):
             value = reference()
             if value is not None:
                 try:
                     _settle(value)
-                except RuntimeError:  # another thread's pass goes through it: it waits, unless we would, too
+                except (
+                    Exception
+                ):  # another thread's pass goes through it, or it can't be: that concerns whoever is above
+                    are_all = False
                     if lib.pgr_h_is_made_from(tape, self._handle, value._handle):
                         raise
+        if are_all:
+            _settled = changes
 
     def _operands(self) -> list[Any]:
         """The operands in order, with repeats; a parameter is none."""
@@ -598,7 +655,7 @@ class Operand(_Slots):
     def _prev(self) -> Any:
         """The operands, a set that is the Value's own: changed or assigned, it changes the graph."""
         if self._kept is None:
-            operands = set(_operands_of(self))
+            operands = _set_type(_operands_of(self))
             with _lock:
                 if self._kept is None:  # no other thread was quicker
                     _keep_prev(self, operands)
@@ -606,8 +663,9 @@ class Operand(_Slots):
 
     @_prev.setter
     def _prev(self, values: Any) -> None:
+        values = _set_type() if values is None else values
         operands = _set_operands(self, values)
-        _keep_prev(self, values if type(values) in (set, frozenset, list) else operands)
+        _keep_prev(self, values if isinstance(values, (set, frozenset, list)) else operands)
 
     @_prev.deleter
     def _prev(self) -> None:
@@ -646,6 +704,8 @@ class Operand(_Slots):
 
     @_backward.setter
     def _backward(self, function: Any) -> None:
+        if function is None:  # to be rid of a closure
+            function = _do_nothing
         if not callable(function):
             reject("_backward", function)
         own, op = _own_of(self), lib.pgr_h_op(tape, self._handle)

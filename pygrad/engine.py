@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
 
 from pygrad._errors import check, fail, leave, no_graph, refuse_operand, reject, shown, unknown
 from pygrad._numbers import PLAIN, as_number
+from pygrad._operand_set import operand_set
 from pygrad._ops import KINDS, NAMES, OPS, symbol_of
 from pygrad._pgr import ffi, lib
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         _call,
         _call_in_scopes,
         _enter_scope,
+        _note_change,
         _present_scope,
         _run,
         dot,
@@ -44,6 +46,7 @@ elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OP
         _call,
         _call_in_scopes,
         _enter_scope,
+        _note_change,
         _present_scope,
         _run,
         dot,
@@ -58,6 +61,7 @@ else:
         _call,
         _call_in_scopes,
         _enter_scope,
+        _note_change,
         _present_scope,
         _run,
         dot,
@@ -78,32 +82,22 @@ def _symbol(op: int, param: float, notes: dict[str, Any] | None) -> str:
     return symbol_of(op, param) if notes is None or "_op" not in notes else str(notes["_op"])
 
 
-class _ReadOff:
-    """An attribute that is read off the graph, unless the program has set one of its own."""
-
-    def __init__(self, read: Callable[[Any], tuple[Any, ...]]) -> None:
-        self._read, self.__doc__ = read, read.__doc__
-
-    def __get__(self, value: Any, kind: Any = None) -> Any:
-        return self if value is None else self._read(value)
-
-
-def _children(value: Value) -> tuple[Value, ...]:
-    """The operands, a tuple in order: what others call `_prev`."""
-    return tuple(value._operands())
-
-
-def _local_grads(value: Value) -> tuple[float, ...]:
-    """The partial derivatives by the operands, from their present numbers.
-
-    AttributeError for a custom operation, whose step is a function.
-    """
+def _partials(value: Value) -> tuple[float, ...]:
+    """The partial derivatives by the operands, from their present numbers."""
     operands, handle = value._operands(), value._handle
     if operands and lib.pgr_h_op(TAPE, handle) == lib.PGR_OP_CUSTOM:
         raise AttributeError(f"{shown(value)} has no _local_grads: its step is a function, _backward()")
     partials = ffi.new("double[2]")
     lib.pgr_h_partials(TAPE, handle, partials)
     return tuple(partials[0 : len(operands)])
+
+
+def _micro(value: Value, operands: Any, grads: Any) -> None:
+    """Make the node what microgpt's Values are: operands, and a local gradient for each."""
+    value._prev = operands
+    value._own.pop("_pygrad_step", None)
+    value._own.pop("_backward", None)
+    value._own["_local_grads"] = grads
 
 
 class Value(Operand):
@@ -123,8 +117,44 @@ class Value(Operand):
     __slots__ = ()
 
     label: str = ""
-    _children = _ReadOff(_children)
-    _local_grads = _ReadOff(_local_grads)
+
+    @property
+    def _children(self) -> tuple[Value, ...]:
+        """The operands, a tuple in order: what microgpt calls `_prev`."""
+        own: tuple[Value, ...] | None = self._own.get("_children")
+        return tuple(self._operands()) if own is None else own
+
+    @_children.setter
+    def _children(self, values: Any) -> None:
+        if isinstance(values, (tuple, list)) and all(isinstance(v, Value) for v in values):
+            _micro(self, tuple(values), self._own.get("_local_grads") or (_partials(self) if self._operands() else ()))
+        else:
+            self._own["_children"] = values  # another program's word for something else
+
+    @property
+    def _local_grads(self) -> tuple[float, ...]:
+        """The partial derivatives by the operands: those that were given, else from the operands' present numbers.
+
+        AttributeError for a custom operation, whose step is a function.
+        """
+        own: tuple[float, ...] | None = self._own.get("_local_grads")
+        return _partials(self) if own is None else own
+
+    @_local_grads.setter
+    def _local_grads(self, numbers: Any) -> None:
+        if isinstance(numbers, (tuple, list)) and all(isinstance(x, (int, float)) for x in numbers):
+            _micro(self, tuple(self._operands()), tuple(map(float, numbers)))
+        else:
+            self._own["_local_grads"] = numbers
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Let what micrograd's operators are made of be what a subclass's are: `0 + v` calls its own `__add__`."""
+        super().__init_subclass__(**keywords)
+        own = {name for base in cls.__mro__[: cls.__mro__.index(Value)] for name in vars(base)}
+        for name, parts, function in _MADE_OF:
+            if name not in own and own & parts:
+                setattr(cls, name, function)
+
     __array_priority__ = -1.0  # NumPy's scalars leave operators to Value, its arrays go elementwise
 
     # NumPy finds functions of object arrays by its own names.
@@ -193,6 +223,8 @@ class Value(Operand):
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """For copy and pickle: this node, after everything below it (see _Below)."""
+        if type(self).__reduce__ is not object.__reduce__:  # a subclass's own
+            return self.__reduce__()  # type: ignore[return-value]
         handle = self._handle
         operands = tuple(self._operands())
         op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
@@ -229,6 +261,30 @@ def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
         return NotImplemented
     return test(x + float(y) if not isinstance(y, Value) else x + y)
 
+
+def _reflected(plain: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A reflected operator of a subclass, which Python asks before the plain one of a Value on the left."""
+    return lambda self, other: plain(other, self) if isinstance(other, Value) else function(self, other)
+
+
+# micrograd's operators that are made of others: used by subclasses that bring one of these.
+_MADE_OF: list[tuple[str, set[str], Callable[..., Any]]] = [
+    ("__radd__", {"__add__"}, _reflected(Operand.__add__, lambda self, other: self + other)),
+    ("__rmul__", {"__mul__"}, _reflected(Operand.__mul__, lambda self, other: self * other)),
+    ("__neg__", {"__mul__"}, lambda self: self * -1),
+    ("__sub__", {"__add__", "__neg__", "__mul__"}, lambda self, other: self + (-other)),
+    (
+        "__rsub__",
+        {"__add__", "__neg__", "__mul__"},
+        _reflected(Operand.__sub__, lambda self, other: other + (-self)),
+    ),
+    ("__truediv__", {"__mul__", "__pow__"}, lambda self, other: self * other**-1),
+    (
+        "__rtruediv__",
+        {"__mul__", "__pow__"},
+        _reflected(Operand.__truediv__, lambda self, other: other * self**-1),
+    ),
+]
 
 # ---- Checked passes ------------------------------------------------------------------------------
 
@@ -386,4 +442,4 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-_adopt(Value, _notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN)
+_adopt(Value, _notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN, operand_set(_note_change))

@@ -460,7 +460,9 @@ static pgr_status set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr
 pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = set_operands(tape, h, n, operands);
+    pgr_status status = tape_collect_is_due(tape) ? pgr__make_room_by_handle(tape, 1) : PGR_OK; /* copies are many */
+    if (status == PGR_OK)
+        status = set_operands(tape, h, n, operands);
     if (status == PGR_ERR_UNKNOWN) { /* perhaps because of what a recording has left behind */
         status = pgr__collect_by_handle(tape, true);
         status = status == PGR_ERR_STOPPED ? status : set_operands(tape, h, n, operands);

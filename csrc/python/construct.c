@@ -3,6 +3,7 @@
 
 #include "python/object.h"
 #include "python/place.h"
+#include "python/sets.h"
 
 /* A leaf of 0 until __init__ comes, so that subclasses may have an __init__ of their own. */
 PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -151,35 +152,75 @@ static bool set_names(PyObject *self, const arguments *a)
     return a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0 || PyObject_SetAttr(self, pgr__names.label, a->label) == 0;
 }
 
-/* For subclasses and explicit calls; Value() itself goes through value_vectorcall. */
+/* What hung on an object that is made anew goes; attributes of the program's own stay. */
+static void forget_past(operand *o)
+{
+    PyObject *const gone[] = {pgr__names._op, pgr__names._backward, pgr__names._local_grads, pgr__names._pygrad_step};
+    for (size_t i = 0; o->dict != NULL && i < sizeof gone / sizeof *gone; i++)
+        if (PyDict_Contains(o->dict, gone[i]) > 0)
+            PyDict_DelItem(o->dict, gone[i]);
+    if (o->prev != NULL)
+        pgr__drop_prev(pgr__take_prev(o));
+    PyErr_Clear();
+}
+
+/* Gives the object a new node, which nobody can have used: the tape's last one is its own. */
+static pgr_status take_new_node(operand *o, const arguments *a)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    const pgr_id id = record_custom(a);
+    if (id == 0)
+        return PGR_ERR_CUSTOM;
+    pgr_node *const before = node_of((PyObject *)o);
+    before->slot = 0;
+    before->flags &= (uint8_t)~TAPE_HELD;
+    tape->slots[o->slot].id = id;
+    tape_name(tape, id, o->slot);
+    return PGR_OK;
+}
+
+/* Gives the node other operands: what was made from it is now made from those. */
+static pgr_status change_node(operand *o, const arguments *a)
+{
+    const size_t n = a->children == NULL ? 0 : (size_t)PyTuple_GET_SIZE(a->children);
+    pgr_handle *const handles = PyMem_Malloc((n + 1) * sizeof *handles);
+    for (size_t i = 0; handles != NULL && i < n; i++)
+        handles[i] = handle_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i));
+    pgr_status status = handles == NULL ? PGR_ERR_NOMEM : pgr_h_set_operands(pgr__layer.tape, handle_of((PyObject *)o), n, handles);
+    PyMem_Free(handles);
+    if (status == PGR_OK && node_of((PyObject *)o) != pgr__layer.tape->nodes) {
+        node_of((PyObject *)o)->data = a->data;
+        if (a->children == NULL)
+            node_of((PyObject *)o)->op = PGR_OP_LEAF;
+    }
+    return status;
+}
+
+/* For subclasses and explicit calls, which make the node anew; Value() itself goes through value_vectorcall. */
 int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
+    operand *const o = (operand *)self;
     arguments a;
     if (!parse(args, keywords, &a))
         return -1;
-    pgr_tape *const tape = pgr__layer.tape;
-    if (live_node(self) == NULL) {
-        drop(&a);
-        return -1;
-    }
-    if (a.children == NULL) {
+    if (o->dict != NULL || o->prev != NULL)
+        forget_past(o);
+    pgr_status status = PGR_OK;
+    if (live_node(self) == NULL)
+        status = PGR_ERR_CUSTOM;
+    else if (a.children == NULL && node_of(self)->op == PGR_OP_LEAF)
         node_of(self)->data = a.data;
-    } else {
-        const pgr_id id = record_custom(&a);
-        if (id == 0) {
-            drop(&a);
-            return -1;
-        }
-        const uint32_t slot = ((operand *)self)->slot;
-        pgr_node *const before = node_of(self);
-        before->slot = 0;
-        before->flags &= (uint8_t)~TAPE_HELD;
-        tape->slots[slot].id = id;
-        tape_name(tape, id, slot);
-    }
-    const bool named = set_names(self, &a);
+    else if (node_of(self)->op == PGR_OP_LEAF && id_of(self) + 1 == pgr__layer.tape->size)
+        status = take_new_node(o, &a);
+    else
+        status = change_node(o, &a);
+    if (status == PGR_OK && live_node(self) != NULL)
+        node_of(self)->grad = 0.0;
+    const bool ok = status == PGR_OK && set_names(self, &a);
     drop(&a);
-    return named ? 0 : -1;
+    if (status != PGR_OK && status != PGR_ERR_CUSTOM)
+        pgr__fail(status, PGR_OP_CUSTOM, 0.0, 0.0);
+    return ok ? 0 : -1;
 }
 
 static PyObject *new_value(PyObject *args, PyObject *keywords)

@@ -43,6 +43,8 @@ typedef struct {
     PyObject *refuse_operand; /* refuse_operand(symbol, o) is NotImplemented, or raises TypeError */
     PyObject *as_number;      /* as_number(o) is a float, or None */
     PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
+    PyTypeObject *set_type;   /* what `_prev` gives: it counts its changes in .. */
+    uint64_t changes;
     operand *free_objects;    /* chained through dict */
     int free_count;
 } pgr__operand_layer;

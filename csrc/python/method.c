@@ -21,15 +21,21 @@ static int free_count;
 enum { FREE_AT_MOST = 16 };
 
 /* Python's own bound method. */
-static PyObject *plain(PyObject *f) { return PyCFunction_New(((bound *)f)->method, ((bound *)f)->self); }
+static PyObject *plain(PyObject *f)
+{
+    if (((bound *)f)->self != NULL)
+        return PyCFunction_New(((bound *)f)->method, ((bound *)f)->self);
+    PyErr_SetString(PyExc_TypeError, "a method without its Value"); /* made by object.__new__ */
+    return NULL;
+}
 
 static PyObject *bound_call(PyObject *f, PyObject *const *args, size_t flags, PyObject *names)
 {
     const bound *const b = (const bound *)f;
     const Py_ssize_t n = PyVectorcall_NARGS(flags);
-    if (names == NULL && n == 0 && b->method->ml_flags == METH_NOARGS)
+    if (b->self != NULL && names == NULL && n == 0 && b->method->ml_flags == METH_NOARGS)
         return b->method->ml_meth(b->self, NULL);
-    if (names == NULL && n == 1 && b->method->ml_flags == METH_O)
+    if (b->self != NULL && names == NULL && n == 1 && b->method->ml_flags == METH_O)
         return b->method->ml_meth(b->self, args[0]);
     PyObject *const method = plain(f);
     PyObject *const result = method == NULL ? NULL : PyObject_Vectorcall(method, args, flags, names);
@@ -41,6 +47,10 @@ static void bound_dealloc(PyObject *f)
 {
     bound *const b = (bound *)f;
     PyObject *const self = b->self;
+    if (self == NULL) {
+        Py_TYPE(f)->tp_free(f);
+        return;
+    }
     if (free_count < FREE_AT_MOST) {
         b->self = (PyObject *)free_list;
         free_list = b;
@@ -128,5 +138,7 @@ static PyType_Spec spec = {
 bool pgr__make_method_type(void)
 {
     bound_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    if (bound_type != NULL)
+        bound_type->tp_new = NULL;
     return bound_type != NULL;
 }

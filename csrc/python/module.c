@@ -10,14 +10,15 @@
 #include "python/place.h"
 #include "python/scope.h"
 
-/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers): results are made of `Value` from now on. */
+/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers, set_type): results are made of `Value` from now on. */
 static PyObject *adopt(PyObject *unused, PyObject *args)
 {
     (void)unused;
     PyTypeObject *type;
-    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain;
-    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn,
-                          &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain))
+    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain, *set_type;
+    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!O!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn,
+                          &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain, &PyType_Type,
+                          &set_type))
         return NULL;
     if (!PyType_IsSubtype(type, pgr__layer.operand_type) || type->tp_basicsize != pgr__layer.operand_type->tp_basicsize) {
         PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
@@ -50,10 +51,19 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     pgr__layer.refuse_operand = Py_NewRef(refuse_fn);
     pgr__layer.as_number = Py_NewRef(as_number_fn);
     pgr__layer.plain_numbers = Py_NewRef(plain);
+    pgr__layer.set_type = (PyTypeObject *)Py_NewRef(set_type);
+    Py_RETURN_NONE;
+}
+
+static PyObject *note_change(PyObject *unused, PyObject *no_arguments)
+{
+    (void)unused, (void)no_arguments;
+    pgr__layer.changes++;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
+    {"_note_change", note_change, METH_NOARGS, "A set that `_prev` gave is changed."},
     {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
     {"_present_scope", pgr__present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", pgr__enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},

@@ -51,7 +51,7 @@ void pgr__free_object(operand *o)
     PyObject *const self = (PyObject *)o;
     PyTypeObject *const type = Py_TYPE(self);
     /* The slot first: a weak reference's callback or a destructor may ask for the node's object. */
-    const bool kept = o->dict != NULL && keep_notes(o);
+    const bool kept = keep_notes(o);
     if (o->slot != 0) {
         pgr_tape *const tape = pgr__layer.tape;
         const pgr_id id = tape->slots[o->slot].id;
@@ -158,6 +158,7 @@ pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough)
     const pgr_status status = pgr__collect(tape, ties, count, thorough);
     PyMem_Free(ties);
     drop_dead();
+    pgr__drop_dead_orphans();
     PyErr_Restore(type, value, traceback);
     return status;
 }

@@ -439,7 +439,8 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
             return pgr__get_prev(self, NULL);
     }
     PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
-    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && ((operand *)self)->dict == NULL) {
+    PyObject *const dict = ((operand *)self)->dict;
+    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && (dict == NULL || PyDict_Contains(dict, name) == 0)) {
         PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
         if (method >= methods && method < methods + sizeof methods / sizeof *methods)
             return pgr__bind(self, method);
@@ -466,12 +467,14 @@ static PyMemberDef members[] = {
 
 PGR_NOINLINE static void free_walked(operand *o)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (pgr__settle(o) < 0)
-        PyErr_WriteUnraisable(NULL);
-    PyErr_Restore(type, value, traceback);
+    /* Nothing may run here: whoever asked for the node's object would get this one, which is about to go. */
+    const bool is_changed = pgr__may_have_changed(o->prev) && !pgr__agrees(o);
     PyObject *const prev = pgr__take_prev(o);
+    if (is_changed && pgr__leave_orphan(handle_of((PyObject *)o), prev)) {
+        pgr__layer.tape->slots[o->slot].is_kept = 1;
+        pgr__free_object(o);
+        return;
+    }
     if (!set_aside(o))
         pgr__free_object(o);
     pgr__drop_prev(prev);

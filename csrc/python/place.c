@@ -10,6 +10,7 @@
 #include "python/sets.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define tape  (pgr__layer.tape)
 #define names pgr__names
@@ -171,42 +172,46 @@ PyObject *pgr__get_prev(PyObject *self, void *unused)
 
 /* ---- The set, changed ------------------------------------------------------------------------ */
 
-/* Whether `prev` holds the node's operands and nothing else. -1 with an exception. */
-static int agrees(const operand *o)
+static int by_value(const void *p, const void *q)
+{
+    const uintptr_t a = (uintptr_t)*(void *const *)p, b = (uintptr_t)*(void *const *)q;
+    return (a > b) - (a < b);
+}
+
+/* How many different ones there are among n objects, which it sorts. */
+static Py_ssize_t distinct(PyObject **values, Py_ssize_t n)
+{
+    Py_ssize_t count = n > 0;
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    for (Py_ssize_t i = 1; i < n; i++)
+        count += values[i] != values[i - 1];
+    return count;
+}
+
+/* Whether `prev` holds the node's operands and nothing else. Runs no code; 0 when out of memory. */
+bool pgr__agrees(const operand *o)
 {
     const pgr_id id = tape->slots[o->slot].id;
-    const bool is_set = PySet_CheckExact(o->prev);
-    if (id == 0 || !(is_set || PyList_CheckExact(o->prev)))
-        return 1; /* the others can't change */
+    const bool is_set = PyAnySet_Check(o->prev);
+    if (id == 0 || !(is_set || PyList_Check(o->prev)))
+        return true; /* the others can't change */
     const operand_walk start = {id, is_param(tape->nodes[id].op)};
     operand_walk walk = start;
-    Py_ssize_t n = 0, distinct = 0;
-    pgr_id before = 0;
-    for (pgr_id i; (i = operand_next(tape->nodes, &walk)) != 0; n++, before = i) {
-        PyObject *const value = tape->nodes[i].slot == 0 ? NULL : tape->slots[tape->nodes[i].slot].owner;
-        const int found = value == NULL ? 0 : is_set ? PySet_Contains(o->prev, value) : 1;
-        if (found <= 0)
-            return found;
-        distinct += i != before;
-    }
-    if (is_set && n <= 2)
-        return PySet_GET_SIZE(o->prev) == distinct;
-    PyObject *const all = is_set ? PySet_New(NULL) : NULL; /* many operands, perhaps with repeats */
-    if (is_set && all == NULL)
-        return -1;
-    int same = is_set || PyList_GET_SIZE(o->prev) == n;
+    Py_ssize_t n = 0;
+    while (operand_next(tape->nodes, &walk) != 0)
+        n++;
+    PyObject *few[4], **values = n <= 4 ? few : PyMem_Malloc((size_t)n * sizeof *values);
+    bool same = values != NULL && (is_set || PyList_GET_SIZE(o->prev) == n);
     walk = start;
-    walk.open = tape->slots[o->slot].id; /* making the set may have run a collection */
-    for (pgr_id i; same > 0 && (i = operand_next(tape->nodes, &walk)) != 0;) {
-        PyObject *const value = tape->slots[tape->nodes[i].slot].owner;
-        if (!is_set)
-            same = PyList_GET_ITEM(o->prev, --n) == value;
-        else if (PySet_Add(all, value) < 0)
-            same = -1;
+    for (Py_ssize_t at = n; same && at-- > 0;) { /* they come last to first */
+        const uint32_t slot = tape->nodes[operand_next(tape->nodes, &walk)].slot;
+        values[at] = slot == 0 ? NULL : tape->slots[slot].owner;
+        same = values[at] != NULL && (is_set ? PySet_Contains(o->prev, values[at]) > 0 : PyList_GET_ITEM(o->prev, at) == values[at]);
     }
-    if (is_set && same > 0)
-        same = PySet_GET_SIZE(all) == PySet_GET_SIZE(o->prev);
-    Py_XDECREF(all);
+    if (same && is_set)
+        same = PySet_GET_SIZE(o->prev) == distinct(values, n);
+    if (values != few)
+        PyMem_Free(values);
     return same;
 }
 
@@ -302,12 +307,18 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
         PyErr_SetString(PyExc_AttributeError, "a Value's _prev can't be deleted; _prev = set() cuts the graph");
         return -1;
     }
+    if (value == Py_None) { /* to be rid of a graph */
+        PyObject *const none = pgr__take_set();
+        const int failed = none == NULL ? -1 : pgr__set_prev(self, none, NULL);
+        Py_XDECREF(none);
+        return failed;
+    }
     PyObject *const tuple = values_of(value);
     if (tuple == NULL)
         return -1;
     int result = raise(set_operands(self, tuple));
     if (result == 0) {
-        const bool is_kept = PyAnySet_CheckExact(value) || PyList_CheckExact(value);
+        const bool is_kept = PyAnySet_Check(value) || PyList_Check(value);
         result = pgr__keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
     }
     Py_DECREF(tuple);
@@ -316,32 +327,59 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
 
 static pgr_status settle(operand *o)
 {
-    const int same = agrees(o);
-    if (same != 0)
-        return same < 0 ? RAISED : PGR_OK;
+    if (pgr__agrees(o))
+        return PGR_OK;
     PyObject *const tuple = values_of(o->prev);
     const pgr_status status = tuple == NULL ? RAISED : set_operands((PyObject *)o, tuple);
     Py_XDECREF(tuple);
     return status;
 }
 
-int pgr__settle(operand *o) { return raise(settle(o)); }
-
-int pgr__settle_below(PyObject *root)
+/* Gives changed sets whose objects have gone to new ones, which are kept in a list. NULL with an exception. */
+static PyObject *adopt_orphans(void)
 {
-    operand *o;
-    for (uint32_t i = 0; (o = pgr__walked(i)) != NULL; i++) {
-        Py_INCREF(o);
-        pgr_status status = settle(o);
-        /* Another thread's pass goes through it: it waits, unless we would, too. */
-        if (status == PGR_ERR_BUSY && !pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o)))
-            status = PGR_OK;
-        Py_DECREF(o);
-        if (status != PGR_OK)
-            return raise(status);
+    PyObject *list = PyList_New(0);
+    for (pgr__orphan orphan; list != NULL && pgr__take_orphan(&orphan);) {
+        const int64_t h = pgr_h_hold(tape, orphan.node);
+        PyObject *const o = h < 0 ? NULL : pgr__object_of((uint32_t)h);
+        if (h >= 0 && o == NULL)
+            Py_CLEAR(list);
+        if (o == NULL || ((operand *)o)->prev != NULL)
+            pgr__drop_prev(orphan.prev);
+        else if (!pgr__keep_prev((operand *)o, orphan.prev) || PyList_Append(list, o) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(o);
     }
-    return 0;
+    return list;
 }
+
+PGR_NOINLINE static int settle_all(PyObject *root)
+{
+    const uint64_t changes = pgr__layer.changes;
+    PyObject *const adopted = adopt_orphans();
+    bool all = adopted != NULL;
+    operand *o;
+    for (uint32_t i = 0; adopted != NULL && (o = pgr__walked(i)) != NULL; i++) {
+        Py_INCREF(o);
+        const pgr_status status = settle(o);
+        const bool concerns = status == PGR_OK || live_node((PyObject *)o) == NULL || pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o));
+        Py_DECREF(o);
+        if (status == PGR_OK)
+            continue;
+        all = false;
+        if (concerns) {
+            Py_DECREF(adopted);
+            return raise(status);
+        }
+        PyErr_Clear(); /* another graph's, which will be told */
+    }
+    if (all)
+        pgr__settled = changes;
+    Py_XDECREF(adopted);
+    return adopted == NULL ? -1 : 0;
+}
+
+int pgr__settle_below(PyObject *root) { return pgr__are_settled() ? 0 : settle_all(root); }
 
 PyObject *pgr__operands(PyObject *self, PyObject *unused)
 {
@@ -424,15 +462,21 @@ static int step_of_past(PyObject *past, PyObject *self)
     return 0;
 }
 
-/* What each operand gets is the node's grad times the number that the program has given for it. */
+/* What each operand gets is the node's grad times the number that the program has given for it; what there is more of, of
+ * operands or numbers, is left out. */
 static int step_by_numbers(PyObject *grads, PyObject *self)
 {
     const pgr_id id = id_of(self);
     const double g = tape->nodes[id].grad;
-    Py_ssize_t at = PyTuple_GET_SIZE(grads); /* operands come last to first */
-    operand_walk walk = {id, false};
-    for (pgr_id i; at > 0 && (i = operand_next(tape->nodes, &walk)) != 0;)
-        tape->nodes[i].grad += g * PyFloat_AsDouble(PyTuple_GET_ITEM(grads, --at));
+    const operand_walk start = {id, false};
+    operand_walk walk = start;
+    Py_ssize_t at = 0;
+    while (operand_next(tape->nodes, &walk) != 0)
+        at++;
+    walk = start;
+    for (pgr_id i; (i = operand_next(tape->nodes, &walk)) != 0;) /* they come last to first */
+        if (--at < PyTuple_GET_SIZE(grads))
+            tape->nodes[i].grad += g * PyFloat_AsDouble(PyTuple_GET_ITEM(grads, at));
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -492,9 +536,22 @@ PyObject *pgr__get_backward(PyObject *self, void *unused)
     return *f == NULL ? NULL : PyMethod_New(*f, self);
 }
 
+static PyObject *do_nothing(PyObject *unused, PyObject *no_arguments)
+{
+    (void)unused, (void)no_arguments;
+    Py_RETURN_NONE;
+}
+
 int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
+    static PyMethodDef nothing = {"_backward", do_nothing, METH_NOARGS, "No step."};
+    if (value == Py_None) { /* to be rid of a closure */
+        PyObject *const none = PyCFunction_New(&nothing, NULL);
+        const int failed = none == NULL ? -1 : pgr__set_backward(self, none, NULL);
+        Py_XDECREF(none);
+        return failed;
+    }
     if (value == NULL || !PyCallable_Check(value)) {
         if (value != NULL)
             pgr__reject("_backward", value);

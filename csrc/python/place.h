@@ -17,7 +17,7 @@ bool pgr__make_symbols(void); /* once */
 /* What the program has done to a set that `_prev` gave shows on the tape from here on: before anything reads operands.
  * Runs no code of the user's. -1 with an exception. */
 PyObject *pgr__operands(PyObject *self, PyObject *unused); /* a list of them, in order, with repeats */
-int pgr__settle(operand *o);
+bool pgr__agrees(const operand *o); /* whether there is nothing to settle; runs no code */
 int pgr__settle_below(PyObject *root); /* all that `root` may be made from */
 
 /* A custom node's step, but for a function of the user's own. -1 with an exception. */

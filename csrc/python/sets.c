@@ -1,11 +1,60 @@
 /* sets.c: see sets.h. */
 #include "python/sets.h"
 
+uint64_t pgr__settled;
+
+/* Changed sets whose objects have gone. */
+static struct {
+    pgr__orphan *all;
+    size_t count, capacity;
+} orphans;
+
+bool pgr__leave_orphan(pgr_handle node, PyObject *prev)
+{
+    if (orphans.count == orphans.capacity) {
+        const size_t capacity = orphans.capacity == 0 ? 16 : 2 * orphans.capacity;
+        pgr__orphan *const all = PyMem_Realloc(orphans.all, capacity * sizeof *all);
+        if (all == NULL)
+            return false;
+        orphans.all = all;
+        orphans.capacity = capacity;
+    }
+    orphans.all[orphans.count++] = (pgr__orphan){node, prev};
+    return true;
+}
+
+bool pgr__take_orphan(pgr__orphan *out)
+{
+    if (orphans.count == 0)
+        return false;
+    *out = orphans.all[--orphans.count];
+    return true;
+}
+
+void pgr__drop_dead_orphans(void)
+{
+    for (size_t i = orphans.count; i-- > 0;)
+        if (i < orphans.count && tape_id_of(pgr__layer.tape, orphans.all[i].node) == 0) {
+            PyObject *const prev = orphans.all[i].prev;
+            orphans.all[i] = orphans.all[--orphans.count];
+            pgr__drop_prev(prev); /* may run code, and add more */
+        }
+}
+
 /* The objects that have a prev. */
 static struct {
     operand **all;
     uint32_t count, capacity;
+    uint32_t strange; /* of them, how many have one that may change without a word */
 } walked;
+
+bool pgr__is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
+
+static bool is_strange(PyObject *prev) { return !pgr__is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
+
+bool pgr__may_have_changed(PyObject *prev) { return is_strange(prev) || (pgr__is_telling(prev) && pgr__layer.changes != pgr__settled); }
+
+bool pgr__are_settled(void) { return pgr__layer.changes == pgr__settled && walked.strange == 0 && orphans.count == 0; }
 
 /* Sets of the past, empty: making one takes twice as long as filling it. */
 enum { SPARE_AT_MOST = 1024 };
@@ -24,7 +73,9 @@ PyObject *pgr__take_set(void)
 {
     if (spare_count > 0)
         return spare[--spare_count];
-    PyObject *const set = PySet_New(NULL);
+    PyObject *const none = PyTuple_New(0);
+    PyObject *const set = none == NULL ? NULL : pgr__layer.set_type->tp_new(pgr__layer.set_type, none, NULL);
+    Py_XDECREF(none);
     if (set != NULL)
         PyObject_GC_UnTrack(set);
     return set;
@@ -41,7 +92,7 @@ static void clear_set(PyObject *set)
 
 void pgr__drop_prev(PyObject *prev)
 {
-    if (!PySet_CheckExact(prev) || Py_REFCNT(prev) != 1) {
+    if (!pgr__is_telling(prev) || Py_REFCNT(prev) != 1) {
         Py_DECREF(prev);
         return;
     }
@@ -90,8 +141,11 @@ bool pgr__keep_prev(operand *o, PyObject *prev)
         return false;
     }
     o->prev = prev;
-    if (before != NULL)
+    walked.strange += is_strange(prev);
+    if (before != NULL) {
+        walked.strange -= is_strange(before);
         pgr__drop_prev(before);
+    }
     return true;
 }
 
@@ -99,6 +153,7 @@ PyObject *pgr__take_prev(operand *o)
 {
     PyObject *const prev = o->prev;
     o->prev = NULL;
+    walked.strange -= is_strange(prev);
     operand *const last = walked.all[--walked.count];
     walked.all[o->walked] = last;
     last->walked = o->walked;

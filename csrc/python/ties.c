@@ -38,6 +38,7 @@ typedef struct {
     uint32_t *table; /* open addressing: index + 1 into things */
     size_t mask;
     size_t budget;
+    size_t long_left; /* references in long containers that may yet be followed */
     pgr_tie *ties;
     size_t tie_count, tie_capacity;
     uint32_t *stack, *hubs;
@@ -82,16 +83,24 @@ static bool grow(search *s)
     return true;
 }
 
-/* Whether an object may lead to a Value, and is worth entering. */
-static bool may_enter(PyObject *o)
+static bool is_container(PyObject *o)
 {
     PyTypeObject *const type = Py_TYPE(o);
-    if (type == &PyDict_Type)
-        return PyDict_GET_SIZE(o) <= LENGTH_AT_MOST;
-    if (type == &PyTuple_Type || type == &PyList_Type)
-        return Py_SIZE(o) <= LENGTH_AT_MOST;
-    if (type == &PySet_Type)
-        return PySet_GET_SIZE(o) <= LENGTH_AT_MOST;
+    return type == &PyDict_Type || type == &PyTuple_Type || type == &PyList_Type || PyAnySet_Check(o);
+}
+
+static size_t length(PyObject *o)
+{
+    return (size_t)(Py_TYPE(o) == &PyDict_Type ? PyDict_GET_SIZE(o) : PyAnySet_Check(o) ? PySet_GET_SIZE(o) : Py_SIZE(o));
+}
+
+/* Whether an object may lead to a Value, and is worth entering: longer containers, a graph's order say, while they have no
+ * more in them than there are Values. */
+static bool may_enter(const search *s, PyObject *o)
+{
+    PyTypeObject *const type = Py_TYPE(o);
+    if (is_container(o))
+        return length(o) <= LENGTH_AT_MOST || length(o) <= s->long_left;
     if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type)
         return true;
     /* Instances of Python classes, and functools.partial. */
@@ -113,13 +122,17 @@ static thing *meet(search *s, PyObject *o)
         if (s->table[at] != 0)
             return &s->things[s->table[at] - 1];
     }
-    if (s->depth > DEPTH_AT_MOST || !(pgr__is_operand(o) || may_enter(o)) || s->budget == 0)
+    if (s->depth > DEPTH_AT_MOST || !(pgr__is_operand(o) || may_enter(s, o)) || s->budget == 0)
         return NULL;
     if (s->count == s->capacity && !grow(s)) {
         s->failed = true;
         return NULL;
     }
     s->budget--;
+    if (is_container(o) && length(o) > LENGTH_AT_MOST) {
+        s->long_left -= length(o);
+        s->budget += length(o);
+    }
     Py_ssize_t refs = Py_REFCNT(o);
     if (pgr__is_operand(o)) /* handles that Python code has in hand hold the node, too */
         refs += (Py_ssize_t)s->tape->slots[((const operand *)o)->slot].holds - 1;
@@ -219,12 +232,12 @@ static const operand *owner_of(const pgr_tape *tape, uint32_t slot)
     return s->id == 0 ? NULL : s->owner;
 }
 
-static bool is_of_interest(PyObject *dict)
+static bool is_of_interest(const search *s, PyObject *dict)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(dict, &at, &key, &value))
-        if (pgr__is_operand(value) || may_enter(value))
+        if (pgr__is_operand(value) || may_enter(s, value))
             return true;
     return false;
 }
@@ -238,7 +251,7 @@ typedef struct {
 
 static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
 {
-    if (PyDict_CheckExact(root) && !is_of_interest(root))
+    if (PyDict_CheckExact(root) && !is_of_interest(s, root))
         return true;
     if (r->count == r->capacity) {
         const size_t capacity = r->capacity == 0 ? 64 : 2 * r->capacity;
@@ -326,7 +339,7 @@ static bool find_ties(search *s, const roots *r)
 
 pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
 {
-    search s = {.tape = tape};
+    search s = {.tape = tape, .long_left = 4 * (size_t)tape->held};
     roots r = {0};
     *count = 0;
     if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r))

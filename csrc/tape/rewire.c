@@ -3,19 +3,33 @@
  * Operands come before their results on the tape. Where the new ones do, and fit into the record, it is changed in
  * place. Otherwise the node moves to the tape's end, and with it, in order, everything that was made from it; handles
  * follow. What is left behind has no names, and the next collection frees it. */
+#include <string.h>
+
 #include "tape/tags.h"
 
-static const pgr_id MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
+static const pgr_id NEEDED = 1, MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
 
-/* Marks what was made from `id`, itself included, writes how many nodes that is, and returns all flags that they have. */
+/* Marks what was made from `id`, itself included, writes how many nodes that is, and returns all flags that they have. What
+ * no name needs, such as what earlier moves have left behind, is passed over. */
 static uint8_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved, uint32_t *count)
 {
     uint8_t flags = 0;
     *count = 0;
+    memset(moved, 0, (tape->size - id) * sizeof *moved);
+    for (pgr_id i = tape->size; i-- > id;) { /* first, what is needed */
+        const pgr_node *const node = &tape->nodes[i];
+        if (node->slot == 0 && moved[i - id] == 0)
+            continue;
+        moved[i - id] = NEEDED;
+        if (node->lhs >= id)
+            moved[node->lhs - id] = NEEDED;
+        if (node->rhs >= id)
+            moved[node->rhs - id] = NEEDED;
+    }
     for (pgr_id i = id; i < tape->size; i++) {
         const pgr_node *const node = &tape->nodes[i];
         const bool is_above = (node->lhs >= id && moved[node->lhs - id] != 0) || (node->rhs >= id && moved[node->rhs - id] != 0);
-        moved[i - id] = i == id || is_above ? MADE_FROM_IT : 0;
+        moved[i - id] = i == id || (is_above && moved[i - id] != 0) ? MADE_FROM_IT : 0;
         flags |= moved[i - id] != 0 ? node->flags : 0;
         *count += moved[i - id] != 0;
     }
