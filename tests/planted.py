@@ -98,9 +98,8 @@ class Tree:
     def run(self, command: list[str]) -> None:
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode != 0:
-            raise BrokenError(
-                f"does not compile: {next((line for line in made.stderr.splitlines() if 'error' in line), made.stderr[-200:])}"
-            )
+            errors = [line for line in made.stderr.splitlines() if "error" in line]
+            raise BrokenError(f"does not compile: {(errors or made.stderr.strip().splitlines())[0]}")
 
     def build(self) -> None:
         """Compile what is stale, and link the extension."""
