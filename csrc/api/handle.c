@@ -2,6 +2,7 @@
  *
  * A handle is a slot's index and its generation. Each call takes the tape's lock, makes room (which may
  * collect and so move nodes), and only then turns handles into ids. */
+#include "tape/tape.h"
 #include "program/program.h"
 #include "tape/slots.h"
 #include "tape/tags.h"

@@ -1,4 +1,5 @@
 /* export.c: the node table of what is reachable from a root, for drawing and for copying. */
+#include "tape/tape.h"
 #include "tape/marks.h"
 #include "tape/slots.h"
 #include "tape/tags.h"

@@ -1,5 +1,5 @@
 /* fold.c: large graphs made small enough to be looked at, by scope and by distance from the root. */
-#include "tape/tape.h"
+#include "tape/nodes.h"
 
 #include <string.h>
 

@@ -4,6 +4,7 @@
  * folded and equal ones become one. Then each is given a stage: even ones are worked out once, odd ones for
  * each lane, and a sum over lanes belongs to the stage after its lanes'. Chains of additions whose terms are products
  * become dots, dead slots are used again. Every pass is linear, and none recurses. */
+#include "tape/tape.h"
 #include "program/program.h"
 
 #include <stdlib.h>

@@ -3,6 +3,7 @@
  * Parts may come from a stranger's file, so nothing of them is believed: every index is checked before there is a
  * program, and running one then reads and writes its own slots and the arrays that it is given, and nothing else, and
  * reads nothing that has not been written. */
+#include "tape/tape.h"
 #include "program/program.h"
 
 #include <string.h>

@@ -6,7 +6,7 @@
 #ifndef PGR_INTERNAL_PROGRAM_H
 #define PGR_INTERNAL_PROGRAM_H
 
-#include "tape/tape.h"
+#include "tape/nodes.h"
 
 #define PROGRAM_DOT      PGR_PROGRAM_DOT
 #define PROGRAM_LANE_SUM PGR_PROGRAM_LANE_SUM

@@ -2,6 +2,7 @@
  *
  * The function of a vmap is recorded once for all lanes. Where a single lane's result is needed outside, its
  * nodes are recorded again with that lane's numbers in the places of the lanes that the function was given. */
+#include "tape/tape.h"
 #include "tape/tags.h"
 
 #include <string.h>

@@ -4,6 +4,7 @@
  * descending pass finds all of it without reference counts, and one ascending pass slides live nodes
  * into the gaps, in order, so that ids stay topological. Collecting when the tape has doubled since
  * the last time makes the cost a constant per recorded node. */
+#include "tape/tape.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
 

@@ -4,6 +4,7 @@
  * recording, for each node, the nodes of its partial derivatives, which the table's own expressions spell out.
  * What comes out is a graph like any other: it can be derived again, and it is built into a program like
  * what it came from. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
+#include "tape/tape.h"
 #include "tape/tags.h"
 
 #include <string.h>

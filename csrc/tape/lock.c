@@ -1,6 +1,6 @@
 /* lock.c: the lock that calls on handles take, and a mutex for where there is no other. */
 #define _XOPEN_SOURCE 700 /* recursive mutexes */
-#include "tape/tape.h"
+#include "tape/nodes.h"
 
 #include <stdlib.h>
 

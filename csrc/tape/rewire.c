@@ -5,6 +5,7 @@
  * follow. What is left behind has no names, and the next collection frees it. */
 #include <string.h>
 
+#include "tape/tape.h"
 #include "tape/tags.h"
 
 static const pgr_id NEEDED = 1, MADE_FROM_IT = 1; /* in `moved`, until there is a new id */

@@ -4,7 +4,7 @@
 #ifndef PGR_INTERNAL_SLOTS_H
 #define PGR_INTERNAL_SLOTS_H
 
-#include "tape/tape.h"
+#include "tape/nodes.h"
 
 /* Sees to it that there is a free slot. */
 pgr_status pgr__make_slot(pgr_tape *tape);

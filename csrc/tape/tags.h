@@ -2,7 +2,7 @@
 #ifndef PGR_INTERNAL_TAGS_H
 #define PGR_INTERNAL_TAGS_H
 
-#include "tape/tape.h"
+#include "tape/nodes.h"
 
 /* pgr_tape_tag for who has the tape to itself. */
 pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);

@@ -2,6 +2,7 @@
  *
  * One growing array, kept and reused: touching a fresh page costs more than recording a node does, so
  * nothing is given back while the tape lives. */
+#include "tape/tape.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
 
