@@ -36,8 +36,9 @@ _DIFFERS = (
     "Recorded twice, the function differed: it draws random numbers, or reads what changes. Pass such numbers as "
     "arguments, or use record=False"
 )
-_AGAIN = 3  # recordings, while others draw from the same generators
-_WAIT = 0.1  # seconds, to see whether others do
+_AGAIN = 9  # recordings, while others draw from the same generators
+_WAIT = 0.03  # seconds, to see whether others do
+_QUIET = 4  # times that they do not, which others' chance draws do not explain
 
 
 def recorded(function: Any, record: Callable[[], Program]) -> Program:
@@ -50,15 +51,17 @@ def recorded(function: Any, record: Callable[[], Program]) -> Program:
         _refuse(_DRAWS)
     if not changed and not names_source:
         return program
+    quiet = 0  # recordings that drew, while nobody did before and after
     for _ in range(_AGAIN):
         before = _states(generators)
         _record_again(record, program, generators)
-        if _states(generators) == before:
+        after = _states(generators)
+        if after == before:
             return program
-    before = _states(generators)
-    time.sleep(_WAIT)
-    if _states(generators) == before:
-        _refuse(_DRAWS)
+        time.sleep(_WAIT)
+        quiet += _states(generators) == after
+        if quiet == _QUIET:
+            _refuse(_DRAWS)
     return program
 
 

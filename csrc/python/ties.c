@@ -10,7 +10,7 @@
  * node for ever. Values have no cyclic-GC header, so this file does for them what the cyclic collector
  * does: over the objects that hang on nodes, it takes the references among them off their reference
  * counts. A Value with none left is held from inside only. It stops being a root: it lives while the
- * node whose attributes hold it lives (a tie, see tape.h), and when both die, the attributes are cleared
+ * node whose attributes hold it lives (a tie, see nodes.h), and when both die, the attributes are cleared
  * and Python's own counts free the rest. What several nodes share, a model that their closures use, is a hub, which is
  * entered once: all of it takes time in proportion to the references.
  *
