@@ -37,7 +37,7 @@ _DIFFERS = (
     "arguments, or use record=False"
 )
 _AGAIN = 9  # recordings, while others draw from the same generators
-_WAIT = 0.03  # seconds, to see whether others do
+_WAIT = 0.1  # seconds, to see whether others do
 _QUIET = 4  # times that they do not, which others' chance draws do not explain
 
 
