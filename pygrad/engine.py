@@ -103,13 +103,14 @@ def _micro(value: Value, operands: Any, grads: Any) -> None:
 class Value(Operand):
     """A scalar, float64, that remembers how it was made.
 
-    Value(data, _children=(), _op='', label='')
+    Value(data, _children=(), _op='', label=''), or Value(data, children, local_grads)
 
     data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / % ** (with Values
     and numbers, reflected too), unary -, abs, and a method for each row of csrc/ops/pgr_ops.h (exp, log, tanh,
     relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
     (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
-    == and hash go by the identity of the node. Attributes that you set belong to the node.
+    == and hash go by the identity of the node. Attributes that you set belong to the node. With local_grads, a number
+    for each of the children, the node passes these times its grad on to them; without, _backward is what you assign.
 
     Source: Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3.
     """
@@ -127,7 +128,8 @@ class Value(Operand):
     @_children.setter
     def _children(self, values: Any) -> None:
         if isinstance(values, (tuple, list)) and all(isinstance(v, Value) for v in values):
-            _micro(self, tuple(values), self._own.get("_local_grads") or (_partials(self) if self._operands() else ()))
+            given = self._own.get("_local_grads")
+            _micro(self, tuple(values), _partials(self) if given is None else given)
         else:
             self._own["_children"] = values  # another program's word for something else
 
@@ -229,17 +231,17 @@ class Value(Operand):
         operands = tuple(self._operands())
         op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
         below = _Below(self) if operands and handle not in _flat() else None
-        notes = {name: x for name, x in self._own.items() if name not in _SHOWN} or None
-        if notes is not None and "_pygrad_step" in notes:  # numbers of operations change with the version
-            was, *into = notes["_pygrad_step"]
-            notes["_pygrad_step"] = (NAMES[was], *into)
-        return _restore, (type(self), below, NAMES[op], self.data, self.grad, operands, param), notes
+        notes = {name: x for name, x in self._own.items() if name not in _SHOWN}
+        past = notes.get("_pygrad_step")
+        if type(past) is tuple and past and type(past[0]) is int and 0 <= past[0] < len(NAMES):
+            notes["_pygrad_step"] = (NAMES[past[0]], *past[1:])  # numbers of operations change with the version
+        return _restore, (type(self), below, NAMES[op], self.data, self.grad, operands, param), notes or None
 
     def __setstate__(self, notes: dict[str, Any]) -> None:
         """Take over what __reduce_ex__ has given of the user's own."""
-        if "_pygrad_step" in notes:
-            name, *operands = notes["_pygrad_step"]
-            notes = {**notes, "_pygrad_step": (OPS.get(name, 0), *operands)}
+        past = notes.get("_pygrad_step")
+        if type(past) is tuple and past and type(past[0]) is str and past[0] in OPS:
+            notes = {**notes, "_pygrad_step": (OPS[past[0]], *past[1:])}
         self._own.update(notes)
 
 

@@ -378,6 +378,22 @@ def test_attributes_of_the_programs_own_may_have_any_name(pg):
         y._backward()
         y.backward()
         assert x.grad == 0.0 and y._pygrad_step is value
+        copied = copy.deepcopy(y)
+        assert copied.data == 6.0 and type(copied._pygrad_step) is type(value)
+
+
+def test_recorded_functions_follow_a_captured_value_whose_operands_change(pg):
+    np = pytest.importorskip("numpy")
+    w, later = pg.Value(3.0), None
+    scaled = pg.jit(lambda x: x * w)
+    slope = pg.grad(lambda x: x * x * w)
+    lanes = pg.vmap(lambda a, x: a * x * w, in_axes=(None, 0))
+    assert scaled(2.0) == 6.0 and slope(2.0) == 12.0 and list(lanes(2.0, np.array([1.0, 2.0]))) == [6.0, 12.0]
+    later = pg.Value(1.0)
+    w._prev = {later}
+    w.data = 5.0
+    pg.collect()
+    assert scaled(2.0) == 10.0 and slope(2.0) == 20.0 and list(lanes(2.0, np.array([1.0, 2.0]))) == [10.0, 20.0]
 
 
 def test_a_refused_prev_changes_nothing(pg):
@@ -855,7 +871,13 @@ def test_microgpts_words_can_be_assigned(pg):
         h._children = ()
         return h
 
-    assert (results(cut), results(straight), results(more)) == (0.0, 5.0, 0.0)
+    def cut_backwards(w):
+        h = w * 3
+        h._local_grads = ()
+        h._children = ()
+        return h * 5
+
+    assert (results(cut), results(straight), results(more), results(cut_backwards)) == (0.0, 5.0, 0.0, 0.0)
     a, c = pg.Value(1.0), pg.Value(2.0)
     b = pg.Value(6.0, (a, c), (3.0, 5.0))
     b._prev.discard(a)

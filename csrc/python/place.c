@@ -90,7 +90,7 @@ static int few_operands(pgr_id id, PyObject *values[2])
 }
 
 /* Gives the objects of a node's operands to `take`, in order. False with an exception. */
-static bool each_operand(PyObject *self, bool with_param, bool (*take)(PyObject *into, size_t at, PyObject *value), PyObject *into)
+static bool each_operand(PyObject *self, bool with_param, bool (*take)(PyObject *into, PyObject *value), PyObject *into)
 {
     uint32_t few[4], *slots = few;
     size_t n = 0;
@@ -103,7 +103,7 @@ static bool each_operand(PyObject *self, bool with_param, bool (*take)(PyObject 
         bool ok = true;
         for (int i = 0; i < quick; i++) {
             if (ok)
-                ok = take(into, (size_t)i, values[i]);
+                ok = take(into, values[i]);
             else
                 Py_DECREF(values[i]);
         }
@@ -121,24 +121,22 @@ static bool each_operand(PyObject *self, bool with_param, bool (*take)(PyObject 
             continue;
         }
         PyObject *const value = pgr__object_of(slots[i]);
-        ok = value != NULL && take(into, i, value);
+        ok = value != NULL && take(into, value);
     }
     if (slots != few)
         PyMem_Free(slots);
     return ok;
 }
 
-static bool into_set(PyObject *set, size_t at, PyObject *value)
+static bool into_set(PyObject *set, PyObject *value)
 {
-    (void)at;
     const int failed = PySet_Add(set, value);
     Py_DECREF(value);
     return !failed;
 }
 
-static bool into_list(PyObject *list, size_t at, PyObject *value)
+static bool into_list(PyObject *list, PyObject *value)
 {
-    (void)at;
     const int failed = PyList_Append(list, value);
     Py_DECREF(value);
     return !failed;
