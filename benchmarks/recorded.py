@@ -98,7 +98,7 @@ class Pygrad:
 
         def objective(params, X, Y):
             hinge = pg.vmap(loss, in_axes=(None, 0, 0), reduce="mean")(params, X, Y)
-            return hinge + 1e-4 * sum(p * p for p in pg.leaves(params))
+            return hinge + 1e-4 * sum(p * p for p in pg.tree_leaves(params))
 
         step = pg.value_and_grad(objective)
         return lambda: step(params, X, Y)

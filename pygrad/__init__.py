@@ -4,32 +4,54 @@ micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn
 as in JAX: `from pygrad import grad, jit, vmap`.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from pygrad import _support  # noqa: F401  (first: it says in one sentence what can't be)
-from pygrad.checking import GradcheckError, detect_anomaly, gradcheck
-from pygrad.custom import custom_op
-from pygrad.draw import draw_dot, trace
-from pygrad.engine import Value, collect, dot, tape_stats
-from pygrad.explore import explore
-from pygrad.graph import label_from, to_json, to_mermaid, to_networkx, to_text
-from pygrad.math import clip, maximum, minimum, where
-from pygrad.program import Program
-from pygrad.scopes import scope
-from pygrad.training import fit
-from pygrad.transforms import (
-    RecordingError,
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jit,
-    jvp,
-    leaves,
-    value_and_grad,
-    vjp,
-    vmap,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pygrad._core import support  # noqa: F401  (first: it refuses platforms that can't run the rest)
+
+from pygrad import engine  # isort: skip
+from pygrad._core.layer import collect, dot  # isort: skip
+from pygrad.engine import Value, tape_stats  # isort: skip
+
+if TYPE_CHECKING:
+    from pygrad._core.anomaly import detect_anomaly
+    from pygrad._core.errors import RecordingError
+    from pygrad._core.scopes import scope
+    from pygrad._core.trees import tree_leaves
+    from pygrad._custom import custom_op
+    from pygrad._gradcheck import GradcheckError, gradcheck
+    from pygrad._learn.fit import fit
+    from pygrad._program.program import Program
+    from pygrad._record.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+    from pygrad._record.function import jit
+    from pygrad._record.vmap import vmap
+    from pygrad._views.draw import draw_dot, trace
+    from pygrad._views.explorer import explore
+    from pygrad._views.formats import label_from, to_json, to_mermaid, to_networkx, to_text
+    from pygrad.math import clip, maximum, minimum, where
+
+# What is imported when it is first used (PEP 562): graphviz and the rest take longer to load than the engine.
+_HOMES = {
+    "_core.anomaly": ("detect_anomaly",),
+    "_core.errors": ("RecordingError",),
+    "_core.scopes": ("scope",),
+    "_core.trees": ("tree_leaves",),
+    "_custom": ("custom_op",),
+    "_gradcheck": ("GradcheckError", "gradcheck"),
+    "_learn.fit": ("fit",),
+    "_program.program": ("Program",),
+    "_record.derivatives": ("grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"),
+    "_record.function": ("jit",),
+    "_record.vmap": ("vmap",),
+    "_views.draw": ("draw_dot", "trace"),
+    "_views.explorer": ("explore",),
+    "_views.formats": ("label_from", "to_json", "to_mermaid", "to_networkx", "to_text"),
+    "math": ("clip", "maximum", "minimum", "where"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {"formula", "math", "nn", "optim", "plot", "sklearn"}
 
 __all__ = [
     "GradcheckError",
@@ -52,7 +74,6 @@ __all__ = [
     "jit",
     "jvp",
     "label_from",
-    "leaves",
     "maximum",
     "minimum",
     "scope",
@@ -62,9 +83,37 @@ __all__ = [
     "to_networkx",
     "to_text",
     "trace",
+    "tree_leaves",
     "value_and_grad",
     "vjp",
     "vmap",
     "where",
 ]
-__version__ = version("pygrad")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"pygrad.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"pygrad.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("pygrad")
+    else:
+        raise AttributeError(f"module 'pygrad' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def _display(value: Value) -> dict[str, str]:
+    from pygrad._views.draw import mimebundle
+
+    return mimebundle(value)
+
+
+engine.display = _display

@@ -2,6 +2,6 @@
 
 import sys
 
-from pygrad.cli import main
+from pygrad._cli.cli import main
 
 sys.exit(main())

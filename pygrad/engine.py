@@ -2,84 +2,24 @@
 
 This is the facade: what is not hot, over the C library through cffi. The hot part, operators and
 methods that record a node, is the operand layer below it: the compiled type of csrc/python/operand.c on
-CPython, its twin in _operand.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
+CPython, its twin in _core/portable.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 import threading
-import weakref
-from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn
+from collections.abc import Set
+from typing import Any, Callable, NamedTuple, NoReturn
 
-from pygrad._errors import check, fail, leave, no_graph, refuse_operand, reject, shown, unknown
-from pygrad._numbers import PLAIN, as_number
-from pygrad._operand_set import operand_set
-from pygrad._ops import KINDS, NAMES, OPS, symbol_of
+from pygrad._core import anomaly
+from pygrad._core.errors import check, fail, leave, refuse_operand, reject, shown, unknown
+from pygrad._core.layer import TAPE, Operand, adopt, node_values, note_change, notes
+from pygrad._core.numbers import PLAIN, as_number
+from pygrad._core.operand_set import operand_set
+from pygrad._core.ops import OPS, TABLE
 from pygrad._pgr import ffi, lib
 
-if TYPE_CHECKING:
-    from pygrad._pgr import (
-        Operand,
-        _active_scopes,
-        _adopt,
-        _call,
-        _call_in_scopes,
-        _enter_scope,
-        _note_change,
-        _present_scope,
-        _run,
-        dot,
-    )
-
-    OPERANDS = "compiled"
-elif platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi":
-    if lib.pgr_install_operand_type() != 0:
-        raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
-    from pygrad._pgr import (
-        Operand,
-        _active_scopes,
-        _adopt,
-        _call,
-        _call_in_scopes,
-        _enter_scope,
-        _note_change,
-        _present_scope,
-        _run,
-        dot,
-    )
-
-    OPERANDS = "compiled"
-else:
-    from pygrad._operand import (
-        Operand,
-        _active_scopes,
-        _adopt,
-        _call,
-        _call_in_scopes,
-        _enter_scope,
-        _note_change,
-        _present_scope,
-        _run,
-        dot,
-    )
-
-    OPERANDS = "cffi"
-
 __all__ = ["Value"]  # as from micrograd's; the package has what else is public
-
-TAPE: Any = lib.pgr_default_tape() if OPERANDS == "compiled" else sys.modules["pygrad._operand"].tape
-
-# {handle: __dict__} of nodes whose Values are gone: what belongs to a node outlives them.
-_notes: dict[int, dict[str, Any]] = {}
-
-
-def _symbol(op: int, param: float, notes: dict[str, Any] | None) -> str:
-    """What `_op` says: the user's own word, else the table's."""
-    return symbol_of(op, param) if notes is None or "_op" not in notes else str(notes["_op"])
 
 
 def _partials(value: Value) -> tuple[float, ...]:
@@ -179,11 +119,9 @@ class Value(Operand):
         it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
         """
-        bad = self._sweep(check or _checks > 0)
+        bad = self._sweep(check or anomaly.contexts > 0)
         if bad is not None:
-            from pygrad.checking import not_finite
-
-            not_finite(bad)
+            anomaly.not_finite(bad)
 
     # Conditions: what comparisons give while a function is recorded, 1 or 0.
 
@@ -219,9 +157,7 @@ class Value(Operand):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What Jupyter shows: the graph, as long as it can be read (see draw.SHOWN_AT_MOST)."""
-        from pygrad.draw import mimebundle
-
-        return mimebundle(self)
+        return display(self)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """For copy and pickle: this node, after everything below it (see _Below)."""
@@ -233,9 +169,9 @@ class Value(Operand):
         below = _Below(self) if operands and handle not in _flat() else None
         notes = {name: x for name, x in self._own.items() if name not in _SHOWN}
         past = notes.get("_pygrad_step")
-        if type(past) is tuple and past and type(past[0]) is int and 0 <= past[0] < len(NAMES):
-            notes["_pygrad_step"] = (NAMES[past[0]], *past[1:])  # numbers of operations change with the version
-        return _restore, (type(self), below, NAMES[op], self.data, self.grad, operands, param), notes or None
+        if type(past) is tuple and past and type(past[0]) is int and 0 <= past[0] < len(TABLE):
+            notes["_pygrad_step"] = (TABLE[past[0]].name, *past[1:])  # numbers of operations change with the version
+        return _restore, (type(self), below, TABLE[op].name, self.data, self.grad, operands, param), notes or None
 
     def __setstate__(self, notes: dict[str, Any]) -> None:
         """Take over what __reduce_ex__ has given of the user's own."""
@@ -243,6 +179,18 @@ class Value(Operand):
         if type(past) is tuple and past and type(past[0]) is str and past[0] in OPS:
             notes = {**notes, "_pygrad_step": (OPS[past[0]], *past[1:])}
         self._own.update(notes)
+
+
+def as_value(x: Any) -> Value:
+    """`x` itself, or the Value of a number."""
+    return x if isinstance(x, Value) else Value(x)
+
+
+def value_of(handle: int) -> Value:
+    """The Value of a handle that C has returned, or the exception of the status that it returned instead."""
+    check(-handle if handle < 0 else 0)
+    value: Value = Operand._of(handle)
+    return value
 
 
 _SHOWN = {"data", "grad", "_prev"}  # by vars(v), beside what is the user's own
@@ -288,15 +236,10 @@ _MADE_OF: list[tuple[str, set[str], Callable[..., Any]]] = [
     ),
 ]
 
-# ---- Checked passes ------------------------------------------------------------------------------
 
-_checks = 0  # contexts of detect_anomaly() under way
-
-
-def _check_backward(more: int) -> None:
-    """Make every backward() a checked one, or no longer: +1, -1."""
-    global _checks
-    _checks += more
+def display(value: Value) -> dict[str, str]:
+    """What Jupyter shows; the package puts its drawings in this place, which stand on Values."""
+    return {"text/plain": repr(value)}
 
 
 # ---- Copying and pickling ------------------------------------------------------------------------
@@ -353,10 +296,9 @@ def _restore(
             raise TypeError(f"a node of {name!r} can't have {what} = {shown(number)}: it must be a float")
     if not isinstance(operands, tuple) or not all(isinstance(operand, Value) for operand in operands):
         raise TypeError(f"a node of {name!r} can't have {shown(operands)} as operands: it takes a tuple of Values")
-    expected = {lib.PGR_KIND_UNARY: 1, lib.PGR_KIND_PARAM: 1, lib.PGR_KIND_BINARY: 2, lib.PGR_KIND_CUT: 0}
-    if op != lib.PGR_OP_CUSTOM and len(operands) != expected.get(KINDS[op], 0):
+    if op != lib.PGR_OP_CUSTOM and len(operands) != TABLE[op].operands:
         raise ValueError(f"a node of {name!r} can't have {len(operands)} operands")
-    if KINDS[op] == lib.PGR_KIND_PARAM:
+    if TABLE[op].has_param:
         operands = (*operands, Value(param))
     value = Value(data, operands) if kind is Value else kind.__new__(kind)
     if kind is not Value:
@@ -368,63 +310,6 @@ def _restore(
 
 
 # ---- The tape as a whole -------------------------------------------------------------------------
-
-
-def held(handle: int) -> Value:
-    """The Value of a handle that someone else holds. ReferenceError if it is stale."""
-    result = lib.pgr_h_hold(TAPE, handle)
-    check(-result if result < 0 else 0)
-    value: Value = Operand._of(result)
-    return value
-
-
-def taken(handles: Iterable[int]) -> list[Value]:
-    """The Values of handles, whose holds it takes over: all of them, even if it fails."""
-    rest = iter(handles)
-    try:
-        return [Operand._of(handle) for handle in rest]
-    except BaseException:
-        for handle in rest:
-            lib.pgr_h_release(TAPE, handle, 0)
-        raise
-
-
-tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the numbers in them keep their meaning
-
-
-def _export(root: Value, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` its handles are to be `taken`. TypeError if it is no Value."""
-    if not isinstance(root, Value):
-        no_graph(root)
-    root._settle()
-    table = ffi.new("pgr_table *")
-    check(lib.pgr_h_export(TAPE, root._handle, hold, table))
-    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
-    tables.add(table)
-    return table
-
-
-def table_values(root: Value) -> tuple[Any, list[Value]]:
-    """The table below `root`, and the Value of each of its rows."""
-    table = _export(root, hold=True)
-    return table, taken([table.rows[i].handle for i in range(table.row_count)])
-
-
-def node_values(root: Value) -> list[tuple[Value, tuple[int, ...]]]:
-    """The nodes that `root` was made from, itself last, as Values, each with its operands' indices in this list."""
-    table, values = table_values(root)
-    rows = (table.rows[i] for i in range(table.row_count))
-    spans = [(row.first_operand, row.operand_count) for row in rows]
-    return [(value, tuple(table.operands[first : first + n])) for value, (first, n) in zip(values, spans)]
-
-
-def collect() -> None:
-    """Free now what no Value needs. The tape does so by itself each time it has doubled."""
-    check(lib.pgr_h_collect(TAPE))
-    if OPERANDS == "cffi":
-        from pygrad._operand import _drop_dead
-
-        _drop_dead()
 
 
 class TapeStats(NamedTuple):
@@ -444,4 +329,4 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-_adopt(Value, _notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN, operand_set(_note_change))
+adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN, operand_set(note_change))

@@ -15,10 +15,10 @@ import re
 import warnings
 from typing import Any, Callable, NamedTuple, NoReturn, Union
 
-from pygrad._errors import fail
-from pygrad._ops import KINDS, NAMES, OPS, SYMBOLS
+from pygrad._core.errors import fail
+from pygrad._core.ops import OPS, TABLE
 from pygrad._pgr import ffi, lib
-from pygrad.engine import Value
+from pygrad.engine import Value, as_value
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Formula", "FormulaError", "parse"]
 
@@ -28,7 +28,7 @@ MAX_DEPTH = 500  # operations inside each other; a sum of n terms is n - 1 deep
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
 FUNCTIONS: tuple[str, ...] = tuple(  # the rows that have a name to call, not an operator's symbol
-    name for name, op in OPS.items() if KINDS[op] != lib.PGR_KIND_LEAF and SYMBOLS[op].isalnum()
+    row.name for row in TABLE if not row.is_leaf and row.symbol.isalnum()
 )
 
 _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {
@@ -119,7 +119,7 @@ class Formula:
                 stack[-step.arity :] = [_apply(step, operands)]
             else:
                 stack.append(leaves[step.name] if step.name in leaves else CONSTANTS.get(step.name, step.number))
-        return _as_value(stack[0])
+        return as_value(stack[0])
 
     def _check(self, variables: dict[str, Any]) -> None:
         given = f"given: {', '.join(variables)}" if variables else "none is given"
@@ -134,17 +134,14 @@ class Formula:
                 raise FormulaError(f"{name} is not in the formula ({theirs})")
 
 
-def _as_value(operand: _Operand) -> Value:
-    return operand if isinstance(operand, Value) else Value(operand)
-
-
 def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
     """Compute one operation: on floats without the tape, so that constants fold; else recorded on it."""
-    if KINDS[step.op] == lib.PGR_KIND_PARAM and len(operands) == 2 and isinstance(operands[1], Value):
-        raise FormulaError(f"the second argument of {NAMES[step.op]} must be a number", step.position)
+    row = TABLE[step.op]
+    if row.has_param and len(operands) == 2 and isinstance(operands[1], Value):
+        raise FormulaError(f"the second argument of {row.name} must be a number", step.position)
     if not any(isinstance(operand, Value) for operand in operands):
         a = float(operands[0])
-        b = float(operands[1]) if len(operands) == 2 else lib.pgr_op_row(step.op).param_default
+        b = float(operands[1]) if len(operands) == 2 else row.param_default
         out = ffi.new("double *")
         status = lib.pgr_op_value(step.op, a, b, out)
         if status != lib.PGR_OK:
@@ -270,18 +267,18 @@ class _Reader:
             raise FormulaError(f"no function is named {self.source(node.func)}: {hint}", position)
         if node.keywords:
             raise FormulaError(f"{name} takes no keyword arguments", position)
-        op = OPS[name]
-        least = 2 if KINDS[op] == lib.PGR_KIND_BINARY else 1
-        most = 2 if KINDS[op] == lib.PGR_KIND_PARAM else least
+        row = TABLE[OPS[name]]
+        least = 2 if row.is_binary else 1
+        most = 2 if row.has_param else least
         if not least <= len(node.args) <= most:
             arguments = f"{most} argument{'s' if most > 1 else ''}" if least == most else f"{least} or {most} arguments"
             raise FormulaError(f"{name} takes {arguments}, not {len(node.args)}", position)
 
         def apply(first: _Operand, *rest: _Operand) -> Value:
-            result: Value = getattr(_as_value(first), name)(*rest)
+            result: Value = getattr(as_value(first), name)(*rest)
             return result
 
-        return _Step(position, op=op, arity=len(node.args), apply=apply)
+        return _Step(position, op=row.op, arity=len(node.args), apply=apply)
 
     def source(self, node: ast.expr) -> str:
         found = ast.get_source_segment(self.flat, node) or "it"

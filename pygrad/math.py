@@ -11,8 +11,8 @@ import builtins
 import sys
 from typing import Any, Callable
 
-from pygrad._pgr import ffi, lib
-from pygrad.engine import Value
+from pygrad._core.ops import OPERATIONS, Operation
+from pygrad.engine import Value, as_value
 
 __all__ = ["clip", "maximum", "minimum", "where"]
 
@@ -26,43 +26,38 @@ def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _value(x: Any) -> Value:
-    return x if isinstance(x, Value) else Value(x)
-
-
-def _function(name: str, kind: int, doc: str) -> Callable[..., Any]:
-    if kind == lib.PGR_KIND_BINARY:
+def _function(row: Operation) -> Callable[..., Any]:
+    name = row.name
+    if row.is_binary:
 
         def binary(a: Any, b: Any, /) -> Any:
-            return _elementwise(lambda x, y: getattr(_value(x), name)(y), a, b)
+            return _elementwise(lambda x, y: getattr(as_value(x), name)(y), a, b)
 
         made: Callable[..., Any] = binary
-    elif kind == lib.PGR_KIND_PARAM:
+    elif row.has_param:
 
         def with_param(a: Any, /, *param: float) -> Any:
-            return _elementwise(lambda x: getattr(_value(x), name)(*param), a)
+            return _elementwise(lambda x: getattr(as_value(x), name)(*param), a)
 
         made = with_param
     else:
 
         def unary(a: Any, /) -> Any:
-            return _elementwise(lambda x: getattr(_value(x), name)(), a)
+            return _elementwise(lambda x: getattr(as_value(x), name)(), a)
 
         made = unary
     made.__name__ = made.__qualname__ = name
-    made.__doc__ = doc
+    made.__doc__ = row.doc
     return made
 
 
 def _define() -> None:
     hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep"}
-    for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()):
-        row = lib.pgr_op_row(op)
-        name = ffi.string(row.name).decode()
-        if name not in hidden:
-            globals()[name] = _function(name, row.kind, ffi.string(row.doc).decode())
-            if not hasattr(builtins, name):  # a star import leaves abs, min and max as they are
-                __all__.append(name)
+    for row in OPERATIONS:
+        if row.name not in hidden:
+            globals()[row.name] = _function(row)
+            if not hasattr(builtins, row.name):  # a star import leaves abs, min and max as they are
+                __all__.append(row.name)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -83,12 +78,12 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b, elementwise on arrays; equal ones share the gradient."""
-    return _elementwise(lambda x, y: _value(x).max(y), a, b)
+    return _elementwise(lambda x, y: as_value(x).max(y), a, b)
 
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b, elementwise on arrays; equal ones share the gradient."""
-    return _elementwise(lambda x, y: _value(x).min(y), a, b)
+    return _elementwise(lambda x, y: as_value(x).min(y), a, b)
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:

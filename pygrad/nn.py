@@ -5,20 +5,18 @@ Everything here is scalar code over Values, so it runs eagerly, `model(x)`, and 
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
-import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable, Union
 
-from pygrad import npz
-from pygrad._errors import shown
-from pygrad._files import replacing
-from pygrad.engine import Value, _call_in_scopes, _enter_scope, _present_scope, dot
-from pygrad.scopes import PARAMETERS, each, series
-from pygrad.structures import leaves, need_numpy, real_number
+from pygrad._core.errors import shown
+from pygrad._core.layer import call_in_scopes, dot, present_scope
+from pygrad._core.scopes import each, series
+from pygrad._learn.losses import binary_cross_entropy, cross_entropy, hinge, logsumexp, mse, softmax
+from pygrad._learn.module import Module, Parameter
+from pygrad.engine import Value
 
 __all__ = [
     "MLP",
@@ -73,153 +71,6 @@ _INITS: dict[str, Callable[[int, int], float]] = {
 def seed(number: int) -> None:
     """Make what comes random here the same on every run: Python's `random.seed`, which parameters are drawn by."""
     random.seed(number)
-
-
-def Parameter(data: Any, label: str = "") -> Value:  # noqa: N802
-    """A Value that drawings show as a parameter; in all else like any other leaf."""
-    before = _present_scope()
-    _enter_scope(PARAMETERS)
-    try:
-        return Value(data, label=label)
-    finally:
-        _enter_scope(before)
-
-
-class Module:
-    """Something with parameters: Values among its attributes, or in lists, tuples, dicts and Modules there."""
-
-    def zero_grad(self) -> None:
-        """Set the grad of every parameter to 0."""
-        for p in self.parameters():
-            p.grad = 0.0
-
-    def parameters(self) -> list[Value]:
-        """Every parameter, in a fixed order."""
-        return []
-
-    def function(self) -> Callable[..., Any]:
-        """A function of (parameters, *inputs): what the module gives for these in place of its own.
-
-        parameters: as many numbers or Values as `parameters()`, in an array or nested as they like. For recorded
-        functions: `value_and_grad(lambda w, x: model.function()(w, x)...)`. The module is not changed.
-        """
-        own = self.parameters()
-
-        def call(parameters: Any, *inputs: Any) -> Any:
-            given = leaves(parameters)
-            if len(given) != len(own):
-                raise ValueError(f"parameters: {len(given)} numbers; {type(self).__name__} has {len(own)}")
-            new = [v if isinstance(v, Value) else Value(v) for v in given]
-            return _replaced(self, dict(zip(own, new)), {})(*inputs)
-
-        return call
-
-    def predict(self, X: Any) -> Any:
-        """The outputs for each row of X: shape (n, inputs) to (n,) or (n, outputs). Recorded; a NumPy array.
-
-        ValueError if X has no two dimensions, or rows of another length than the module takes.
-        """
-        from pygrad.training import predict
-
-        return predict(self, X)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The parameters' numbers by name: where each Value or list of them is, "layers.0.neurons.1.w"."""
-        return {
-            name: value.data if isinstance(value, Value) else [v.data for v in value]
-            for name, value in _named(self, self.parameters())
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict()` gave. ValueError, with nothing changed, if names or sizes are others."""
-        named = dict(_named(self, self.parameters()))
-        if set(named) != set(state):
-            odd = sorted(set(named) ^ set(state))
-            raise ValueError(
-                f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only; "
-                "it must be built as the one that was saved"
-            )
-        pairs: list[tuple[Value, float]] = []
-        for name, value in named.items():
-            try:
-                numbers = [real_number(x, name) for x in leaves(state[name])]
-            except TypeError:
-                raise ValueError(f"{name}: every entry must be a real number") from None
-            values = [value] if isinstance(value, Value) else value
-            if len(numbers) != len(values):
-                raise ValueError(
-                    f"{name}: {len(numbers)} numbers for {len(values)} parameters: the sizes must be the same"
-                )
-            pairs += zip(values, numbers)
-        for value, number in pairs:
-            value.data = number
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a NumPy .npz file: an array for each name of `state_dict()`."""
-        np = need_numpy()
-        with replacing(path) as file:
-            np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state that `save` has written; safe for any file.
-
-        ValueError, with nothing changed, if it is another module's, or damaged.
-        """
-        self.load_state_dict(npz.read(path, len(self.parameters())))
-
-
-def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:
-    """A copy of `x` with other Values for those in `new`; what holds none is the same object."""
-    if isinstance(x, Value):
-        return new.get(x, x)
-    if id(x) in seen:
-        return seen[id(x)]
-    made: Any
-    if isinstance(x, (list, tuple)):
-        parts = [_replaced(y, new, seen) for y in x]
-        same = all(a is b for a, b in zip(parts, x))
-        made = x if same else type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-    elif isinstance(x, dict):
-        made = {key: _replaced(y, new, seen) for key, y in x.items()}
-    elif isinstance(x, Module):
-        made = seen[id(x)] = copy.copy(x)
-        made.__dict__.update({key: _replaced(y, new, seen) for key, y in x.__dict__.items()})
-    elif type(x).__name__ == "ndarray" and x.dtype == object:
-        made = x.copy()
-        for i, y in enumerate(x.flat):
-            made.flat[i] = _replaced(y, new, seen)
-    else:
-        made = x
-    seen[id(x)] = made
-    return made
-
-
-def _named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, Value or list of Values) of the parameters in `x`."""
-    wanted = set(parameters)
-    found: set[Value] = set()
-
-    def walk(x: Any, path: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(x, Value):
-            if x in wanted and x not in found:
-                found.add(x)
-                yield path, x
-        elif isinstance(x, (list, tuple)) and x and all(isinstance(v, Value) for v in x):
-            ours = [v for v in x if v in wanted and v not in found]
-            found.update(ours)
-            if ours:
-                yield path, ours
-        elif isinstance(x, (list, tuple)):
-            for i, part in enumerate(x):
-                yield from walk(part, f"{path}.{i}" if path else str(i))
-        elif isinstance(x, (dict, Module)):
-            for key, part in (x if isinstance(x, dict) else x.__dict__).items():
-                yield from walk(part, f"{path}.{key}" if path else str(key))
-
-    yield from walk(x, path)
-    rest = [p for p in parameters if p not in found]
-    if rest:  # kept in ways of the user's own
-        yield "parameters", rest
 
 
 def _activation(nonlin: Any) -> tuple[str, Callable[[Value], Value]]:
@@ -310,7 +161,7 @@ class Layer(Module):
         except TypeError:
             _refuse_inputs(self, x)
             raise
-        out = _call_in_scopes(self.neurons, x, series(_present_scope(), "neuron", len(self.neurons)).start)
+        out = call_in_scopes(self.neurons, x, series(present_scope(), "neuron", len(self.neurons)).start)
         return out[0] if len(out) == 1 else out
 
     def parameters(self) -> list[Value]:
@@ -439,85 +290,3 @@ def _as_long(x: Sequence[Any], w: Sequence[Any]) -> Sequence[Any]:
     if len(x) != len(w):
         raise ValueError(f"{len(x)} inputs for a norm of {len(w)}: its width must be that of its inputs")
     return x
-
-
-# ---- Losses, of one sample ------------------------------------------------------------------------
-
-
-def logsumexp(xs: Iterable[Any]) -> Value:
-    """log(sum(exp(x))), without overflow for large x: the largest is taken out first. ValueError if xs is empty."""
-    values = [x if isinstance(x, Value) else Value(x) for x in xs]
-    if not values:
-        raise ValueError("logsumexp of nothing: it needs at least one Value or number")
-    largest = values[0]
-    for v in values[1:]:
-        largest = largest.max(v)
-    largest = largest.detach()
-    return sum([(v - largest).exp() for v in values], Value(0.0)).log() + largest
-
-
-def softmax(xs: Iterable[Any]) -> list[Value]:
-    """exp(x) / sum(exp(x)) for each x, without overflow; they add up to 1. ValueError if xs is empty."""
-    values = [x if isinstance(x, Value) else Value(x) for x in xs]
-    total = logsumexp(values)
-    return [(v - total).exp() for v in values]
-
-
-def _outputs(y: Any) -> list[Any]:
-    return [y] if isinstance(y, Value) or not hasattr(y, "__len__") else list(y)
-
-
-def _only(loss: str, output: Any) -> Any:
-    outputs = _outputs(output)
-    if len(outputs) != 1:
-        raise ValueError(f"{loss}: {len(outputs)} outputs; it is for models of one")
-    return outputs[0]
-
-
-def mse(output: Any, target: Any) -> Value:
-    """The mean of (output - target)**2 over one or more outputs and as many targets; ValueError if they differ."""
-    outputs, targets = _outputs(output), _outputs(target)
-    if len(outputs) != len(targets):
-        raise ValueError(f"mse: {len(outputs)} outputs and {len(targets)} targets; there must be as many of each")
-    errors = [o - t for o, t in zip(outputs, targets)]
-    return dot(errors, errors) * (1 / len(errors))
-
-
-def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
-    """-log of the probability that softmax(logits) gives the target, a class's number, or the classes' probabilities.
-
-    ValueError for a class that there is not, or for as many probabilities.
-    """
-    if hasattr(target, "__index__") and getattr(target, "ndim", 0) == 0:
-        number = target.__index__()
-        if not 0 <= number < len(logits):
-            raise ValueError(f"cross_entropy: class {number}; there are {len(logits)} logits, for classes from 0 on")
-        loss: Value = logsumexp(logits) - logits[number]
-        return loss
-    if not hasattr(target, "__len__") or len(target) != len(logits):
-        raise ValueError(f"cross_entropy: the target must be a class's number or {len(logits)} probabilities")
-    soft: Value = logsumexp(logits) * sum(target) - dot(target, logits)
-    return soft
-
-
-def binary_cross_entropy(logit: Any, target: Any) -> Value:
-    """-log of the probability that sigmoid(logit) gives the target, 0 or 1 (or between), without overflow."""
-    x = _only("binary_cross_entropy", logit)
-    value = x if isinstance(x, Value) else Value(x)
-    loss: Value = value.softplus() - target * value
-    return loss
-
-
-def hinge(score: Any, target: Any) -> Value:
-    """max(0, 1 - target * score), for targets -1 and 1."""
-    x = _only("hinge", score)
-    value: Value = (1 - target * x).relu()
-    return value
-
-
-LOSSES: dict[str, Callable[[Any, Any], Value]] = {
-    "mse": mse,
-    "cross_entropy": cross_entropy,
-    "binary_cross_entropy": binary_cross_entropy,
-    "hinge": hinge,
-}

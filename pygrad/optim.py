@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pygrad._errors import check, shown
-from pygrad._numbers import as_number, way_out
+from pygrad._core.errors import check, shown
+from pygrad._core.numbers import as_number, way_out
+from pygrad._core.trees import as_float64, is_array, real_number, tree_flatten
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value
-from pygrad.structures import as_float64, describe, is_array, real_number
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -33,8 +33,7 @@ def _parameters(params: Any, kind: str) -> tuple[bool, list[Any], Any]:
         raise TypeError(f"params: {shown(params)} is of type {type(params).__name__}: pass a list, {kind}([x])")
     if not is_array(params) and not isinstance(params, dict):
         params = params if isinstance(params, (list, tuple)) else list(params)
-    found: list[Any] = []
-    structure = describe(params, found)
+    found, structure = tree_flatten(params)
     of_arrays = any(is_array(p) for p in found)
     for p in found:
         if of_arrays and not (is_array(p) and p.dtype == float and p.flags.c_contiguous and p.flags.writeable):
@@ -130,10 +129,10 @@ class Optimizer:
                 raise TypeError("step() of Values takes no grads: they have theirs")
             check(self._update(self._step + 1))
         else:
-            given: list[Any] = []
             if grads is None:
                 raise TypeError("step(grads): the parameters are arrays, whose grads have to be given")
-            if describe(grads, given) != self._structure:
+            given, structure = tree_flatten(grads)
+            if structure != self._structure:
                 raise ValueError("step(grads): grads must have the structure and the shapes of the parameters")
             at = 0
             for p, g, size in zip(self.params, map(as_float64, given), self._sizes):

@@ -9,26 +9,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from pygrad._core.text import visible
+from pygrad._core.trees import need_numpy, real_array
+from pygrad._learn.history import axes, loss_history
+from pygrad._learn.module import Module, named
+from pygrad._views.table import node_table
 from pygrad.engine import Value
-from pygrad.nn import Module
-from pygrad.structures import need_numpy, real_array
-from pygrad.table import node_table
-from pygrad.text import visible
 
 __all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
 
 SATURATED = 0.97  # of tanh: beyond it, its derivative is below 0.06
 BINS_AT_MOST = 50
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise ImportError("pictures need matplotlib: pip install 'pygrad[plot]'") from None
-    return pyplot.subplots()[1]
 
 
 def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: int = 200) -> Any:
@@ -42,7 +33,7 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
     X, y = real_array(X, "decision_boundary: X"), np.asarray(y)
     if X.ndim != 2 or X.shape[1] != 2 or y.shape != X.shape[:1]:
         raise ValueError(f"decision_boundary: X must have shape (n, 2) and y (n,), not {X.shape} and {y.shape}")
-    ax = _axes(ax)
+    ax = axes(ax)
     low, high = X.min(axis=0), X.max(axis=0)
     margin = 0.15 * np.maximum(high - low, 1e-9)
     grid = np.meshgrid(*(np.linspace(a, b, resolution) for a, b in zip(low - margin, high + margin)))
@@ -64,22 +55,6 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
         ax.contour(*grid, scores, levels=[0.0], colors="black", linewidths=1.5)
     ax.scatter(*X.T, c=np.searchsorted(classes, y), cmap="coolwarm", s=25, edgecolors="black", linewidths=0.5)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
-    return ax
-
-
-def loss_history(history: Any, ax: Any = None) -> Any:
-    """Losses by epoch: of the History that fit() gives, or of a list; on a logarithmic scale where all are above 0."""
-    ax = _axes(ax)
-    loss = list(getattr(history, "loss", history))
-    validation = list(getattr(history, "validation", []))
-    epochs = range(1, len(loss) + 1)
-    ax.plot(epochs, loss, label="training")
-    if validation:
-        ax.plot(range(1, len(validation) + 1), validation, label="validation")
-        ax.legend()
-    if loss and min([*loss, *validation]) > 0:
-        ax.set_yscale("log")
-    ax.set(xlabel="epoch", ylabel="loss")
     return ax
 
 
@@ -113,7 +88,7 @@ def activations(root: Value, ax: Any = None) -> Any:
             ops.setdefault(layer or "layer", set()).add(row.op)
     if not by_layer:
         raise ValueError("activations: the graph has no activation functions in the scopes of layers")
-    ax = _axes(ax)
+    ax = axes(ax)
     for layer, numbers in by_layer.items():
         label = f"{_plain(layer)} ({', '.join(sorted(ops[layer]))})"
         if ops[layer] == {"tanh"}:
@@ -128,10 +103,8 @@ def activations(root: Value, ax: Any = None) -> Any:
 
 def _layers(model: Module) -> dict[str, list[Value]]:
     """A model's parameters by layer: by what comes before `.neurons` in their names."""
-    from pygrad.nn import _named
-
     found: dict[str, list[Value]] = {}
-    for name, value in _named(model, model.parameters()):
+    for name, value in named(model, model.parameters()):
         found.setdefault(name.partition(".neurons")[0], []).extend([value] if isinstance(value, Value) else value)
     return found
 
@@ -141,7 +114,7 @@ def gradients(model: Module, ax: Any = None) -> Any:
     layers = {name: [p.grad for p in parameters] for name, parameters in _layers(model).items()}
     if not any(any(grads) for grads in layers.values()):
         raise ValueError("gradients: every grad is 0: call backward() first")
-    ax = _axes(ax)
+    ax = axes(ax)
     for name, grads in layers.items():
         _curve(ax, grads, name)
     ax.set(xlabel="grad", ylabel="density")
@@ -176,7 +149,7 @@ class UpdateRatios:
 
     def plot(self, ax: Any = None) -> Any:
         """The ratios by step, on a logarithmic scale, and a line at 1e-3."""
-        ax = _axes(ax)
+        ax = axes(ax)
         for name, ratios in self.ratios.items():
             ax.plot(range(1, len(ratios) + 1), ratios, label=name)
         ax.axhline(1e-3, color="black", linewidth=0.8, linestyle="dotted")
@@ -210,7 +183,7 @@ def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float =
             ys.append(there.data if isinstance(there, Value) else there)
         except (ArithmeticError, ValueError):
             ys.append(math.nan)
-    ax = _axes(ax)
+    ax = axes(ax)
     ax.plot(xs, ys, label="f")
     half = width / 4
     ends = [x - half, x + half]

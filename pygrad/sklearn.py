@@ -21,9 +21,9 @@ except ImportError:
     raise ImportError("pygrad.sklearn needs scikit-learn 1.6 or later: pip install 'pygrad[sklearn]'") from None
 
 from pygrad import nn
-from pygrad._numbers import way_out
-from pygrad.structures import masked_in
-from pygrad.training import fit
+from pygrad._core.numbers import way_out
+from pygrad._core.trees import masked_in
+from pygrad._learn.fit import fit
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -416,7 +416,7 @@ class Measured:
 
 def is_parameter(pg: Any, name: str) -> bool:
     """Whether the second argument is a constant."""
-    lib, ffi = pg.engine.lib, pg.engine.ffi
+    lib, ffi = pg._core.layer.lib, pg._core.layer.ffi
     rows = (lib.pgr_op_row(op) for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()))
     return any(row.kind == lib.PGR_KIND_PARAM and ffi.string(row.name).decode() == name for row in rows)
 
@@ -447,7 +447,7 @@ def recorded(pg: Any, name: str, args: tuple[float, ...]) -> tuple[float, list[f
 
 def kernels(pg: Any) -> dict[str, int]:
     """The sets of kernels that this machine has, by name, the best last."""
-    lib = pg.engine.lib
+    lib = pg._core.layer.lib
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     there = {"plain": lib.PGR_KERNELS_PLAIN}
     if platform.machine() == "x86_64" and "avx2" in flags and "fma" in flags:
@@ -461,7 +461,7 @@ def over_points(pg: Any, function: Any, columns: list[Any], results: int, which:
     """The arrays that vmap(function) gives, run with one set of kernels."""
     import numpy as np
 
-    ffi, lib = pg.engine.ffi, pg.engine.lib
+    ffi, lib = pg._core.layer.ffi, pg._core.layer.lib
     program = pg.vmap(function).program(*columns)
     out = [np.empty(len(columns[0])) for _ in range(results)]
     none = ffi.new("double[1]")

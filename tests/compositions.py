@@ -985,10 +985,10 @@ def check(pg, program, jax=False, taken=None):
     """Raise DiffersError if the program differs from the oracles."""
     collect_at = program.seed % 30 + 1 if program.seed % 2 else 1 << 14  # while recording, for some
     try:
-        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, collect_at, 2**32 - 2)
+        pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, collect_at, 2**32 - 2)
         compare(pg, program, jax, Counter() if taken is None else taken)
     finally:
-        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
+        pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1 << 14, 2**32 - 2)
 
 
 # What may make a finite number of the nan that 0 * inf in a derivative is, in one way of working it out.

@@ -6,6 +6,7 @@ layer's copy in sys.modules for the length of a test, so that pickle and imports
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -27,10 +28,10 @@ def _load(layer):
         del sys.modules[name]
     os.environ["PYGRAD_OPERANDS"] = layer
     package = importlib.import_module("pygrad")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_") and module.name != "sklearn":  # which needs scikit-learn
-            importlib.import_module(f"pygrad.{module.name}")
-    assert package.engine.OPERANDS == layer
+    for module in pkgutil.walk_packages(package.__path__, "pygrad."):
+        if module.name not in ("pygrad._pgr", "pygrad.sklearn", "pygrad.__main__") and ".portable" not in module.name:
+            importlib.import_module(module.name)
+    assert package._core.layer.OPERANDS == layer
     return {name: sys.modules[name] for name in _ours()}
 
 
@@ -41,6 +42,14 @@ if _before is not None:
     os.environ["PYGRAD_OPERANDS"] = _before
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _collections_look_at_new_objects_only():
+    """Thousands of tests collect; what came before them, libraries above all, needs no look each time."""
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+
+
 @pytest.fixture(params=LAYERS)
 def pg(request, monkeypatch):
     """The package `pygrad`, over one operand layer."""
@@ -49,7 +58,9 @@ def pg(request, monkeypatch):
     package = sys.modules["pygrad"]
     yield package
     package.collect()
-    package.engine.lib.pgr_tape_limits(package.engine.TAPE, 1 << 14, 2**32 - 2)  # after a test with a large tape
+    package._core.layer.lib.pgr_tape_limits(
+        package._core.layer.TAPE, 1 << 14, 2**32 - 2
+    )  # after a test with a large tape
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def say(what, worst):
 
 
 def names(pg):
-    lib, ffi = pg.engine.lib, pg.engine.ffi
+    lib, ffi = pg._core.layer.lib, pg._core.layer.ffi
     return [ffi.string(lib.pgr_op_row(op).name).decode() for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count())]
 
 
@@ -53,7 +53,7 @@ def test_every_row_is_measured(pg):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_values_are_the_platforms_and_partials_within_four_ulp(pg, rng, name):
-    found = measure(pg, name, rng, 800, lanes=pg.engine.OPERANDS == "compiled")
+    found = measure(pg, name, rng, 800, lanes=pg._core.layer.OPERANDS == "compiled")
     assert found.points > 100
     bound = 0.0 if name in EXACT else 0.5 if name in ROUNDED else 20 if name == "gelu" else 4
     assert say("value", found.value) <= bound
@@ -75,7 +75,7 @@ def test_gelu_is_within_four_ulp_where_it_is_normal(pg, rng):
     points = [rng.uniform(*span) for span in ((-37.5, -37), (-37.5, -1), (-1, 1), (1, 10)) for _ in range(400)]
     exact = [ROWS["gelu"].value(mp.mpf(x)) for x in points]
     assert max(ulps(pg.Value(x).gelu().data, y) for x, y in zip(points, exact)) <= 4
-    if pg.engine.OPERANDS == "compiled":
+    if pg._core.layer.OPERANDS == "compiled":
         for kernel, number in kernels(pg).items():
             (got,) = over_points(pg, pg.Value.gelu, [np.array(points)], 1, number)
             assert max(ulps(x, y) for x, y in zip(got.tolist(), exact)) <= 4, kernel
@@ -187,7 +187,7 @@ def test_edges_are_those_of_libm_in_sign_too(pg, name):
     binary = len(ROWS[name].partials) == 2
     points = [(a, b) for a in EDGES for b in EDGES] if binary else [(a,) for a in EDGES]
     got = {}
-    if pg.engine.OPERANDS == "compiled":
+    if pg._core.layer.OPERANDS == "compiled":
         for kernel, number in kernels(pg).items():
             columns = [np.array(column) for column in zip(*points)]
             got[kernel] = over_points(pg, getattr(pg.Value, name), columns, 1, number)[0].tolist()

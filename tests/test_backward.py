@@ -110,7 +110,7 @@ print((peak - before) * 1024 / 1e6)
 
 
 def test_chain_of_a_million_nodes_does_not_recurse_and_stays_small(pg):
-    bytes_a_node = float(run_python(CHAIN, pg.engine.OPERANDS, stack_megabytes=8))
+    bytes_a_node = float(run_python(CHAIN, pg._core.layer.OPERANDS, stack_megabytes=8))
     print(f"{bytes_a_node:.1f} bytes a node at peak")
     assert bytes_a_node < 100
 

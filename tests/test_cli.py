@@ -10,9 +10,9 @@ import sys
 import pytest
 
 import pygrad
-from pygrad import cli, demo
-from pygrad.cli import main
-from pygrad.draw import find_renderer
+from pygrad._cli import cli, demo
+from pygrad._cli.cli import main
+from pygrad._views.drawing import find_renderer
 
 needs_renderer = pytest.mark.skipif(find_renderer() is None, reason="nothing to render graphs with")
 missing = [package for name, package in demo.NEEDS.items() if importlib.util.find_spec(name) is None]
@@ -52,7 +52,7 @@ def test_draw_without_variables(capsys):
 
 @pytest.mark.parametrize("name", ["g.dot", "g.gv", "G.DOT"])
 def test_draw_writes_text_without_a_renderer(name, monkeypatch, tmp_path):
-    monkeypatch.setattr("pygrad.draw.find_renderer", lambda: None)
+    monkeypatch.setattr("pygrad._views.drawing.find_renderer", lambda: None)
     assert main(["draw", "tanh(x)", "x=2", "-o", name]) == 0
     source = (tmp_path / name).read_text(encoding="utf-8")
     assert source.startswith("digraph")
@@ -135,7 +135,7 @@ def test_a_folder_that_is_not_there_is_told(capsys):
 
 
 def test_no_renderer_is_told_with_what_to_install(capsys, monkeypatch):
-    monkeypatch.setattr("pygrad.draw.find_renderer", lambda: None)
+    monkeypatch.setattr("pygrad._views.drawing.find_renderer", lambda: None)
     assert main(["draw", "x", "x=1"]) == 1
     assert re.fullmatch(r"pygrad: error: [^\n]*pip install 'pygrad\[draw\]'[^\n]*\n", capsys.readouterr().err)
 
@@ -249,7 +249,7 @@ def test_demo_without_its_packages_still_shows_the_neuron(capsys, monkeypatch, t
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr(demo, "NEEDS", {"sklearn": "scikit-learn", "tqdm": "tqdm"})
-    monkeypatch.setattr("pygrad.draw.find_renderer", lambda: None)
+    monkeypatch.setattr("pygrad._views.drawing.find_renderer", lambda: None)
     assert main(["demo"]) == 1
     captured = capsys.readouterr()
     assert "x1*w1 + x2*w2" in captured.out

@@ -93,16 +93,18 @@ def test_random_compositions_agree_with_jax():
 
 def test_a_wrong_derivative_is_noticed(pg, monkeypatch):
     """The harness itself: each fault, planted in Python, is found."""
-    vjp, lanes = pg.transforms._vjp, pg.transforms.vmap
+    derivatives, vmap = pg._record.derivatives, pg._record.vmap
+    vjp, lanes = derivatives._vjp, vmap.vmap
     faults = {
         "_vjp": lambda *args: [g * 1.000001 for g in vjp(*args)],
         "vmap": lambda fn, in_axes=0, reduce=None, **keywords: lanes(
             fn, in_axes, "sum" if reduce == "mean" else reduce, **keywords
         ),
     }
+    homes = {"_vjp": derivatives, "vmap": vmap}
     for name, fault in faults.items():
         with monkeypatch.context() as patch:
-            patch.setattr(pg.transforms, name, fault)
+            patch.setattr(homes[name], name, fault)
             patch.setattr(pg, name, fault, raising=False)
             with pytest.raises(compositions.DiffersError, match="recorded differs"):
                 for seed in range(200):

@@ -48,8 +48,8 @@ def test_graphs_keep_their_shape_and_differentiate(pg, clone):
     a2, b2 = parts["leaves"]
     h2, y2 = parts["h"], parts["y"]
     assert (y2.data, y2._op, h2.label, h2.grad, h2._prev) == (y.data, y._op, "h", 0.25, {a2, b2})
-    assert [(r.op, r.operands, r.data) for r in pg.table.node_table(y2)] == [
-        (r.op, r.operands, r.data) for r in pg.table.node_table(y)
+    assert [(r.op, r.operands, r.data) for r in pg._views.table.node_table(y2)] == [
+        (r.op, r.operands, r.data) for r in pg._views.table.node_table(y)
     ]
     y2.backward()
     assert (a.grad, b.grad, h.grad) == (0.0, 0.0, 0.25)

@@ -164,7 +164,7 @@ def test_checked_passes_and_tables_within_passes(pg):
         def inner(before=out, depth=depth, after=None):
             y = x * 3.0 + x
             y.backward(check=True)
-            assert len(pg.table.node_table(y)) == 4
+            assert len(pg._views.table.node_table(y)) == 4
             before.grad += 1.0
 
         out = pg.Value(1.0, (out,), f"inner{depth}")
@@ -287,7 +287,7 @@ def test_a_hundred_thousand_training_steps_hold_a_constant_memory(pg, kind):
             capacity = pg.tape_stats().bytes
     stats = pg.tape_stats()
     assert stats.bytes <= 1.2 * capacity
-    assert len(pg.engine._notes) < 20_000
+    assert len(pg._core.layer.notes) < 20_000
     assert stats.handles < 20_000
 
 
@@ -389,11 +389,11 @@ def test_the_function_may_look_at_the_graph_that_is_being_swept(pg):
     seen = []
 
     def _backward():
-        seen.append([(row.op, row.data) for row in pg.table.node_table(root)])
+        seen.append([(row.op, row.data) for row in pg._views.table.node_table(root)])
         h.grad += out.grad
 
     out._backward = _backward
-    expected = [(row.op, row.data) for row in pg.table.node_table(root)]
+    expected = [(row.op, row.data) for row in pg._views.table.node_table(root)]
     root.backward()
     assert seen == [expected]
     assert x.grad == 3 * (2 * 12 + 2 * 12)
@@ -425,7 +425,7 @@ print(seen, x.grad)
 
 
 def test_the_first_custom_operation_of_a_process_is_called(pg):
-    assert run_python(FIRST_CUSTOM, pg.engine.OPERANDS) == "[10.0] 0.0\n"
+    assert run_python(FIRST_CUSTOM, pg._core.layer.OPERANDS) == "[10.0] 0.0\n"
 
 
 def test_a_value_that_only_its_own_closure_kept_is_held_again_by_who_asks_for_it(pg):

@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture
 def draw(pg):
     del pg
-    return sys.modules["pygrad.draw"]
+    return sys.modules["pygrad._views.drawing"]
 
 
 def structure(svg):
@@ -151,7 +151,7 @@ def test_a_hundred_thousand_nodes_are_tabled_without_recursion(pg):
     y = pg.Value(1.0)
     for _ in range(100_000):
         y = y.sin()
-    table = pg.table.node_table(y)
+    table = pg._views.table.node_table(y)
     assert len(table) == 100_001
     assert all(row.operands == (i - 1,) for i, row in enumerate(table) if i)
 

@@ -157,6 +157,7 @@ WITHOUT_ROW = {
     "raise SystemExit": "the end of the command",
     "raise MemoryError": "no mistake",
     'raise AttributeError("_op")': "Python's protocol, not a mistake",
+    "raise AttributeError(f\"module 'pygrad'": "Python's own words",
     "raise self.error": "what a finaliser has met, which has its own row",
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
@@ -165,11 +166,12 @@ WITHOUT_ROW = {
 
 def statements(pg):
     """Every raise in pygrad: its file, its lines, its text."""
-    others = {"sklearn.py"}  # which has its own tests, by scikit-learn's checks
-    if pg.engine.OPERANDS == "compiled":
-        others.add("_operand.py")
-    for file in sorted(Path(pg.__file__).parent.glob("*.py")):  # as it is installed
-        if file.name not in others:
+    package = Path(pg.__file__).parent  # as it is installed
+    others = {package / "sklearn.py"}  # which has its own tests, by scikit-learn's checks
+    if pg._core.layer.OPERANDS == "compiled":
+        others |= {*(package / "_core" / "portable").glob("*.py")}
+    for file in sorted(package.rglob("*.py")):
+        if file not in others:
             text = file.read_text(encoding="utf-8")
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.Raise):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pygrad.draw import find_renderer
+from pygrad._views.drawing import find_renderer
 
 pytestmark = pytest.mark.skipif(find_renderer() is None, reason="nothing to lay graphs out with")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -68,11 +68,11 @@ def test_every_backward_step_adds_what_the_engine_adds(pg, rng):
         ]  # fmt: skip
         nodes.append(rng.choice(made)(a, b).tanh())
     root = sum(nodes, pg.Value(0.0))
-    before = [(row.data, row.grad) for row in pg.table.node_table(root)]
+    before = [(row.data, row.grad) for row in pg._views.table.node_table(root)]
     data = embedded(pg.explore(root, None, precision=17))
-    assert [(row.data, row.grad) for row in pg.table.node_table(root)] == before
+    assert [(row.data, row.grad) for row in pg._views.table.node_table(root)] == before
     root.backward()
-    rows = pg.table.node_table(root)
+    rows = pg._views.table.node_table(root)
     grads = {len(rows) - 1: 1.0}
     for i in reversed(range(len(rows))):
         for operand, _words, numbers, shown, exact in data["nodes"][i]["gifts"]:
@@ -97,27 +97,27 @@ def test_the_chain_rule_is_in_words_and_numbers(pg):
 
 
 def test_every_operation_has_its_partials_in_words(pg):
-    lib, ffi = pg.engine.lib, pg.engine.ffi
+    lib, ffi = pg._core.layer.lib, pg._core.layer.ffi
     for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count()):
         row = lib.pgr_op_row(op)
         for k in range(2 if row.kind == lib.PGR_KIND_BINARY else 1):
-            text = pg.chain_rule.partial(op, k, ("first", "second", "result"))
+            text = pg._views.chain_rule.partial(op, k, ("first", "second", "result"))
             assert text and not re.search(r"[A-Z]{2,}_?|_\b|\bv\b|pgr", text), (ffi.string(row.name), text)
     rows = range(lib.PGR_OP_FIRST, lib.pgr_op_count())
     words = {ffi.string(lib.pgr_op_row(op).name).decode(): op for op in rows}
-    shown = {name: pg.chain_rule.partial(op, 0, ("x", "y", "z")) for name, op in words.items()}
+    shown = {name: pg._views.chain_rule.partial(op, 0, ("x", "y", "z")) for name, op in words.items()}
     assert shown["log10"] == "0.434294 / x" and shown["asinh"] == "1 / hypot(1, x)"
     assert shown["silu"] == "sigmoid(x) · (1 + x · sigmoid(−x))"
     assert shown["gelu"] == "(½ · erfc(−0.707107 · x) + x · 0.398942 · exp(−½ · x²))"
-    assert pg.chain_rule.partial(words["mod"], 1, ("x", "y", "z")) == "(−floor(x / y − z / y + ½))"
-    tokens = iter(pg.chain_rule._tokens("EITHER_(0.5 * pgr_f(a, sin(a)), MUL_(NUMBER_(-0.5), OF_(SIN, a)))"))
-    assert pg.chain_rule._read(tokens, {"a": pg.chain_rule._Piece("x")}).text == "(−0.5) · sin(x)"
+    assert pg._views.chain_rule.partial(words["mod"], 1, ("x", "y", "z")) == "(−floor(x / y − z / y + ½))"
+    tokens = iter(pg._views.chain_rule._tokens("EITHER_(0.5 * pgr_f(a, sin(a)), MUL_(NUMBER_(-0.5), OF_(SIN, a)))"))
+    assert pg._views.chain_rule._read(tokens, {"a": pg._views.chain_rule._Piece("x")}).text == "(−0.5) · sin(x)"
 
 
 def test_a_page_is_one_small_file_without_a_network(pg, tmp_path):
     model = pg.nn.MLP(4, [8, 6, 1])
     root = model([0.1, 0.2, 0.3, 0.4])
-    assert 250 <= len(pg.table.node_table(root)) <= 350
+    assert 250 <= len(pg._views.table.node_table(root)) <= 350
     page = pg.explore(root, tmp_path / "page.html")
     assert page.path.read_text(encoding="utf-8") == page.html and len(page.html.encode()) <= 500_000
     assert not re.search(r"(src|href)=|@import|url\(|fetch\(|XMLHttp", page.html)

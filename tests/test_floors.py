@@ -1,7 +1,12 @@
-"""The house: every file of csrc/ knows only files below it, by what it includes and by what it links to."""
+"""The house: every file knows only files below it: by includes and symbols in csrc, by imports in pygrad.
+
+And what is too large to be read at once: files, functions, lines.
+"""
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import platform
 import re
 import shutil
@@ -98,3 +103,97 @@ def test_calls_lead_down(tmp_path):
     assert len(defined) > 100
     assert circles(arrows) == []
     assert upward(arrows, FLOORS) == []
+
+
+# ---- Python ------------------------------------------------------------------------------------------
+
+PACKAGE = ROOT / "pygrad"
+PYTHON_FLOORS = (  # from the ground up
+    *("_pgr", "_core", "engine", "math", "_custom", "_gradcheck", "_program", "_record", "_views"),
+    *("optim", "_learn", "nn", "plot", "formula", "sklearn", "__init__", "_cli", "__main__"),
+)
+LINES_OF_FILES, LINES_OF_FUNCTIONS, BRANCHES = 500, 60, 20
+
+
+def python_files():
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
+
+
+def imported(tree, files):
+    """The files of pygrad that one imports, wherever in it."""
+    modules = {file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in files}
+    modules = {f"pygrad.{module}": file for module, file in modules.items()}
+    modules.update({"pygrad.__init__": "__init__.py", "pygrad": "__init__.py", "pygrad._pgr": "_pgr.py"})
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {modules[alias.name] for alias in node.names if alias.name in modules}
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            found |= {modules.get(f"{node.module}.{alias.name}", modules[node.module]) for alias in node.names}
+    return found
+
+
+def test_imports_are_found():
+    files = ["__init__.py", "engine.py", "_core/__init__.py", "_core/ops.py"]
+    text = "import pygrad.engine\ndef f():\n  from pygrad._core import ops\n  from pygrad import _pgr\nimport os"
+    assert imported(ast.parse(text), files) == {"engine.py", "_core/ops.py", "_pgr.py"}
+    assert imported(ast.parse("from pygrad import Value"), files) == {"__init__.py"}
+
+
+def test_imports_lead_down():
+    files = python_files()
+    arrows = {file: imported(tree, files) for file, tree in files.items()}
+    floor = {file: re.split(r"[/.]", file)[0] for file in {*files, "_pgr.py"}}
+    assert set(floor.values()) == set(PYTHON_FLOORS)
+    assert circles(arrows) == []
+    by_floor = {f"{floor[file]}/{file}": {f"{floor[x]}/{x}" for x in others} for file, others in arrows.items()}
+    assert upward(by_floor, PYTHON_FLOORS) == []
+
+
+def test_public_modules_are_those_of_the_docs():
+    public = {module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if not module.name.startswith("_")}
+    assert public == {"engine", "formula", "math", "nn", "optim", "plot", "sklearn"}
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+    assert all(f"pygrad.{name}" in text for name in public)
+
+
+def test_the_package_lists_what_is_public(pg):
+    assert dir(pg) == pg.__all__ == sorted(pg.__all__)
+    assert all(getattr(pg, name) is not None for name in pg.__all__)
+    lines = python_files()["__init__.py"].body
+    table = next(node.value for node in lines if type(node) is ast.Assign and ast.unparse(node.targets[0]) == "_HOMES")
+    homes = ast.literal_eval(table)
+    typed = next(node for node in lines if isinstance(node, ast.If)).body
+    assert {node.module.removeprefix("pygrad."): tuple(a.name for a in node.names) for node in typed} == homes
+
+
+def statements(function):
+    """(lines, branches) of a function, without its docstring and the functions within it."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    inner = [node for part in body for node in ast.walk(part) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    lines = {line for part in body for line in range(part.lineno, part.end_lineno + 1)}
+    lines -= {line for node in inner for line in range(node.lineno, node.end_lineno + 1)}
+    kinds = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.comprehension, ast.BoolOp)
+    own, todo = 0, list(body)
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
+            own += isinstance(node, kinds)
+            todo += ast.iter_child_nodes(node)
+    return len(lines), own
+
+
+def test_statements_are_counted():
+    text = 'def f(x):\n  """Doc."""\n  def g():\n    if x: pass\n  if x:\n    return 1 if x and y else 2\n  return g\n'
+    assert statements(ast.parse(text).body[0]) == (3, 3)
+
+
+def test_python_can_be_read_at_once():
+    exceptions = set()  # none
+    for file, tree in python_files().items():
+        length = len((PACKAGE / file).read_text("utf-8").splitlines())
+        assert length <= LINES_OF_FILES or file in exceptions, f"{file} has {length} lines"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                lines, branches = statements(node)
+                assert lines <= LINES_OF_FUNCTIONS and branches <= BRANCHES, f"{file}: {node.name} {lines} {branches}"

@@ -6,10 +6,9 @@ import contextlib
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from pygrad.draw import trace
+from pygrad._views.draw import trace
 from pygrad.engine import Value
 from pygrad.formula import CONSTANTS, FUNCTIONS, MAX_DEPTH, MAX_LENGTH, Formula, FormulaError, parse
 

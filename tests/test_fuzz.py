@@ -128,7 +128,7 @@ def test_what_numpy_writes_is_read(pg, tmp_path):
     }
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "f.npz", text=np.array("αβ\n"), **arrays)
-        read = sys.modules["pygrad.npz"].read(tmp_path / "f.npz", 20, texts=("text",))
+        read = sys.modules["pygrad._learn.npz"].read(tmp_path / "f.npz", 20, texts=("text",))
         assert read.pop("text") == "αβ\n" and set(read) == set(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(read[name], array)
@@ -186,11 +186,13 @@ def test_checkpoints_that_are_left_as_they_are_resume(pg, tmp_path):
 
 def changed(pg, program, change):
     """The program from its file, whose header and whose numbers went through `change`."""
-    magic, length, rest = pg.program._to_bytes(program).split(b"\n", 2)
+    magic, length, rest = pg._program.files.to_bytes(program.code).split(b"\n", 2)
     header, arrays = json.loads(rest[: int(length)]), bytearray(rest[int(length) :])
     change(header, arrays)
     text = json.dumps(header).encode()
-    return pg.program.from_bytes(b"%s\n%d\n%s%s" % (magic, len(text), text, bytes(arrays)), "strange.pygrad")
+    return pg.Program(
+        pg._program.files.from_bytes(b"%s\n%d\n%s%s" % (magic, len(text), text, bytes(arrays)), "strange.pygrad"),
+    )
 
 
 def test_elements_that_a_strangers_program_does_not_write_are_zeros(pg):
@@ -323,16 +325,18 @@ def programs(pg):
         pg.value_and_grad(lambda w: pg.vmap(lambda x: loss(w, x) * w[1], reduce="sum")(lanes)).program(row),
         jit(lambda t: {key: m.exp(m.sin(x)) for key, x in t.items()}).program({"p": 0.1, "%3": 0.2, "2.0": 0.3}),
     ]  # fmt: skip
-    return [pg.program._to_bytes(program) for program in made]
+    return [pg._program.files.to_bytes(program.code) for program in made]
 
 
 def test_damaged_programs_that_load_can_be_listed_drawn_and_written_as_c(pg, rng, tmp_path):
     loaded, sources = 0, []
     files = programs(pg)
-    listing, text = sys.modules["pygrad.listing"], pg.text
+    listing, text = sys.modules["pygrad._program.listing"], pg._core.text
     for number in range(1_500 if "LONG" not in os.environ else 200_000):
         try:
-            program = pg.program.from_bytes(with_other_numbers(rng, files[number % len(files)]), "strange.pygrad")
+            program = pg.Program(
+                pg._program.files.from_bytes(with_other_numbers(rng, files[number % len(files)]), "strange.pygrad"),
+            )
         except ValueError:
             continue
         loaded += 1
@@ -363,10 +367,10 @@ def test_damaged_programs_that_load_can_be_listed_drawn_and_written_as_c(pg, rng
 
 def place_of(pg, header, wanted):
     """Where in a file's numbers an array of the program's parts begins."""
-    names = list(pg.program._ARRAYS)
-    sizes = {name: pg.engine.ffi.sizeof(kind) for name, (_, kind) in pg.program._ARRAYS.items()}
+    names = list(pg._program.code.ARRAYS)
+    sizes = {name: pg._core.layer.ffi.sizeof(kind) for name, (_, kind) in pg._program.code.ARRAYS.items()}
     before = names[: names.index(wanted)]
-    return sum(sizes[name] * pg.program._count(name, header["counts"]) for name in before)
+    return sum(sizes[name] * pg._program.code.count_of(name, header["counts"]) for name in before)
 
 
 def test_lanes_of_scalars_cannot_be_written_as_c(pg):

@@ -11,7 +11,7 @@ from helpers import neuron
 @pytest.fixture
 def graph(pg):
     del pg
-    return sys.modules["pygrad.graph"]
+    return sys.modules["pygrad._views.formats"]
 
 
 def test_json_has_the_whole_table(pg, graph):

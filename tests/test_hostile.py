@@ -72,10 +72,10 @@ def check_svg(pg, svg, boxes, texts, tooltips):
     groups = [g for g in root.iter(SVG + "g") if g.get("class") == "node"]
     assert len(groups) == boxes
     shown = [tidy("".join(t.itertext())) for t in root.iter(SVG + "text")]
-    wanted = [tidy(pg.text.visible(pg.table.shortened(text))) for text in texts]
+    wanted = [tidy(pg._core.text.visible(pg._core.text.shortened(text))) for text in texts]
     assert [text for text in wanted if text and text not in shown] == []
     hovered = {tidy(a.get(TITLE)) for a in root.iter(SVG + "a") if a.get(TITLE)}
-    assert {tidy(pg.text.visible(text)) for text in tooltips if len(text) < 3000} - {""} <= hovered
+    assert {tidy(pg._core.text.visible(text)) for text in tooltips if len(text) < 3000} - {""} <= hovered
 
 
 def scope_names(names):
@@ -100,7 +100,7 @@ RENDERERS = [name for name in ("dot", "graphviz-pure") if shutil.which(name) or 
 
 @pytest.fixture(params=RENDERERS)
 def renderer(request, pg, monkeypatch):
-    draw = sys.modules["pygrad.draw"]
+    draw = sys.modules["pygrad._views.draw"]
     if request.param == "graphviz-pure":
         which = shutil.which
         monkeypatch.setattr(shutil, "which", lambda name, *rest: None if name == "dot" else which(name, *rest))
@@ -129,7 +129,7 @@ def test_folds_show_names_as_text(pg, renderer, rng):
     names = scope_names(hostile(rng, 40))
     root, _ = marked(pg, names)
     drawing = pg.draw_dot(root, collapse=1)
-    folded = sys.modules["pygrad.folding"].fold(root, collapse=1)
+    folded = sys.modules["pygrad._views.folding"].fold(root, collapse=1)
     titles = [v.title for v in folded.vertices if hasattr(v, "title")]
     assert len(titles) > 60
     boxes = drawing.source.count("label=")
@@ -145,7 +145,7 @@ def test_programs_show_the_names_of_arguments_as_text(pg, renderer, rng):
     lines = listing.splitlines()
     assert all(line.isprintable() for line in lines)
     assert sum(line.lstrip().startswith("result[") for line in lines) == len(names)
-    boxes = sum(len(step.operands) > 0 for step in sys.modules["pygrad.listing"].steps(program))
+    boxes = sum(len(step.operands) > 0 for step in sys.modules["pygrad._program.listing"].steps(program))
     check_svg(pg, svg, boxes + len(names) + 2, [f"t[{name!r}]" for name in names], [])
     source = program.to_c("f")
     code = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
@@ -153,7 +153,7 @@ def test_programs_show_the_names_of_arguments_as_text(pg, renderer, rng):
 
 
 def test_pages_hold_names_as_text(pg, rng, tmp_path):
-    if sys.modules["pygrad.draw"].find_renderer() is None:
+    if sys.modules["pygrad._views.drawing"].find_renderer() is None:
         pytest.skip("nothing to lay graphs out with")
     for names in chunks(hostile(rng, 40), 60):
         root, _ = marked(pg, names)
@@ -165,7 +165,7 @@ def test_pages_hold_names_as_text(pg, rng, tmp_path):
         assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
         data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
         labels = [node["label"] for node in data["nodes"]]
-        assert all(pg.text.visible(name) in labels for name in names)
+        assert all(pg._core.text.visible(name) in labels for name in names)
 
 
 def test_text_mermaid_and_json_hold_names_as_text(pg, rng):
@@ -173,7 +173,7 @@ def test_text_mermaid_and_json_hold_names_as_text(pg, rng):
     root, _ = marked(pg, names)
     lines = pg.to_text(root, lines=10_000)
     assert all(line.isprintable() for line in lines.replace("\u200d", "").splitlines())
-    nodes = pg.table.node_table(root)
+    nodes = pg._views.table.node_table(root)
     assert len(lines.splitlines()) == len(nodes)
     for folded in ({}, {"collapse": 1}):
         chart = pg.to_mermaid(root, max_nodes=10_000, **folded)

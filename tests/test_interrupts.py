@@ -85,7 +85,9 @@ def test_a_signal_at_any_moment_in_a_custom_operation_comes_out_as_keyboardinter
             assert interrupted(pg, y.backward, rng.uniform(0.0001, 0.005)) < AT_MOST
         x.grad = 0.0
         y.backward()
-        if pg.engine.OPERANDS == "compiled":  # the portable layer's __del__ keeps attributes, unless it is interrupted
+        if (
+            pg._core.layer.OPERANDS == "compiled"
+        ):  # the portable layer's __del__ keeps attributes, unless it is interrupted
             assert x.grad == 1.0
 
 
@@ -122,7 +124,11 @@ def wide(pg, count):
 @pytest.mark.parametrize("what", ["node_values", "deepcopy", "node_table"])
 def test_exporting_a_large_graph_stops_soon(pg, what):
     root = wide(pg, 20_000_000 if LONG else 100_000)
-    functions = {"node_values": pg.engine.node_values, "deepcopy": copy.deepcopy, "node_table": pg.table.node_table}
+    functions = {
+        "node_values": pg._core.layer.node_values,
+        "deepcopy": copy.deepcopy,
+        "node_table": pg._views.table.node_table,
+    }
     late = interrupted(pg, lambda: functions[what](root), 0.03)
     print(f"{late:.3f} s after the signal")
     assert late < AT_MOST
@@ -141,7 +147,7 @@ def test_a_collection_of_1e8_nodes_stops_soon(pg, rng, how):
     late = []
     for _ in range(12):
         if how == "operator":
-            pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1, 2**32 - 2)
+            pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1, 2**32 - 2)
         command = [sys.executable, "-c", send, str(os.getpid()), str(rng.uniform(0.0, 0.5))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             try:
@@ -150,7 +156,7 @@ def test_a_collection_of_1e8_nodes_stops_soon(pg, rng, how):
             except KeyboardInterrupt:
                 came = time.time()
             late.append(came - float(child.stdout.readline()))
-    pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
+    pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1 << 14, 2**32 - 2)
     print(f"late by {sorted(late)} s; {pg.tape_stats().nodes} nodes")
     assert max(late) < AT_MOST
     pg.collect()
@@ -183,7 +189,7 @@ def build_of(pg, size, derive):
 
 @pytest.mark.parametrize("derive", [False, True])
 def test_building_a_program_stops_soon(pg, derive):
-    small = LONG and pg.engine.OPERANDS == "cffi"  # which records too slowly for more
+    small = LONG and pg._core.layer.OPERANDS == "cffi"  # which records too slowly for more
     late = build_of(pg, 10_000_000 if LONG and not small else 1_000_000 if small else 100_000, derive)
     print(f"{late:.3f} s after the signal")
     assert late < AT_MOST

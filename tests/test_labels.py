@@ -64,7 +64,7 @@ def joined(text):
 
 
 def test_visible_text_is_one_line_and_leaves_what_can_be_seen(pg, text):
-    visible = sys.modules["pygrad.text"].visible
+    visible = sys.modules["pygrad._core.text"].visible
     check_plain(visible(text), also="")
     assert visible("a\u202eb\0\ud800\x1b\n\u00a0") == "a\\u202eb\\x00\\ud800\\x1b  "
     for same in ("quotes", "script", "backslashes", "emoji", "letters"):
@@ -72,7 +72,7 @@ def test_visible_text_is_one_line_and_leaves_what_can_be_seen(pg, text):
 
 
 def test_a_drawing_is_valid_and_shows_the_text(pg, text):
-    if sys.modules["pygrad.draw"].find_renderer() is None:
+    if sys.modules["pygrad._views.drawing"].find_renderer() is None:
         pytest.skip("no renderer")
     drawing = pg.draw_dot(graph(pg, text))
     check_plain(drawing.source, also="\n\t")
@@ -81,7 +81,7 @@ def test_a_drawing_is_valid_and_shows_the_text(pg, text):
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert tags <= {"svg", "g", "title", "polygon", "polyline", "ellipse", "path", "text"}
     shown = joined("".join(element.text or "" for element in root.iter() if element.tag.endswith("text")))
-    assert shown.count(joined(sys.modules["pygrad.text"].visible(text))) == 3
+    assert shown.count(joined(sys.modules["pygrad._core.text"].visible(text))) == 3
     assert not MOVING & set(html.unescape(svg))
 
 
@@ -100,14 +100,14 @@ def test_a_chart_is_one_of_mermaid_whatever_the_text(pg, text):
         assert re.fullmatch(f"    (?:{box}|{oval}|{edge})", line), line[:200]
     # Mermaid turns #123; into its character.
     shown = re.sub(r"#(\d+);", lambda m: chr(int(m[1])), chart)
-    assert joined(shown).count(joined(sys.modules["pygrad.text"].visible(text))) >= 3
+    assert joined(shown).count(joined(sys.modules["pygrad._core.text"].visible(text))) >= 3
     check_plain(shown)
 
 
 def test_a_tree_has_a_line_for_each_node(pg, text):
     tree = pg.to_text(graph(pg, text))
     check_plain(tree)
-    assert len(tree.splitlines()) == 5 and tree.count(sys.modules["pygrad.text"].visible(text)) == 4
+    assert len(tree.splitlines()) == 5 and tree.count(sys.modules["pygrad._core.text"].visible(text)) == 4
 
 
 def test_json_gives_the_text_back(pg, text):
@@ -133,7 +133,7 @@ def test_listings_have_a_line_for_each_instruction(pg, text):
         listing = program.listing()
         check_plain(listing)
         assert len(listing.splitlines()) == 7, listing
-    assert sys.modules["pygrad.text"].visible(text) in listing
+    assert sys.modules["pygrad._core.text"].visible(text) in listing
 
 
 def test_generated_c_has_it_in_its_comment_alone(pg, text):
@@ -146,10 +146,10 @@ def test_generated_c_has_it_in_its_comment_alone(pg, text):
 
 
 def test_a_drawn_program_shows_the_text(pg, text):
-    if sys.modules["pygrad.draw"].find_renderer() is None:
+    if sys.modules["pygrad._views.drawing"].find_renderer() is None:
         pytest.skip("no renderer")
     for program in programs(pg, text):
         root = ET.fromstring(pg.draw_dot(program).pipe(format="svg", encoding="utf-8"))
         shown = "".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
         assert not MOVING & set(shown)
-    assert joined(sys.modules["pygrad.text"].visible(text)) in joined(shown)
+    assert joined(sys.modules["pygrad._core.text"].visible(text)) in joined(shown)

@@ -297,7 +297,7 @@ def test_changed_sets_show_everywhere(pg):
     out = pg.Value(6.0, (a, b), "mine")
     top = out + 1.0
     out._prev.add(c)
-    assert {row.label for row in pg.table.node_table(top)} >= {"a", "b", "c"}
+    assert {row.label for row in pg._views.table.node_table(top)} >= {"a", "b", "c"}
     out._prev.discard(a)
     nodes, _ = pg.trace(top)
     assert {v.label for v in nodes} >= {"b", "c"} and "a" not in {v.label for v in nodes}
@@ -826,16 +826,18 @@ def test_backward_does_not_pay_for_what_was_walked_elsewhere(pg):
     walked = walk_by_id(v)
     p = pg.Value(2.0)
     q = p * p
-    start = time.perf_counter()
+    times = []
     for _ in range(20):
+        start = time.perf_counter()
         q.backward()
-    took = (time.perf_counter() - start) / 20
+        times.append(time.perf_counter() - start)
+    took = min(times)  # the rest may have been kept waiting
     print(f"{1e6 * took:.1f} us a pass beside {len(walked)} walked nodes")
     assert took < 2.5e-3  # hundreds of times what it takes, and half of what looking at all of them would
 
 
 def test_an_order_kept_on_its_root_is_freed(pg):
-    if pg.engine.OPERANDS == "cffi":
+    if pg._core.layer.OPERANDS == "cffi":
         pytest.skip("a link at a time, by Python's own collector")
     before = pg.tape_stats().nodes
     for _ in range(10):

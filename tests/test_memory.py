@@ -39,7 +39,7 @@ print(resident() / early)
 def test_memory_is_flat_over_a_training(pg):
     """20,000 steps, or 1,000,000 with LONG=1: after the first hundredth it stays."""
     steps = 1_000_000 if os.environ.get("LONG") else 20_000
-    ratio = float(run_python(LOOP.format(steps=steps, early=steps // 100), pg.engine.OPERANDS))
+    ratio = float(run_python(LOOP.format(steps=steps, early=steps // 100), pg._core.layer.OPERANDS))
     print(f"resident memory after {steps:,} steps: {ratio:.3f} of that after the first hundredth")
     assert ratio <= (1.01 if steps > 100_000 else 1.2) * SANITIZED
 
@@ -92,7 +92,7 @@ print(resident() / early)
 def test_memory_is_flat_over_walks_of_every_graph(pg):
     """5,000 graphs, or 100,000 with LONG=1, with closures, subclasses, wrapped steps and changed operands."""
     steps = 100_000 if os.environ.get("LONG") else 5_000
-    ratio = float(run_python(WALKS.format(steps=steps, early=steps // 5), pg.engine.OPERANDS))
+    ratio = float(run_python(WALKS.format(steps=steps, early=steps // 5), pg._core.layer.OPERANDS))
     print(f"resident memory after walks of {steps:,} graphs: {ratio:.3f} of that after the first fifth")
     assert ratio <= (1.05 if steps > 50_000 else 1.5) * SANITIZED
 
@@ -200,7 +200,7 @@ assert pg.grad(lambda t: t * t * t)(2.0) == 12.0
     reason="limits its address space",
 )
 def test_short_of_memory_everything_says_so_and_is_usable_afterwards(pg):
-    lines = run_python(SHORT_OF_MEMORY, pg.engine.OPERANDS).splitlines()
+    lines = run_python(SHORT_OF_MEMORY, pg._core.layer.OPERANDS).splitlines()
     assert [line.split()[0] for line in lines] == ["grow", "dumps", "trace", "record"]
     assert all("had enough" not in line for line in lines), lines
 
@@ -307,7 +307,7 @@ def without_memory_from(start, function):
 
 
 def test_wherever_memory_ends_an_operation_is_recorded_or_leaves_the_tape_as_it_was(pg):
-    if pg.engine.OPERANDS != "compiled":
+    if pg._core.layer.OPERANDS != "compiled":
         pytest.skip("allocates where cffi does")
     pytest.importorskip("_testcapi")
     x, y = pg.Value(2.0), pg.Value(3.0)

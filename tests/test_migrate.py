@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pygrad.cli import main
-from pygrad.migrate import examine
-
+from pygrad._cli.cli import main
+from pygrad._cli.migrate import examine
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +222,7 @@ def test_a_path_that_is_not_there_is_told_before_anything_is_changed(capsys):
 
 def test_a_folder_that_cannot_be_written_to_is_told(capsys, monkeypatch):
     Path("a.py").write_text("import micrograd")
-    monkeypatch.setattr("pygrad.cli.write", lambda path, data: Path("nowhere/x").write_bytes(data))
+    monkeypatch.setattr("pygrad._cli.cli.write", lambda path, data: Path("nowhere/x").write_bytes(data))
     assert main(["migrate", "--write", "a.py"]) == 1
     assert "No such file" in capsys.readouterr().err
 

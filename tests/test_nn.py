@@ -128,8 +128,8 @@ def test_dot_is_the_loop_in_one_call(pg):
     ws, xs, b = [pg.Value(2.0), pg.Value(-3.0)], [pg.Value(0.5), 7], pg.Value(1.5)
     one = pg.dot(ws, xs, b)
     loop = b + ws[0] * xs[0] + ws[1] * xs[1]
-    shape = [(r.op, r.data) for r in pg.table.node_table(one)]
-    assert sorted(shape) == sorted((r.op, r.data) for r in pg.table.node_table(loop))
+    shape = [(r.op, r.data) for r in pg._views.table.node_table(one)]
+    assert sorted(shape) == sorted((r.op, r.data) for r in pg._views.table.node_table(loop))
     assert sum(op == "*" for op, _ in shape) == sum(op == "+" for op, _ in shape) == 2
     one.backward()
     assert (ws[0].grad, ws[1].grad, xs[0].grad, b.grad) == (0.5, 7.0, 2.0, 1.0)

@@ -97,7 +97,7 @@ def nested(v):
 @pytest.mark.parametrize("kind", ["scalar", "list", "tuple", "dict", "array", "deep"])
 def test_eager_values_are_no_arguments_of_recorded_functions(pg, kind):
     def f(a, b):
-        return a * sum(x * 1.0 for x in pg.leaves(b))
+        return a * sum(x * 1.0 for x in pg.tree_leaves(b))
 
     given = nested(pg.Value(2.0))[kind]
     point = nested(2.0)[kind]

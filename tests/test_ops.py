@@ -80,7 +80,7 @@ CASES = [
 
 def ops(pg):
     """The names of the table's rows, and whether their second argument is a constant."""
-    lib, ffi = pg.engine.lib, pg.engine.ffi
+    lib, ffi = pg._core.layer.lib, pg._core.layer.ffi
     rows = [lib.pgr_op_row(op) for op in range(lib.PGR_OP_FIRST, lib.pgr_op_count())]
     return {ffi.string(row.name).decode(): row.kind == lib.PGR_KIND_PARAM for row in rows}
 

@@ -77,7 +77,9 @@ def test_activations_and_gradients_by_layer(pg, plot, ax):
         plot.gradients(model, ax)
     loss.backward()
     plot.activations(loss, ax)
-    outputs = [abs(r.data) > 0.97 for r in pg.table.node_table(loss) if r.op == "tanh" and r.scope.startswith("layer1")]
+    outputs = [
+        abs(r.data) > 0.97 for r in pg._views.table.node_table(loss) if r.op == "tanh" and r.scope.startswith("layer1")
+    ]
     share = f"{sum(outputs) / len(outputs):.1%} saturated"
     names = lines(ax)
     assert len(outputs) == 160 and f"layer1 (tanh): {share}" in names and len(names) == 2

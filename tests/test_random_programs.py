@@ -16,8 +16,7 @@ from collections import Counter
 
 import pytest
 from helpers import close
-from hypothesis import HealthCheck, Phase, assume, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, assume, seed, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from model import VALUES, Node
 
@@ -292,7 +291,7 @@ def test_random_programs_agree_with_a_plain_model(pg):
     number = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
     print(f"SEED={number}")
     taken = Counter()
-    layers = 2 if pg.engine.OPERANDS == "compiled" or sys.implementation.name == "cpython" else 1
+    layers = 2 if pg._core.layer.OPERANDS == "compiled" or sys.implementation.name == "cpython" else 1
     budget = settings(
         max_examples=PROGRAMS // layers,
         stateful_step_count=STEPS,
@@ -303,12 +302,12 @@ def test_random_programs_agree_with_a_plain_model(pg):
     )
     gc.collect()
     pg.collect()
-    kept = len(pg.engine._notes)
+    kept = len(pg._core.layer.notes)
     begun = time.monotonic()
     run_state_machine_as_test(seed(number)(machine(pg, taken)), settings=budget)
     gc.collect()
     pg.collect()
-    assert len(pg.engine._notes) <= kept, "what belonged to nodes outlives them"
+    assert len(pg._core.layer.notes) <= kept, "what belonged to nodes outlives them"
     print(f"{taken['programs']:,} random programs in {time.monotonic() - begun:.0f} s")
     print(", ".join(f"{count} {name}" for name, count in taken.most_common()))
     assert taken["programs"] >= PROGRAMS // layers

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pygrad.cli import main
-from pygrad.draw import find_renderer
+from pygrad._cli.cli import main
+from pygrad._views.drawing import find_renderer
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

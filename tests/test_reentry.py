@@ -17,7 +17,7 @@ import pytest
 @contextlib.contextmanager
 def collecting(pg):
     """The next record collects, and others soon after."""
-    lib, tape = pg.engine.lib, pg.engine.TAPE
+    lib, tape = pg._core.layer.lib, pg._core.layer.TAPE
     lib.pgr_tape_limits(tape, 1, 2**32 - 2)
     try:
         yield
@@ -110,7 +110,7 @@ def test_value_whose_list_of_children_a_finaliser_changes(pg, without_gc, spoil)
         with collecting(pg):
             out = pg.Value(1.0, children, "op")
         assert [operand.data for operand in out._operands()] == expected
-        assert pg.engine.OPERANDS == "cffi" or len(children) != n or children[0] == "none"  # it did run
+        assert pg._core.layer.OPERANDS == "cffi" or len(children) != n or children[0] == "none"  # it did run
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -181,7 +181,7 @@ def test_prev_that_a_finaliser_changes_while_it_is_made(pg, without_gc):
             assert len(out._prev) == 3
             out._prev.add(pg.Value(1.0))
             assert len(out._operands()) == 4
-        assert pg.engine.OPERANDS == "cffi" or (seen and set(seen) <= {3, 4})
+        assert pg._core.layer.OPERANDS == "cffi" or (seen and set(seen) <= {3, 4})
 
 
 def test_prev_that_is_changed_within_a_sweep(pg):
@@ -291,7 +291,7 @@ def test_dot_whose_lists_a_finaliser_changes(pg, without_gc):
             trap(pg, lambda xs=xs, ws=ws, change=change: xs and (change(xs), change(ws)))
             with collecting(pg):
                 assert pg.dot(ws, xs).data == expected
-            assert pg.engine.OPERANDS == "cffi" or not all(isinstance(x, pg.Value) for x in xs) or not xs
+            assert pg._core.layer.OPERANDS == "cffi" or not all(isinstance(x, pg.Value) for x in xs) or not xs
 
 
 def test_dot_of_iterators_that_clear_the_other(pg):
@@ -418,17 +418,17 @@ def test_functions_in_scopes_that_change_their_list(pg):
             functions.append(grow)
         return x
 
-    before = pg.engine._present_scope()
+    before = pg._core.layer.present_scope()
     functions[:] = [clear, clear]
-    assert pg.engine._call_in_scopes(functions, 1.0, 5) == [1.0]
+    assert pg._core.layer.call_in_scopes(functions, 1.0, 5) == [1.0]
     functions[:] = [grow]
-    assert set(pg.engine._call_in_scopes(functions, 1.0, 5)) == {1.0}
+    assert set(pg._core.layer.call_in_scopes(functions, 1.0, 5)) == {1.0}
     functions[:] = [lambda x: x, lambda x: 1 / 0]
     with pytest.raises(ZeroDivisionError):
-        pg.engine._call_in_scopes(functions, 1.0, 5)
+        pg._core.layer.call_in_scopes(functions, 1.0, 5)
     with pytest.raises(OverflowError):
-        pg.engine._call_in_scopes(functions, 1.0, 2**32)
-    assert pg.engine._present_scope() == before
+        pg._core.layer.call_in_scopes(functions, 1.0, 2**32)
+    assert pg._core.layer.present_scope() == before
 
 
 def nested_argument():
@@ -536,7 +536,7 @@ def test_a_program_run_with_hostile_arguments(pg):
     with contextlib.suppress(TypeError):
         assert program(number(3, lambda: ran.append(gc.collect()), "__float__"), 2.0) == 6.0
     with pytest.raises((ValueError, OverflowError, TypeError, MemoryError)):
-        pg.engine._run(program._address if hasattr(program, "_address") else 0, (1.0,), (), (), -1, 1)
+        pg._core.layer.run(program._address if hasattr(program, "_address") else 0, (1.0,), (), (), -1, 1)
 
 
 def test_custom_functions_that_change_their_node_while_it_runs(pg, often):
@@ -558,7 +558,7 @@ def test_custom_functions_that_change_their_node_while_it_runs(pg, often):
 
 def test_adopted_functions_that_do_not_raise(pg):
     """In a process of its own: the layer keeps what it is given."""
-    if pg.engine.OPERANDS == "cffi":
+    if pg._core.layer.OPERANDS == "cffi":
         pytest.skip("raises by itself")
     from helpers import run_python
 

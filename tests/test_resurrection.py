@@ -72,7 +72,9 @@ def check_saved(pg, saved):
                 raised.append(name)
         if raised:  # then by all, but for what makes it anew in the portable layer, and the user's own function
             missing = {name for name in uses(pg, value) if name not in raised}
-            assert missing <= ({"set step", "step", "again"} if pg.engine.OPERANDS == "cffi" else {"step"}), missing
+            assert missing <= ({"set step", "step", "again"} if pg._core.layer.OPERANDS == "cffi" else {"step"}), (
+                missing
+            )
         value.label = "kept"
         assert value.label == "kept"
     assert bystander.data == 5.0
@@ -162,6 +164,6 @@ def test_a_subclass_whose_del_saves_it(pg):
     assert len(saved) >= 1
     values = list(saved)
     saved.clear()
-    if pg.engine.OPERANDS == "compiled":
+    if pg._core.layer.OPERANDS == "compiled":
         assert values[0].data == 3.0 and values[0]._operands() == [x]
     check_saved(pg, values)

@@ -12,7 +12,7 @@ import pytest
 
 
 def rows(pg, root):
-    return pg.table.node_table(root)
+    return pg._views.table.node_table(root)
 
 
 def names(folded):
@@ -66,7 +66,7 @@ def test_names_that_are_none_are_refused(pg, name, error):
 
 
 def test_scopes_survive_drops_and_collections(pg, rng):
-    lib, TAPE = pg.engine.lib, pg.engine.TAPE
+    lib, TAPE = pg._core.layer.lib, pg._core.layer.TAPE
     lib.pgr_tape_limits(TAPE, 50, 2**32 - 2)
     try:
         kept = []
@@ -130,7 +130,7 @@ def test_a_failing_layer_leaves_no_scope_behind(pg):
 
 def test_small_graphs_are_not_folded(pg):
     root = pg.nn.MLP(2, [3, 1])([1.0, 2.0])
-    folded = pg.folding.fold(root)
+    folded = pg._views.folding.fold(root)
     assert folded.is_whole and folded.size == len(rows(pg, root)) and folded.vertices == rows(pg, root)
     assert [(e.source, e.target) for e in folded.edges] == [
         (operand, i) for i, row in enumerate(rows(pg, root)) for operand in row.operands
@@ -140,13 +140,13 @@ def test_small_graphs_are_not_folded(pg):
 def test_a_network_folds_to_layers_neurons_and_one_neuron(pg):
     model, loss = moons_graph(pg)
     count = len(rows(pg, loss))
-    layers = pg.folding.fold(loss)
+    layers = pg._views.folding.fold(loss)
     assert {"layer1", "layer2", "layer3", "inputs", "nodes further from the root"} == set(names(layers))
     assert len(layers.vertices) < 40 and layers.vertices[layers.root] == rows(pg, loss)[-1]
-    neurons = names(pg.folding.fold(loss, collapse=2))
+    neurons = names(pg._views.folding.fold(loss, collapse=2))
     assert sum("/neuron" in title for title in neurons) == 33
     assert neurons["layer2/neuron3"].calls == 100 and neurons["layer2/neuron3"].nodes == 100 * 33 + 17
-    one = pg.folding.fold(loss, unfold="layer2/neuron3")
+    one = pg._views.folding.fold(loss, unfold="layer2/neuron3")
     titles = names(one)
     assert {"layer1", "layer3", "layer2/neuron2", "layer2/neuron3, other calls"} <= set(titles)
     assert titles["layer2/neuron3, other calls"].calls == 99
@@ -155,8 +155,8 @@ def test_a_network_folds_to_layers_neurons_and_one_neuron(pg):
     for folded in (
         layers,
         one,
-        pg.folding.fold(loss, collapse=0),
-        pg.folding.fold(loss, collapse=["layer1", "layer3"]),
+        pg._views.folding.fold(loss, collapse=0),
+        pg._views.folding.fold(loss, collapse=["layer1", "layer3"]),
     ):
         assert sum(getattr(v, "nodes", 1) for v in folded.vertices) == count
         assert sum(not hasattr(v, "title") for v in folded.vertices) <= 200
@@ -168,11 +168,11 @@ def test_a_graph_without_scopes_folds_by_distance(pg):
     y = x
     for _ in range(5000):
         y = (y + x) * 0.5
-    folded = pg.folding.fold(y, max_nodes=30)
+    folded = pg._views.folding.fold(y, max_nodes=30)
     assert sum(getattr(v, "nodes", 1) for v in folded.vertices) == folded.size == len(rows(pg, y))
     assert len(folded.vertices) <= 33 and "nodes further from the root" in names(folded)
     wide = pg.Value(1.0, [pg.Value(i) for i in range(5000)], "many")
-    assert sum(not hasattr(v, "title") for v in pg.folding.fold(wide, max_nodes=50).vertices) == 50
+    assert sum(not hasattr(v, "title") for v in pg._views.folding.fold(wide, max_nodes=50).vertices) == 50
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_drawings_show_what_is_asked_for(pg):
 
 
 def test_a_folded_drawing_renders(pg):
-    if sys.modules["pygrad.draw"].find_renderer() is None:
+    if sys.modules["pygrad._views.drawing"].find_renderer() is None:
         pytest.skip("nothing to render graphs with")
     model, loss = moons_graph(pg)
     svg = pg.draw_dot(loss).pipe(encoding="utf-8")
@@ -300,7 +300,7 @@ def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
         raise KeyError(x)
 
     before = engine._present_scope()
-    first = pg.scopes.series(before, "step", 3).start
+    first = pg._core.scopes.series(before, "step", 3).start
     assert engine._call_in_scopes([look, look], "x", first) == ["x", "x"]
     assert seen == [("x", first), ("x", first + 1)]
     assert engine._present_scope() == before
@@ -312,8 +312,8 @@ def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
 
 
 def names_in_use(pg):
-    scopes = pg.scopes._scopes
-    return scopes.alive, len(scopes.names), len(pg.scopes._lines)
+    scopes = pg._core.scopes._scopes
+    return scopes.alive, len(scopes.names), len(pg._core.scopes._lines)
 
 
 def test_names_that_nobody_uses_are_forgotten(pg):
@@ -357,8 +357,8 @@ def test_names_that_nobody_uses_are_forgotten(pg):
 
 def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
     """Names by the thousand with a tiny limit: what is kept has the names that it was given."""
-    monkeypatch.setattr(pg.scopes, "_NAMES_AT_LEAST", 20)
-    pg.scopes._scopes.limit = 20
+    monkeypatch.setattr(pg._core.scopes, "_NAMES_AT_LEAST", 20)
+    pg._core.scopes._scopes.limit = 20
     kept = []
     for step in range(600):
         names = [f"s{rng.randrange(10**6)}" + "/x" * rng.randrange(2) for _ in range(rng.randint(1, 3))]
@@ -366,9 +366,9 @@ def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
             for name in names:
                 stack.enter_context(pg.scope(name))
                 if rng.random() < 0.1:
-                    list(pg.scopes.each("part", range(rng.randint(0, 4))))
+                    list(pg._core.scopes.each("part", range(rng.randint(0, 4))))
             if rng.random() < 0.2:  # a scope of a series in which nothing is recorded, left and come back to
-                parts = pg.scopes.each("part", range(2))
+                parts = pg._core.scopes.each("part", range(2))
                 next(parts)
                 for _ in range(rng.randint(0, 30)):
                     with pg.scope(f"s{rng.randrange(10**6)}"):
@@ -383,18 +383,18 @@ def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
             del kept[rng.randrange(len(kept))]
         if step % 20 == 0:
             for value, path in kept:
-                assert [row.scope for row in pg.table.node_table(value)] == [path] * 2
-    assert pg.scopes._scopes.alive < 500
+                assert [row.scope for row in pg._views.table.node_table(value)] == [path] * 2
+    assert pg._core.scopes._scopes.alive < 500
 
 
 def test_lines_that_nobody_uses_are_forgotten(pg, monkeypatch):
-    monkeypatch.setattr(pg.scopes, "_NAMES_AT_LEAST", 100)
-    monkeypatch.setattr(pg.scopes, "_lines_at_most", 100)
-    pg.scopes.tag_line("kept.py:1")
+    monkeypatch.setattr(pg._core.scopes, "_NAMES_AT_LEAST", 100)
+    monkeypatch.setattr(pg._core.scopes, "_lines_at_most", 100)
+    pg._core.scopes.tag_line("kept.py:1")
     kept = pg.Value(1.0)
     for i in range(1000):
-        pg.scopes.tag_line(f"file.py:{i}")
+        pg._core.scopes.tag_line(f"file.py:{i}")
         last = pg.Value(1.0)
-    pg.scopes.tag_line("")
+    pg._core.scopes.tag_line("")
     assert [row.line for value in (kept, last) for row in rows(pg, value)] == ["kept.py:1", "file.py:999"]
-    assert len(pg.scopes._lines) <= 110 and len(pg.scopes._line_numbers) == len(pg.scopes._lines) - 1
+    assert len(pg._core.scopes._lines) <= 110 and len(pg._core.scopes._line_numbers) == len(pg._core.scopes._lines) - 1

@@ -134,7 +134,7 @@ assert pygrad.Value(2.0).data == 2.0
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="sub-interpreters are of no use there")
 def test_sub_interpreters_are_refused_in_one_sentence(pg):
-    if pg.engine.OPERANDS != "compiled":
+    if pg._core.layer.OPERANDS != "compiled":
         pytest.skip("refused by the compiled layer, or by Python")
     said = run_python(SUBINTERPRETER, "compiled").strip()
     assert said and "imported" not in said and len(said.splitlines()) == 1, said
@@ -152,7 +152,7 @@ def test_free_threaded_pythons_are_refused_in_one_sentence(tmp_path):
 
 
 def test_a_drop_of_a_large_graph_does_not_stall(pg):
-    count = 1_000_000 if pg.engine.OPERANDS == "compiled" else 100_000
+    count = 1_000_000 if pg._core.layer.OPERANDS == "compiled" else 100_000
     x = pg.Value(1.0)
     y = x
     for _ in range(count // 2):
@@ -296,12 +296,12 @@ class Mixture:
 
     def is_copy(self, copied, data, label):
         pg = self.pg
-        rows = pg.table.node_table(copied)
+        rows = pg._views.table.node_table(copied)
         assert copied.data == data and [row.op for row in rows if row.op][-3:] == ["*", "+", "tanh"], "copy"
         assert label in [row.label for row in rows], "labels of a copy"
         copied.backward()
         inner = math.atanh(data)
-        node = next(value for value, _ in pg.engine.node_values(copied) if value.label == label)
+        node = next(value for value, _ in pg._core.layer.node_values(copied) if value.label == label)
         assert close(node.data, inner - 1.0, 1e-9) and close(node.grad, 1 - data * data, 1e-9), "gradient of a copy"
 
     def checks(self, rng):
@@ -341,7 +341,7 @@ class Mixture:
         length, a = rng.randrange(1, 20), float(rng.randrange(100))
         root = self.chain(self.pg.Value(a, label="start"), length)
         root.label = f"end{length}"
-        rows = self.pg.table.node_table(root)
+        rows = self.pg._views.table.node_table(root)
         numbers = [row.data for row in rows if row.op == "+"]
         assert numbers == [a + i + 1 for i in range(length)] and rows[-1].label == root.label, "table"
         assert all(rows[o].data in (row.data - 1.0, 1.0) for row in rows for o in row.operands), "operands"
@@ -389,7 +389,7 @@ def test_everything_at_once_while_the_tape_collects(pg, rng):
     threads = [threading.Thread(target=work, args=(random.Random(rng.random()),)) for _ in range(6)]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 100, 2**32 - 2)
+    pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 100, 2**32 - 2)
     try:
         for thread in threads:
             thread.start()
@@ -397,7 +397,7 @@ def test_everything_at_once_while_the_tape_collects(pg, rng):
             thread.join()
     finally:
         sys.setswitchinterval(interval)
-        pg.engine.lib.pgr_tape_limits(pg.engine.TAPE, 1 << 14, 2**32 - 2)
+        pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1 << 14, 2**32 - 2)
     print(f"{sum(rounds.values()):,} rounds in {lasts} s: {dict(rounds)}")
     assert not wrong, "\n".join(wrong)
     assert set(rounds) == {job.__name__ for job in mixture.jobs}
@@ -410,28 +410,28 @@ def test_python_can_call_nothing_that_takes_or_gives_ids(pg):
     assert "pgr_h_backward" in code and "pgr_id" not in code
     by_id = {name for name in re.findall(r"\b(pgr_[a-z_]+)\(", header) if f"{name}(" not in code}
     assert {"pgr_record", "pgr_backward", "pgr_hold", "pgr_export", "pgr_program_captures"} <= by_id
-    assert not [name for name in by_id if hasattr(pg.engine.lib, name)]
-    with pytest.raises(pg.engine.ffi.error):
-        pg.engine.ffi.typeof("pgr_id")
+    assert not [name for name in by_id if hasattr(pg._core.layer.lib, name)]
+    with pytest.raises(pg._core.layer.ffi.error):
+        pg._core.layer.ffi.typeof("pgr_id")
 
 
 def test_a_value_that_another_thread_takes_up_while_it_ends_keeps_what_belongs_to_it(pg, monkeypatch):
-    if pg.engine.OPERANDS == "compiled":
+    if pg._core.layer.OPERANDS == "compiled":
         pytest.skip("its objects end within one step of the interpreter")
-    layer = sys.modules["pygrad._operand"]
+    layer = sys.modules["pygrad._core.portable.operand"]
     pg.collect()
     before = pg.tape_stats().handles
     x = pg.Value(1.0, label="x")
     y = x * 2.0
     handle, taken = x._handle, []
-    hold = pg.engine.lib.pgr_h_hold(pg.engine.TAPE, handle)
-    drop_dead = layer._drop_dead
+    hold = pg._core.layer.lib.pgr_h_hold(pg._core.layer.TAPE, handle)
+    drop_dead = layer.drop_dead
 
     def takes_up():  # __del__ calls it first
-        monkeypatch.setattr(layer, "_drop_dead", drop_dead)
+        monkeypatch.setattr(layer, "drop_dead", drop_dead)
         taken.append(pg.Value._of(hold))
 
-    monkeypatch.setattr(layer, "_drop_dead", takes_up)
+    monkeypatch.setattr(layer, "drop_dead", takes_up)
     del x
     assert taken[0].label == "x" and taken[0].data == 1.0 and y._operands()[0] is taken[0]
     taken.clear()

@@ -48,7 +48,7 @@ def test_a_batched_network_equals_numpy_at_every_block_size(pg, points):
 
     def objective(params, X, Y):
         data = pg.vmap(loss, in_axes=(None, 0, 0), reduce="mean")(params, X, Y)
-        return data + 1e-4 * sum(p * p for p in pg.leaves(params))
+        return data + 1e-4 * sum(p * p for p in pg.tree_leaves(params))
 
     params, X, Y = moons(np.random.default_rng(points), points)
     value, grads = pg.value_and_grad(objective)(params, X, Y)
@@ -265,7 +265,7 @@ def test_a_function_is_called_once_for_each_structure_and_shape(pg):
     @pg.jit
     def f(x):
         calls.append(1)
-        return sum(pg.leaves(x))
+        return sum(pg.tree_leaves(x))
 
     for x in (1.0, 2.0, [1.0, 2.0], [3.0, 4.0], np.ones(3), np.zeros(3), np.ones((3, 1)), 5, np.float64(6.0)):
         f(x)
@@ -563,7 +563,7 @@ def test_a_program_keeps_only_what_its_outputs_need(pg):
 
 
 def test_a_chain_of_a_million_operations_is_recorded_and_run(pg):
-    n = 1_000_000 if pg.engine.OPERANDS == "compiled" else 20_000
+    n = 1_000_000 if pg._core.layer.OPERANDS == "compiled" else 20_000
 
     def f(x):
         for _ in range(n // 2):
@@ -725,7 +725,7 @@ def test_sums_over_lanes_of_one_lane_times_several_numbers(pg, lanes):
 
 def test_what_is_called_with_another_structure_than_before_is_not_run_as_before(pg):
     def total(x):
-        return sum(leaf * (i + 1.0) for i, leaf in enumerate(pg.leaves(x)))
+        return sum(leaf * (i + 1.0) for i, leaf in enumerate(pg.tree_leaves(x)))
 
     f = pg.jit(total)
     for x, expected in (

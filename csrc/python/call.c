@@ -135,7 +135,7 @@ done:
 
 /* ---- Calls by structure ---------------------------------------------------------------------------- */
 
-/* A call as transforms.py has planned it: the items of its tuple. */
+/* A call as Program.plan has planned it: the items of its tuple. */
 enum {
     PLAN_PROGRAM,      /* its address */
     PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see structures.py */

@@ -54,7 +54,7 @@ static int from_double(double number, double *out)
     return number == -1.0 && PyErr_Occurred() ? -1 : 1;
 }
 
-/* What is neither a float nor an int; pygrad/_numbers.py says what counts. */
+/* What is neither a float nor an int; pygrad/_core/numbers.py says what counts. */
 PGR_NOINLINE static int other_number(PyObject *o, double *out)
 {
     PyTypeObject *const type = Py_TYPE(o);

@@ -41,7 +41,7 @@ def check(data: bytes) -> str:
 
 
 def _program(data: bytes) -> str:
-    from pygrad.program import Program
+    from pygrad import Program
 
     FILE.write_bytes(data)
     try:
@@ -69,7 +69,7 @@ def _program(data: bytes) -> str:
 
 
 def _header(data: bytes) -> str:
-    from pygrad.program import _MAGIC
+    from pygrad._program.files import _MAGIC
 
     length = min(int.from_bytes(data[:2], "little"), len(data[2:]))
     return _program(_MAGIC + f"{length}\n".encode() + data[2:])
@@ -113,15 +113,16 @@ _MODELS: list = []
 def _checkpoint(data: bytes) -> str:
     import numpy as np
 
+    from pygrad._learn.checkpoint import load
+    from pygrad._learn.history import History
     from pygrad.optim import Adam
-    from pygrad.training import History, _load
 
     w = np.zeros(9)
     optimizer, history = Adam(w), History()
     before = optimizer.state_dict()
     FILE.write_bytes(data)
     try:
-        epoch, (best, best_epoch, best_w) = _load(FILE, w, optimizer, history)
+        epoch, (best, best_epoch, best_w) = load(FILE, w, optimizer, history)
     except ValueError as error:
         assert str(FILE) in str(error), error
         assert optimizer.state_dict() == before and not w.any() and not history.loss
@@ -172,9 +173,16 @@ def _once(data: bytes) -> None:
 if __name__ == "__main__":
     import atheris
 
-    ours = ["pygrad.program", "pygrad.npz", "pygrad.nn", "pygrad.training", "pygrad.optim", "pygrad.engine"]
+    ours = [
+        "pygrad._program.files",
+        "pygrad._learn.npz",
+        "pygrad.nn",
+        "pygrad._learn.checkpoint",
+        "pygrad.optim",
+        "pygrad.engine",
+    ]
     with atheris.instrument_imports(include=ours):
-        import pygrad.training  # noqa: F401
+        import pygrad._learn.fit  # noqa: F401
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         FILE = Path(folder) / "file"
         atheris.Setup(sys.argv, _once)

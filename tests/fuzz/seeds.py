@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pygrad import grad, jit, value_and_grad, vmap
+from pygrad import Program, grad, jit, value_and_grad, vmap
+from pygrad._learn.checkpoint import save
+from pygrad._learn.history import Best, History
+from pygrad._program.code import ARRAYS, count_of
+from pygrad._program.files import to_bytes
 from pygrad.engine import ffi
 from pygrad.nn import MLP
 from pygrad.optim import Adam
-from pygrad.program import _ARRAYS, Program, _count, _to_bytes
-from pygrad.training import History, _save
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -55,8 +57,8 @@ def parts(program: Program) -> bytes | None:
     counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_slots, p.lane_slots, p.block, 0, 0]
     sizes = [*inside, *[0] * (3 - len(inside)), *outside, *[0] * (3 - len(outside))]
     arrays = b""
-    for name, (count, kind) in _ARRAYS.items():
-        size = _count(name, {count: getattr(p, count)}) * ffi.sizeof(kind)
+    for name, (count, kind) in ARRAYS.items():
+        size = count_of(name, {count: getattr(p, count)}) * ffi.sizeof(kind)
         arrays += bytes(ffi.buffer(getattr(p, name), size)) if size else b""
     return struct.pack("<20H", *counts, *sizes) + arrays
 
@@ -109,7 +111,7 @@ def main() -> None:
         as_parts = parts(program)
         if as_parts is not None:
             (CORPUS / "program" / f"seed {name}".replace(" ", "_")).write_bytes(as_parts)
-        data = _to_bytes(program)
+        data = to_bytes(program.code)
         _, length, rest = data.split(b"\n", 2)
         load[f"program {name}"] = b"P" + data
         if name in ("scalar", "lanes", "dict", "constant"):
@@ -124,7 +126,7 @@ def main() -> None:
         w = np.array([p.data for p in model.parameters()])
         history = History()
         history.loss, history.seconds = [1.0, 0.5], [0.1, 0.2]
-        _save(path, w, Adam(w), history, 2, (0.5, 1, w))
+        save(path, w, Adam(w), history, 2, Best(0.5, 1, w))
         load["checkpoint"], load["checkpoint entries"] = b"C" + path.read_bytes(), b"K" + entries(path)
     for i, what in enumerate(
         [

@@ -1,0 +1,649 @@
+"""From micrograd to pygrad: imports of programs and notebooks changed, and what behaves otherwise named.
+
+Names are edited where Python's own parser finds imports and uses, in the text as it is. The syntax tree must then be
+the old one with these names changed; else nothing is. The cells of a notebook are one program, and of its JSON only the
+strings that hold changed lines are written anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import io
+import json
+import os
+import re
+import tokenize
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import accumulate
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any
+
+from pygrad._core.text import shortened, visible
+
+OLD, NEW = "micrograd", "pygrad"
+_LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
+
+
+@dataclass
+class Found:
+    """What `examine` finds in one file: in each of its segments, the cells of a notebook or the whole program."""
+
+    path: Path
+    names: list[str] = field(default_factory=list)  # "a.py", "a.ipynb:cell 3"
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    data: bytes = b""  # the whole file after the change
+    notes: set[tuple[int, int, str]] = field(default_factory=set)  # segment, line from 1, sentence
+    errors: list[str] = field(default_factory=list)  # why the file, or a cell, could not be read
+
+    @property
+    def is_changed(self) -> bool:
+        return self.before != self.after
+
+    def advice(self) -> list[str]:
+        """The notes in order: place, and sentence."""
+        return [f"{self.names[segment]}:{line}: {text}" for segment, line, text in sorted(self.notes)]
+
+    def diff(self) -> Iterator[str]:
+        """What changes, as a unified diff, line by line."""
+        for name, before, after in zip(self.names, self.before, self.after):
+            for line in difflib.unified_diff(_lines(before), _lines(after), name, name):
+                yield line if line.endswith(("\r", "\n")) else f"{line}\n\\ No newline at end of file\n"
+
+
+def sources(paths: Iterable[Path], errors: list[str]) -> Iterator[Path]:
+    """The files given, and every .py and .ipynb below the folders given, each once.
+
+    Hidden folders, virtual environments and installed packages are left out. `errors` gets folders that cannot be read.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = []
+            for folder, inner, files in os.walk(path, onerror=lambda error: errors.append(_said(error))):
+                inner[:] = sorted(d for d in inner if d[0] != "." and d not in _LEFT_OUT)
+                inner[:] = [d for d in inner if not Path(folder, d, "pyvenv.cfg").exists()]
+                found += [Path(folder, f) for f in sorted(files) if f.endswith((".py", ".ipynb")) and f[0] != "."]
+        for file in found:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                yield file
+
+
+def _said(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror or error}"
+
+
+def examine(path: Path) -> Found:
+    """What would change in a file, and what to know about it. A file that cannot be read is in Found.errors."""
+    found = Found(path)
+    try:
+        data = found.data = path.read_bytes()
+        if any(word in data for word in (OLD.encode(), b"_backward", b"_local_grads")):
+            (_notebook if path.suffix == ".ipynb" else _python)(found, data)
+    except OSError as error:
+        found.errors.append(_said(error))
+    except (RecursionError, MemoryError):
+        found.errors.append(f"{path}: nested too deeply to be read")
+    except (AttributeError, TypeError, ValueError, SyntaxError, LookupError, tokenize.TokenError) as error:
+        kind = "not a notebook" if path.suffix == ".ipynb" else "cannot be read"
+        found.errors.append(f"{path}: {kind}: {error}")
+    return found
+
+
+def _lines(text: str) -> list[str]:
+    """Its lines with their ends, as Python's parser counts them: a form feed is no end."""
+    return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text)
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes in strings
+        return ast.parse(text)
+
+
+def _stop(error: SyntaxError | ValueError) -> tuple[int, str]:
+    """Where the parser stopped, a line from 1, and why. ValueError is for null bytes."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 1, f"does not parse: {error.msg}"
+    return 1, f"does not parse: {error}"
+
+
+def _python(found: Found, data: bytes) -> None:
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    text = data.decode(encoding)
+    found.names, found.before, found.after = [str(found.path)], [text], [text]
+    if text.encode(encoding) != data:
+        found.errors.append(f"{found.path}: {encoding} can write this text in several ways: save it as UTF-8")
+        return
+    try:
+        _parsed(text)
+    except (SyntaxError, ValueError) as error:
+        found.errors.append("{}:{}: {}".format(found.path, *_stop(error)))
+        return
+    edits = _program(found, [_lines(text)])
+    found.after = [_edited(text, edits[0])]
+    found.data = found.after[0].encode(encoding)
+
+
+# ---- Notebooks -------------------------------------------------------------------------------------
+
+
+class _Text(str):
+    """A string of a JSON document that knows where it stands there, quotes included."""
+
+    start: int
+    stop: int
+
+
+class _Decoder(json.JSONDecoder):
+    """json's decoder in Python, whose strings are _Texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parse_string = self._located
+        self.scan_once = py_make_scanner(self)
+
+    @staticmethod
+    def _located(text: str, start: int, strict: bool) -> tuple[_Text, int]:
+        value, stop = scanstring(text, start, strict)
+        made = _Text(value)
+        made.start, made.stop = start - 1, stop
+        return made, stop
+
+
+# Lines that IPython reads, not Python; and magics whose cells are Python all the same.
+_IPYTHON = re.compile(r"\s*([%!?]|.*\?\s*$|[\w.,\s\[\]]+=\s*[%!]|(pip3?|conda|mamba|cd|ls)\s)")
+_PYTHON_CELL = re.compile(r"\s*%%(time|timeit|capture|prun|memit|mprun|lprun)\b")
+
+
+def _masked(cell: str) -> tuple[list[str], list[int]] | tuple[int, str]:
+    """A cell's lines, those of IPython as `pass`, and their indices; or where it does not parse, and why.
+
+    Only lines where the parser stops are touched, so a % within an expression or a string stays.
+    """
+    lines = _lines(cell)
+    masked: list[int] = []
+
+    def mask(i: int) -> None:
+        text, lines[i] = lines[i].rstrip(), lines[i][: -len(lines[i].lstrip(" \t"))] + "pass\n"
+        masked.append(i)
+        while text.endswith("\\") and (i := i + 1) < len(lines):
+            text, lines[i] = lines[i].rstrip(), "\n"
+            masked.append(i)
+
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    if lines and lines[first].lstrip().startswith("%%"):
+        for i in range(first, first + 1 if _PYTHON_CELL.match(lines[first]) else len(lines)):
+            lines[i] = "pass\n"
+            masked.append(i)
+    while True:
+        try:
+            _parsed("".join(lines))
+        except (SyntaxError, ValueError) as error:
+            line, why = _stop(error)
+            near = [i for i in (line - 1, line - 2) if 0 <= i < len(lines)]
+            rest = [i for i in (*near, *range(len(lines))) if i not in masked and _IPYTHON.match(lines[i])]
+            if not rest:
+                return line, why
+            mask(rest[0])
+        else:
+            return lines, masked
+
+
+def _notebook(found: Found, data: bytes) -> None:
+    text = data.decode("utf-8")
+    body = text.lstrip("\ufeff")
+    notebook = _Decoder().decode(body)
+    meta = notebook.get("metadata", {})
+    kinds = [(meta.get("kernelspec") or {}).get("language"), (meta.get("language_info") or {}).get("name"), "python"]
+    language = next(filter(None, kinds))
+    if not language.lower().startswith(("python", "ipython")):
+        return
+    cells = notebook.get("cells") or [cell for sheet in notebook.get("worksheets", []) for cell in sheet["cells"]]
+    parts: list[list[_Text]] = []  # of each cell that can be read
+    lines: list[list[str]] = []
+    keeps_name = False  # some line that cannot be changed uses it
+    for number, cell in enumerate(cells, 1):
+        if cell["cell_type"] != "code":
+            continue
+        source = cell.get("source", cell.get("input", ""))
+        pieces = [source] if isinstance(source, _Text) else list(source)
+        code, name = "".join(pieces), f"{found.path}:cell {number}"
+        made = _masked(code)
+        if isinstance(made[0], int):
+            found.errors.append(f"{name}:{made[0]}: {made[1]}")
+            keeps_name |= OLD in code
+            continue
+        written = _lines(code)
+        for i in made[1]:
+            if re.search(rf"\b{OLD}\b", written[i]):
+                keeps_name |= bool(re.search(rf"\b{OLD}\.|\bimport\b", written[i]))
+                first = i
+                while first - 1 in made[1] and written[first - 1].rstrip().endswith("\\"):
+                    first -= 1
+                found.notes.add((len(lines), i + 1, _left_alone(" ".join(map(str.strip, written[first : i + 1])))))
+        found.names.append(name)
+        found.before.append(code)
+        parts.append(pieces)
+        lines.append(made[0])
+    edits = _program(found, lines, keeps_name)
+    found.after = [_edited(*both) for both in zip(found.before, edits)]
+    changes: list[Edit] = []
+    for pieces, own in zip(parts, edits):
+        at = 0
+        for piece in pieces:
+            new = _edited(piece, own, at)
+            at += len(piece)
+            if new != piece:
+                literal = json.dumps(new, ensure_ascii=body[piece.start : piece.stop].isascii())
+                changes.append((piece.start, piece.stop, literal))
+    found.data = (text[: len(text) - len(body)] + _edited(body, changes)).encode("utf-8")
+
+
+# ---- Edits -----------------------------------------------------------------------------------------
+
+Edit = tuple[int, int, str]  # from, to, and the text in place of it
+
+
+def _edited(text: str, edits: Iterable[Edit], start: int = 0) -> str:
+    """A part of a text, which begins at `start` of it, after those of the edits that lie in the part."""
+    parts, at = [], 0
+    for first, last, new in sorted(edits):
+        a, b = first - start, last - start
+        if b > 0 and a < len(text):
+            parts += [text[at : max(a, 0)], new if a >= 0 else ""]
+            at = min(b, len(text))
+    return "".join([*parts, text[at:]])
+
+
+def _renamed(module: str | None) -> str | None:
+    """The module of pygrad for one of micrograd; None for another's."""
+    first, dot, rest = (module or "").partition(".")
+    return f"{NEW}{dot}{rest}" if first == OLD else None
+
+
+class _Renaming(ast.NodeTransformer):
+    """The tree that a program must have after its edits."""
+
+    def __init__(self, keeps_name: bool) -> None:
+        self.keeps_name = keeps_name
+
+    def visit_Import(self, node: ast.Import) -> ast.Import:
+        names = []
+        for name in node.names:
+            new = _renamed(name.name)
+            if new is None:
+                names.append(name)
+            elif name.asname or not self.keeps_name:
+                names.append(ast.alias(new, name.asname))
+            else:
+                names += [*([ast.alias(new, None)] if "." in new else []), ast.alias(NEW, OLD)]
+        return ast.Import(names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        new = None if node.level else _renamed(node.module)
+        return ast.ImportFrom(new or node.module, node.names, node.level)
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(NEW, node.ctx) if node.id == OLD and not self.keeps_name else node
+
+    def visit_Global(self, node: ast.Global) -> ast.Global:
+        return ast.Global([NEW if name == OLD and not self.keeps_name else name for name in node.names])
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.Nonlocal:
+        return ast.Nonlocal([NEW if name == OLD and not self.keeps_name else name for name in node.names])
+
+
+class _Program:
+    """A program with its tree and tokens, and the edits that change its imports: (line from 1, column, to, new)."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = [line.rstrip("\r\n") + "\n" for line in lines]
+        text = "".join(self.lines)
+        self.tree = _parsed(text)
+        self.tokens = list(tokenize.generate_tokens(io.StringIO(text, newline="\n").readline))
+        self.starts = {token.start: i for i, token in enumerate(self.tokens)}
+
+    def imports(self) -> bool:
+        """Whether it imports micrograd."""
+        return any(
+            any(_renamed(name.name) for name in node.names)
+            if isinstance(node, ast.Import)
+            else isinstance(node, ast.ImportFrom) and not node.level and bool(_renamed(node.module))
+            for node in ast.walk(self.tree)
+        )
+
+    def binds_otherwise(self) -> bool:
+        """Whether the old name or the new one stands for something else than the package, somewhere."""
+        uses_new = binds_new = False
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for name in node.names:
+                    bound = name.asname or name.name.partition(".")[0]
+                    own = isinstance(node, ast.Import) and not name.asname
+                    if bound in (OLD, NEW) and not own:
+                        return True
+                    binds_new |= bound == NEW and node in self.tree.body
+            elif isinstance(node, ast.Name):
+                if node.id in (OLD, NEW) and isinstance(node.ctx, ast.Store):
+                    return True
+                uses_new |= node.id == NEW
+            elif not isinstance(node, (ast.Attribute, ast.keyword, ast.Constant, ast.alias)) and any(
+                value in (OLD, NEW) for _, value in ast.iter_fields(node) if isinstance(value, str)
+            ):
+                return True  # an argument, a function, a class, an exception, a pattern
+        return uses_new and not binds_new
+
+    def edits(self, keeps_name: bool) -> list[tuple[int, int, int, str]]:
+        found: list[tuple[int, int, int, str]] = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name):
+                if node.id == OLD and not keeps_name:
+                    line, column = self._place(node)
+                    found.append((line, column, column + len(OLD), NEW))
+            elif isinstance(node, (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)):
+                tokens = list(_statement(self.tokens[self.starts[self._place(node)] :]))
+                edits: Iterable[tuple[tokenize.TokenInfo, str]] = ()
+                if isinstance(node, ast.Import):
+                    edits = _import_edits(tokens[1:], keeps_name)
+                elif isinstance(node, ast.ImportFrom):
+                    edits = [(tokens[1], NEW)] if not node.level and _renamed(node.module) else []
+                elif not keeps_name:
+                    edits = [(token, NEW) for token in tokens if token.string == OLD]
+                found += [(*token.start, token.end[1], new) for token, new in edits]
+        return found
+
+    def _place(self, node: ast.Name | ast.stmt) -> tuple[int, int]:
+        """Its line, and its column in characters."""
+        line = self.lines[node.lineno - 1].encode()
+        return node.lineno, len(line[: node.col_offset].decode(errors="ignore"))
+
+
+def _statement(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[tokenize.TokenInfo]:
+    """The tokens up to the end of a simple statement."""
+    for token in tokens:
+        if token.type in (tokenize.NEWLINE, tokenize.COMMENT, tokenize.ENDMARKER) or token.string == ";":
+            return
+        yield token
+
+
+def _import_edits(tokens: Iterable[tokenize.TokenInfo], keeps_name: bool) -> Iterator[tuple[tokenize.TokenInfo, str]]:
+    names: list[list[tokenize.TokenInfo]] = [[]]
+    for token in tokens:
+        if token.string == ",":
+            names.append([])
+        else:
+            names[-1].append(token)
+    for name in names:
+        if name[0].string == OLD:
+            first, last = name[0], name[-1]
+            is_bare = keeps_name and all(token.string != "as" for token in name)
+            if is_bare and first is last:
+                yield first, f"{NEW} as {OLD}"
+            else:
+                yield first, NEW
+                if is_bare:
+                    yield last, f"{last.string}, {NEW} as {OLD}"
+
+
+def _program(found: Found, segments: Sequence[Sequence[str]], keeps_name: bool = False) -> list[list[Edit]]:
+    """The edits of each segment's text, whose lines are given; notes and errors go to `found`.
+
+    Where another thing has the name, or a line that uses it cannot be changed, it stays: import pygrad as micrograd.
+    """
+    places = [(segment, line) for segment, lines in enumerate(segments) for line in range(len(lines))]
+    program = _Program([line for lines in segments for line in lines])
+    imports, own = program.imports(), _own_values(program.tree)
+    edits: list[list[Edit]] = [[] for _ in segments]
+    for line, text in [*own, *(_strings(program.tree)), *(_differences(program.tree) if imports or own else ())]:
+        segment, number = places[line - 1]
+        found.notes.add((segment, number + 1, text))
+    if not imports:
+        return edits
+    ways = [True] if keeps_name or program.binds_otherwise() else [False, True]
+    changes: list[tuple[int, int, int, str]] = []
+    for keeps in ways:
+        changes = program.edits(keeps)
+        lines = list(program.lines)
+        for line, first, last, new in sorted(changes, reverse=True):
+            lines[line - 1] = lines[line - 1][:first] + new + lines[line - 1][last:]
+        try:
+            after = _parsed("".join(lines))
+        except SyntaxError:
+            continue
+        if ast.dump(after) == ast.dump(_Renaming(keeps).visit(_parsed("".join(program.lines)))):
+            break
+    else:
+        found.errors.append(f"{found.path}: its imports of {OLD} cannot be changed by rule: change them by hand")
+        return edits
+    starts = [[0, *accumulate(map(len, _lines(text)))] for text in found.before]
+    for line, first, last, new in changes:
+        segment, number = places[line - 1]
+        start = starts[segment][number]
+        edits[segment].append((start + first, start + last, new))
+    return edits
+
+
+# ---- What behaves otherwise, and what is left alone ------------------------------------------------
+
+Places = Iterator[tuple[int, str]]  # lines from 1, and a sentence for each
+
+_MEANT = re.compile(  # a string that means the package, rather than tells of it
+    rf"\A{OLD}(\.\w+)*\Z|\bimport\s+{OLD}\b|\bfrom\s+{OLD}(\.\w+)*\s+import\b|\b{OLD}\.(engine|nn)\b"
+    rf"|\binstall\b[^\n]*\b{OLD}\b"
+)
+_OPS = {"+", "*", "-", "/", "**-1"}
+_TESTS: Any = tuple(getattr(ast, name) for name in ("Compare", "Match") if hasattr(ast, name))
+_EXACT = {"Fraction", "Decimal"}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+
+
+def _left_alone(text: str) -> str:
+    hint = f"install {NEW} there, as its README says" if "install" in text else "change it by hand where it is code"
+    return f"{visible(shortened(text))!r} names {OLD} and is left alone: {hint}"
+
+
+def _strings(tree: ast.AST) -> Places:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _MEANT.search(node.value):
+            yield node.lineno, _left_alone(node.value)
+
+
+def _own_values(tree: ast.AST) -> list[tuple[int, str]]:
+    """Classes that are copies of micrograd's Value, or of microgpt's."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and _is_own_value(node):
+            named = "" if node.name == "Value" else f" as {node.name}"
+            text = f"defines a Value of its own, class {node.name}: delete it and import {NEW}'s"
+            found.append((node.lineno, f"{text}: from {NEW}.engine import Value{named}"))
+    return found
+
+
+def _is_own_value(node: ast.AST) -> bool:
+    if not isinstance(node, ast.ClassDef) or any(_name(base) != "object" for base in node.bases):
+        return False
+    methods = {part.name for part in node.body if isinstance(part, _FUNCTIONS[:2])}
+    attributes = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    return "backward" in methods and (
+        {"_prev", "_backward"} <= attributes or {"_children", "_local_grads"} <= attributes
+    )
+
+
+def _name(node: ast.AST | None) -> str:
+    """The last name of a dotted one; "" of anything else."""
+    return node.id if isinstance(node, ast.Name) else _attribute(node)
+
+
+def _attribute(node: ast.AST | None) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _walk(node: ast.AST, but: tuple[type, ...] = ()) -> Iterator[ast.AST]:
+    """The nodes below one, without copies of Value, nodes of the types `but`, and what is below these."""
+    todo = [node]
+    while todo:
+        for child in ast.iter_child_nodes(todo.pop()):
+            if not _is_own_value(child) and not isinstance(child, but):
+                yield child
+                todo.append(child)
+
+
+def _differences(tree: ast.Module) -> Places:
+    """What the README's table of differences has, as far as a program's text shows it."""
+    nodes = list(_walk(tree))
+    yield from _missing(nodes)
+    yield from _op_tests(nodes)
+    yield from _second_passes(tree, nodes)
+    yield from _numbers(nodes)
+    yield from _wrong_inputs(nodes)
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id == "RecursionError":
+            yield node.lineno, f"{NEW} does not recurse: no graph is too deep for backward()"
+
+
+def _missing(nodes: Iterable[ast.AST]) -> Places:
+    """Imports that pygrad cannot serve as micrograd does."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules = [(_renamed(name.name), "") for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [(_renamed(node.module), name.name) for name in node.names]
+        else:
+            continue
+        for module, name in modules:
+            if module == NEW and name == "*":
+                yield node.lineno, f"{OLD}'s brings no name, {NEW}'s all that is public: import the names that are used"
+            elif module is not None and not _has(module, name):
+                yield node.lineno, f"{module}{f' has no {name}' if name else ' is no module'}: bring along your own"
+
+
+def _has(module: str, name: str) -> bool:
+    """Whether pygrad has a module and, if one is given, a name in it."""
+    if "._" in module or name.startswith("_"):
+        return False
+    try:
+        found = importlib.import_module(module)
+        return name in ("", "*") or hasattr(found, name) or find_spec(f"{module}.{name}") is not None
+    except ImportError:
+        return False
+
+
+def _op_tests(nodes: Sequence[ast.AST]) -> Places:
+    """Tests of `_op` that differences and quotients pass in one of the libraries only."""
+    lines, words = [], set()
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+        elif isinstance(node, _TESTS) and any(_attribute(part) == "_op" for part in ast.iter_child_nodes(node)):
+            tested = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+            lines += [node.lineno] if tested & _OPS else []
+        elif isinstance(node, ast.Subscript) and _attribute(node.slice) == "_op":
+            lines.append(node.lineno)
+    if not {"-", "/"} <= words:  # else it is prepared for both
+        for line in lines:
+            yield line, f"a - b and a / b are one node each in {NEW}, '-' and '/'; in {OLD} several, '+' and '*'"
+
+
+def _roots(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Names of variables whose backward() is called in a node, and the lines."""
+    for part in [node, *_walk(node, _FUNCTIONS)]:
+        if isinstance(part, ast.Call) and _attribute(part.func) == "backward":
+            root = part.func.value  # type: ignore[attr-defined]
+            if isinstance(root, ast.Name):
+                yield root.id, part.lineno
+
+
+def _stored(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+
+
+def _second_passes(tree: ast.Module, nodes: Iterable[ast.AST]) -> Places:
+    """backward() of a graph that has had its backward pass: in a loop that does not make it, or further down."""
+    text = f"a second backward() of one graph: {NEW} overwrites the grads between root and leaves, {OLD} adds to them"
+    for node in [tree, *nodes]:
+        if isinstance(node, _LOOPS):
+            yield from ((line, text) for name, line in _roots(node) if name not in _stored(node))
+        for suite in (getattr(node, "body", None), getattr(node, "orelse", None), getattr(node, "finalbody", None)):
+            done: set[str] = set()
+            for statement in suite if isinstance(suite, list) else ():
+                if isinstance(statement, ast.Expr):
+                    for name, line in _roots(statement):
+                        if name in done:
+                            yield line, text
+                        done.add(name)
+                done -= _stored(statement)
+
+
+def _numbers(nodes: Sequence[ast.AST]) -> Places:
+    """Where it shows that data is float64, always."""
+    values = {"Value"} | {part.asname for part in nodes if isinstance(part, ast.alias) and part.name == "Value"}
+    formatted = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.Call) and node.args:
+            name, first = _name(node.func), node.args[0]
+            if name in values:
+                yield from ((node.lineno, text) for text in _no_float(first))
+            elif (name == "range" and any(_attribute(arg) == "data" for arg in node.args)) or (
+                name == "isinstance" and _attribute(first) == "data" and _name_of_type(node.args[1:])
+            ):
+                yield node.lineno, _FLOAT
+        elif isinstance(node, ast.Subscript) and _attribute(node.slice) == "data":
+            yield node.lineno, _FLOAT
+        elif isinstance(node, ast.Constant) and id(node) not in formatted and str(node.value).startswith("Value(data="):
+            yield node.lineno, f"numbers are float64: the repr of Value(2) is Value(data=2.0, grad=0.0) in {NEW}"
+
+
+_FLOAT = f"data is a float in {NEW}, that of Value(2), too: write int(v.data) for an int"
+
+
+def _name_of_type(arguments: Sequence[ast.expr]) -> bool:
+    return any(_name(part) in {"int", "complex", *_EXACT} for arg in arguments for part in ast.walk(arg))
+
+
+def _no_float(data: ast.expr) -> Iterator[str]:
+    """Why a number given to Value is not kept as it is."""
+    called = _name(data.func) if isinstance(data, ast.Call) else ""
+    constants = [part.value for part in ast.walk(data) if isinstance(part, ast.Constant)] if not called else []
+    is_text = isinstance(data, ast.Constant) and isinstance(data.value, (str, bytes))
+    is_complex = called == "complex" or any(isinstance(constant, complex) for constant in constants)
+    if called in _EXACT:
+        yield f"{NEW} converts the {called} to float64, {OLD} keeps it"
+    elif is_text or is_complex or isinstance(data, (ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)):
+        yield f"a Value holds one real number in {NEW}: this raises TypeError"
+    elif any(type(constant) is int and abs(constant) > 2**53 for constant in constants):
+        yield f"{NEW} converts this int to float64, which has 53 bits; {OLD} keeps it"
+
+
+def _wrong_inputs(nodes: Iterable[ast.AST]) -> Places:
+    """Models called with another number of inputs than they were made for, where both are written out."""
+    sizes: dict[str, set[Any]] = {}
+
+    def size(call: ast.AST) -> Any:
+        if isinstance(call, ast.Call) and _name(call.func) in ("MLP", "Layer", "Neuron") and call.args:
+            return call.args[0].value if isinstance(call.args[0], ast.Constant) else None
+        return None
+
+    calls = []
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            for name in _stored(node):
+                sizes.setdefault(name, set()).add(size(node.value))
+        elif isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.args[0], (ast.List, ast.Tuple)):
+            calls.append((node.func, node.args[0].elts, node.lineno))
+    for function, inputs, line in calls:
+        known = sizes.get(_name(function), set()) if isinstance(function, ast.Name) else {size(function)}
+        starred = any(isinstance(part, ast.Starred) for part in inputs)
+        if len(known) == 1 and not starred and isinstance(number := next(iter(known)), int) and number != len(inputs):
+            yield line, f"{len(inputs)} inputs for {number}: {NEW} raises ValueError, {OLD} drops what is too much"

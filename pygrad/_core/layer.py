@@ -1,0 +1,145 @@
+"""The operand layer that Value stands on, and what the modules above share of it: the tape, handles, node tables.
+
+On CPython it is the compiled type of csrc/python/operand.c; elsewhere, and with PYGRAD_OPERANDS=cffi, its twin in
+portable.py. Both behave alike.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pygrad._core.errors import check, no_graph
+from pygrad._core.ops import symbol_of
+from pygrad._pgr import ffi, lib
+
+OPERANDS = (
+    "compiled"
+    if platform.python_implementation() == "CPython" and os.environ.get("PYGRAD_OPERANDS") != "cffi"
+    else "cffi"
+)
+
+if OPERANDS == "compiled" and lib.pgr_install_operand_type() != 0:
+    raise ImportError("the compiled operand layer can't be installed; PYGRAD_OPERANDS=cffi works without it")
+
+if TYPE_CHECKING or OPERANDS == "compiled":
+    from pygrad._pgr import (
+        Operand,
+        _active_scopes as active_scopes,
+        _adopt as adopt,
+        _call as call,
+        _call_in_scopes as call_in_scopes,
+        _enter_scope as enter_scope,
+        _note_change as note_change,
+        _present_scope as present_scope,
+        _run as run,
+        dot,
+    )
+
+    TAPE: Any = lib.pgr_default_tape()
+else:
+    from pygrad._core.portable import (
+        Operand,
+        active_scopes,
+        adopt,
+        call,
+        call_in_scopes,
+        dot,
+        drop_dead,
+        enter_scope,
+        note_change,
+        present_scope,
+        run,
+        tape,
+    )
+
+    TAPE = tape
+
+__all__ = [
+    "OPERANDS",
+    "TAPE",
+    "Operand",
+    "active_scopes",
+    "adopt",
+    "call",
+    "call_in_scopes",
+    "collect",
+    "dot",
+    "enter_scope",
+    "export",
+    "held",
+    "node_values",
+    "note_change",
+    "notes",
+    "present_scope",
+    "run",
+    "symbol",
+    "table_values",
+    "tables",
+    "taken",
+]
+
+# {handle: __dict__} of nodes whose Values are gone: what belongs to a node outlives them.
+notes: dict[int, dict[str, Any]] = {}
+
+
+def symbol(op: int, param: float, own: dict[str, Any] | None) -> str:
+    """What `_op` says: the user's own word, else the table's."""
+    return symbol_of(op, param) if own is None or "_op" not in own else str(own["_op"])
+
+
+def held(handle: int) -> Any:
+    """The Value of a handle that someone else holds. ReferenceError if it is stale."""
+    result = lib.pgr_h_hold(TAPE, handle)
+    check(-result if result < 0 else 0)
+    return Operand._of(result)
+
+
+def taken(handles: Iterable[int]) -> list[Any]:
+    """The Values of handles, whose holds pass to them: all of them, even if it fails."""
+    rest = iter(handles)
+    try:
+        return [Operand._of(handle) for handle in rest]
+    except BaseException:
+        for handle in rest:
+            lib.pgr_h_release(TAPE, handle, 0)
+        raise
+
+
+tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the numbers in them keep their meaning
+
+
+def export(root: Any, hold: bool = False) -> Any:
+    """The table below `root`; with `hold` the caller takes its handles. TypeError if it is no Value."""
+    if not isinstance(root, Operand):
+        no_graph(root)
+    root._settle()
+    table = ffi.new("pgr_table *")
+    check(lib.pgr_h_export(TAPE, root._handle, hold, table))
+    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    tables.add(table)
+    return table
+
+
+def table_values(root: Any) -> tuple[Any, list[Any]]:
+    """The table below `root`, and the Value of each of its rows."""
+    table = export(root, hold=True)
+    return table, taken([table.rows[i].handle for i in range(table.row_count)])
+
+
+def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
+    """The nodes that `root` was made from, itself last, as Values, each with its operands' indices in this list."""
+    table, values = table_values(root)
+    rows = (table.rows[i] for i in range(table.row_count))
+    spans = [(row.first_operand, row.operand_count) for row in rows]
+    return [(value, tuple(table.operands[first : first + n])) for value, (first, n) in zip(values, spans)]
+
+
+def collect() -> None:
+    """Free now what no Value needs. The tape does so by itself each time it has doubled."""
+    check(lib.pgr_h_collect(TAPE))
+    if not TYPE_CHECKING and OPERANDS == "cffi":
+        drop_dead()

@@ -1,0 +1,69 @@
+"""The table of operations, as the C library has it: csrc/ops/pgr_ops.h. The one place in Python that reads it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pygrad._pgr import ffi, lib
+
+
+class Operation(NamedTuple):
+    """A row of the table."""
+
+    op: int
+    name: str  # of the method: 'tanh'
+    symbol: str  # that is drawn: 'tanh', '+'
+    rule: str  # what an error says: 'the argument must be positive'
+    doc: str
+    c: str  # the value, as a C99 expression in a and b
+    da: str  # the partial derivatives, in pgr_ops.h's words
+    db: str
+    kind: int
+    param_default: float  # nan: none
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it has two operands."""
+        return bool(self.kind == lib.PGR_KIND_BINARY)
+
+    @property
+    def has_param(self) -> bool:
+        """Whether it has one operand and a number: an exponent, a slope."""
+        return bool(self.kind == lib.PGR_KIND_PARAM)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is a leaf's, which nothing computes."""
+        return bool(self.kind == lib.PGR_KIND_LEAF)
+
+    @property
+    def operands(self) -> int:
+        """How many operands its nodes have."""
+        return 2 if self.is_binary else 0 if self.kind in (lib.PGR_KIND_LEAF, lib.PGR_KIND_CUT) else 1
+
+    @property
+    def is_infix(self) -> bool:
+        """Whether it is written between its operands."""
+        return self.kind in (lib.PGR_KIND_BINARY, lib.PGR_KIND_PARAM) and not self.symbol[0].isalpha()
+
+
+def _read(op: int) -> Operation:
+    row = lib.pgr_op_row(op)
+    numbers = {"op": op, "kind": row.kind, "param_default": row.param_default}
+    texts = {name: ffi.string(getattr(row, name)).decode() for name in Operation._fields if name not in numbers}
+    return Operation(**numbers, **texts)
+
+
+TABLE: list[Operation] = [_read(op) for op in range(lib.pgr_op_count())]
+OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's own
+OPS: dict[str, int] = {row.name: row.op for row in TABLE}
+
+
+def symbol_of(op: int, param: float) -> str:
+    """What `_op` says of an operation: its symbol, with a constant exponent after **; '' for a leaf."""
+    if op in (lib.PGR_OP_LEAF, lib.PGR_OP_CONST, lib.PGR_OP_CUSTOM):
+        return ""
+    row = TABLE[op]
+    if row.symbol == "**" and row.has_param:
+        return f"**{int(param) if param.is_integer() and abs(param) < 1e15 else param}"
+    return row.symbol

@@ -1,0 +1,29 @@
+"""The portable operand layer: csrc/python's twin in Python, through cffi.
+
+For interpreters that have no C number slots (PyPy), and to compare with: PYGRAD_OPERANDS=cffi. An
+Operand is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
+node's notes when the object dies, and to the next object made for that node. A closure that
+captures its own output is a cycle of Python objects here, which Python's collector finds by itself.
+"""
+
+from pygrad._core.portable.call import call, run
+from pygrad._core.portable.objects import adopt, drop_dead
+from pygrad._core.portable.operand import Operand
+from pygrad._core.portable.operators import dot
+from pygrad._core.portable.place import note_change
+from pygrad._core.portable.tape import active_scopes, call_in_scopes, enter_scope, present_scope, tape
+
+__all__ = [
+    "Operand",
+    "active_scopes",
+    "adopt",
+    "call",
+    "call_in_scopes",
+    "dot",
+    "drop_dead",
+    "enter_scope",
+    "note_change",
+    "present_scope",
+    "run",
+    "tape",
+]

@@ -1,0 +1,252 @@
+"""A node's place in the graph, read and changed by programs: `_prev`, its steps. csrc/python/place.c's twin."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from types import FrameType, TracebackType
+from typing import Any, Callable
+
+from pygrad import _pgr
+from pygrad._core.errors import check, reject
+from pygrad._core.portable.objects import Slots, adopted, as_number, of, own_of
+from pygrad._core.portable.tape import tape
+from pygrad._pgr import ffi, lib
+
+_changes = _settled = 0  # of sets that `_prev` gave: how many there were, how many the tape knows of
+
+
+def note_change() -> None:
+    """Count a change of a set that `_prev` gave."""
+    global _changes
+    _changes += 1
+
+
+# ---- The graph, changed by programs: csrc/python/place.c ----------------------------------------------
+
+walked: dict[int, weakref.ref[Slots]] = {}  # by id, the objects that have a `_kept`
+
+
+def is_leaf(op: int) -> bool:
+    return bool(op < lib.PGR_OP_FIRST and op != lib.PGR_OP_CUSTOM)
+
+
+def held_operands(value: Slots) -> list[int]:
+    """The operands' handles, each with a hold for the caller."""
+    handles = ffi.new("pgr_handle[2]")
+    count = lib.pgr_h_operands(tape, value._handle, 2, handles)
+    if count > 2:
+        for extra in handles:
+            lib.pgr_h_release(tape, extra, 0)
+        handles = ffi.new("pgr_handle[]", count)
+        count = lib.pgr_h_operands(tape, value._handle, count, handles)
+    check(-count if count < 0 else 0)
+    return list(handles[0:count])
+
+
+def operands_of(value: Slots) -> list[Any]:
+    """The operands, as they are on the tape."""
+    rest = iter(held_operands(value))
+    try:
+        return [of(handle) for handle in rest]
+    except BaseException:
+        for handle in rest:
+            lib.pgr_h_release(tape, handle, 0)
+        raise
+
+
+def values_of(where: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str):
+        reject(where, values)
+    try:
+        operands = tuple(values)
+    except TypeError:
+        reject(where, values)
+    for operand in operands:
+        if not isinstance(operand, Slots):
+            reject(where, operand)
+    return operands
+
+
+def local_grad(value: Any) -> float:
+    number = as_number(value)
+    return reject("local_grads", value) if number is None else number
+
+
+def keep_prev(value: Slots, values: Any) -> None:
+    value._kept = values
+    walked[id(value)] = weakref.ref(value)
+    if _is_strange(values):
+        _strange.add(id(value))
+    else:
+        _strange.discard(id(value))
+
+
+_strange: set[int] = set()  # by id, those of them whose `_kept` may change without a word
+
+
+def do_nothing() -> None:
+    """No step."""
+
+
+def _is_strange(kept: Any) -> bool:
+    return type(kept) is not adopted.set_type and isinstance(kept, (set, list))
+
+
+def settle(value: Slots) -> None:
+    """What has been done to the set that `_prev` gave becomes the node's operands."""
+    kept = value._kept
+    if not isinstance(kept, (set, list)) or not lib.pgr_h_alive(tape, value._handle):
+        return  # others can't change
+    # By handle: while a function is recorded, == makes nodes.
+    present, wanted = held_operands(value), [getattr(v, "_handle", 0) for v in kept]
+    for handle in present:
+        lib.pgr_h_release(tape, handle, 0)
+    if wanted != present if isinstance(kept, list) else set(wanted) != set(present):
+        set_operands(value, kept)
+
+
+def settle_at_end(value: Slots) -> None:
+    walked.pop(id(value), None)
+    _strange.discard(id(value))
+    try:
+        if _changes != _settled or _is_strange(value._kept):
+            settle(value)
+    except Exception as error:
+        _Unraisable(error)
+
+
+class _Unraisable:
+    """Says what went wrong in a __del__ that has more to do."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def set_operands(value: Any, values: Any) -> tuple[Any, ...]:
+    """Make some Values a node's operands; its step stays what it was."""
+    operands = values_of("_prev", values)
+    own, op = own_of(value), lib.pgr_h_op(tape, value._handle)
+    check(-op if op < 0 else 0)
+    symbol, past = value._op, (op, *operands_of(value), lib.pgr_h_param(tape, value._handle))
+    handles = [operand._handle for operand in operands]
+    check(lib.pgr_h_set_operands(tape, value._handle, len(handles), handles))
+    if not is_leaf(op) and op != lib.PGR_OP_CUSTOM:
+        own["_op"], own["_pygrad_step"] = symbol, past
+    return operands
+
+
+def has_past(own: dict[str, Any]) -> bool:
+    """Whether set_operands has written down what a node's step was: (op, operands, parameter)."""
+    past = own.get("_pygrad_step")
+    if type(past) is not tuple or not 3 <= len(past) <= 4 or type(past[0]) is not int or type(past[-1]) is not float:
+        return False
+    return lib.PGR_OP_FIRST <= past[0] < lib.pgr_op_count() and all(isinstance(v, Slots) for v in past[1:-1])
+
+
+def custom_step(value: Any) -> None:
+    """A custom node's step, but for a function of the user's own."""
+    own = own_of(value)
+    if "_custom" in own:
+        own["_custom"].push(value)
+    elif has_past(own):
+        op, *operands, param = own["_pygrad_step"]
+        a, b = operands[0], operands[1]._handle if len(operands) > 1 else 0
+        if param == param:
+            b = lib.pgr_h_leaf(tape, lib.PGR_OP_CONST, param)
+            check(-b if b < 0 else 0)
+        try:
+            check(lib.pgr_h_push_into(tape, value._handle, op, a._handle, b))
+        finally:
+            if param == param:
+                lib.pgr_h_release(tape, b, 0)
+    elif type(own.get("_local_grads")) is tuple:
+        grad = value.grad
+        for operand, number in zip(operands_of(value), own["_local_grads"]):
+            check(lib.pgr_h_add_grad(tape, operand._handle, grad * number))
+
+
+def _make_step(op: int) -> Callable[[Any], None]:
+    """One step of a Value's node as `op`, which it was when this was asked for."""
+
+    def _backward(value: Any) -> None:
+        if lib.pgr_h_unknown(tape, value._handle):
+            check(lib.PGR_ERR_UNKNOWN)
+        if is_leaf(op):
+            return
+        if op == lib.PGR_OP_CUSTOM or has_past(own_of(value)):
+            custom_step(value)
+        else:
+            check(lib.pgr_h_push_as(tape, value._handle, op))
+
+    return _backward
+
+
+STEPS = [_make_step(op) for op in range(lib.pgr_op_count())]
+
+
+# ---- Custom operations' functions, called from the sweep -----------------------------------------
+
+# What they raise, by thread, since C can't carry it; with the extension module, which copies of this one share.
+_raised = _pgr.__dict__.setdefault("_raised", threading.local())
+
+
+def _keep(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> None:
+    _raised.error = error.with_traceback(traceback)
+
+
+# Ctrl-C may come before the first line: onerror gets that, too.
+@ffi.def_extern(name="pgr_py_custom", error=1, onerror=_keep)  # type: ignore[untyped-decorator, unused-ignore]
+def _on_custom(_context: Any, _tape: Any, node: int) -> int:
+    handle = lib.pgr_h_hold(tape, node)
+    check(-handle if handle < 0 else 0)
+    value = of(handle)
+    own = own_of(value)
+    if "_backward" in own:
+        own["_backward"]()
+    else:
+        custom_step(value)
+    return 0
+
+
+def check_sweep(status: int) -> None:
+    if status != lib.PGR_ERR_CUSTOM:
+        check(status)
+        return
+    # The two that can leave no room for keeping them: at the end of the stack, and twice at once.
+    lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
+    raise _raised.__dict__.pop("error", lost)
+
+
+def _is_deep() -> bool:
+    frame: FrameType | None = sys._getframe()
+    depth = 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth > sys.getrecursionlimit() - 50
+
+
+lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
+
+
+def settle_all(root: Slots) -> None:
+    """Let changed sets of operands show on the tape, below here."""
+    global _settled
+    changes, are_all = _changes, True
+    if changes == _settled and not _strange:
+        return
+    for reference in list(walked.values()):
+        value = reference()
+        if value is not None:
+            try:
+                settle(value)
+            except Exception:  # another thread's pass goes through it, or it can't be: that concerns those above
+                are_all = False
+                if lib.pgr_h_is_made_from(tape, root._handle, value._handle):
+                    raise
+    if are_all:
+        _settled = changes

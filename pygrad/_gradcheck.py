@@ -1,0 +1,104 @@
+"""gradcheck: gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from pygrad._core.trees import is_array, need_numpy, real_number, tree_flatten, tree_leaves, tree_unflatten
+from pygrad.engine import Value, as_value
+
+__all__ = ["GradcheckError", "gradcheck"]
+
+
+class GradcheckError(AssertionError):
+    """Gradients differ from finite differences; the text is a table of where, and by how much."""
+
+
+def gradcheck(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    eps: float = 1e-6,
+    rtol: float = 1e-5,
+    atol: float = 1e-7,
+    raise_exception: bool = True,
+) -> bool:
+    """Whether backward() through `fn` gives what central differences do, as torch.autograd.gradcheck.
+
+    fn is called with `args`, a sequence of numbers, arrays and nested lists, tuples and dicts of them, as Values;
+    every Value that it returns is differentiated by every number that goes in. The step is eps times the number's
+    size, or eps below 1; |engine - difference| must not exceed atol + rtol * |difference|. At kinks (relu at 0)
+    differences mean nothing.
+
+    Raises GradcheckError, a table of all that differ, or with raise_exception=False returns False; ValueError if
+    nothing goes in or comes out; and what fn raises. Source: Griewank & Walther, Evaluating Derivatives (2nd ed.,
+    2008), ch. 1.
+    """
+    given, structure = tree_flatten(tuple(args))
+    numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in tree_leaves(tuple(args))]
+    names = _names(tuple(args))
+    if not numbers:
+        raise ValueError(
+            f"gradcheck: no number goes in with args={tuple(args)!r}: there is nothing to differentiate by"
+        )
+
+    def call(at: Sequence[float]) -> tuple[list[Value], list[Value]]:
+        values = [Value(x) for x in at]
+        rest = iter(values)
+        result = fn(*tree_unflatten(structure, [_filled(leaf, rest) for leaf in given]))
+        return values, [as_value(x) for x in tree_leaves(result)]
+
+    inputs, outputs = call(numbers)
+    if not outputs:
+        raise ValueError("gradcheck: nothing comes out: fn must return Values, or lists of them")
+    analytic = []
+    for output in outputs:
+        for value in inputs:
+            value.grad = 0.0
+        output.backward()
+        analytic.append([value.grad for value in inputs])
+    wrong = []
+    for i, x in enumerate(numbers):
+        h = eps * max(1.0, abs(x))
+        high, low = ([*numbers[:i], x + step, *numbers[i + 1 :]] for step in (h, -h))
+        for k, (above, below) in enumerate(zip(call(high)[1], call(low)[1])):
+            difference = (above.data - below.data) / (2 * h)
+            apart = abs(analytic[k][i] - difference)
+            if not (apart <= atol + rtol * abs(difference) or (math.isnan(difference) and math.isnan(analytic[k][i]))):
+                wrong.append((names[i], k, analytic[k][i], difference, apart))
+    if not wrong:
+        return True
+    if not raise_exception:
+        return False
+    head = f"{len(wrong)} of {len(numbers) * len(outputs)} derivatives differ from finite differences"
+    rows = [("input", "output", "engine", "difference", "apart")]
+    rows += [(name, str(k), f"{a:.9g}", f"{b:.9g}", f"{c:.2e}") for name, k, a, b, c in wrong[:50]]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    more = [f"... and {len(wrong) - 50} more"] if len(wrong) > 50 else []
+    raise GradcheckError("\n".join([head, *table, *more]))
+
+
+def _filled(leaf: Any, values: Any) -> Any:
+    if not is_array(leaf):
+        return next(values)
+    np = need_numpy()
+    array = np.empty(leaf.size, dtype=object)
+    array[:] = [next(values) for _ in range(leaf.size)]
+    return array.reshape(leaf.shape)
+
+
+def _names(x: Any, name: str = "") -> list[str]:
+    """How each number in nested arguments is reached: args[0][1, 2]."""
+    if is_array(x):
+        if not x.ndim:
+            return [name]
+        np = need_numpy()
+        return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*x.shape)]
+    if isinstance(x, dict):
+        return [n for key in sorted(x, key=str) for n in _names(x[key], f"{name}[{key!r}]")]
+    if isinstance(x, (list, tuple)):
+        return [n for i, y in enumerate(x) for n in _names(y, f"{name}[{i}]" if name else f"args[{i}]")]
+    return [name]

@@ -1,0 +1,1 @@
+"""Training: modules, losses, fit and its checkpoints."""

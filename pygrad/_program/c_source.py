@@ -1,0 +1,183 @@
+"""C source of programs: a C99 file that needs nothing but libm."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pygrad._core.ops import OPERATIONS, TABLE
+from pygrad._pgr import lib
+from pygrad._program.code import Code, Leaf
+
+MOST_LINES = 64  # of an array's numbers, before they are a loop
+_KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main"""
+
+
+def number(x: float) -> str:
+    """A float64 as C writes it, to the last bit."""
+    if math.isnan(x):
+        return "NAN"
+    if math.isinf(x):
+        return "INFINITY" if x > 0 else "-INFINITY"
+    return repr(x)
+
+
+def to_c(code: Code, name: str) -> str:
+    """See Program.to_c."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS.split():
+        raise ValueError(f"{name!r} cannot be the name of a C function: letters, digits and _ only, and no keyword")
+    inputs, _ = code.arrays()
+    in_start, in_table = _layout(code.arguments, "in")
+    out_start, out_table = _layout(code.results, "out")
+    for array in range(len(in_start), len(inputs)):  # constants are in the file; Values from outside come last
+        in_start.append([-1] if inputs[array] and inputs[array][0].shape is not None else [])
+    outside = inputs[-1]
+    in_size = sum(_size(leaf) for leaf in code.arguments)
+    for i, leaf in enumerate(outside):
+        in_start[-1].append(in_size + i)
+        in_table.append(f"in[{in_size + i}]  {leaf.name}, a Value from outside")
+    parts = code.parts()
+    used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & {row.op for row in OPERATIONS})
+    body = "\n".join(f"    {line}" for line in _body(code, parts, in_start, out_start))
+    table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
+    functions = "\n".join(_function(op) for op in used)
+    constants = "\n".join(_constant(i, constant) for i, constant in enumerate(code.constants) if constant.size)
+    return f"""/* Written by pygrad from a recorded function. C99 and libm.
+ *
+ * void {name}(const double *in, double *out)
+ *
+{table} */
+#include <math.h>
+
+{functions}
+{constants}
+void {name}(const double *in, double *out);
+
+void {name}(const double *in, double *out)
+{{
+    double u[{max(1, parts.uniform_slots)}];
+    (void)in;
+{body}
+}}
+"""
+
+
+def _in_comment(text: str) -> str:
+    """Names, which may be anything, as they can stand in a comment: nothing that ends it, or a line."""
+    plain = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+
+
+def _size(leaf: Leaf) -> int:
+    return 1 if leaf.shape is None else leaf.size
+
+
+def _layout(leaves: list[Leaf], side: str) -> tuple[list[list[int]], list[str]]:
+    """Where the program's arrays are in the flat one: the place of each scalar, of an array's first; and as text."""
+    starts: list[list[int]] = [[]]
+    text = []
+    at = 0
+    for leaf in leaves:
+        if leaf.shape is None:
+            starts[0].append(at)
+            text.append(f"{side}[{at}]  {leaf.name}")
+        else:
+            starts.append([at])
+            shape = "x".join(map(str, leaf.shape))
+            text.append(f"{side}[{at} .. {at + leaf.size - 1}]  {leaf.name}, {shape}, row by row")
+        at += _size(leaf)
+    return starts, text
+
+
+def _function(op: int) -> str:
+    """The operation as a C function."""
+    row = TABLE[op]
+    second = ", double b" if row.is_binary or row.has_param else ""
+    return f"static double op_{row.name}(double a{second}) {{ return {row.c}; }}"
+
+
+def _constant(i: int, array: Any) -> str:
+    numbers = ", ".join(map(number, array.ravel().tolist()))
+    return f"static const double constant{i}[] = {{{numbers}}};"
+
+
+def _body(code: Code, parts: Any, in_start: list[list[int]], out_start: list[list[int]]) -> Iterator[str]:
+    first_constant = 1 + sum(leaf.shape is not None for leaf in code.arguments)
+
+    def lanes(array: int, stride: int) -> str:
+        if array == 0 and stride:  # in a damaged program: scalars do not lie side by side
+            raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
+        return f" + lane * {stride}"
+
+    def read(array: int, offset: int, lane: str = "") -> str:
+        if first_constant <= array < first_constant + len(code.constants):
+            return f"constant{array - first_constant}[{offset}{lane}]"
+        starts = in_start[array]
+        many = 0 < array < first_constant
+        return f"in[{starts[0] + offset if many else starts[offset]}{lane}]"
+
+    def write(array: int, offset: int, lane: str = "") -> str:
+        return f"out[{out_start[array][0] + offset if array > 0 else out_start[0][offset]}{lane}]"
+
+    for i in range(parts.constant_count):
+        yield f"u[{i}] = {number(parts.constants[i])};"
+    for i in range(parts.input_count):
+        given = parts.inputs[i]
+        if given.array > 0 and given.count > MOST_LINES:
+            first = read(given.array, given.offset, " + i")
+            yield f"for (long i = 0; i < {given.count}; i++) u[{given.slot} + i] = {first};"
+            continue
+        for k in range(given.count):
+            yield f"u[{given.slot + k}] = {read(given.array, given.offset + k)};"
+    for s in range(parts.segment_count):
+        segment = parts.segments[s]
+        instructions = [parts.instructions[i] for i in range(segment.first, segment.first + segment.count)]
+        if segment.group == 2**32 - 1:
+            for i in instructions:
+                if i.op != lib.PGR_PROGRAM_RUN:
+                    yield f"{_slot(i.out)} = {_expression(parts, i)};"
+            continue
+        if segment.sum_count > MOST_LINES:
+            yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
+        else:
+            yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
+        yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
+        yield f"    double v[{max(1, parts.lane_slots)}];"
+        for i in instructions:
+            if i.op == lib.PGR_PROGRAM_LOAD:
+                x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
+                yield f"    {_slot(i.out)} = {read(x.array, x.offset, lanes(x.array, x.stride))};"
+            elif i.op == lib.PGR_PROGRAM_STORE:
+                o = parts.outputs[i.b]
+                yield f"    {write(o.array, o.offset, lanes(o.array, o.stride))} = {_slot(i.a)};"
+            elif i.op == lib.PGR_PROGRAM_LANE_SUM:
+                yield f"    {_slot(i.out)} += {_slot(i.a)};"
+            elif i.op == lib.PGR_PROGRAM_LANE_DOT:
+                yield f"    {_slot(i.out)} += {_slot(i.a)} * {_slot(i.b)};"
+            else:
+                yield f"    {_slot(i.out)} = {_expression(parts, i)};"
+        yield "}"
+    for i in range(parts.output_count):
+        o = parts.outputs[i]
+        if o.node != lib.PGR_SLOT_LANE:
+            yield f"{write(o.array, o.offset)} = {_slot(o.node)};"
+
+
+def _slot(slot: int) -> str:
+    return f"v[{slot - lib.PGR_SLOT_LANE}]" if slot >= lib.PGR_SLOT_LANE else f"u[{slot}]"
+
+
+def _expression(parts: Any, i: Any) -> str:
+    if i.op == lib.PGR_PROGRAM_DOT:
+        dot = parts.dots[i.b]
+        terms = [] if i.a == lib.PGR_SLOT_NONE else [_slot(i.a)]
+        for k in range(dot.first, dot.first + 2 * dot.count, 2):
+            pair = [_slot(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_SLOT_NONE]
+            terms.append(" * ".join(pair))
+        return " + ".join(terms) or "0.0"
+    row = TABLE[i.op]
+    operands = f"{_slot(i.a)}, {_slot(i.b)}" if row.is_binary or row.has_param else _slot(i.a)
+    return f"op_{row.name}({operands})"

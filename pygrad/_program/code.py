@@ -1,0 +1,161 @@
+"""What programs are made of: the code that C runs, and what its arrays and numbers mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pygrad._pgr import ffi, lib
+
+# The parts that are arrays, in the order in which they are written: their counts, and the C types of their elements.
+ARRAYS = {
+    "instructions": ("instruction_count", "pgr_instruction"),
+    "args": ("arg_count", "uint32_t"),
+    "dots": ("dot_count", "pgr_program_dot"),
+    "segments": ("segment_count", "pgr_segment"),
+    "constants": ("constant_count", "double"),
+    "inputs": ("input_count", "pgr_uniform_input"),
+    "outputs": ("output_count", "pgr_output"),
+    "lane_inputs": ("lane_input_count", "pgr_lane_input"),
+    "group_first_input": ("group_count", "uint32_t"),  # and one more
+    "group_lanes": ("group_count", "uint64_t"),
+}
+COUNTS = [*dict.fromkeys(count for count, _ in ARRAYS.values()), "uniform_slots", "lane_slots", "block", "nodes"]
+
+
+def count_of(name: str, counts: Any) -> int:
+    """How many elements one of these arrays has."""
+    return int(counts[ARRAYS[name][0]]) + (name == "group_first_input")
+
+
+class ProgramStats(NamedTuple):
+    """How large a program is.
+
+    nodes: of the recorded graph; instructions: what is left of them; dots: of those, sums of products; constants:
+    numbers that are kept; uniform_slots: numbers in the workspace; lane_slots: the same for each lane of a vmap,
+    `block` of which are worked on together; bytes: of the program itself.
+    """
+
+    nodes: int
+    instructions: int
+    dots: int
+    segments: int
+    constants: int
+    uniform_slots: int
+    lane_slots: int
+    block: int
+    bytes: int
+
+
+class Leaf(NamedTuple):
+    """A scalar (shape None) or an array among a program's arguments or results."""
+
+    name: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape or ())
+
+
+class Code:
+    """A program as C has it, with what its numbers mean: arguments, results, constants, Values from outside."""
+
+    def __init__(
+        self,
+        c: Any,
+        structures: tuple[Any, Any],
+        constants: Sequence[Any] = (),
+        captured: Sequence[Any] = (),
+        names: Sequence[str] | None = None,
+        is_loaded: bool = False,
+    ) -> None:
+        self.c = c
+        self.structure_in, self.structure_out = structures
+        self.constants = tuple(constants)
+        self.captured = tuple(captured)
+        self.names = [f"arg{i}" for i in range(len(self.structure_in) - 1)] if names is None else list(names)
+        self.is_loaded = is_loaded  # then it may leave elements of its results unwritten
+        self.shapes_in, self.shapes_out = shapes(self.structure_in), shapes(self.structure_out)
+
+    @property
+    def stats(self) -> ProgramStats:
+        """The program's size."""
+        stats = lib.pgr_program_stat(self.c)
+        return ProgramStats(*(getattr(stats, name) for name in ProgramStats._fields))
+
+    @property
+    def arguments(self) -> list[Leaf]:
+        """The scalars and arrays that go in, in order, with their names and shapes."""
+        parts = zip(self.names, self.structure_in[1:])
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in _paths(part)]
+
+    @property
+    def results(self) -> list[Leaf]:
+        """The scalars and arrays that come out, in order, with their places and shapes."""
+        return [Leaf("result" + path, shape) for path, shape in _paths(self.structure_out)]
+
+    def parts(self) -> Any:
+        """The program's parts, a pgr_program_parts (see csrc/pgr.h), which are there as long as the program."""
+        parts = ffi.new("pgr_program_parts *")
+        lib.pgr_program_to_parts(self.c, parts)
+        return parts
+
+    def sizes(self) -> tuple[list[int], list[int]]:
+        """How many numbers the arrays have that go in, and those that come out. The first holds the scalars."""
+        inputs = [self.shapes_in.count(None), *(math.prod(shape) for shape in self.shapes_in if shape is not None)]
+        outputs = [self.shapes_out.count(None), *(math.prod(shape) for shape in self.shapes_out if shape is not None)]
+        inputs += [constant.size for constant in self.constants]
+        return [*inputs, len(self.captured)] if self.captured else inputs, outputs
+
+    def arrays(self) -> tuple[list[list[Leaf]], list[list[Leaf]]]:
+        """The arrays that C reads and writes, by number, as the leaves that each holds; the first holds the scalars."""
+        sides = []
+        for leaves in (self.arguments, self.results):
+            scalars = [leaf for leaf in leaves if leaf.shape is None]
+            sides.append([scalars, *([leaf] for leaf in leaves if leaf.shape is not None)])
+        sides[0] += [[Leaf(f"constant{i}", constant.shape)] for i, constant in enumerate(self.constants)]
+        outside = [Leaf(getattr(value, "label", "") or f"outside{i}", None) for i, value in enumerate(self.captured)]
+        return ([*sides[0], outside], sides[1])
+
+    def array_bytes(self) -> list[bytes]:
+        """The numbers of each of ARRAYS, as bytes."""
+        parts = self.parts()
+        counts = {name: getattr(parts, name) for name in COUNTS}
+        arrays = []
+        for name, (_, kind) in ARRAYS.items():
+            array, count = getattr(parts, name), count_of(name, counts)
+            if name == "lane_inputs":  # without what happens to be in their padding
+                array = ffi.new(f"{kind}[]", [(x.array, x.offset, x.stride) for x in array[0:count]])
+            arrays.append(bytes(ffi.buffer(array, count * ffi.sizeof(kind))) if count else b"")
+        return arrays
+
+    def content(self) -> tuple[Any, ...]:
+        """All that results depend on but the numbers of Values from outside: equal programs compute the same."""
+        constants = [(constant.shape, constant.tobytes()) for constant in self.constants]
+        return (
+            self.structure_in,
+            self.structure_out,
+            self.array_bytes(),
+            constants,
+            [value._handle for value in self.captured],
+        )
+
+
+def shapes(structure: Any) -> list[Any]:
+    """The shape of each leaf, None for a scalar."""
+    return [shape for _, shape in _paths(structure)]
+
+
+def _paths(structure: Any) -> Iterator[tuple[str, Any]]:
+    """For each leaf how it is reached, as Python writes it, and its shape."""
+    if structure == "scalar":
+        yield "", None
+    elif structure[0] == "array":
+        yield "", structure[1]
+    else:
+        keys = structure[1] if structure[0] == "dict" else range(len(structure) - 1)
+        for key, part in zip(keys, structure[2 if structure[0] == "dict" else 1 :]):
+            for path, shape in _paths(part):
+                yield f"[{key!r}]{path}", shape

@@ -1,0 +1,153 @@
+"""Program: a recorded function as C runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable, Union
+
+from pygrad._core.errors import check
+from pygrad._core.files import write
+from pygrad._core.layer import TAPE, run
+from pygrad._core.text import visible
+from pygrad._core.trees import as_float64, need_numpy, refuse_values, tree_flatten, tree_unflatten
+from pygrad._pgr import ffi, lib
+from pygrad._program import c_source, listing
+from pygrad._program.code import Code, Leaf, ProgramStats
+from pygrad._program.files import from_bytes, to_bytes
+from pygrad.engine import Value
+
+Path_ = Union[str, "os.PathLike[str]"]
+
+
+class Program:
+    """A recorded function as C runs it. Immutable: one may run in many threads.
+
+    print(program) lists its instructions, `pygrad.draw_dot` draws them; `to_c` writes them as C.
+    """
+
+    def __init__(self, code: Code, again: Callable[[], list[str] | None] | None = None) -> None:
+        """again: records the function once more, and returns the line of each instruction."""
+        self.code = code
+        self._again = again
+        self._captured_handles = ffi.new("pgr_handle[]", [value._handle for value in code.captured])
+        self._address = int(ffi.cast("uintptr_t", code.c))
+
+    @property
+    def stats(self) -> ProgramStats:
+        """The program's size."""
+        return self.code.stats
+
+    @property
+    def arguments(self) -> list[Leaf]:
+        """The scalars and arrays that go in, in order, with their names and shapes."""
+        return self.code.arguments
+
+    @property
+    def results(self) -> list[Leaf]:
+        """The scalars and arrays that come out, in order, with their places and shapes."""
+        return self.code.results
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        lanes = f", {stats.lane_slots} slots of {stats.block} lanes" if stats.block else ""
+        return f"<Program of {stats.instructions} instructions from {stats.nodes} nodes, {stats.dots} dots{lanes}>"
+
+    def __str__(self) -> str:
+        return self.listing(200)
+
+    def listing(self, limit: int | None = None) -> str:
+        """The instructions as text, at most `limit` of them, each with the line of code that it comes from."""
+        return listing.listing(self.code, self.lines(), limit)
+
+    def lines(self) -> list[str] | None:
+        """For each instruction 'file:line' of the function, which is recorded again to know; None if that is gone."""
+        lines = None if self._again is None else self._again()
+        return lines if lines is not None and len(lines) == self.stats.instructions else None
+
+    def to_c(self, name: str) -> str:
+        """The program as a C99 file that needs nothing but libm, with `void name(const double *in, double *out)`.
+
+        `in` has the arguments' numbers and arrays one after the other, `out` the results'; the file says where each
+        is. Values from outside that the function reads come last in `in`. ValueError if name is no C identifier.
+        """
+        return c_source.to_c(self.code, name)
+
+    # ---- Running it ----
+
+    def __call__(self, *args: Any, workers: int = 1) -> Any:
+        """The result for arguments of the structure and shapes that it was recorded for; else ValueError."""
+        refuse_values(args, "the program")
+        given, structure = tree_flatten(args)
+        if structure != self.code.structure_in:
+            wanted = ", ".join(f"{visible(leaf.name)} {leaf.shape or ''}".strip() for leaf in self.arguments)
+            raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
+        return self.run(given, workers)
+
+    def plan(self, workers: int) -> Any:
+        """What _call needs for running it (see csrc/python/call.c); None where it cannot."""
+        if self.code.captured:
+            return None
+        scalars_in, scalars_out = self.code.shapes_in.count(None), self.code.shapes_out.count(None)
+        arrays_out = tuple([shape for shape in self.code.shapes_out if shape is not None])
+        np = need_numpy() if any(shape is not None for shape in (*self.code.shapes_in, *self.code.shapes_out)) else None
+        return (
+            self._address,
+            self.code.structure_in,
+            self.code.structure_out,
+            scalars_in,
+            len(self.code.shapes_in) - scalars_in,
+            scalars_out,
+            arrays_out,
+            None if np is None else self._new(),
+            object if np is None else np.ndarray,
+            self.code.constants,
+            workers,
+            self.code.c,  # which has to live as long
+        )
+
+    def _new(self) -> Any:
+        """What makes an array for results: of zeros where a loaded program may leave some of it unwritten."""
+        np = need_numpy()
+        return np.zeros if self.code.is_loaded else np.empty
+
+    def run(self, args: Sequence[Any], workers: int = 1) -> Any:
+        """The result for the arguments' scalars and arrays, in order."""
+        numbers = tuple([x for shape, x in zip(self.code.shapes_in, args) if shape is None])
+        arrays = [as_float64(x) for shape, x in zip(self.code.shapes_in, args) if shape is not None]
+        arrays += self.code.constants
+        if self.code.captured:
+            read = ffi.new("double[]", len(self.code.captured))
+            check(lib.pgr_h_read(TAPE, len(self.code.captured), self._captured_handles, read))
+            arrays.append(memoryview(ffi.buffer(read)).cast("d"))
+        results = tuple([self._new()(shape) for shape in self.code.shapes_out if shape is not None])
+        out = iter(run(self._address, numbers, tuple(arrays), results, self.code.shapes_out.count(None), workers))
+        array = iter(results)
+        return tree_unflatten(
+            self.code.structure_out, [next(out if shape is None else array) for shape in self.code.shapes_out]
+        )
+
+    def save(self, path: Path_) -> None:
+        """Writes the program to a file, for Program.load.
+
+        ValueError if it reads Values from outside, which another process does not have: pass them as arguments.
+        """
+        if self.code.captured:
+            raise ValueError(
+                f"the program reads {len(self.code.captured)} Values from outside of the function, which a file cannot "
+                "hold: pass them as arguments"
+            )
+        write(path, to_bytes(self.code))
+
+    @staticmethod
+    def load(path: Path_) -> Program:
+        """The program in a file that `save` has written. ValueError if it is none, or is damaged; safe for any file."""
+        return Program(from_bytes(Path(path).read_bytes(), str(path)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (to_bytes(self.code), self.code.captured)
+
+
+def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:
+    return Program(from_bytes(data, "the pickle", captured))

@@ -1,0 +1,1 @@
+"""Recorded functions: recording, building programs, and the transforms."""

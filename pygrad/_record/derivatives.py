@@ -1,0 +1,293 @@
+"""Derivatives of functions: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp, named as in JAX.
+
+Each is a function of Values: called within a function that is being recorded, it records its derivative, so they
+compose with each other and with vmap.
+
+Source: Griewank & Walther, Evaluating Derivatives (2nd ed., SIAM 2008), ch. 3, 5 and 7.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Callable, Union
+
+from pygrad._core.errors import RecordingError, check, users_line
+from pygrad._core.layer import TAPE, taken
+from pygrad._core.trees import (
+    is_array,
+    need_numpy,
+    tree_flatten,
+    tree_leaves,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+)
+from pygrad._pgr import ffi, lib
+from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
+from pygrad._record.recording import like, object_array, recordings
+from pygrad._record.variables import Results, Variables
+from pygrad.engine import Value, as_value
+
+Argnums = Union[int, Sequence[int]]
+
+
+def _as_value(x: Any, what: str) -> Value:
+    if isinstance(x, Value):
+        return x
+    if is_array(x) or isinstance(x, (list, tuple, dict)):
+        raise TypeError(
+            f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
+        )
+    return Value(x)
+
+
+def _derive(function: Callable[[Any], int], count: int) -> list[Value]:
+    """The Values of what `function` writes, `count` handles."""
+    out = ffi.new("pgr_handle[]", count)
+    status = function(out)
+    if status == lib.PGR_ERR_OP:
+        raise RecordingError(
+            f"{users_line()}\nThe function uses a custom operation, whose derivative is Python code: it cannot be "
+            "recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
+        )
+    check(status)
+    return taken(out)
+
+
+def _handles(values: list[Value]) -> list[int]:
+    return [value._handle for value in values]
+
+
+def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value]:
+    # Within a vmap each lane has a derivative of its own.
+    within = recordings.stack[-1].within if recordings.stack else None
+    group = lib.PGR_NO_GROUP if within is None else within.number
+    given = (_handles(roots), _handles(seeds), _handles(wrt))
+    return _derive(
+        lambda out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], out), len(wrt)
+    )
+
+
+def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
+    given = (_handles(wrt), _handles(tangents), _handles(roots))
+    return _derive(lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots))
+
+
+def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:
+    """The arguments that are derived by, as a tuple, and all of them with those copied."""
+    positions = [argnums] if isinstance(argnums, int) else list(argnums)
+    for i in positions:
+        if not isinstance(i, int):
+            raise TypeError(f"argnums={argnums!r}: must be an int or a sequence of them, counted from 0")
+        if not -len(args) <= i < len(args):
+            raise TypeError(f"argnums={argnums!r}: the function was called with {len(args)} arguments")
+    positions = [i % len(args) for i in positions]
+    distinct = list(dict.fromkeys(positions))
+    variables = Variables(tuple([args[i] for i in distinct]), by_element=by_element)
+    copies = dict(zip(distinct, variables.value))
+    variables.order = [distinct.index(i) for i in positions]
+    return variables, tuple([copies.get(i, x) for i, x in enumerate(args)])
+
+
+def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[..., Any]:
+    def inline(*args: Any) -> Any:
+        variables, copied = _selected(args, argnums)
+        with recordings.derived():
+            value = _as_value(function(*copied), "grad")
+        nodes = variables.nodes()
+        try:
+            grads = _vjp([value], [Value(1.0)], nodes)
+        except RecordingError:
+            if recordings.stack or recordings.deriving:
+                raise
+            value.backward()  # through custom operations, once
+            grads = [Value(v.grad) for v in nodes]
+        results = variables.filled(grads)
+        return value, results[0] if isinstance(argnums, int) else tuple([results[i] for i in variables.order])
+
+    return inline
+
+
+def value_and_grad(
+    fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: bool = True, workers: int = 1
+) -> Any:
+    """A function that returns (fn(*args), its gradient), as jax.value_and_grad.
+
+    fn's result is a scalar. The gradient is structured as the argument number `argnums`; a tuple of such where
+    argnums is a sequence. record=False runs fn eagerly at every call, for control flow that depends on values;
+    workers: see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+    """
+    if fn is None:
+        return functools.partial(value_and_grad, argnums=argnums, record=record, workers=workers)
+    return Function(_value_and_grad(fn, argnums), fn, "value_and_grad", record, workers)
+
+
+def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: bool = True, workers: int = 1) -> Any:
+    """A function that returns fn's gradient, structured as the argument, as jax.grad. See value_and_grad."""
+    if fn is None:
+        return functools.partial(grad, argnums=argnums, record=record, workers=workers)
+    both = _value_and_grad(fn, argnums)
+    return Function(lambda *args: both(*args)[1], fn, "grad", record, workers)
+
+
+def _need_alike(x: Any, y: Any, what: str, whose: str) -> None:
+    """ValueError unless `y` is structured as `x`."""
+    if tree_structure(x) != tree_structure(y):
+        raise ValueError(f"{what} must have the structure and shapes of {whose}")
+
+
+def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def inline(primals: Any, tangents: Any) -> Any:
+        primals, tangents = tuple(primals), tuple(tangents)
+        _need_alike(primals, tangents, "tangents", "the arguments")
+        variables = Variables(primals, along=tangents)
+        with recordings.derived():
+            result = fn(*variables.value)
+        results = Results(result)
+        nodes = variables.nodes()
+        return result, results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
+
+    return inline
+
+
+class _Pullback:
+    """fn called once, and a function from cotangents of its result to the arguments' gradients."""
+
+    def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...]) -> None:
+        self._fn, self._primals = fn, primals
+        self._within = recordings.stack[-1].within if recordings.stack else None
+        self._variables = Variables(primals)
+        with recordings.derived():
+            self.result = fn(*self._variables.value)
+
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        _need_alike(self.result, cotangent, "the cotangent", "the result")
+        if recordings.stack and recordings.stack[-1].within is not self._within:
+            # Within a vmap, lanes of fn's own vmaps would meet that one's: there fn is recorded slice by slice.
+            return _Pullback(self._fn, self._primals)(cotangent)
+        results = Results(self.result, along=cotangent)
+        nodes = self._variables.nodes()
+        grads: tuple[Any, ...] = self._variables.filled(_vjp(results.nodes, results.seeds, nodes))
+        return grads
+
+
+def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda primals, cotangent: _Pullback(fn, tuple(primals))(cotangent)
+
+
+def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
+    """What `make` makes of fn. A recorded function keeps it, any other is recorded anew: it may have changed."""
+    if not isinstance(fn, Function):
+        return Function(make(fn), fn, name, record)
+    if (name, record) not in fn.derived:
+        fn.derived[name, record] = Function(make(fn), fn, name, record)
+    return fn.derived[name, record]
+
+
+def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, record: bool = True) -> Any:
+    """(fn(*primals), its derivative in the direction of `tangents`), as jax.jvp.
+
+    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. fn is recorded at
+    every call, since what it reads may have changed. Where that takes too long, pass jit(fn), which is recorded once
+    for each structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
+    """
+    return _directional(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
+
+
+def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any, Callable[[Any], Any]]:
+    """(fn(*primals), pullback), as jax.vjp: pullback(cotangent) is the tuple of the arguments' gradients.
+
+    The cotangent is structured as fn's result; ValueError if it is not. fn is recorded at every call, as by jvp; the
+    pullback is the derivative of what fn was then, and can be called any number of times. Source: Griewank & Walther,
+    ch. 3.2.
+    """
+    if recordings.stack or recordings.eager:
+        pullback = _Pullback(fn, primals)
+        return pullback.result, pullback
+    if not record:
+        pullback = one_deeper(functools.partial(_Pullback, fn), (primals,))
+        return tree_map(number_of, pullback.result), lambda cotangent: run_eagerly(pullback, (cotangent,))
+    pull = _directional(_inline_vjp, fn, "vjp", record)
+    value = _directional(lambda f: f, fn, "jit", record)(*primals)
+    pull.program(primals, value)
+    return value, lambda cotangent: pull(primals, cotangent)
+
+
+def _inline_jacobian(fn: Callable[..., Any], argnums: int) -> Callable[..., Any]:
+    def inline(*args: Any) -> Any:
+        variables, copied = _selected(args, argnums, by_element=True)
+        x, wrt = variables.value[0], variables.nodes()
+        with recordings.derived():
+            result = fn(*copied)
+        roots = [as_value(value) for value in tree_leaves(result)]
+        one, zero = Value(1.0), Value(0.0)
+        if len(roots) <= len(wrt):
+            rows = [_vjp([root], [one], wrt) for root in roots]
+        else:
+            columns = [_jvp(wrt, [one if j == i else zero for j in range(len(wrt))], roots) for i in range(len(wrt))]
+            rows = [list(row) for row in zip(*columns)]
+        return _nest(result, x, rows)
+
+    return inline
+
+
+def _nest(result: Any, x: Any, rows: list[list[Any]]) -> Any:
+    """Rows of a Jacobian in the structure of the result, each entry in that of the argument; arrays joined."""
+    out, structure = tree_flatten(result)
+    at = 0
+    blocks = []
+    for leaf in out:
+        if not is_array(leaf):
+            blocks.append(like(x, rows[at]))
+            at += 1
+            continue
+        np = need_numpy()
+        count = int(np.prod(leaf.shape, dtype=int))
+        inner, inner_structure = tree_flatten(x)
+        entries = [tree_flatten(like(x, row))[0] for row in rows[at : at + count]]
+        at += count
+        joined = []
+        for k, part in enumerate(inner):
+            shape = part.shape if is_array(part) else ()
+            array = np.empty((count, *shape), dtype=object)
+            for i in range(count):
+                array[i] = entries[i][k]
+            joined.append(object_array(array.ravel(), (*leaf.shape, *shape)))
+        blocks.append(tree_unflatten(inner_structure, joined))
+    return tree_unflatten(structure, blocks)
+
+
+def jacobian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
+    """A function that returns fn's Jacobian by one argument: result's shape + argument's shape, as jax.jacobian.
+
+    By reverse or forward derivatives, whichever needs fewer. record, workers: see value_and_grad, jit. Source:
+    Griewank & Walther, ch. 3.
+    """
+    if fn is None:
+        return functools.partial(jacobian, argnums=argnums, record=record, workers=workers)
+    return Function(_inline_jacobian(fn, argnums), fn, "jacobian", record, workers)
+
+
+def hessian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
+    """A function that returns the matrix of second derivatives of fn by one argument. fn's result is a scalar.
+
+    Its shape is the argument's, twice. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+    """
+    if fn is None:
+        return functools.partial(hessian, argnums=argnums, record=record, workers=workers)
+    both = _value_and_grad(fn, argnums)
+    return Function(_inline_jacobian(lambda *args: both(*args)[1], argnums), fn, "hessian", record, workers)
+
+
+def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
+    """A function of (x, v) that returns the Hessian of fn at x times v, without the Hessian: forward over reverse.
+
+    x and v are structured alike. record, workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact
+    multiplication by the Hessian, Neural Computation 6(1), 1994.
+    """
+    if fn is None:
+        return functools.partial(hvp, record=record, workers=workers)
+    both = _value_and_grad(fn, 0)
+    push = _inline_jvp(lambda x: both(x)[1])
+    return Function(lambda x, v: push((x,), (v,))[1], fn, "hvp", record, workers)

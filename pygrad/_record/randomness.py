@@ -1,0 +1,180 @@
+"""Functions that draw random numbers while they are recorded: the numbers would be the same on every call.
+
+Nothing global is touched, and draws of other threads do not count. A recording is suspicious if the state of a
+generator that the function may draw from has changed meanwhile, or if its code names a source of fresh generators or of
+the system's entropy. If there is no other thread, a changed state is proof. Else the function is recorded again under a
+profile function, which is the thread's own: it sees calls of Python's generators and of os.urandom. It does not see
+NumPy's methods, nor calls by C code; but then the program differs, or the state does not change when nobody draws.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import random
+import sys
+import time
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
+
+from pygrad._core.errors import _NOBODY, RecordingError, users_line
+
+if TYPE_CHECKING:
+    from pygrad._program.program import Program
+
+_SOURCES = {
+    *("default_rng", "SeedSequence", "RandomState", "MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"),
+    *("Random", "SystemRandom", "urandom", "getrandom", "uuid1", "uuid4"),
+    *("secrets", "token_bytes", "token_hex", "token_urlsafe", "randbits", "randbelow"),
+}
+_DRAWS = (
+    "The function draws random numbers, which would be the same on every call: draw them outside and pass them as "
+    "arguments, or use record=False"
+)
+_DIFFERS = (
+    "Recorded twice, the function differed: it draws random numbers, or reads what changes. Pass such numbers as "
+    "arguments, or use record=False"
+)
+_AGAIN = 9  # recordings, while others draw from the same generators
+_WAIT = 0.1  # seconds, to see whether others do
+_QUIET = 4  # times that they do not, which others' chance draws do not explain
+
+
+def recorded(function: Any, record: Callable[[], Program]) -> Program:
+    """record(), a recording of `function`. RecordingError if that draws random numbers."""
+    generators, names_source = _sources(function)
+    before = _states(generators)
+    program = record()
+    changed = _states(generators) != before
+    if changed and len(sys._current_frames()) == 1:
+        _refuse(_DRAWS)
+    if not changed and not names_source:
+        return program
+    quiet = 0  # recordings that drew, while nobody did before and after
+    for _ in range(_AGAIN):
+        before = _states(generators)
+        _record_again(record, program, generators)
+        after = _states(generators)
+        if after == before:
+            return program
+        time.sleep(_WAIT)
+        quiet += _states(generators) == after
+        if quiet == _QUIET:
+            _refuse(_DRAWS)
+    return program
+
+
+def _record_again(record: Callable[[], Program], program: Program, generators: list[Any]) -> None:
+    """Raise RecordingError if a second recording is seen to draw, or is not the same program."""
+    watched = {id(generator) for generator in generators}
+    seen = False
+
+    def watch(_frame: Any, event: str, called: Any) -> None:
+        nonlocal seen
+        if event == "c_call" and (called is os.urandom or id(getattr(called, "__self__", None)) in watched):
+            seen = True
+
+    profiles = sys.getprofile() is None  # else somebody else's is left in peace
+    error = None
+    again = None
+    try:
+        if profiles:
+            sys.setprofile(watch)
+        again = record()
+    except Exception as raised:
+        error = raised
+    finally:
+        if profiles:
+            sys.setprofile(None)
+    if seen:
+        _refuse(_DRAWS)
+    if again is None or again.code.content() != program.code.content():
+        _refuse(_DIFFERS, error)
+
+
+def _refuse(text: str, cause: Exception | None = None) -> NoReturn:
+    raise RecordingError(f"{users_line()}\n{text}") from cause
+
+
+def _states(generators: list[Any]) -> list[Any]:
+    """What tells whether a generator has drawn."""
+    return [_state(generator) for generator in generators]
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    is_new = hasattr(generator, "bit_generator")
+    return pickle.dumps(generator.bit_generator.state if is_new else generator.get_state(legacy=False))
+
+
+def _sources(function: Any) -> tuple[list[Any], bool]:
+    """What the function may draw from: Python's and NumPy's global generators, and those that it can reach.
+
+    It reaches them through its closure, defaults and globals, and those of the functions in them. And whether code or
+    objects on the way name a source of others.
+    """
+    found: list[Any] = [random._inst]
+    kinds: tuple[type, ...] = (random.Random,)
+    np = sys.modules.get("numpy")
+    if np is not None:
+        found.append(np.random.mtrand._rand)
+        kinds = (random.Random, np.random.Generator, np.random.RandomState)
+    names_source = False
+    todo, seen = [function], {id(function)}
+    while todo and len(seen) < 10_000:
+        x = todo.pop()
+        names_source = names_source or getattr(x, "__name__", None) in _SOURCES
+        if isinstance(x, kinds) and not isinstance(x, random.SystemRandom):
+            found.append(x)
+            continue
+        if _is_users(x):
+            names_source = names_source or not _names(x.__code__).isdisjoint(_SOURCES)
+        for y in _reached(x):
+            if id(y) not in seen:
+                seen.add(id(y))
+                todo.append(y)
+    return found, names_source
+
+
+def _is_users(x: Any) -> bool:
+    """Whether `x` is a function of the user's."""
+    return isinstance(x, FunctionType) and str(x.__module__).partition(".")[0] not in _NOBODY
+
+
+def _reached(x: Any) -> list[Any]:
+    """What `x` may call or read."""
+    if isinstance(x, FunctionType):
+        reached = [cell.cell_contents for cell in x.__closure__ or () if not _is_empty(cell)]
+        reached += [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
+        return reached + _globals_of(x) if _is_users(x) else reached
+    if isinstance(x, MethodType):
+        return [x.__func__, x.__self__]
+    if isinstance(x, functools.partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if hasattr(x, "__wrapped__"):
+        return [x.__wrapped__]
+    if callable(x) and not isinstance(x, type) and hasattr(x, "__dict__"):
+        return [*x.__dict__.values(), type(x).__call__]
+    return []
+
+
+def _globals_of(function: FunctionType) -> list[Any]:
+    """The globals that a function's code names, and what it may take from modules of the user's among them."""
+    names = _names(function.__code__)
+    used = [function.__globals__[name] for name in names if name in function.__globals__]
+    modules = [x for x in used if isinstance(x, ModuleType) and x.__name__.partition(".")[0] not in _NOBODY]
+    return used + [vars(module)[name] for module in modules for name in names if name in vars(module)]
+
+
+def _is_empty(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is None
+    except ValueError:
+        return True
+
+
+def _names(code: CodeType) -> set[str]:
+    """The globals and attributes that a function and those within it may use."""
+    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))

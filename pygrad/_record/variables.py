@@ -1,0 +1,182 @@
+"""Variables and results of a derivative: arguments as new nodes, results as roots, arrays as lanes where possible."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_unflatten
+from pygrad._record.recording import Array, Copy, Lanes, as_array, is_lane, lane_sum, object_array, passed, recordings
+from pygrad.engine import Value, as_value
+
+
+class Variables:
+    """What a function is derived by: `value` is `x` with new nodes for its Values, and for its arrays' elements.
+
+    While a function is recorded, an array is copied as it is used, so that slices that a vmap takes stay lanes.
+    along: arrays that the same lanes must be had of, structured as x. by_element: copy every element now.
+    """
+
+    def __init__(self, x: Any, along: Any = None, by_element: bool = False) -> None:
+        given, structure = tree_flatten(x)
+        others = [] if along is None else tree_flatten(along)[0]
+        self._recording = recordings.stack[-1] if recordings.stack and not by_element else None
+        self._leaves = [self._copy(leaf, other) for leaf, other in itertools.zip_longest(given, others)]
+        self.value = tree_unflatten(structure, self._leaves)
+        self._structure = structure
+        self._layouts: list[Any] = []
+        self.order: list[int] = []  # of the caller's argnums
+
+    def _copy(self, leaf: Any, other: Any) -> Any:
+        if not is_array(leaf):
+            return _fresh(leaf)
+        if self._recording is None:
+            return object_array([_fresh(element) for element in elements(leaf)], leaf.shape)
+        along = None if other is None else as_array(self._recording, other)
+        return Array.of(Copy(as_array(self._recording, leaf), along), leaf.shape)
+
+    def nodes(self) -> list[Value]:
+        """The nodes that have been used so far."""
+        found: list[Value] = []
+        self._layouts = []
+        for leaf in self._leaves:
+            if isinstance(leaf, Array):
+                copy = leaf.source
+                assert isinstance(copy, Copy)
+                made, lanes = dict(copy.made), dict(copy.made_lanes)
+                self._layouts.append((made, lanes))
+                found += [*made.values(), *(value for _, value in lanes.values())]
+            else:
+                self._layouts.append(None)
+                found += elements(leaf) if is_array(leaf) else [leaf]
+        return found
+
+    def tangents(self, x: Any) -> list[Value]:
+        """What stands in `x`, structured alike, where the nodes stand."""
+        found: list[Value] = []
+        for leaf, layout in zip(tree_flatten(x)[0], self._layouts):
+            if layout is None:
+                found += [as_value(y) for y in (elements(leaf) if is_array(leaf) else [leaf])]
+                continue
+            assert self._recording is not None
+            made, lanes = layout
+            array = as_array(self._recording, leaf)
+            found += array.elements(list(made))
+            found += [array.lane(group, place, stride) for (_, place, stride), (group, _) in lanes.items()]
+        return found
+
+    def filled(self, grads: list[Value]) -> Any:
+        """The grads of the nodes, structured as the variables."""
+        rest = iter(grads)
+        out = []
+        for leaf, layout in zip(self._leaves, self._layouts):
+            if layout is not None:
+                made, lanes = layout
+                out.append(self._joined(leaf.shape, made, lanes, rest))
+            elif is_array(leaf):
+                out.append(object_array([next(rest) for _ in range(leaf.size)], leaf.shape))
+            else:
+                out.append(next(rest))
+        return tree_unflatten(self._structure, out)
+
+    def _joined(self, shape: tuple[int, ...], made: dict[int, Value], lanes: dict[Any, Any], grads: Any) -> Any:
+        """The gradient of an array, by the grads of its elements and of its lanes."""
+        size = int(need_numpy().prod(shape, dtype=int))
+        zero = Value(0.0)
+        parts: list[tuple[list[int], list[Value]]] = []  # places, their grads
+        if made:
+            parts.append((list(made), [next(grads) for _ in made]))
+        layouts: dict[tuple[int, int], tuple[Any, dict[int, Value]]] = {}  # by count and stride: group; by place
+        for (count, place, stride), (group, _) in lanes.items():
+            home, grad_of = layouts.setdefault((count, stride), (group, {}))
+            grad_of[place] = passed(next(grads), home)
+        assert self._recording is not None
+        for (count, stride), (group, grad_of) in layouts.items():
+            axis = _axis_of(shape, count, stride)
+            if axis is None:
+                rows = self._recording.lane_values(count, list(grad_of.values()), list(range(count)))
+                for k, place in enumerate(grad_of):
+                    parts.append(([place + stride * i for i in range(count)], [row[k] for row in rows]))
+                continue
+            places = [place for place in range(size) if place // stride % count == 0]
+            source = Lanes(self._recording, group, places, stride, [grad_of.get(place, zero) for place in places])
+            if len(layouts) == 1 and not made:
+                return Array.of(source, shape)
+            parts.append((list(range(size)), source.elements(list(range(size)))))
+        total: list[Any] = [None] * size
+        for part, values in parts:
+            for place, value in zip(part, values):
+                total[place] = value if total[place] is None else total[place] + value
+        return object_array([zero if value is None else value for value in total], shape)
+
+
+def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
+    """The axis of an array that has this length and stride."""
+    width = 1
+    for axis in reversed(range(len(shape))):
+        if width == stride and shape[axis] == count:
+            return axis
+        width *= shape[axis]
+    return None
+
+
+class Results:
+    """What is derived: the Values of a result. Those of a vmap stay lanes where `along` has such lanes, too."""
+
+    def __init__(self, x: Any, along: Any = None) -> None:
+        self._leaves, self._structure = tree_flatten(x)
+        self._recording = recordings.stack[-1] if recordings.stack and recordings.stack[-1].within is None else None
+        others = [None] * len(self._leaves) if along is None else tree_flatten(along)[0]
+        self.nodes: list[Value] = []
+        self.seeds: list[Value] = []
+        self._lanes: list[Lanes | None] = []
+        for leaf, other in zip(self._leaves, others):
+            self._add(leaf, other)
+
+    def _add(self, leaf: Any, other: Any) -> None:
+        found = leaf.lane_layout() if isinstance(leaf, Array) and self._recording is not None else None
+        if found is not None and all(place == offset for (_, place, _), offset in zip(found[1], found[0].offsets)):
+            lanes = found[0]
+            seeds: list[Value] | None = []
+            if other is not None and self._recording is not None:
+                seeds = self._lane_seeds(lanes, as_array(self._recording, other))
+            if seeds is not None:
+                self.nodes += lanes.values
+                self.seeds += seeds
+                self._lanes.append(lanes)
+                return
+        self._lanes.append(None)
+        self.nodes += [as_value(x) for x in (elements(leaf) if is_array(leaf) else [leaf])]
+        if other is not None:
+            self.seeds += [as_value(x) for x in (elements(other) if is_array(other) else [other])]
+
+    @staticmethod
+    def _lane_seeds(lanes: Lanes, array: Array) -> list[Value] | None:
+        """A seed for each Value of lanes: a lane of the array, its sum for one that is the same in all lanes."""
+        group, seeds = lanes.group, []
+        for offset, value in zip(lanes.offsets, lanes.values):
+            if array.lanes_of(offset, lanes.stride, group.count) is None:
+                return None
+            seed = array.lane(group, offset, lanes.stride)
+            seeds.append(seed if is_lane(value) else lane_sum(seed, group))
+        return seeds
+
+    def filled(self, values: list[Value]) -> Any:
+        """`values`, one for each node, structured as the result."""
+        rest = iter(values)
+        out: list[Any] = []
+        for leaf, lanes in zip(self._leaves, self._lanes):
+            if lanes is not None:
+                given = [next(rest) for _ in lanes.values]
+                source = Lanes(lanes.recording, lanes.group, lanes.offsets, lanes.stride, given)
+                out.append(Array.of(source, leaf.shape))
+            elif is_array(leaf):
+                count = int(need_numpy().prod(leaf.shape, dtype=int))
+                out.append(object_array([next(rest) for _ in range(count)], leaf.shape))
+            else:
+                out.append(next(rest))
+        return tree_unflatten(self._structure, out)
+
+
+def _fresh(x: Any) -> Value:
+    return x * 1.0 if isinstance(x, Value) else Value(x)

@@ -1,0 +1,1 @@
+"""Views of a graph: its table, folded, drawn, as text and data, step by step."""

@@ -1,0 +1,144 @@
+"""Drawing: the graph below a Value as boxes and ovals, as in the micrograd notebooks; large ones folded.
+
+Everything here walks the node table that C exports in one call.
+"""
+
+from __future__ import annotations
+
+import math
+
+import graphviz
+
+from pygrad._core.layer import node_values
+from pygrad._core.text import shortened
+from pygrad._program.program import Program
+from pygrad._views import drawing
+from pygrad._views.draw_program import draw_program
+from pygrad._views.folding import MAX_NODES, Collapse, Fold, Folded, fold
+from pygrad._views.table import Row
+from pygrad.engine import Value
+
+SHOWN = ("data", "grad")
+
+# What leaves look like, so that constants are told from parameters and from inputs.
+_LOOKS = {
+    "operation": {},
+    "input": {"style": "rounded"},
+    "parameter": {"style": "filled", "fillcolor": "#dbe9ff"},
+    "constant": {"style": "dashed", "color": "gray40", "fontcolor": "gray40"},
+}
+_FOLD_LOOKS = {"shape": "box", "style": "filled", "fillcolor": "#eeeeee", "peripheries": "2"}
+
+
+def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
+    """Nodes and edges below `root`, operands before results; an operand used twice has two edges."""
+    found = node_values(root)
+    nodes = [value for value, _ in found]
+    return nodes, [(nodes[i], value) for value, operands in found for i in operands]
+
+
+def draw_dot(
+    root: Value | Program,
+    format: str = "svg",  # noqa: A002
+    rankdir: str = "LR",
+    *,
+    max_nodes: int = MAX_NODES,
+    collapse: Collapse = None,
+    unfold: Collapse = None,
+    show: str = "data grad",
+    precision: int = 4,
+    color: str | None = None,
+) -> graphviz.Digraph:
+    """The graph below `root`: a box {label | data | grad} for each value, an oval for each operation.
+
+    Constants are dashed, parameters of pygrad.nn blue, other leaves round. A graph of more than `max_nodes` nodes is
+    folded: by scope (see pygrad.scope; those of nn are layer1, layer1/neuron1, ...), and what is in none beyond a
+    distance from the root. Folds say how many nodes they hold.
+    collapse: the scopes to fold: a depth, 1 for layers, 2 for neurons, 0 for none; or names.
+    unfold: names of scopes to show node by node, by their first call: "layer2/neuron3".
+    show: of "data" and "grad" what boxes show. precision: decimals. color: "grad" paints boxes by their grad, blue
+    below 0, red above, the stronger the larger.
+    format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to right, or 'TB',
+    top to bottom. In Jupyter the result shows itself. ValueError, TypeError for arguments that are none of these.
+
+    A recorded Program is drawn by its instructions, those of lanes in a frame of their own; ValueError if there are
+    more than 1,000. Of the arguments it takes format and rankdir.
+    """
+    fields = _fields(rankdir, show, precision, color)
+    # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
+    graph = drawing.Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
+    if isinstance(root, Program):
+        draw_program(graph, root.code)
+        return graph
+    folded = fold(root, max_nodes, collapse, unfold)
+    largest = _largest_grad(folded) if color else 0.0
+    for i, vertex in enumerate(folded.vertices):
+        if isinstance(vertex, Fold):
+            graph.put(f"n{i}", shortened(vertex.title), vertex.text, **_FOLD_LOOKS)
+            continue
+        parts = [shortened(vertex.label)] if vertex.label else []
+        parts += [f"{field} {getattr(vertex, field):.{precision}f}" for field in fields]
+        graph.put(f"n{i}", *parts, shape="record", **_looks(vertex), **(_paint(vertex.grad, largest) if color else {}))
+        if vertex.op:
+            graph.put(f"op{i}", shortened(vertex.op))
+            graph.join(f"op{i}", f"n{i}")
+    for edge in folded.edges:
+        into = folded.vertices[edge.target]
+        target = f"op{edge.target}" if isinstance(into, Row) and into.op else f"n{edge.target}"
+        ends = (into, folded.vertices[edge.source])
+        if edge.operands > 1 and any(isinstance(end, Fold) for end in ends):
+            graph.join(f"n{edge.source}", target, tooltip=f"{edge.operands:,} operands", penwidth=_width(edge.operands))
+        else:
+            for _ in range(edge.operands):
+                graph.join(f"n{edge.source}", target)
+    return graph
+
+
+def _fields(rankdir: str, show: str, precision: int, color: str | None) -> list[str]:
+    """What boxes show. ValueError for arguments of draw_dot that are out of their range."""
+    if rankdir not in ("LR", "TB"):
+        raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
+    if color not in (None, "grad"):
+        raise ValueError(f"color={color!r}: must be 'grad' or None")
+    if isinstance(precision, bool) or not isinstance(precision, int) or not 0 <= precision <= 17:
+        raise ValueError(f"precision={precision!r}: must be an int from 0 to 17")
+    fields = show.split() if isinstance(show, str) else [show]
+    if not all(field in SHOWN for field in fields):
+        raise ValueError(f"show={show!r}: must be of the words {' and '.join(map(repr, SHOWN))}")
+    return fields
+
+
+def _looks(row: Row) -> dict[str, str]:
+    looks = dict(_LOOKS[row.kind])
+    if row.scope or shortened(row.label) != row.label:
+        looks["tooltip"] = " in ".join(filter(None, (row.label, row.scope)))
+    return looks
+
+
+def _width(count: int) -> str:
+    return f"{min(4.0, 1 + math.log10(count)):.1f}"
+
+
+def _largest_grad(folded: Folded) -> float:
+    grads = [abs(v.grad) for v in folded.vertices if isinstance(v, Row) and math.isfinite(v.grad)]
+    return max(grads, default=0.0)
+
+
+def _paint(grad: float, largest: float) -> dict[str, str]:
+    """How a box shows its grad: its sign by the hue, its size over three decades by how strong it is."""
+    if not math.isfinite(grad):
+        return {"style": "filled", "fillcolor": "#ffd500"}
+    if not grad:
+        return {}
+    strength = max(0.1, 1 + math.log10(abs(grad) / largest) / 3)
+    weak = round(255 * (1 - 0.6 * strength))
+    fill = f"#ff{weak:02x}{weak:02x}" if grad > 0 else f"#{weak:02x}{weak:02x}ff"
+    return {"style": "filled", "fillcolor": fill}
+
+
+def mimebundle(root: Value) -> dict[str, str]:
+    """What Jupyter shows of a Value: its repr and, if it can be rendered, its graph."""
+    bundle = {"text/plain": repr(root)}
+    if drawing.find_renderer() is not None:
+        bundle["image/svg+xml"] = draw_dot(root).pipe(format="svg", encoding="utf-8")
+    return bundle

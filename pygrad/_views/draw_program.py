@@ -1,0 +1,57 @@
+"""Drawings of programs: a box for each argument, number and result, an oval for each instruction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pygrad._core.text import shortened
+from pygrad._pgr import lib
+from pygrad._program.code import Code
+from pygrad._program.listing import steps
+from pygrad._views.drawing import Drawing
+
+INSTRUCTIONS_AT_MOST = 1000
+PRODUCTS_AT_MOST = 20_000
+
+
+def draw_program(drawing: Drawing, code: Code) -> None:
+    """Draw a program into `drawing`. ValueError if it is too large to be read."""
+    parts = code.parts()
+    ops = [(i.op, i.b) for i in parts.instructions[0 : parts.instruction_count]]
+    shown = sum(op not in (lib.PGR_PROGRAM_RUN, lib.PGR_PROGRAM_LOAD) for op, _ in ops)
+    shown += sum(parts.outputs[i].node != lib.PGR_SLOT_LANE for i in range(parts.output_count))
+    if shown > INSTRUCTIONS_AT_MOST:
+        raise ValueError(
+            f"the program has {shown} instructions and results, more than the {INSTRUCTIONS_AT_MOST} that can be "
+            "drawn legibly: print(program) lists them"
+        )
+    products = sum(parts.dots[dot].count for op, dot in ops if op == lib.PGR_PROGRAM_DOT)
+    if products > PRODUCTS_AT_MOST:
+        raise ValueError(
+            f"the program's dots have {products} products, more than the {PRODUCTS_AT_MOST} that can be drawn "
+            "legibly: print(program) lists them"
+        )
+    found = list(steps(code))
+    ids: dict[tuple[Any, ...], str] = {}
+    for group in dict.fromkeys(step.group for step in found):
+        part = Drawing(
+            name="once" if group is None else f"cluster{group}",
+            graph_attr={}
+            if group is None
+            else {"label": f"for each of {parts.group_lanes[group]} lanes", "fontname": "Courier"},
+        )
+        for i, step in enumerate(found):
+            if step.group != group:
+                continue
+            for source, name in zip(step.sources, step.operands):
+                if source not in ids and source[0] != "result":
+                    ids[source] = f"a{len(ids)}"
+                    part.put(ids[source], shortened(name), shape="box")
+            label, shape = (step.operation, "oval") if step.operation else (step.result, "box")
+            part.put(f"i{i}", shortened(label), shape=shape)
+            if step.operation:
+                ids["result", step.number] = f"i{i}"
+        drawing.subgraph(part)
+    for i, step in enumerate(found):
+        for source in step.sources:
+            drawing.join(ids[source], f"i{i}")

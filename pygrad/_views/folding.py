@@ -1,0 +1,209 @@
+"""Folding: graphs of any size as few enough boxes to be looked at, by scope and by distance from the root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Union
+
+from pygrad._core import scopes
+from pygrad._core.errors import check
+from pygrad._core.layer import TAPE, export
+from pygrad._core.text import visible
+from pygrad._pgr import ffi, lib
+from pygrad._views.table import Row, row_of
+from pygrad.engine import Value
+
+MAX_NODES = 200  # that are drawn before a graph is folded
+FOLDS_AT_MOST = 30  # scopes that are shown if the user doesn't say which
+NEAR_ROOT = 10  # beside scopes, a tenth of the nodes that could be shown are
+
+Collapse = Union[None, int, str, Iterable[str]]
+
+
+class Fold(NamedTuple):
+    """Several nodes shown as one."""
+
+    title: str  # the scope's path, or what the nodes are
+    nodes: int
+    leaves: int  # as many of the nodes are leaves
+    calls: int  # how often the scope was entered; 0: not one scope's, or not known
+    is_scope: bool
+
+    @property
+    def text(self) -> str:
+        """How many nodes it holds: '1,700 nodes in 100 calls'."""
+        held = f"{self.nodes:,} node{'s' if self.nodes != 1 else ''}"
+        return f"{held} in {self.calls:,} calls" if self.calls > 1 else held
+
+
+class Edge(NamedTuple):
+    """From an operand to a result, by index; as many `operands` as there are between the two."""
+
+    source: int
+    target: int
+    operands: int
+
+
+class Folded(NamedTuple):
+    """A graph as it is shown."""
+
+    vertices: list[Row | Fold]
+    edges: list[Edge]
+    root: int  # index of the vertex that is the root, or holds it
+    size: int  # nodes of the graph
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every node is shown as itself."""
+        return len(self.vertices) == self.size
+
+
+def _paths(name: str, given: Any) -> list[tuple[str, ...]]:
+    names = [given] if isinstance(given, str) else list(given)
+    for x in names:
+        if not isinstance(x, str):
+            raise TypeError(f"{name}: {x!r} is of type {type(x).__name__}; use the names of scopes, 'layer1/neuron3'")
+    return [tuple(x.split("/")) for x in names]
+
+
+def fold(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> Folded:
+    """The graph below `root`, folded if it has more than `max_nodes` nodes.
+
+    collapse: which scopes become one box each: a depth, 1 for the outermost, 0 for none; or names, 'layer1/neuron3'.
+    unfold: names of scopes that are shown node by node, of the first call where there were several. What no scope
+    folds is shown up to a distance from the root. ValueError, TypeError for what is none of these. O(nodes).
+    """
+    if isinstance(max_nodes, bool) or not isinstance(max_nodes, int) or max_nodes < 1:
+        raise ValueError(f"max_nodes={max_nodes!r}: must be a positive int")
+    if isinstance(collapse, bool) or (isinstance(collapse, int) and collapse < 0):
+        raise ValueError(f"collapse={collapse!r}: must be a depth, 0 or more, or names of scopes")
+    if isinstance(unfold, int):
+        raise ValueError(f"unfold={unfold!r}: must be names of scopes, 'layer1/neuron3'")
+    table = export(root)
+    if collapse is None and unfold is None and table.row_count <= max_nodes:
+        return _whole(table)
+    present = _scopes_of(table)
+    opened = [] if unfold is None else _paths("unfold", unfold)
+    closed = [] if collapse is None or isinstance(collapse, int) else _paths("collapse", collapse)
+    _need_scopes("unfold", opened, present)
+    _need_scopes("collapse", closed, present)
+    if isinstance(collapse, int):
+        depth = collapse
+    elif closed:
+        depth = 0
+    elif opened:
+        depth = 1
+    else:
+        depth = _depth(present, max_nodes)
+    return _fold(table, present, max_nodes, depth, opened, closed)
+
+
+def _need_scopes(kind: str, names: list[tuple[str, ...]], present: dict[int, tuple[str, ...]]) -> None:
+    """ValueError if the graph has none of these names."""
+    for path in names:
+        if not any(p[: len(path)] == path for p in present.values()):
+            known = sorted({"/".join(p) for p in present.values()} - {""})
+            more = ", ..." if len(known) > 10 else ""
+            there = f"there are {', '.join(map(visible, known[:10]))}{more}" if known else "it has none"
+            raise ValueError(f"{kind}: the graph has no scope {'/'.join(path)!r}; {there}")
+
+
+def _whole(table: Any) -> Folded:
+    rows: list[Row | Fold] = [row_of(table, i) for i in range(table.row_count)]
+    edges = [
+        Edge(table.operands[k], i, 1)
+        for i in range(table.row_count)
+        for k in range(table.rows[i].first_operand, table.rows[i].first_operand + table.rows[i].operand_count)
+    ]
+    return Folded(rows, edges, len(rows) - 1, len(rows))
+
+
+def _scopes_of(table: Any) -> dict[int, tuple[str, ...]]:
+    """The scopes that nodes of a table are in, by number."""
+    used = ffi.new("uint8_t[]", scopes.count())
+    lib.pgr_table_scopes(table, len(used), used)
+    return {number: scopes.path(number) for number, is_used in enumerate(ffi.buffer(used)) if is_used != b"\0"}
+
+
+def _depth(present: dict[int, tuple[str, ...]], max_nodes: int) -> int:
+    """The finest depth at which scopes are few enough to be told apart; 0: there are none."""
+    deepest = max((len(path) for path in present.values()), default=0)
+    for depth in range(deepest, 1, -1):
+        if len({path[:depth] for path in present.values() if path}) <= min(FOLDS_AT_MOST, max_nodes):
+            return depth
+    return min(deepest, 1)
+
+
+def _fold(
+    table: Any,
+    present: dict[int, tuple[str, ...]],
+    max_nodes: int,
+    depth: int,
+    opened: list[tuple[str, ...]],
+    closed: list[tuple[str, ...]],
+) -> Folded:
+    titles = ["nodes further from the root", "inputs", "parameters"]
+    counted = set()  # folds whose runs of nodes are calls: nothing in them, or within their scope, interrupts one
+    numbers: dict[tuple[str, str], int] = {}
+
+    def number_of(path: tuple[str, ...], which: str = "") -> int:
+        key = "/".join(path), which
+        if key not in numbers:
+            numbers[key] = len(titles)
+            if all(other == path or other[: len(path)] != path for other in present.values()):
+                counted.add(len(titles))
+            titles.append("".join(key))
+        return numbers[key]
+
+    folds = [lib.PGR_OPEN] * scopes.count()
+    more = list(folds)
+    for number, path in present.items():
+        if path in opened:
+            more[number] = number_of(path, ", other calls")
+            continue
+        around = next((c for c in closed if path[: len(c)] == c), None)
+        if around is None and depth and path:
+            # As deep as an opened scope that it is beside asks for, else as the user does.
+            beside = max((_common(path, o) + 1 for o in opened if _common(path, o)), default=0)
+            around = path[: max(depth, beside)]
+            if any(o[: len(around)] == around for o in opened):
+                around = None
+        if around is not None:
+            folds[number] = number_of(around)
+    folding = ffi.new("pgr_folding *")
+    given = ffi.new("uint32_t[]", folds), ffi.new("uint32_t[]", more)
+    options = {
+        "scope_count": len(folds),
+        "folds": given[0],
+        "more_folds": given[1],
+        "fold_count": len(titles),
+        "parameters": scopes.PARAMETERS,
+        "max_open": max_nodes,
+        "max_near": max(1, max_nodes // NEAR_ROOT) if numbers else max_nodes,
+    }
+    check(lib.pgr_fold(TAPE, table, ffi.new("pgr_fold_options *", options), folding))
+    try:
+        vertices: list[Row | Fold] = []
+        root = 0
+        for i in range(folding.vertex_count):
+            v = folding.vertices[i]
+            if v.row == table.row_count - 1:
+                root = i
+            if v.fold == lib.PGR_OPEN:
+                vertices.append(row_of(table, v.row))
+            else:
+                is_scope = v.fold >= lib.PGR_FOLD_FIRST
+                calls = v.calls if v.fold in counted else 0
+                vertices.append(Fold(titles[v.fold], v.count, v.leaves, calls, is_scope))
+        edges = [Edge(e.source, e.target, e.count) for e in folding.edges[0 : folding.edge_count]]
+    finally:
+        lib.pgr_folding_free(TAPE, folding)
+    return Folded(vertices, edges, root, table.row_count)
+
+
+def _common(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """How many names two paths begin with in common."""
+    count = 0
+    while count < min(len(a), len(b)) and a[count] == b[count]:
+        count += 1
+    return count

@@ -1,0 +1,151 @@
+"""Graphs as text and data: JSON, Mermaid, a tree for terminals, networkx; and labels after variables' names.
+
+Like the drawing, all of it walks the node table that C exports in one call.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pygrad._core.text import shortened, visible
+from pygrad._views.folding import MAX_NODES, Collapse, Fold, fold
+from pygrad._views.table import Row, node_table
+from pygrad.engine import Value
+
+__all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
+
+SHOWN_LINES = 1000  # of a tree
+
+
+def label_from(names: Mapping[str, Any]) -> None:
+    """Label Values after their variables: `label_from(locals())`; in lists, tuples and dicts name[i], name[key].
+
+    Labels that there are already stay, and so do Values under names with a leading underscore.
+    """
+    for name, x in list(names.items()):
+        if not name.startswith("_"):
+            _label(name, x, set())
+
+
+def _label(name: str, x: Any, seen: set[int]) -> None:
+    if isinstance(x, Value):
+        if not x.label:
+            x.label = name
+    elif isinstance(x, (list, tuple, dict)) and id(x) not in seen:
+        seen.add(id(x))
+        items: Iterable[tuple[Any, Any]] = x.items() if isinstance(x, dict) else enumerate(x)
+        for key, y in items:
+            _label(f"{name}[{key!r}]", y, seen)
+
+
+def _number(x: float) -> Any:
+    """A number as JSON has it; infinities and nan, which it has not, as strings."""
+    return x if math.isfinite(x) else repr(x)
+
+
+def to_json(root: Value, indent: int | None = None) -> str:
+    """The graph below `root` as JSON.
+
+    {"format": "pygrad graph 1", "root": index, "nodes": [{"label", "op", "data", "grad", "operands", "kind", "scope",
+    "line"}, ...]}: operands are indices of earlier nodes, in order, with repeats; op is "" for a leaf; nan and
+    infinities are strings; kind is "operation", "input", "parameter" or "constant"; scope is "layer1/neuron2", "" for
+    none; line "file:line" where it was watched (see detect_anomaly), else "".
+    """
+    rows = node_table(root)
+    nodes = [
+        {
+            "label": row.label,
+            "op": row.op,
+            "data": _number(row.data),
+            "grad": _number(row.grad),
+            "operands": list(row.operands),
+            "kind": row.kind,
+            "scope": row.scope,
+            "line": row.line,
+        }
+        for row in rows
+    ]
+    return json.dumps({"format": "pygrad graph 1", "root": len(rows) - 1, "nodes": nodes}, indent=indent)
+
+
+def to_networkx(root: Value) -> Any:
+    """The graph below `root` as a networkx.MultiDiGraph, from operands to results, nodes 0, 1, ... in order.
+
+    Nodes have label, op, data, grad, kind, scope; edges their place among the operands. ImportError if it is missing.
+    """
+    try:
+        import networkx
+    except ImportError:
+        raise ImportError("to_networkx needs networkx: pip install networkx") from None
+    graph = networkx.MultiDiGraph()
+    for i, row in enumerate(node_table(root)):
+        graph.add_node(i, label=row.label, op=row.op, data=row.data, grad=row.grad, kind=row.kind, scope=row.scope)
+        for place, operand in enumerate(row.operands):
+            graph.add_edge(operand, i, place=place)
+    return graph
+
+
+def _escaped(text: str) -> str:
+    """Text in a Mermaid label: what means something there, or in HTML, by its number."""
+    return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in visible(shortened(text)))
+
+
+def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> str:
+    """The graph below `root` as a Mermaid flowchart, for Markdown; a large one folded as by draw_dot."""
+    folded = fold(root, max_nodes, collapse, unfold)
+    lines = ["flowchart LR"]
+    for i, vertex in enumerate(folded.vertices):
+        if isinstance(vertex, Fold):
+            lines.append(f'    n{i}[["{_escaped(vertex.title)}<br/>{vertex.text}"]]')
+            continue
+        label = f"{_escaped(vertex.label)}<br/>" if vertex.label else ""
+        lines.append(f'    n{i}["{label}data {vertex.data:.4g}<br/>grad {vertex.grad:.4g}"]')
+        if vertex.op:
+            lines += [f'    op{i}(["{_escaped(vertex.op)}"])', f"    op{i} --> n{i}"]
+    for edge in folded.edges:
+        into = folded.vertices[edge.target]
+        target = f"n{edge.target}" if isinstance(into, Fold) or not into.op else f"op{edge.target}"
+        lines += [f"    n{edge.source} --> {target}"] * (1 if isinstance(into, Fold) else edge.operands)
+    return "\n".join(lines) + "\n"
+
+
+def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
+    """The graph below `root` as an indented tree, results above their operands, for terminals.
+
+    A node that is used more than once is written out where it comes first, and referred to by its number after that. At
+    most `lines` lines; the last says how many nodes are not shown.
+    """
+    rows = node_table(root)
+    uses = [0] * len(rows)
+    for row in rows:
+        for operand in row.operands:
+            uses[operand] += 1
+    shown: set[int] = set()
+    text: list[str] = []
+    todo = [(len(rows) - 1, "", "", "")]  # node, what stands before its line, before its branch, the branch itself
+    while todo:
+        i, before, below, branch = todo.pop()
+        if len(text) >= lines:
+            text.append(f"... {len(rows) - len(shown)} nodes more")
+            break
+        text.append(before + branch + _line(rows[i], i, uses[i] > 1, i in shown))
+        if i in shown:
+            continue
+        shown.add(i)
+        operands = rows[i].operands
+        for k in reversed(range(len(operands))):
+            last = k == len(operands) - 1
+            todo.append((operands[k], below, below + ("   " if last else "│  "), "└─ " if last else "├─ "))
+    return "\n".join(text) + "\n"
+
+
+def _line(row: Row, number: int, is_shared: bool, is_known: bool) -> str:
+    name = visible(shortened(row.label))
+    mark = f" #{number}" if is_shared else ""
+    if is_known:
+        return f"{name or row.op or 'leaf'}{mark}, as above"
+    parts = [part for part in (name, visible(row.op)) if part]
+    return f"{' = '.join(parts) or 'leaf'}{mark}  data {row.data:.6g}  grad {row.grad:.6g}"
