@@ -529,6 +529,42 @@ def test_walked_chains_of_closures_are_freed_at_once(pg):
     assert pg.tape_stats().nodes <= before
 
 
+def test_a_step_may_give_to_any_node_below(both):
+    """Not to operands of its node alone: what it gives to one that the sweep comes to later is kept."""
+
+    def program(Value):
+        x = Value(2.0)
+        m = x * 3.0
+        late = m + 1.0
+        out = Value(6.0, (late,), "mine")
+        out._backward = lambda: setattr(m, "grad", m.grad + out.grad)
+        results = []
+        for root in (out, out * 2.0, late + out):
+            for v in (x, m, late, out):
+                v.grad = 0
+            root.backward()
+            results += [x.grad, m.grad, late.grad, out.grad]
+        rectified = m.relu()
+        rectified._prev = {late}
+        x.grad = m.grad = late.grad = 0
+        rectified.backward()
+        return [*results, x.grad, m.grad, late.grad]
+
+    same(both(program))
+
+
+def test_a_second_pass_with_a_step_of_ones_own_overwrites_the_grads_between(pg):
+    x = pg.Value(2.0)
+    m = x * 3.0
+    late = m + 1.0
+    out = pg.Value(6.0, (late,), "mine")
+    out._backward = lambda: setattr(m, "grad", m.grad + out.grad)
+    root = out + late * 2.0
+    for times in (1, 2, 3):
+        root.backward()
+        assert (m.grad, late.grad, out.grad, x.grad) == (3.0, 2.0, 1.0, 9.0 * times)
+
+
 # ---- Subclasses and __init__ ---------------------------------------------------------------------
 
 
