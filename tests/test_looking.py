@@ -719,7 +719,7 @@ def test_operators_are_made_of_those_that_a_subclass_brings(both):
 
         x, y = Own(3.0), Own(4.0)
         results = []
-        for z in (sum([x, y, x]), 1 + x, x - y, 5.0 - x, -x, 2 * x, x + y, Value(2.0) + x, Value(2.0) * x):
+        for z in (sum([x, y, x]), 1 + x, x - y, 5.0 - x, -x, 2 * x, x + y, Value(2.0) + x, Value(2.0) * x, Value(2.0) - x):
             x.grad = y.grad = 0
             z.backward()
             results += [type(z) is Own, z.data, x.grad, y.grad, calls.count("+"), calls.count("*")]
