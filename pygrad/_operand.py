@@ -629,22 +629,30 @@ class Operand(_Slots):
     def _settle(self) -> None:
         """Let changed sets of operands show on the tape, below here."""
         global _settled
-        changes, are_all = _changes, True
+        changes = _changes
         if changes == _settled and not _strange:
             return
+        before, left = 0, self._settle_each(False)
+        while left and left != before:  # one set may be told of a circle that goes with the change of another
+            before, left = left, self._settle_each(False)
+        if left:
+            left = self._settle_each(True)
+        if not left:
+            _settled = changes
+
+    def _settle_each(self, is_last: bool) -> int:
+        """One look at every changed set; how many can't be settled. The last look raises what concerns this Value."""
+        left = 0
         for reference in list(_walked.values()):
             value = reference()
             if value is not None:
                 try:
                     _settle(value)
-                except (
-                    Exception
-                ):  # another thread's pass goes through it, or it can't be: that concerns whoever is above
-                    are_all = False
-                    if lib.pgr_h_is_made_from(tape, self._handle, value._handle):
+                except Exception:  # another thread's pass goes through it, or it can't be: whoever is above is told
+                    left += 1
+                    if is_last and lib.pgr_h_is_made_from(tape, self._handle, value._handle):
                         raise
-        if are_all:
-            _settled = changes
+        return left
 
     def _operands(self) -> list[Any]:
         """The operands in order, with repeats; a parameter is none."""
@@ -664,7 +672,14 @@ class Operand(_Slots):
     @_prev.setter
     def _prev(self, values: Any) -> None:
         values = _set_type() if values is None else values
-        operands = _set_operands(self, values)
+        values = values if isinstance(values, (set, frozenset, list)) else _values_of("_prev", values)
+        try:
+            operands = _set_operands(self, values)
+        except ValueError:
+            if _changes == _settled and not _strange:
+                raise
+            self._settle()  # a set that was changed before may have cut the circle
+            operands = _set_operands(self, values)
         _keep_prev(self, values if isinstance(values, (set, frozenset, list)) else operands)
 
     @_prev.deleter

@@ -273,6 +273,29 @@ def test_a_cut_node_still_gives_to_its_own_operands(both):
     same(both(program))
 
 
+@pytest.mark.parametrize("how", ["clear, assign", "clear, add", "add, clear"])
+def test_an_edge_may_be_turned_round(both, how):
+    """The sets in themselves hold no circle, whichever of the two is changed first."""
+
+    def program(Value):
+        x = Value(3.0)
+        y = x * 2.0
+        top = x * 1.0
+        y._backward = lambda: None
+        x._backward = lambda: setattr(y, "grad", y.grad + 5.0 * x.grad)
+        if how == "add, clear":
+            x._prev.add(y)
+        y._prev.clear()
+        if how == "clear, assign":
+            x._prev = {y}
+        elif how == "clear, add":
+            x._prev.add(y)
+        top.backward()
+        return [x.grad, y.grad, len(topological(top))]
+
+    same(both(program))
+
+
 @pytest.mark.parametrize("kind", [set, list, tuple, frozenset])
 def test_prev_takes_what_holds_values(both, kind):
     def program(Value):
