@@ -223,17 +223,9 @@ _MADE_OF: list[tuple[str, set[str], Callable[..., Any]]] = [
     ("__rmul__", {"__mul__"}, _reflected(Operand.__mul__, lambda self, other: self * other)),
     ("__neg__", {"__mul__"}, lambda self: self * -1),
     ("__sub__", {"__add__", "__neg__", "__mul__"}, lambda self, other: self + (-other)),
-    (
-        "__rsub__",
-        {"__add__", "__neg__", "__mul__"},
-        _reflected(Operand.__sub__, lambda self, other: other + (-self)),
-    ),
+    ("__rsub__", {"__add__", "__neg__", "__mul__"}, lambda self, other: other + (-self)),
     ("__truediv__", {"__mul__", "__pow__"}, lambda self, other: self * other**-1),
-    (
-        "__rtruediv__",
-        {"__mul__", "__pow__"},
-        _reflected(Operand.__truediv__, lambda self, other: other * self**-1),
-    ),
+    ("__rtruediv__", {"__mul__", "__pow__"}, lambda self, other: other * self**-1),
 ]
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import pkgutil
 import platform
 import random
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,9 +28,11 @@ def _load(layer):
         del sys.modules[name]
     os.environ["PYGRAD_OPERANDS"] = layer
     package = importlib.import_module("pygrad")
-    for module in pkgutil.walk_packages(package.__path__, "pygrad."):
-        if module.name not in ("pygrad._pgr", "pygrad.sklearn", "pygrad.__main__") and ".portable" not in module.name:
-            importlib.import_module(module.name)
+    folder = Path(package.__file__).parent
+    for file in folder.rglob("*.py"):
+        parts = file.relative_to(folder).with_suffix("").parts
+        if not {"portable", "sklearn", "__main__", "__init__"} & {*parts}:  # sklearn needs scikit-learn
+            importlib.import_module(".".join(("pygrad", *parts)))
     assert package._core.layer.OPERANDS == layer
     return {name: sys.modules[name] for name in _ours()}
 

@@ -273,6 +273,29 @@ def test_a_cut_node_still_gives_to_its_own_operands(both):
     same(both(program))
 
 
+@pytest.mark.parametrize("how", ["clear, assign", "clear, add", "add, clear"])
+def test_an_edge_may_be_turned_round(both, how):
+    """The sets in themselves hold no circle, whichever of the two is changed first."""
+
+    def program(Value):
+        x = Value(3.0)
+        y = x * 2.0
+        top = x * 1.0
+        y._backward = lambda: None
+        x._backward = lambda: setattr(y, "grad", y.grad + 5.0 * x.grad)
+        if how == "add, clear":
+            x._prev.add(y)
+        y._prev.clear()
+        if how == "clear, assign":
+            x._prev = {y}
+        elif how == "clear, add":
+            x._prev.add(y)
+        top.backward()
+        return [x.grad, y.grad, len(topological(top))]
+
+    same(both(program))
+
+
 @pytest.mark.parametrize("kind", [set, list, tuple, frozenset])
 def test_prev_takes_what_holds_values(both, kind):
     def program(Value):
@@ -529,6 +552,42 @@ def test_walked_chains_of_closures_are_freed_at_once(pg):
     assert pg.tape_stats().nodes <= before
 
 
+def test_a_step_may_give_to_any_node_below(both):
+    """Not to operands of its node alone: what it gives to one that the sweep comes to later is kept."""
+
+    def program(Value):
+        x = Value(2.0)
+        m = x * 3.0
+        late = m + 1.0
+        out = Value(6.0, (late,), "mine")
+        out._backward = lambda: setattr(m, "grad", m.grad + out.grad)
+        results = []
+        for root in (out, out * 2.0, late + out):
+            for v in (x, m, late, out):
+                v.grad = 0
+            root.backward()
+            results += [x.grad, m.grad, late.grad, out.grad]
+        rectified = m.relu()
+        rectified._prev = {late}
+        x.grad = m.grad = late.grad = 0
+        rectified.backward()
+        return [*results, x.grad, m.grad, late.grad]
+
+    same(both(program))
+
+
+def test_a_second_pass_with_a_step_of_ones_own_overwrites_the_grads_between(pg):
+    x = pg.Value(2.0)
+    m = x * 3.0
+    late = m + 1.0
+    out = pg.Value(6.0, (late,), "mine")
+    out._backward = lambda: setattr(m, "grad", m.grad + out.grad)
+    root = out + late * 2.0
+    for times in (1, 2, 3):
+        root.backward()
+        assert (m.grad, late.grad, out.grad, x.grad) == (3.0, 2.0, 1.0, 9.0 * times)
+
+
 # ---- Subclasses and __init__ ---------------------------------------------------------------------
 
 
@@ -683,7 +742,18 @@ def test_operators_are_made_of_those_that_a_subclass_brings(both):
 
         x, y = Own(3.0), Own(4.0)
         results = []
-        for z in (sum([x, y, x]), 1 + x, x - y, 5.0 - x, -x, 2 * x, x + y, Value(2.0) + x, Value(2.0) * x):
+        for z in (
+            sum([x, y, x]),
+            1 + x,
+            x - y,
+            5.0 - x,
+            -x,
+            2 * x,
+            x + y,
+            Value(2.0) + x,
+            Value(2.0) * x,
+            Value(2.0) - x,
+        ):
             x.grad = y.grad = 0
             z.backward()
             results += [type(z) is Own, z.data, x.grad, y.grad, calls.count("+"), calls.count("*")]

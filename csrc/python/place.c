@@ -298,6 +298,8 @@ static PyObject *values_of(PyObject *iterable)
     return tuple;
 }
 
+static int settle_all(PyObject *root);
+
 int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
@@ -314,7 +316,10 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
     PyObject *const tuple = values_of(value);
     if (tuple == NULL)
         return -1;
-    int result = raise(set_operands(self, tuple));
+    pgr_status status = set_operands(self, tuple);
+    if (status != PGR_OK && status != RAISED && !pgr__are_settled()) /* a set that was changed before may have cut the circle */
+        status = settle_all(self) < 0 ? RAISED : set_operands(self, tuple);
+    int result = raise(status);
     if (result == 0) {
         const bool is_kept = PyAnySet_Check(value) || PyList_Check(value);
         result = pgr__keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
@@ -351,30 +356,44 @@ static PyObject *adopt_orphans(void)
     return list;
 }
 
-PGR_NOINLINE static int settle_all(PyObject *root)
+/* One look at every changed set. An error that concerns `root` is raised in the last look: one set may be told of a circle
+ * that goes with the change of another, which comes later. Counts the sets that could not be settled; -1 with an exception. */
+static int64_t settle_each(PyObject *root, bool is_last)
 {
-    const uint64_t changes = pgr__layer.changes;
-    PyObject *const adopted = adopt_orphans();
-    bool all = adopted != NULL;
+    int64_t left = 0;
     operand *o;
-    for (uint32_t i = 0; adopted != NULL && (o = pgr__walked(i)) != NULL; i++) {
+    for (uint32_t i = 0; (o = pgr__walked(i)) != NULL; i++) {
         Py_INCREF(o);
         const pgr_status status = settle(o);
         const bool concerns = status == PGR_OK || live_node((PyObject *)o) == NULL || pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o));
         Py_DECREF(o);
         if (status == PGR_OK)
             continue;
-        all = false;
-        if (concerns) {
-            Py_DECREF(adopted);
+        left++;
+        if (is_last && concerns)
             return raise(status);
-        }
         PyErr_Clear(); /* another graph's, which will be told */
     }
-    if (all)
+    return left;
+}
+
+PGR_NOINLINE static int settle_all(PyObject *root)
+{
+    const uint64_t changes = pgr__layer.changes;
+    PyObject *const adopted = adopt_orphans();
+    if (adopted == NULL)
+        return -1;
+    int64_t left = settle_each(root, false);
+    for (int64_t before = INT64_MAX; left > 0 && left < before;) {
+        before = left;
+        left = settle_each(root, false);
+    }
+    if (left > 0)
+        left = settle_each(root, true);
+    if (left == 0)
         pgr__settled = changes;
-    Py_XDECREF(adopted);
-    return adopted == NULL ? -1 : 0;
+    Py_DECREF(adopted);
+    return left < 0 ? -1 : 0;
 }
 
 int pgr__settle_below(PyObject *root) { return pgr__are_settled() ? 0 : settle_all(root); }

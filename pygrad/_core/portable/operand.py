@@ -27,6 +27,7 @@ from pygrad._core.portable.objects import (
 from pygrad._core.portable.operators import CONDITIONS, compare_unknown, comparison, is_unknown, method, operator
 from pygrad._core.portable.place import (
     STEPS,
+    are_settled,
     check_sweep,
     do_nothing,
     is_leaf,
@@ -199,7 +200,14 @@ class Operand(Slots):
     @_prev.setter
     def _prev(self, values: Any) -> None:
         values = adopted.set_type() if values is None else values
-        operands = set_operands(self, values)
+        values = values if isinstance(values, (set, frozenset, list)) else values_of("_prev", values)
+        try:
+            operands = set_operands(self, values)
+        except ValueError:
+            if are_settled():
+                raise
+            self._settle()  # a set that was changed before may have cut the circle
+            operands = set_operands(self, values)
         keep_prev(self, values if isinstance(values, (set, frozenset, list)) else operands)
 
     @_prev.deleter

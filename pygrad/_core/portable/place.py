@@ -78,12 +78,13 @@ def keep_prev(value: Slots, values: Any) -> None:
     value._kept = values
     walked[id(value)] = weakref.ref(value)
     if _is_strange(values):
-        _strange.add(id(value))
+        _doubtful.add(id(value))
     else:
-        _strange.discard(id(value))
+        _doubtful.discard(id(value))
 
 
-_strange: set[int] = set()  # by id, those of them whose `_kept` may change without a word
+# By id, those of them that every look must see: `_kept` may change without a word, or can't be settled yet.
+_doubtful: set[int] = set()
 
 
 def do_nothing() -> None:
@@ -109,7 +110,7 @@ def settle(value: Slots) -> None:
 
 def settle_at_end(value: Slots) -> None:
     walked.pop(id(value), None)
-    _strange.discard(id(value))
+    _doubtful.discard(id(value))
     try:
         if _changes != _settled or _is_strange(value._kept):
             settle(value)
@@ -233,20 +234,42 @@ def _is_deep() -> bool:
 lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
 
 
+def are_settled() -> bool:
+    """Whether the tape knows of every change of a set."""
+    return _changes == _settled and not _doubtful
+
+
 def settle_all(root: Slots) -> None:
-    """Let changed sets of operands show on the tape, below here."""
+    """Let changed sets of operands show on the tape. Raises what concerns `root`."""
     global _settled
-    changes, are_all = _changes, True
-    if changes == _settled and not _strange:
+    changes = _changes
+    if are_settled():
         return
-    for reference in list(walked.values()):
-        value = reference()
-        if value is not None:
-            try:
-                settle(value)
-            except Exception:  # another thread's pass goes through it, or it can't be: that concerns those above
-                are_all = False
-                if lib.pgr_h_is_made_from(tape, root._handle, value._handle):
-                    raise
-    if are_all:
-        _settled = changes
+    # Else only the doubtful ones can differ.
+    seen = None if changes != _settled else list(_doubtful)
+    before, left = -1, len(walked)
+    while left and left != before:  # one set may be told of a circle that goes with the change of another
+        before, left = left, _settle_each(root, seen, False)
+    _settled = changes
+    if left:
+        _settle_each(root, seen, True)
+
+
+def _settle_each(root: Slots, seen: list[int] | None, is_last: bool) -> int:
+    """One look at changed sets; how many can't be settled. The last look raises what concerns `root`."""
+    left = 0
+    for key in list(walked) if seen is None else seen:
+        reference = walked.get(key)
+        value = None if reference is None else reference()
+        if value is None:
+            continue
+        try:
+            settle(value)
+            if not _is_strange(value._kept):
+                _doubtful.discard(key)
+        except Exception:  # another thread's pass goes through it, or it can't be: whoever is above is told
+            left += 1
+            _doubtful.add(key)
+            if is_last and lib.pgr_h_is_made_from(tape, root._handle, value._handle):
+                raise
+    return left
