@@ -5,7 +5,7 @@ tenth of a second, and some of the digits that it gets wrong.
 
     python examples/digits.py
 
-Needs scikit-learn: pip install 'pygrad[sklearn]'.
+Needs scikit-learn: pip install 'pygrad-engine[sklearn]'.
 """
 
 import argparse

@@ -6,7 +6,7 @@ the loss falls from about 1 to nearly 0 and all hundred points end on their own 
 
     python examples/moons.py [--picture moons.png]
 
-Needs scikit-learn (the points) and matplotlib: pip install 'pygrad[demo]'.
+Needs scikit-learn (the points) and matplotlib: pip install 'pygrad-engine[demo]'.
 """
 
 import argparse

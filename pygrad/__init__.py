@@ -9,11 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pygrad._core import support  # noqa: F401  (first: it refuses platforms that can't run the rest)
-
-from pygrad import engine  # isort: skip
-from pygrad._core.layer import collect, dot  # isort: skip
-from pygrad.engine import Value, tape_stats  # isort: skip
+from pygrad import engine
+from pygrad._core.layer import collect, dot
+from pygrad.engine import Value, tape_stats
 
 if TYPE_CHECKING:
     from pygrad._core.anomaly import detect_anomaly
@@ -99,7 +97,7 @@ def __getattr__(name: str) -> Any:
     elif name == "__version__":
         from importlib.metadata import version
 
-        value = version("pygrad")
+        value = version("pygrad-engine")
     else:
         raise AttributeError(f"module 'pygrad' has no attribute {name!r}")
     globals()[name] = value

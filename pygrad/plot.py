@@ -1,4 +1,4 @@
-"""Pictures of training and of derivatives, with matplotlib: pip install 'pygrad[plot]'.
+"""Pictures of training and of derivatives, with matplotlib: pip install 'pygrad-engine[plot]'.
 
 Every function draws into `ax`, or into Axes of its own, and returns the Axes.
 """

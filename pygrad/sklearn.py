@@ -18,7 +18,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError:
-    raise ImportError("pygrad.sklearn needs scikit-learn 1.6 or later: pip install 'pygrad[sklearn]'") from None
+    raise ImportError("pygrad.sklearn needs scikit-learn 1.6 or later: pip install 'pygrad-engine[sklearn]'") from None
 
 from pygrad import nn
 from pygrad._core.numbers import way_out

@@ -137,7 +137,7 @@ def test_a_folder_that_is_not_there_is_told(capsys):
 def test_no_renderer_is_told_with_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr("pygrad._views.drawing.find_renderer", lambda: None)
     assert main(["draw", "x", "x=1"]) == 1
-    assert re.fullmatch(r"pygrad: error: [^\n]*pip install 'pygrad\[draw\]'[^\n]*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"pygrad: error: [^\n]*pip install 'pygrad-engine\[draw\]'[^\n]*\n", capsys.readouterr().err)
 
 
 def test_a_renderer_that_fails_is_told_in_one_line(capsys, monkeypatch):
@@ -254,8 +254,8 @@ def test_demo_without_its_packages_still_shows_the_neuron(capsys, monkeypatch, t
     captured = capsys.readouterr()
     assert "x1*w1 + x2*w2" in captured.out
     no_renderer, needs = captured.err.splitlines()
-    assert "pip install 'pygrad[draw]'" in no_renderer
-    assert needs == "pygrad demo needs scikit-learn, tqdm: pip install 'pygrad[demo]'"
+    assert "pip install 'pygrad-engine[draw]'" in no_renderer
+    assert needs == "pygrad demo needs scikit-learn, tqdm: pip install 'pygrad-engine[demo]'"
     assert list((tmp_path / "pygrad-demo").iterdir()) == []
 
 

@@ -141,7 +141,7 @@ def test_without_a_renderer_the_error_says_what_to_install(pg, draw, monkeypatch
     monkeypatch.setattr(draw, "find_renderer", lambda: None)
     drawing = pg.draw_dot(neuron(pg))
     for use in (drawing.pipe, drawing.render, drawing._repr_mimebundle_):
-        with pytest.raises(RuntimeError, match=r"pip install 'pygrad\[draw\]'"):
+        with pytest.raises(RuntimeError, match=r"pip install 'pygrad-engine\[draw\]'"):
             use()
     assert "digraph" in drawing.source
     assert set(neuron(pg)._repr_mimebundle_()) == {"text/plain"}

@@ -178,7 +178,7 @@ def run(steps: int, seed: int, out: Path) -> int:
     drawn = show_neuron(out)
     missing = [package for name, package in NEEDS.items() if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"pygrad demo needs {', '.join(missing)}: pip install 'pygrad[demo]'", file=sys.stderr)
+        print(f"pygrad demo needs {', '.join(missing)}: pip install 'pygrad-engine[demo]'", file=sys.stderr)
         return 1
     sys.stdout.flush()  # before the progress bar, which is on stderr
     show_moons(steps, seed, out)

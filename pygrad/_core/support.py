@@ -1,24 +1,38 @@
-"""What pygrad can't run on is refused here, in one sentence, before anything else is loaded."""
+"""Refuses platforms and installations that the rest can't run on, each with one sentence, before anything is loaded."""
 
 from __future__ import annotations
 
 import importlib
 import sysconfig
-from importlib.util import find_spec
 from pathlib import Path
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise ImportError("pygrad needs a Python with its global lock: free-threaded builds are not supported yet")
 
 for _name in ("_interpreters", "_xxsubinterpreters"):  # of Python 3.13, and before
-    if find_spec(_name) is not None:
+    try:
         _interpreters = importlib.import_module(_name)
-        if _interpreters.get_current() != _interpreters.get_main():
-            raise ImportError("pygrad has one tape for the whole process, so it works in the main interpreter only")
-        break
+    except ImportError:
+        continue
+    if _interpreters.get_current() != _interpreters.get_main():
+        raise ImportError("pygrad has one tape for the whole process, so it works in the main interpreter only")
+    break
 
-if find_spec("pygrad._pgr") is None:
+_FOLDER = Path(__file__).parent.parent
+
+try:
+    import pygrad._pgr  # noqa: F401
+except ModuleNotFoundError as _error:
+    if _error.name != "pygrad._pgr":
+        raise
     raise ImportError(
-        f"pygrad's C extension is not built in {Path(__file__).parent}: leave this folder if pygrad is installed, "
+        f"pygrad's C extension is not built in {_FOLDER}: leave this folder if pygrad-engine is installed, "
         "or build it here with pip install -e ."
+    ) from None
+
+# Two distributions that both bring a package of this name overwrite each other's files.
+if any(_FOLDER.parent.glob("pygrad-*.dist-info")):
+    raise ImportError(
+        "another distribution, named pygrad, is installed beside pygrad-engine, and has files in the same folder: "
+        "pip uninstall pygrad pygrad-engine, then pip install pygrad-engine"
     )

@@ -20,7 +20,7 @@ def need_numpy() -> Any:
     try:
         import numpy
     except ImportError:
-        raise ImportError("arrays need NumPy: pip install 'pygrad[numpy]'") from None
+        raise ImportError("arrays need NumPy: pip install 'pygrad-engine[numpy]'") from None
     return numpy
 
 

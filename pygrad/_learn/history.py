@@ -42,7 +42,7 @@ def axes(ax: Any) -> Any:
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise ImportError("pictures need matplotlib: pip install 'pygrad[plot]'") from None
+        raise ImportError("pictures need matplotlib: pip install 'pygrad-engine[plot]'") from None
     return pyplot.subplots()[1]
 
 

@@ -29,7 +29,7 @@ def _use_renderer() -> None:
     found = find_renderer()
     if found is None:
         raise RuntimeError(
-            "no program to render graphs with: pip install 'pygrad[draw]', or install Graphviz so that "
+            "no program to render graphs with: pip install 'pygrad-engine[draw]', or install Graphviz so that "
             "`dot` is on the PATH; .source has the graph as text without it"
         )
     if Path(found).stem != "dot":
