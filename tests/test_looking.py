@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import random
 import time
@@ -1119,3 +1120,66 @@ def test_copies_of_what_vars_has_shown(pg):
         assert z.note == 7 and z.data == 6.0 and z._op == "*" and {v.data for v in z._prev} == {2.0, 3.0}
         z.data = 8.0
         assert vars(z)["data"] == 8.0
+
+
+# ---- Rows of the table of differences in docs/micrograd.md --------------------------------------------
+
+
+def test_a_subclass_that_gives_no_number_is_nan(pg, Value):
+    class Silent(Value):
+        def __init__(self, number):
+            self.number = number
+
+    assert math.isnan((Silent(2.0) * 3.0).data) and math.isnan(Value.__new__(Value).data)
+
+    class Late(Silent):
+        def give(self):
+            self.data = self.number
+            return self
+
+    assert (Late(2.0).give() * 3.0).data == 6.0
+
+
+def test_object_setattr_is_refused_by_cpythons_layer_only(pg, Value):
+    class Mine(Value):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+
+    v = Mine(1.0)
+    v.name = "kept"
+    assert v.name == "kept"
+    if pg._core.layer.OPERANDS == "compiled":
+        with pytest.raises(TypeError):
+            object.__setattr__(v, "name", "other")
+
+
+def test_a_class_attribute_named_grad_is_not_the_tapes(pg, Value):
+    class Defaults(Value):
+        grad = 0.0
+
+    x = Defaults(3.0)
+    (x * x).backward()
+    assert x.grad == 0.0 and Value.grad.__get__(x) == 6.0
+
+
+def test_a_set_changed_after_its_value_has_gone_changes_nothing(pg, Value):
+    x, b = Value(2.0), Value(3.0)
+    y = x * 5
+    top, kept = y * 2, y._prev
+    del y
+    gc.collect()
+    kept.add(b)
+    top.backward()
+    assert (x.grad, b.grad) == (10.0, 0.0)
+
+
+def test_partials_of_a_second_sweep_are_those_of_the_present_numbers(pg, Value):
+    x, y = Value(3.0), Value(4.0)
+    z = x * y
+    y.data = 5.0
+    z.backward()
+    assert x.grad == 5.0
+    given = Value(12.0, (x, y), (4.0, 3.0))
+    x.grad = 0.0
+    given.backward()
+    assert x.grad == 4.0

@@ -1,7 +1,7 @@
-"""README.md: what it shows runs, and prints what it says.
+"""README.md and the guides of docs/: what they show runs, and prints what they say.
 
-Blocks of Python under one `##` heading run one after another in one namespace, in an empty folder; the
-block of text that follows one is what it prints. In a console block, `$ pygrad ...` is run in process.
+A block of text is what the block of Python before it prints. Those run in an empty folder: each alone in the
+README, those under one `##` heading one after another in a guide. In a console block, `$ pygrad ...` is run in process.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ import pytest
 from pygrad._cli.cli import main
 from pygrad._views.drawing import find_renderer
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+GUIDES = ("command_line", "drawing", "micrograd", "recorded", "training")
+PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
+PAGES.update({name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES})
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def _sections():
-    for section in re.split(r"^## ", README, flags=re.MULTILINE)[1:]:
-        yield section.partition("\n")[0], BLOCK.findall(section)
 
 
 def _rounded(text):
@@ -32,24 +30,34 @@ def _rounded(text):
     return re.sub(" +", " ", text)
 
 
-PYTHON = [pytest.param(blocks, id=title) for title, blocks in _sections() if any(b[0] == "python" for b in blocks)]
-COMMANDS = [text for _, blocks in _sections() for kind, text in blocks if kind == "console"]
+def _programs():
+    """Lists of (source, output)."""
+    for page, text in PAGES.items():
+        for section in re.split(r"^##? ", text, flags=re.MULTILINE)[1:]:
+            title, blocks = f"{page}: {section.partition(chr(10))[0]}", BLOCK.findall(section)
+            pairs = [(block[1], after) for block, after in zip(blocks, [*blocks[1:], None]) if block[0] == "python"]
+            assert all(after is not None and after[0] == "text" for _, after in pairs), (
+                f"{title}: Python without output"
+            )
+            programs = [(source, after[1]) for source, after in pairs]
+            alone = [[program] for program in programs] if page == "README" else [programs] if programs else []
+            yield from (pytest.param(program, id=title) for program in alone)
 
 
-@pytest.mark.parametrize("blocks", PYTHON)
-def test_python_blocks_print_the_text_that_follows(blocks, capsys, monkeypatch, tmp_path):
+COMMANDS = [text for page in PAGES.values() for kind, text in BLOCK.findall(page) if kind == "console"]
+
+
+@pytest.mark.parametrize("program", list(_programs()))
+def test_python_blocks_print_the_text_that_follows(program, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    for i, (kind, source) in enumerate(blocks):
-        if kind != "python":
-            continue
+    for source, output in program:
         if ".render(" in source and find_renderer() is None:
             pytest.skip("nothing to render graphs with")
         # Listings look the lines up that they show.
         linecache.cache["example.py"] = (len(source), None, source.splitlines(keepends=True), "example.py")
         exec(compile(source, "example.py", "exec"), namespace)
-        assert i + 1 < len(blocks) and blocks[i + 1][0] == "text", "a block of Python without its output"
-        assert _rounded(capsys.readouterr().out) == _rounded(blocks[i + 1][1])
+        assert _rounded(capsys.readouterr().out) == _rounded(output)
 
 
 @pytest.mark.parametrize("block", COMMANDS)
@@ -65,9 +73,24 @@ def test_console_blocks_print_what_they_show(block, capsys, monkeypatch, tmp_pat
     assert _rounded(captured.out + captured.err) == _rounded(expected)
 
 
-def test_every_kind_of_block_is_known():
-    assert {kind for kind, _ in BLOCK.findall(README)} == {"console", "python", "sh", "text"}
-    assert len(BLOCK.findall(README)) == README.count("\n```") / 2
+@pytest.mark.parametrize("page", PAGES)
+def test_every_kind_of_block_is_known(page):
+    blocks = BLOCK.findall(PAGES[page])
+    assert {kind for kind, _ in blocks} <= {"console", "python", "sh", "text"}
+    assert blocks and len(blocks) == PAGES[page].count("\n```") / 2
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#]+)", text) + re.findall(r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_readme_is_a_door():
+    assert PAGES["README"].count("\n") <= 180
 
 
 # ---- The table of differences, row by row, on both libraries ---------------------------------------

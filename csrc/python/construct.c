@@ -10,7 +10,7 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 {
     (void)args, (void)keywords;
     if (type == pgr__layer.value_type)
-        return pgr__new_leaf(PGR_OP_LEAF, 0.0);
+        return pgr__new_leaf(PGR_OP_LEAF, NAN); /* until __init__ gives a number */
     const pgr_status status = ready(1);
     if (status != PGR_OK)
         return pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
@@ -22,7 +22,7 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         Py_DECREF(o);
         return pgr__fail(again, PGR_OP_LEAF, 0.0, 0.0);
     }
-    o->slot = tape_take_slot(pgr__layer.tape, tape_append(pgr__layer.tape, PGR_OP_LEAF, 0.0, 0, 0));
+    o->slot = tape_take_slot(pgr__layer.tape, tape_append(pgr__layer.tape, PGR_OP_LEAF, NAN, 0, 0));
     pgr__layer.tape->slots[o->slot].owner = o;
     return (PyObject *)o;
 }

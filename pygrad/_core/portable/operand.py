@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 from types import MethodType
@@ -60,7 +61,7 @@ class Operand(Slots):
         if value._made:
             value._make(*args, **keywords)
         else:
-            value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, 0.0))
+            value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, math.nan))  # until __init__ gives a number
         return value
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
