@@ -99,7 +99,11 @@ def __getattr__(name: str) -> Any:
 
         value = version("pygrad-engine")
     else:
-        raise AttributeError(f"module 'pygrad' has no attribute {name!r}")
+        homes = [
+            module for module in ("nn", "optim", "math") if name in importlib.import_module(f"pygrad.{module}").__all__
+        ]
+        hint = f": from pygrad.{homes[0]} import {name}" if homes and not name.startswith("_") else ""
+        raise AttributeError(f"module 'pygrad' has no attribute {name!r}{hint}")
     globals()[name] = value
     return value
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Callable
 
+from pygrad._core.errors import shown
 from pygrad._core.trees import is_array, need_numpy, real_number, tree_flatten, tree_leaves, tree_unflatten
 from pygrad.engine import Value, as_value
 
@@ -36,6 +37,10 @@ def gradcheck(
     nothing goes in or comes out; and what fn raises. Source: Griewank & Walther, Evaluating Derivatives (2nd ed.,
     2008), ch. 1.
     """
+    if not isinstance(args, Sequence) and not is_array(args):
+        raise TypeError(
+            f"gradcheck: args={shown(args)} must be a list of fn's arguments: gradcheck(fn, [{shown(args)}])"
+        )
     given, structure = tree_flatten(tuple(args))
     numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in tree_leaves(tuple(args))]
     names = _names(tuple(args))

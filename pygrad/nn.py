@@ -100,6 +100,9 @@ def _refuse_inputs(module: Module, x: Any, width: int | None = None) -> None:
         iter(x)
     except TypeError:
         raise TypeError(f"{type(module).__name__} takes a list of inputs, not {shown(x)}: pass [x] for one") from None
+    if hasattr(x, "__getitem__") and len(x) and hasattr(x[0], "__len__"):
+        name, text = type(module).__name__, shown(x)
+        raise ValueError(f"{name} takes one sample, not {text}: write [model(row) for row in X], or model.predict(X)")
     if width is not None and hasattr(x, "__len__") and len(x) != width:
         raise ValueError(f"{module!r} takes {width} inputs, not {len(x)}: pass as many as it was made for")
 
@@ -179,7 +182,7 @@ class MLP(Module):
             sizes = list(nouts)
         except TypeError:
             a, b = shown(nin), shown(nouts)
-            raise TypeError(f"MLP({a}, {b}): nouts must be a list, one size a layer: MLP({a}, [{b}])") from None
+            raise TypeError(f"MLP({a}, {b}): the sizes of the layers must be a list: MLP({a}, [{b}])") from None
         sz = [_size(self, "nin", nin), *(_size(self, f"nouts[{i}]", n) for i, n in enumerate(sizes))]
         last = len(sizes) - 1
         self.layers = [

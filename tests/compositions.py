@@ -978,7 +978,7 @@ def is_refusal(error):
 
 def compares_numpys_array(error):
     """Whether a comparison of an array that NumPy has made of Values asked for their truth, which is refused."""
-    return "its truth" in str(error) and "math.less" in str(error)
+    return "need a number" in str(error) and "math.less" in str(error)
 
 
 def check(pg, program, jax=False, taken=None):

@@ -122,6 +122,24 @@ def test_render_writes_the_picture(pg, tmp_path):
     assert re.search("<svg", (tmp_path / "graph.svg").read_text(encoding="utf-8")) and path.endswith("graph.svg")
 
 
+def test_a_name_that_ends_with_the_format_is_the_files(pg, tmp_path):
+    assert pg.draw_dot(neuron(pg)).render(tmp_path / "graph.svg", cleanup=True) == str(tmp_path / "graph.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.svg"]
+
+
+def test_formats_that_the_renderer_does_not_know_are_refused_with_its_words(pg, draw, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # not dot
+    for use in (
+        lambda: pg.draw_dot(neuron(pg), format="pdf").render(tmp_path / "graph"),
+        lambda: pg.draw_dot(neuron(pg)).render(tmp_path / "graph", format="pdf"),
+        lambda: pg.draw_dot(neuron(pg)).pipe("pdf"),
+    ):
+        with pytest.raises(
+            RuntimeError, match='graphviz-pure: Format: "pdf" not recognized.*Graphviz, if you install it'
+        ):
+            use()
+
+
 def test_jupyter_shows_graphs_of_any_size(pg):
     bundle = neuron(pg)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Value(data=") and "<svg" in bundle["image/svg+xml"]

@@ -340,7 +340,7 @@ def test_damaged_programs_that_load_can_be_listed_drawn_and_written_as_c(pg, rng
         except ValueError:
             continue
         loaded += 1
-        found = list(listing.steps(program))
+        found = list(listing.steps(program.code))
         lines = str(program).splitlines()
         assert all(line.isprintable() for line in lines)
         assert sum(line.startswith("  ") for line in lines) == len(found)

@@ -100,7 +100,7 @@ RENDERERS = [name for name in ("dot", "graphviz-pure") if shutil.which(name) or 
 
 @pytest.fixture(params=RENDERERS)
 def renderer(request, pg, monkeypatch):
-    draw = sys.modules["pygrad._views.draw"]
+    draw = sys.modules["pygrad._views.drawing"]
     if request.param == "graphviz-pure":
         which = shutil.which
         monkeypatch.setattr(shutil, "which", lambda name, *rest: None if name == "dot" else which(name, *rest))
@@ -145,7 +145,7 @@ def test_programs_show_the_names_of_arguments_as_text(pg, renderer, rng):
     lines = listing.splitlines()
     assert all(line.isprintable() for line in lines)
     assert sum(line.lstrip().startswith("result[") for line in lines) == len(names)
-    boxes = sum(len(step.operands) > 0 for step in sys.modules["pygrad._program.listing"].steps(program))
+    boxes = sum(len(step.operands) > 0 for step in sys.modules["pygrad._program.listing"].steps(program.code))
     check_svg(pg, svg, boxes + len(names) + 2, [f"t[{name!r}]" for name in names], [])
     source = program.to_c("f")
     code = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
@@ -203,14 +203,16 @@ def test_messages_hold_names_as_text(pg):
 
 
 def writers(pg):
-    nn, training = sys.modules["pygrad.nn"], sys.modules["pygrad.training"]
+    nn, training = sys.modules["pygrad.nn"], sys.modules["pygrad._learn.fit"]
     x = pg.Value(1.0, label="x")
     return {
         "explore": lambda path: pg.explore(x * 2.0, path),
         "program": lambda path: pg.jit(lambda a: a * 2.0).program(1.0).save(path),
         "module": lambda path: nn.MLP(2, [1]).save(path),
         "checkpoint": lambda path: training.fit(nn.MLP(1, [1]), [[1.0]], [1.0], epochs=1, checkpoint=path),
-        "draw": lambda path: sys.modules["pygrad.cli"].main(["draw", "x", "x=1", "-o", str(path), "--format", "dot"]),
+        "draw": lambda path: sys.modules["pygrad._cli.cli"].main(
+            ["draw", "x", "x=1", "-o", str(path), "--format", "dot"]
+        ),
     }
 
 
@@ -220,7 +222,7 @@ def test_a_failure_leaves_the_file_that_was_there(pg, kind, tmp_path, monkeypatc
     path, write = tmp_path / "file.dot", writers(pg)[kind]
     path.write_text("as it was")
     path.chmod(0o640)
-    files = sys.modules["pygrad._files"]
+    files = sys.modules["pygrad._core.files"]
 
     class Full:
         """A disk that fills up."""
@@ -261,7 +263,7 @@ def test_a_failure_leaves_the_file_that_was_there(pg, kind, tmp_path, monkeypatc
 
 @pytest.mark.skipif(os.name == "nt", reason="links and devices")
 def test_links_stay_links_and_devices_are_written(pg, tmp_path):
-    write = sys.modules["pygrad._files"].write
+    write = sys.modules["pygrad._core.files"].write
     (tmp_path / "link").symlink_to("target")
     write(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "text"

@@ -45,7 +45,7 @@ LEAVES = {
 def test_what_would_leave_the_graph_raises_and_names_the_way_out(pg, leave):
     v = pg.Value(0.5)
     before = pg.tape_stats()[:2]
-    with pytest.raises(TypeError, match=r"v\.data.*v\.tanh\(\)"):
+    with pytest.raises(TypeError, match=r"v\.data.*f'{v:.4f}'.*pygrad\.math\.tanh\(v\)"):
         leave(v)
     assert pg.tape_stats()[:2] == before
 
@@ -81,10 +81,10 @@ def test_truth_format_sums_and_object_arrays_stay(Value):
 
 def test_while_recording_the_message_is_the_recordings(pg):
     for leave in (float, int, round, complex, math.tanh, lambda v: np.array([v], dtype=float), np.float64):
-        with pytest.raises(pg.RecordingError, match="being recorded"):
+        with pytest.raises(pg.RecordingError, match="while its function is recorded"):
             pg.jit(leave)(0.5)
     for put in (lambda x: pg.Value(x), lambda x: setattr(pg.Value(1.0), "data", x)):
-        with pytest.raises(pg.RecordingError, match="being recorded"):
+        with pytest.raises(pg.RecordingError, match="while its function is recorded"):
             pg.jit(put)(0.5)
 
 
@@ -315,13 +315,13 @@ NO_ARRAYS = {
 
 def regression(pg, name, x):
     """A model fitted to and asked for one column, which is x."""
-    nn, training = (sys.modules[f"pygrad.{module}"] for module in ("nn", "training"))
+    nn = sys.modules["pygrad.nn"]
     model = nn.MLP(1, [1])
     column = [[y] for y in x] if isinstance(x, list) else x.reshape(-1, 1)
     if name == "fit's X":
-        training.fit(model, column, [0.0, 0.0], epochs=1)
+        pg.fit(model, column, [0.0, 0.0], epochs=1)
     elif name == "fit's y":
-        training.fit(model, [[0.0], [0.0]], x, epochs=1)
+        pg.fit(model, [[0.0], [0.0]], x, epochs=1)
     else:
         assert len(model.predict(column)) == 2
     return 5.0

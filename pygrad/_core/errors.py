@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pygrad import _pgr
-from pygrad._core.numbers import as_number, is_hopeless, way_out
+from pygrad._core.numbers import as_number, is_foreign, is_hopeless, way_out
 from pygrad._core.ops import TABLE
 from pygrad._pgr import lib
 
@@ -60,15 +60,16 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     raise exception(text)
 
 
-_INSTEAD = {
-    "if": "a branch on it would be taken once and for all: use where(cond, a, b), maximum, minimum or clip; arrays "
-    "that NumPy has made of Values are compared by math.less, less_equal and equal",
-    "hash": "sets and dicts look for values that are not known yet: use where(cond, a, b)",
-    "grad": "grads belong to eager Values: use grad or value_and_grad",
-    "data =": "it can't be assigned to: compute a new Value",
-    "grad =": "it can't be assigned to: grads belong to eager Values",
+# By what needs the number of a Value that has none.
+_UNKNOWN = {
+    "if": "`if`, `while`, `and` and `in` need a number, but a Value has none while its function is recorded: use "
+    "pygrad.where(cond, a, b), maximum, minimum or clip; compare arrays of Values by pygrad.math.less or equal",
+    "hash": "sets and dicts need a hash, but a Value has none while its function is recorded: use a list, or positions",
+    "data": "a Value has no `.data` while its function is recorded: compute with the Value itself",
+    "grad": "a Value has no `.grad` while its function is recorded: use grad or value_and_grad",
+    "data =": "`.data` cannot be assigned while a function is recorded: compute a new Value",
+    "grad =": "`.grad` cannot be assigned while a function is recorded: use grad or value_and_grad",
 }
-_OTHERWISE = "its number would be frozen into the program: use the functions of pygrad.math, or detach()"
 
 
 # Between the user's code and ours there may be others': NumPy calls operators, the standard library functions.
@@ -91,26 +92,21 @@ def users_line() -> str:
 
 def unknown(where: str) -> NoReturn:
     """Raise RecordingError: `where` needs the value of a node that has none."""
-    asked = {
-        "if": "its truth",
-        "hash": "its hash",
-        "float": "float() of it",
-        "int": "int() of it",
-        "round": "round() of it",
-    }.get(where, f".{where}")
-    raise RecordingError(
-        f"{users_line()}\nA function is being recorded, so this Value has no value yet, and {asked} was asked for; "
-        f"{_INSTEAD.get(where, _OTHERWISE)}. With record=False it runs eagerly on every call."
+    text = _UNKNOWN.get(
+        where,
+        f"{where}() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
+        "math, and compute plain numbers outside of the function",
     )
+    raise RecordingError(f"{users_line()}\n{text}. record=False runs the function eagerly instead.")
 
 
 def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:
-    """Raise TypeError: float() of a Value, `how`, would leave the graph; RecordingError while it has no value."""
+    """Raise TypeError: float() of a Value, or `how`, would cut the graph; RecordingError while it has no number."""
     if is_unknown:
         unknown(how)
     raise TypeError(
-        f"{how}() of {shown(value)} would leave the graph, and its gradient end here: take v.data for the number, "
-        "or v.tanh() or pygrad.math.tanh(v) where math.tanh(v) was meant"
+        f"{how}() of {shown(value)} would cut the graph: write v.data for the number, f'{{v:.4f}}' for text, "
+        "and pygrad.math.tanh(v) in place of math.tanh(v)"
     )
 
 
@@ -128,6 +124,8 @@ def shown(value: Any) -> str:
 def reject(where: str, value: Any) -> NoReturn:
     """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
     text, kind, more = shown(value), type(value).__name__, way_out(value)
+    if is_foreign(value):
+        raise TypeError(f"{where}: {_foreign(value)}")
     if where == "_children" and isinstance(value, str):
         raise TypeError(
             f"_children={text}: the second argument of Value holds its operands; a name is Value(data, label={text})"
@@ -151,6 +149,8 @@ def reject(where: str, value: Any) -> NoReturn:
 
 def no_graph(x: Any) -> NoReturn:
     """Raise TypeError: `x` is no Value, so there is no graph below it."""
+    if is_foreign(x):
+        raise TypeError(_foreign(x))
     if callable(x):
         way = "call it, and pass the Value that it gives"
     elif hasattr(type(x), "__len__") and not isinstance(x, (str, bytes)):
@@ -162,8 +162,16 @@ def no_graph(x: Any) -> NoReturn:
     raise TypeError(f"{shown(x)} is of type {type(x).__name__}, which has no graph: {way}")
 
 
+def _foreign(value: Any) -> str:
+    kind = type(value)
+    return (
+        f"{shown(value)} is a {kind.__name__} of {kind.__module__}, whose graph is another library's: "
+        "from pygrad.engine import Value"
+    )
+
+
 def refuse_operand(symbol: str, value: Any) -> Any:
     """NotImplemented, so that `value` gets its chance as an operand of a Value; TypeError if it has none."""
-    if is_hopeless(value):
+    if is_hopeless(value) or is_foreign(value):
         reject(symbol, value)
     return NotImplemented

@@ -83,14 +83,26 @@ def is_hopeless(x: Any) -> bool:
     return is_masked or isinstance(x, np.generic) or x.dtype.kind not in "fiubO"
 
 
+def is_foreign(x: Any) -> bool:
+    """Whether `x` is a Value of micrograd's, or of a copy: it would take ours for a number, and lose the gradient."""
+    kind = type(x)
+    return kind.__name__ == "Value" and not hasattr(kind, "_handle") and hasattr(x, "grad") and hasattr(x, "_prev")
+
+
 def way_out(x: Any) -> str:
     """What to do with what is no real number, to follow a message; "" where there is nothing to say."""
+    if x is None:
+        return "; did a function forget its return?"
+    if isinstance(x, (list, tuple)):
+        return "; make a Value of each: [Value(x) for x in data]"
     if hasattr(type(x), "_handle"):
         return "; take v.data for its number, since the gradient ends here"
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(x, masked.MaskedArray):
         return "; fill what is masked, x.filled(0.0), or drop it, x.compressed()"
     kind = getattr(getattr(x, "dtype", None), "kind", "")
+    if kind and kind in "fiub" and getattr(x, "ndim", 0):
+        return "; take one of its numbers, x.item() if it has one"
     if isinstance(x, _TEXT) or kind in ("S", "U"):
         return f"; convert text first: {'x.astype(float)' if getattr(x, 'ndim', 0) else 'float(x)'}"
     if isinstance(x, complex) or kind == "c":

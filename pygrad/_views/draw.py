@@ -64,7 +64,7 @@ def draw_dot(
     A recorded Program is drawn by its instructions, those of lanes in a frame of their own; ValueError if there are
     more than 1,000. Of the arguments it takes format and rankdir.
     """
-    fields = _fields(rankdir, show, precision, color)
+    fields = _fields(format, rankdir, show, precision, color)
     # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
     graph = drawing.Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
     if isinstance(root, Program):
@@ -94,8 +94,11 @@ def draw_dot(
     return graph
 
 
-def _fields(rankdir: str, show: str, precision: int, color: str | None) -> list[str]:
+def _fields(kind: str, rankdir: str, show: str, precision: int, color: str | None) -> list[str]:
     """What boxes show. ValueError for arguments of draw_dot that are out of their range."""
+    if "." in kind:
+        name = kind.rpartition(".")[0]
+        raise ValueError(f"format={kind!r}: must be a format, 'svg'; to write a file: draw_dot(v).render({name!r})")
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
     if color not in (None, "grad"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +28,9 @@ def find_renderer() -> str | None:
     return found
 
 
-def _use_renderer() -> None:
+@contextlib.contextmanager
+def _renderer() -> Iterator[None]:
+    """While something is rendered. RuntimeError if nothing can, or if what there is does not know the format."""
     found = find_renderer()
     if found is None:
         raise RuntimeError(
@@ -34,6 +39,16 @@ def _use_renderer() -> None:
         )
     if Path(found).stem != "dot":
         dot_command.DOT_BINARY = Path(found)
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else str(error.stderr)
+        hint = (
+            ""
+            if Path(found).stem == "dot"
+            else "; Graphviz, if you install it so that `dot` is on the PATH, knows more"
+        )
+        raise RuntimeError(f"{Path(found).stem}: {said.strip().rstrip('.')}{hint}") from None
 
 
 class Drawing(graphviz.Digraph):
@@ -55,18 +70,20 @@ class Drawing(graphviz.Digraph):
         self.body.append(f"\t{tail} -> {head}{f' [{_attributes(looks)} ]' if looks else ''}\n")
 
     def pipe(self, *args: Any, **kwargs: Any) -> Any:
-        """As graphviz.Digraph.pipe: the picture, as bytes or text. RuntimeError if nothing can render."""
-        _use_renderer()
-        return super().pipe(*args, **kwargs)
+        """As graphviz.Digraph.pipe: the picture, as bytes or text. RuntimeError if it can't be rendered."""
+        with _renderer():
+            return super().pipe(*args, **kwargs)
 
-    def render(self, *args: Any, **kwargs: Any) -> str:
-        """As graphviz.Digraph.render: writes the picture. RuntimeError if nothing can render."""
-        _use_renderer()
-        return cast(str, super().render(*args, **kwargs))
+    def render(self, filename: Any = None, *args: Any, **kwargs: Any) -> str:
+        """As graphviz.Digraph.render: writes the picture; "g" and "g.svg" both give g.svg. RuntimeError as pipe."""
+        if filename is not None and Path(filename).suffix == f".{kwargs.get('format') or self.format}":
+            filename = Path(filename).with_suffix("")
+        with _renderer():
+            return cast(str, super().render(filename, *args, **kwargs))
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, str]:
-        _use_renderer()
-        return cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
+        with _renderer():
+            return cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
 
 
 def _text(text: str, special: str = "", backslash: str = "\\\\") -> str:

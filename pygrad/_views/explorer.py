@@ -21,6 +21,7 @@ from pygrad._views.table import Row, row_of
 from pygrad.engine import Value
 
 NODES_AT_MOST = 1000
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".gif")  # suffixes that a page can't have
 _TEMPLATE = Path(__file__).with_name("explorer.html")
 _DOTS_PER_INCH = 72
 _CHARACTER = 8.5  # width of one of the page's font, in the same unit
@@ -65,6 +66,10 @@ def explore(
     """
     if isinstance(precision, bool) or not isinstance(precision, int) or not 1 <= precision <= 17:
         raise ValueError(f"precision={precision!r}: must be an int from 1 to 17")
+    if path is not None and Path(path).suffix.lower() in _PICTURES:
+        raise ValueError(
+            f"path={str(path)!r}: explore writes a page, 'backward.html'; draw_dot(v).render('graph') a picture"
+        )
     if rankdir not in ("LR", "TB"):
         raise ValueError(f"rankdir={rankdir!r}: must be 'LR' or 'TB'")
     table = export(root)

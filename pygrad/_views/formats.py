@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pygrad._core.errors import shown
 from pygrad._core.text import shortened, visible
 from pygrad._views.folding import MAX_NODES, Collapse, Fold, fold
 from pygrad._views.table import Row, node_table
@@ -25,6 +26,10 @@ def label_from(names: Mapping[str, Any]) -> None:
 
     Labels that there are already stay, and so do Values under names with a leading underscore.
     """
+    if not isinstance(names, Mapping):
+        raise TypeError(
+            f"label_from: {shown(names)} is of type {type(names).__name__}: pass locals(), or a dict of names"
+        )
     for name, x in list(names.items()):
         if not name.startswith("_"):
             _label(name, x, set())

@@ -55,7 +55,7 @@ def _program(data: bytes) -> str:
         return "loaded"
     program.listing(50)
     program.to_c("f")
-    parts = program.parts()
+    parts = program.code.parts()
     lanes = [parts.group_lanes[i] for i in range(parts.group_count)]
     if (
         max([0, *lanes]) * (program.stats.instructions + sum(parts.dots[i].count for i in range(parts.dot_count)))

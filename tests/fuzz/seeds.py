@@ -50,7 +50,7 @@ def programs() -> dict[str, Program]:
 def parts(program: Program) -> bytes | None:
     """A program as fuzz_program.c reads it."""
     inside, outside = program.sizes()
-    p = program.parts()
+    p = program.code.parts()
     if len(inside) > 3 or len(outside) > 3 or max(*inside, *outside) >= 512:
         return None
     counts = [p.instruction_count, p.arg_count, p.dot_count, p.segment_count, p.constant_count, p.input_count]
