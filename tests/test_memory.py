@@ -291,7 +291,7 @@ def test_a_handle_does_not_outlive_its_value(pg):
     assert not engine.lib.pgr_h_alive(engine.TAPE, old)
     with pytest.raises(ReferenceError):
         engine.Operand._of(old)
-    assert engine.held(y._handle) is y
+    assert pg._core.layer.held(y._handle) is y
 
 
 def without_memory_from(start, function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -281,8 +282,7 @@ def test_a_second_derivative_beyond_a_kink_is_no_nan(pg):
         assert pg.grad(pg.grad(function))(x) == 0.0
 
 
-ADDED = """\\
-X(CBRT, "cbrt", "cbrt", UNARY, cbrt(a), DIV_(ONE, MUL_(NUMBER_(3.0), MUL_(v, v))), ZERO, PGR_ALWAYS, "", "") \\
+HAVERSINE = """\
 X(HAV, "hav", "hav", UNARY, 0.5 - 0.5 * cos(a), EITHER_(0.5 * sin(a), MUL_(HALF, OF_(SIN, a))), ZERO, PGR_ALWAYS, \\
   "", "Haversine.")
 
@@ -293,9 +293,10 @@ USE = """
 int main(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
-    const char *const names[] = {"cbrt", "hav"};
-    for (int i = 0; i < 2; i++) {
-        const pgr_id x = leaf(tape, 2.0), y = record(tape, names[i], x, 0), seed = leaf(tape, 1.0);
+    const char *const names[] = {"cbrt", "dist", "hav"};
+    for (int i = 0; i < 3; i++) {
+        const pgr_id x = leaf(tape, 2.0), z = i == 1 ? leaf(tape, 5.0) : 0;
+        const pgr_id y = record(tape, names[i], x, z), seed = leaf(tape, 1.0);
         pgr_id slope = 0;
         CHECK_EQ(pgr_backward(tape, y), PGR_OK);
         CHECK_EQ(pgr_vjp(tape, UINT32_MAX, 1, &y, &seed, 1, &x, &slope), PGR_OK);
@@ -316,7 +317,9 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
     table = tmp_path / "csrc" / "ops" / "pgr_ops.h"
     rows, end, _ = table.read_text(encoding="utf-8").rpartition("\n\n#endif\n")
     assert end
-    table.write_text(f"{rows} {ADDED}", encoding="utf-8")
+    advice = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    added = re.search(r"^```c\n(X\(.*?)^```$", advice, re.MULTILINE | re.DOTALL)[1]
+    table.write_text(f"{rows} \\\n{added.rstrip()}\n{HAVERSINE}", encoding="utf-8")
     (tmp_path / "use.c").write_text(USE)
     sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "python"]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
@@ -326,7 +329,8 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
         pytest.fail("the library does not compile with the row")
     numbers = [float(x) for x in subprocess.check_output([tmp_path / "use"]).split()]
     slopes = [1 / (3 * 2 ** (2 / 3)), math.sin(2.0) / 2]
-    assert numbers == pytest.approx([2 ** (1 / 3), slopes[0], slopes[0], 0.5 - math.cos(2.0) / 2, *[slopes[1]] * 2])
+    hav = 0.5 - math.cos(2.0) / 2
+    assert numbers == pytest.approx([2 ** (1 / 3), *[slopes[0]] * 2, 3.0, -1.0, -1.0, hav, *[slopes[1]] * 2])
 
 
 def test_methods_have_docstrings_and_refuse_what_is_no_number(Value):

@@ -103,5 +103,5 @@ def test_update_ratios(pg, plot, ax):
 
 def test_without_matplotlib_the_error_says_what_to_install(pg, plot, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pygrad\[plot\]"):
+    with pytest.raises(ImportError, match=r"pygrad-engine\[plot\]"):
         plot.loss_history([1.0])

@@ -49,7 +49,7 @@ def _program(data: bytes) -> str:
     except ValueError as error:
         assert str(error).startswith(f"{FILE}: not a program, or a damaged one"), error
         raise
-    inside, outside = program.sizes()
+    inside, outside = program.code.sizes()
     repr(program)
     if sum(inside) + sum(outside) > MOST_NUMBERS or program.stats.instructions > 5000:
         return "loaded"

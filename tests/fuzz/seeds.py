@@ -49,7 +49,7 @@ def programs() -> dict[str, Program]:
 
 def parts(program: Program) -> bytes | None:
     """A program as fuzz_program.c reads it."""
-    inside, outside = program.sizes()
+    inside, outside = program.code.sizes()
     p = program.code.parts()
     if len(inside) > 3 or len(outside) > 3 or max(*inside, *outside) >= 512:
         return None
