@@ -124,7 +124,7 @@ def programs(pg, text):
     outside = pg.Value(2.0, label=text)
     yield pg.jit(lambda d: d[text] * outside).program({text: 1.0})
     strange = pg.jit(lambda x: x * 2).program(1.0)
-    strange._names = [text]
+    strange.code.names = [text]
     yield strange
 
 

@@ -78,7 +78,8 @@ def draw_dot(
             continue
         parts = [shortened(vertex.label)] if vertex.label else []
         parts += [f"{field} {getattr(vertex, field):.{precision}f}" for field in fields]
-        graph.put(f"n{i}", *parts, shape="record", **_looks(vertex), **(_paint(vertex.grad, largest) if color else {}))
+        looks = {**_looks(vertex), **(_paint(vertex.grad, largest) if color else {})}
+        graph.put(f"n{i}", *parts, shape="record", **looks)
         if vertex.op:
             graph.put(f"op{i}", shortened(vertex.op))
             graph.join(f"op{i}", f"n{i}")
