@@ -293,21 +293,21 @@ def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
     seen = []
 
     def look(x):
-        seen.append((x, engine._present_scope()))
+        seen.append((x, pg._core.layer.present_scope()))
         return x
 
     def raises(x):
         raise KeyError(x)
 
-    before = engine._present_scope()
+    before = pg._core.layer.present_scope()
     first = pg._core.scopes.series(before, "step", 3).start
-    assert engine._call_in_scopes([look, look], "x", first) == ["x", "x"]
+    assert pg._core.layer.call_in_scopes([look, look], "x", first) == ["x", "x"]
     assert seen == [("x", first), ("x", first + 1)]
-    assert engine._present_scope() == before
+    assert pg._core.layer.present_scope() == before
     with pytest.raises(KeyError, match="y"):
-        engine._call_in_scopes([look, raises, look], "y", first)
+        pg._core.layer.call_in_scopes([look, raises, look], "y", first)
     assert seen[2:] == [("y", first)]
-    assert engine._present_scope() == before
+    assert pg._core.layer.present_scope() == before
     assert engine._export(pg.Value(1.0)).rows[0].scope == before
 
 
