@@ -232,7 +232,7 @@ static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
             return s->within;
         node = &tape->nodes[id];
     }
-    return (uint32_t)(pgr__number_of(tape, id) >> 32) + 1;
+    return tape_number_group(pgr__number_of(tape, id)) + 1;
 }
 
 static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count, const pgr_id *roots)

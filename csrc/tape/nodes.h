@@ -89,6 +89,9 @@ typedef struct {
     uint64_t number;
 } tape_number;
 
+/* Of a lane: group << 32 | index. */
+static inline uint32_t tape_number_group(uint64_t number) { return (uint32_t)(number >> 32); }
+
 /* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
  * so that a sweep skips what it does not reach; a bit for each pass under way. */
 enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
