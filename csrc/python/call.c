@@ -345,7 +345,7 @@ done:
 }
 
 PyMethodDef pgr__program_methods[] = {
-    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/call.c."},
-    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/call.c."},
+    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/python/call.c."},
+    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/python/call.c."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,8 +2,8 @@
 #include "python/construct.h"
 
 #include "python/object.h"
-#include "python/place.h"
 #include "python/sets.h"
+#include "python/symbol.h"
 
 /* A leaf of 0 until __init__ comes, so that subclasses may have an __init__ of their own. */
 PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -13,14 +13,14 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         return pgr__new_leaf(PGR_OP_LEAF, 0.0);
     const pgr_status status = ready(1);
     if (status != PGR_OK)
-        return pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        return pgr__raise(status);
     operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code, but nothing is read yet */
     if (o == NULL)
         return NULL;
     const pgr_status again = ready(1);
     if (again != PGR_OK) {
         Py_DECREF(o);
-        return pgr__fail(again, PGR_OP_LEAF, 0.0, 0.0);
+        return pgr__raise(again);
     }
     o->slot = tape_take_slot(pgr__layer.tape, tape_append(pgr__layer.tape, PGR_OP_LEAF, 0.0, 0, 0));
     pgr__layer.tape->slots[o->slot].owner = o;
@@ -170,7 +170,7 @@ static pgr_status take_new_node(operand *o, const arguments *a)
     pgr_tape *const tape = pgr__layer.tape;
     const pgr_id id = record_custom(a);
     if (id == 0)
-        return PGR_ERR_CUSTOM;
+        return RAISED;
     pgr_node *const before = node_of((PyObject *)o);
     before->slot = 0;
     before->flags &= (uint8_t)~TAPE_HELD;
@@ -207,7 +207,7 @@ int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         forget_past(o);
     pgr_status status = PGR_OK;
     if (live_node(self) == NULL)
-        status = PGR_ERR_CUSTOM;
+        status = RAISED;
     else if (a.children == NULL && node_of(self)->op == PGR_OP_LEAF)
         node_of(self)->data = a.data;
     else if (node_of(self)->op == PGR_OP_LEAF && id_of(self) + 1 == pgr__layer.tape->size)
@@ -218,7 +218,7 @@ int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         node_of(self)->grad = 0.0;
     const bool ok = status == PGR_OK && set_names(self, &a);
     drop(&a);
-    if (status != PGR_OK && status != PGR_ERR_CUSTOM)
+    if (status != PGR_OK && status != RAISED)
         pgr__fail(status, PGR_OP_CUSTOM, 0.0, 0.0);
     return ok ? 0 : -1;
 }

@@ -29,6 +29,11 @@ PyObject *pgr__fail(pgr_status status, int op, double a, double b)
     return raised(PyObject_CallFunction(pgr__layer.fail, "iidd", (int)status, op, a, b));
 }
 
+PyObject *pgr__raise(pgr_status status)
+{
+    return status == RAISED ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+}
+
 PyObject *pgr__reject(const char *where, PyObject *value)
 {
     return raised(PyObject_CallFunction(pgr__layer.reject, "sO", where, value));
@@ -39,7 +44,7 @@ PyObject *pgr__unknown(const char *where)
     return raised(PyObject_CallFunction(pgr__layer.unknown, "s", where));
 }
 
-PyObject *pgr__gone(void) { return pgr__fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
+PyObject *pgr__gone(void) { return pgr__raise(PGR_ERR_HANDLE); }
 
 PyObject *pgr__leave_graph(const char *how, PyObject *value)
 {

@@ -91,6 +91,13 @@ static inline PyObject *own_dict(PyObject *o)
 /* ---- Errors: each returns NULL, with an exception */
 
 PyObject *pgr__fail(pgr_status status, int op, double a, double b);
+
+/* The status of a call of Python code that has left its exception. */
+#define RAISED PGR_ERR_CUSTOM
+
+/* What `status` stands for, where no operation's numbers matter. */
+PyObject *pgr__raise(pgr_status status);
+
 PyObject *pgr__reject(const char *where, PyObject *value);
 
 /* What would need the value of a node that has none, since a function is being recorded. */

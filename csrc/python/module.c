@@ -7,8 +7,9 @@
 #include "python/method.h"
 #include "python/object.h"
 #include "python/operand.h"
-#include "python/place.h"
 #include "python/scope.h"
+#include "python/sweep.h"
+#include "python/symbol.h"
 
 /* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers, set_type): results are made of `Value` from now on. */
 static PyObject *adopt(PyObject *unused, PyObject *args)
@@ -68,7 +69,7 @@ static PyMethodDef functions[] = {
     {"_present_scope", pgr__present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", pgr__enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
     {"_active_scopes", pgr__active_scopes, METH_NOARGS, "Of the calls of _call_in_scopes under way."},
-    {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/operand.c."},
+    {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/python/scope.c."},
     {"dot", (PyCFunction)(void (*)(void))pgr__dot_product, METH_FASTCALL,
      "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
      "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"

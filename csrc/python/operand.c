@@ -15,8 +15,11 @@
 #include "python/construct.h"
 #include "python/method.h"
 #include "python/object.h"
-#include "python/place.h"
+#include "python/prev.h"
 #include "python/sets.h"
+#include "python/step.h"
+#include "python/sweep.h"
+#include "python/symbol.h"
 
 #include <structmember.h>
 
@@ -198,62 +201,6 @@ static Py_hash_t slot_hash(PyObject *self)
     return -1;
 }
 
-/* ---- The reverse sweep --------------------------------------------------------------------- */
-
-/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
-int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
-{
-    (void)unused;
-    const int64_t h = pgr_h_hold(tape, node);
-    PyObject *const value = h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : pgr__object_of((uint32_t)h);
-    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
-    PyObject *const own = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names._backward));
-    if (own != NULL)
-        Py_XDECREF(PyObject_CallObject(own, NULL));
-    else if (dict != NULL && !PyErr_Occurred())
-        pgr__custom_step(value);
-    Py_XDECREF(own);
-    Py_XDECREF(dict);
-    Py_XDECREF(value);
-    return PyErr_Occurred() != NULL;
-}
-
-/* Raises what a sweep or step has failed with. */
-static PyObject *sweep_failed(pgr_status status)
-{
-    return status == PGR_ERR_CUSTOM ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
-}
-
-/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
-static PyObject *operand_sweep(PyObject *self, PyObject *checked)
-{
-    const int is_checked = PyObject_IsTrue(checked);
-    if (is_checked < 0 || pgr__settle_below(self) < 0)
-        return NULL;
-    const pgr_id id = id_of(self);
-    pgr_id bad = 0;
-    const pgr_status status = id == 0              ? PGR_ERR_HANDLE
-                              : is_unknown(self)   ? PGR_ERR_UNKNOWN
-                              : is_checked         ? pgr_backward_checked(pgr__layer.tape, id, &bad)
-                                                   : pgr_backward(pgr__layer.tape, id);
-    if (status == PGR_ERR_NOT_FINITE) {
-        const int64_t h = pgr_hold(pgr__layer.tape, bad);
-        return h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : pgr__object_of((uint32_t)h);
-    }
-    if (status != PGR_OK)
-        return sweep_failed(status);
-    Py_RETURN_NONE;
-}
-
-/* _settle(): what has been done to sets that `_prev` gave, below here, shows on the tape from now on. */
-static PyObject *operand_settle(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (pgr__settle_below(self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 /* ---- Methods, from the table --------------------------------------------------------------- */
 
 static inline PyObject *method_binary(int op, const char *name, PyObject *self, PyObject *other)
@@ -301,7 +248,7 @@ static PyObject *operand_of(PyObject *unused, PyObject *arg)
     const uint32_t slot = (uint32_t)h;
     if (slot == 0 || slot >= pgr__layer.tape->slot_capacity || tape_handle(pgr__layer.tape, slot) != h || pgr__layer.tape->slots[slot].holds == 0 ||
         pgr__layer.tape->slots[slot].id == 0)
-        return pgr__fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
+        return pgr__gone();
     return pgr__object_of(slot);
 }
 
@@ -309,9 +256,9 @@ static PyMethodDef methods[] = {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
     PGR_OPS(X)
 #undef X
-    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/operand.c."},
+    {"_sweep", pgr__sweep, METH_O, "The reverse sweep; see csrc/python/sweep.c."},
     {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
-    {"_settle", operand_settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
+    {"_settle", pgr__settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };

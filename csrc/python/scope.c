@@ -17,7 +17,7 @@ static bool set_scope(unsigned long number)
     }
     const pgr_status status = pgr__set_tag(pgr__layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
     if (status != PGR_OK) {
-        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        pgr__raise(status);
         return false;
     }
     scope = (uint32_t)number;

@@ -207,6 +207,38 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
     pgr__slide_tags(tape, first, size, moved);
 }
 
+/* Marks what lives by ties, which become slots, since nodes move and slots don't. PGR_ERR_STOPPED if interrupted. When
+ * out of memory, ties count for nothing: what they lead to is a root as before. */
+static pgr_status mark_through_ties(pgr_tape *tape, pgr_tie *ties, size_t tie_count)
+{
+    pgr_node *const nodes = tape->nodes;
+    for (size_t k = 0; k < tie_count; k++)
+        if (ties[k].to < TAPE_HUB)
+            nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
+    qsort(ties, tie_count, sizeof *ties, by_from_descending);
+    tracing t = {.tape = tape, .ties = ties, .count = tie_count};
+    tape->is_marked = !mark_live_tied(&t);
+    tape_resize(tape, t.stack, 0);
+    for (size_t k = 0; k < tie_count; k++)
+        if ((ties[k].to &= ~REACHED) < TAPE_HUB)
+            ties[k].to = nodes[ties[k].to].slot;
+    if (!tape->is_marked)
+        return PGR_OK;
+    hold_tied(tape, ties, tie_count);
+    return t.failed ? PGR_OK : PGR_ERR_STOPPED;
+}
+
+/* When to collect next: at twice what lives; but no less than half of last time, or a training loop would climb up from
+ * the least number again at every step, collecting graphs that are all alive. */
+static void plan_next(pgr_tape *tape)
+{
+    uint64_t next = 2 * (uint64_t)tape->size;
+    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
+    next = next < tape->collect_at_least ? tape->collect_at_least : next;
+    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
+    tape->limit = tape->size; /* the next record makes room anew */
+}
+
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough)
 {
     if (tape->passes != 0)
@@ -214,26 +246,11 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     tape_pop(tape); /* most of what is dead, mostly */
     if (!unmark(tape))
         return PGR_ERR_STOPPED;
+    if (tie_count > 0 && mark_through_ties(tape, ties, tie_count) != PGR_OK)
+        return PGR_ERR_STOPPED;
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
     uint32_t live = 0;
-    if (tie_count > 0) {
-        for (size_t k = 0; k < tie_count; k++)
-            if (ties[k].to < TAPE_HUB)
-                nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
-        qsort(ties, tie_count, sizeof *ties, by_from_descending);
-        tracing t = {.tape = tape, .ties = ties, .count = tie_count};
-        tape->is_marked = !mark_live_tied(&t);
-        tape_resize(tape, t.stack, 0);
-        for (size_t k = 0; k < tie_count; k++) /* nodes move, slots don't */
-            if ((ties[k].to &= ~REACHED) < TAPE_HUB)
-                ties[k].to = nodes[ties[k].to].slot;
-        if (tape->is_marked) {
-            hold_tied(tape, ties, tie_count);
-            if (!t.failed)
-                return PGR_ERR_STOPPED;
-        }
-    }
     tape->is_marked = !mark_live(tape, &live);
     if (tape->is_marked) {
         hold_tied(tape, ties, tie_count);
@@ -260,13 +277,7 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     nodes[0].flags = 0;
 
     hold_tied(tape, ties, tie_count);
-    /* Twice what lives; but no less than half of last time, or a training loop would climb up from the
-     * least number again at every step, collecting graphs that are all alive. */
-    uint64_t next = 2 * (uint64_t)tape->size;
-    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
-    next = next < tape->collect_at_least ? tape->collect_at_least : next;
-    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
-    tape->limit = tape->size; /* the next record makes room anew */
+    plan_next(tape);
     tape->collections++;
     return status;
 }

@@ -233,6 +233,15 @@ static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs
     return id;
 }
 
+/* Appends w * x and sum + w * x, where `*v` is the sum's number. There is room for two. */
+static inline pgr_id tape_append_term(pgr_tape *tape, pgr_id w, pgr_id x, pgr_id sum, double *v)
+{
+    const double p = tape->nodes[w].data * tape->nodes[x].data;
+    const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
+    *v += p;
+    return tape_append(tape, PGR_OP_ADD, *v, sum, product);
+}
+
 /* Whether an op is recorded without its operand: not while a function is recorded. */
 static inline bool tape_is_cut(int op) { return op == PGR_OP_DETACH && !pgr__is_recording; }
 

@@ -169,12 +169,8 @@ pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, p
         return status;
     pgr_id sum = b;
     double v = tape->nodes[b].data;
-    for (size_t i = 0; i < n; i++) {
-        const double p = tape->nodes[w[i]].data * tape->nodes[x[i]].data;
-        const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w[i], x[i]);
-        v += p;
-        sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
-    }
+    for (size_t i = 0; i < n; i++)
+        sum = tape_append_term(tape, w[i], x[i], sum, &v);
     *out = sum;
     return PGR_OK;
 }

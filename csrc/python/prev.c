@@ -1,0 +1,266 @@
+/* prev.c: `_prev`: a Value's operands as a set, as in micrograd, which the program may change.
+ *
+ * The set is made when it is first read and kept, with the objects in it, from then on: so a walk meets the same objects
+ * every time, and the second walk reads attributes only. What the program adds to the set or takes from it becomes the
+ * node's operands before anything reads those (`settle`). A node whose operands are changed is a custom one from then
+ * on, whose step goes to the operands that it was recorded with, as in micrograd. */
+#include "python/prev.h"
+
+#include "python/children.h"
+#include "python/object.h"
+#include "python/sets.h"
+#include "python/symbol.h"
+
+#include <stdlib.h>
+
+#define tape  (pgr__layer.tape)
+#define names pgr__names
+
+/* ---- The set, kept --------------------------------------------------------------------------- */
+
+PGR_NOINLINE static PyObject *make_prev(PyObject *self)
+{
+    operand *const o = (operand *)self;
+    PyObject *const set = pgr__take_set();
+    if (set == NULL)
+        return NULL;
+    if (!pgr__each_operand(self, false, pgr__into_set, set)) {
+        Py_DECREF(set);
+        return NULL;
+    }
+    if (o->prev != NULL) { /* code that ran meanwhile has asked, too */
+        Py_DECREF(set);
+        return Py_NewRef(o->prev);
+    }
+    return pgr__keep_prev(o, set) ? Py_NewRef(set) : NULL;
+}
+
+PyObject *pgr__get_prev(PyObject *self, void *unused)
+{
+    (void)unused;
+    PyObject *const prev = ((operand *)self)->prev;
+    return prev != NULL ? Py_NewRef(prev) : make_prev(self);
+}
+
+/* ---- The set, changed ------------------------------------------------------------------------ */
+
+static int by_value(const void *p, const void *q)
+{
+    const uintptr_t a = (uintptr_t)*(void *const *)p, b = (uintptr_t)*(void *const *)q;
+    return (a > b) - (a < b);
+}
+
+/* How many different ones there are among n objects, which it sorts. */
+static Py_ssize_t distinct(PyObject **values, Py_ssize_t n)
+{
+    Py_ssize_t count = n > 0;
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    for (Py_ssize_t i = 1; i < n; i++)
+        count += values[i] != values[i - 1];
+    return count;
+}
+
+/* Whether `prev` holds the node's operands and nothing else. Runs no code; 0 when out of memory. */
+bool pgr__agrees(const operand *o)
+{
+    const pgr_id id = tape->slots[o->slot].id;
+    const bool is_set = PyAnySet_Check(o->prev);
+    if (id == 0 || !(is_set || PyList_Check(o->prev)))
+        return true; /* the others can't change */
+    const operand_walk start = {id, is_param(tape->nodes[id].op)};
+    operand_walk walk = start;
+    Py_ssize_t n = 0;
+    while (operand_next(tape->nodes, &walk) != 0)
+        n++;
+    PyObject *few[4], **values = n <= 4 ? few : PyMem_Malloc((size_t)n * sizeof *values);
+    bool same = values != NULL && (is_set || PyList_GET_SIZE(o->prev) == n);
+    walk = start;
+    for (Py_ssize_t at = n; same && at-- > 0;) { /* they come last to first */
+        const uint32_t slot = tape->nodes[operand_next(tape->nodes, &walk)].slot;
+        values[at] = slot == 0 ? NULL : tape->slots[slot].owner;
+        same = values[at] != NULL && (is_set ? PySet_Contains(o->prev, values[at]) > 0 : PyList_GET_ITEM(o->prev, at) == values[at]);
+    }
+    if (same && is_set)
+        same = PySet_GET_SIZE(o->prev) == distinct(values, n);
+    if (values != few)
+        PyMem_Free(values);
+    return same;
+}
+
+/* Before a node is made a custom one: what its step was, (op, its operands), and its symbol. */
+typedef struct {
+    PyObject *symbol, *step;
+} past;
+
+static void forget(past *p)
+{
+    Py_XDECREF(p->symbol);
+    Py_XDECREF(p->step);
+}
+
+/* False with an exception, and nothing to forget. */
+static bool remember(PyObject *self, past *p)
+{
+    const int op = tape->nodes[id_of(self)].op;
+    *p = (past){NULL, NULL};
+    if (op == PGR_OP_CUSTOM || is_leaf(op))
+        return true;
+    p->symbol = pgr__get_op(self, NULL);
+    PyObject *const list = p->symbol == NULL ? NULL : Py_BuildValue("[i]", op);
+    if (list != NULL && pgr__each_operand(self, true, pgr__into_list, list))
+        p->step = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    if (p->step != NULL)
+        return true;
+    forget(p);
+    return false;
+}
+
+static int write_down(PyObject *self, const past *p)
+{
+    if (p->symbol == NULL)
+        return 0;
+    PyObject *const dict = own_dict(self);
+    return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._pygrad_step, p->step) < 0 ? -1 : 0;
+}
+
+/* Makes the Values of a tuple a node's operands. On failure nothing has changed; RAISED: with an exception. */
+static pgr_status set_operands(PyObject *self, PyObject *tuple)
+{
+    const Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    past p;
+    if (live_id(self) == 0 || !remember(self, &p))
+        return RAISED;
+    pgr_handle *const handles = PyMem_Malloc(((size_t)n + 1) * sizeof *handles);
+    pgr_status status = handles == NULL ? PGR_ERR_NOMEM : PGR_OK;
+    for (Py_ssize_t i = 0; status == PGR_OK && i < n; i++)
+        handles[i] = handle_of(PyTuple_GET_ITEM(tuple, i));
+    if (status == PGR_OK)
+        status = pgr_h_set_operands(tape, handle_of(self), (size_t)n, handles);
+    PyMem_Free(handles);
+    if (status == PGR_OK && write_down(self, &p) < 0)
+        status = RAISED;
+    forget(&p);
+    return status;
+}
+
+static int raise(pgr_status status)
+{
+    if (status != PGR_OK)
+        pgr__raise(status);
+    return status == PGR_OK ? 0 : -1;
+}
+
+int pgr__set_operands(PyObject *self, PyObject *tuple) { return raise(set_operands(self, tuple)); }
+
+/* The tuple of an iterable's Values; NULL with an exception. */
+static PyObject *values_of(PyObject *iterable)
+{
+    PyObject *const tuple = PySequence_Tuple(iterable);
+    if (tuple == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            pgr__reject("_prev", iterable);
+        }
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++)
+        if (!pgr__is_operand(PyTuple_GET_ITEM(tuple, i))) {
+            pgr__reject("_prev", PyTuple_GET_ITEM(tuple, i));
+            Py_DECREF(tuple);
+            return NULL;
+        }
+    return tuple;
+}
+
+int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "a Value's _prev can't be deleted; _prev = set() cuts the graph");
+        return -1;
+    }
+    if (value == Py_None) { /* to be rid of a graph */
+        PyObject *const none = pgr__take_set();
+        const int failed = none == NULL ? -1 : pgr__set_prev(self, none, NULL);
+        Py_XDECREF(none);
+        return failed;
+    }
+    PyObject *const tuple = values_of(value);
+    if (tuple == NULL)
+        return -1;
+    int result = pgr__set_operands(self, tuple);
+    if (result == 0) {
+        const bool is_kept = PyAnySet_Check(value) || PyList_Check(value);
+        result = pgr__keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
+    }
+    Py_DECREF(tuple);
+    return result;
+}
+
+static pgr_status settle(operand *o)
+{
+    if (pgr__agrees(o))
+        return PGR_OK;
+    PyObject *const tuple = values_of(o->prev);
+    const pgr_status status = tuple == NULL ? RAISED : set_operands((PyObject *)o, tuple);
+    Py_XDECREF(tuple);
+    return status;
+}
+
+/* Gives changed sets whose objects have gone to new ones, which are kept in a list. NULL with an exception. */
+static PyObject *adopt_orphans(void)
+{
+    PyObject *list = PyList_New(0);
+    for (pgr__orphan orphan; list != NULL && pgr__take_orphan(&orphan);) {
+        const int64_t h = pgr_h_hold(tape, orphan.node);
+        PyObject *const o = h < 0 ? NULL : pgr__object_of((uint32_t)h);
+        if (h >= 0 && o == NULL)
+            Py_CLEAR(list);
+        if (o == NULL || ((operand *)o)->prev != NULL)
+            pgr__drop_prev(orphan.prev);
+        else if (!pgr__keep_prev((operand *)o, orphan.prev) || PyList_Append(list, o) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(o);
+    }
+    return list;
+}
+
+PGR_NOINLINE static int settle_all(PyObject *root)
+{
+    const uint64_t changes = pgr__layer.changes;
+    PyObject *const adopted = adopt_orphans();
+    bool all = adopted != NULL;
+    operand *o;
+    for (uint32_t i = 0; adopted != NULL && (o = pgr__walked(i)) != NULL; i++) {
+        Py_INCREF(o);
+        const pgr_status status = settle(o);
+        const bool concerns = status == PGR_OK || live_node((PyObject *)o) == NULL || pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o));
+        Py_DECREF(o);
+        if (status == PGR_OK)
+            continue;
+        all = false;
+        if (concerns) {
+            Py_DECREF(adopted);
+            return raise(status);
+        }
+        PyErr_Clear(); /* another graph's, which will be told */
+    }
+    if (all)
+        pgr__settled = changes;
+    Py_XDECREF(adopted);
+    return adopted == NULL ? -1 : 0;
+}
+
+int pgr__settle_below(PyObject *root) { return pgr__are_settled() ? 0 : settle_all(root); }
+
+PyObject *pgr__operands(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (pgr__settle_below(self) < 0)
+        return NULL;
+    PyObject *list = PyList_New(0);
+    if (list != NULL && !pgr__each_operand(self, false, pgr__into_list, list))
+        Py_CLEAR(list);
+    return list;
+}
