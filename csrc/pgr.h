@@ -46,7 +46,10 @@ typedef enum {
     PGR_ERR_RANGE,    /* finite operands, infinite result */
     PGR_ERR_CUSTOM,   /* a custom operation's function reported failure */
     PGR_ERR_HANDLE,   /* not a handle of a node that is alive */
-    PGR_ERR_OP,       /* not an operation that can be recorded so */
+    PGR_ERR_OP,       /* not an operation of the table, or not one that this call takes */
+    PGR_ERR_OPAQUE,   /* a custom node, whose function can't be recorded, where a derivative or program needs it */
+    PGR_ERR_PROGRAM,  /* the parts are not a program */
+    PGR_ERR_ARGUMENT, /* a number, or a kind of node, that this call excludes */
     PGR_ERR_UNKNOWN,  /* the node has no value: a function is being recorded */
     PGR_ERR_STOPPED,  /* it was told to stop (pgr_tape_on_stop) */
     PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
@@ -221,7 +224,7 @@ void pgr_tape_on_stop(pgr_tape *tape, int (*stop)(void *ctx), void *ctx);
 /* Each channel tags nodes with numbers of the caller's. */
 enum { PGR_TAG_SCOPE = 0, PGR_TAG_LINE, PGR_TAG_CHANNELS };
 
-/* Nodes recorded from now on carry `tag`, 0 at first. PGR_ERR_NOMEM, with nothing changed; PGR_ERR_OP for another
+/* Nodes recorded from now on carry `tag`, 0 at first. PGR_ERR_NOMEM, with nothing changed; PGR_ERR_ARGUMENT for another
  * channel. Takes the lock. Amortised O(1), in time and memory a constant for each change of a tag between two nodes. */
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag);
 
@@ -293,7 +296,7 @@ void pgr_tape_lock(pgr_tape *tape, int lock);
  * group << 32 | index. Nodes recorded from it have no value either; their data are nan. */
 int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
 
-/* Records `value`, a lane, as one of another group that has as many lanes. PGR_ERR_OP if it is no lane. */
+/* Records `value`, a lane, as one of another group that has as many lanes. PGR_ERR_ARGUMENT if it is not a lane. */
 int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
 /* Whether the calling thread is recording a function: detach() then keeps its operand, which may change until the
@@ -312,17 +315,18 @@ int pgr_h_unknown(pgr_tape *tape, pgr_handle h);
 /* Records the nodes of a vector-Jacobian product: out[j] = sum over i of seeds[i] * d roots[i] / d wrt[j], each a new
  * hold. They depend on the nodes that they are made from, and can be derived again. `within` is the group whose
  * function is being recorded: each lane then has a derivative of its own, by nodes that are the same in all lanes too.
- * With PGR_NO_GROUP such a node gets the sum over lanes. On failure nothing is recorded.
+ * With PGR_NO_GROUP such a node gets the sum over lanes. On failure nothing is recorded; with PGR_ERR_OPAQUE `*bad`, if
+ * not NULL, is a new hold on the custom node.
  * O(nodes between the first of wrt and the last of roots). Source: Griewank & Walther, ch. 3.2. */
 pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
-                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out);
+                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out, pgr_handle *bad);
 
 /* A Jacobian-vector product: out[i] = sum over j of tangents[j] * d roots[i] / d wrt[j]. Source: ch. 3.1. */
 pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
-                     const pgr_handle *roots, pgr_handle *out);
+                     const pgr_handle *roots, pgr_handle *out, pgr_handle *bad);
 
 /* Which of `places`, lanes that a vmap's function was given, the roots are made from: sets used[i] to 1 or 0.
- * PGR_ERR_LANES if a root is also made from other lanes. */
+ * PGR_ERR_LANES if a root is also made from other lanes, PGR_ERR_OPAQUE if from a lane that is a custom node. */
 pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
                              const pgr_handle *roots, uint8_t *used);
 
@@ -338,9 +342,9 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
 pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
-                   size_t wrt_count, const pgr_id *wrt, pgr_id *out);
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad);
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
-                   const pgr_id *roots, pgr_id *out);
+                   const pgr_id *roots, pgr_id *out, pgr_id *bad);
 
 pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
                            const pgr_id *roots, uint8_t *used);
@@ -374,13 +378,14 @@ typedef struct {
 
 /* Builds the program that works out the outputs, outputs[i].node from nodes[i]: without what they do not need, equal subexpressions shared,
  * constants folded, chains of multiply-adds made dot products, what depends on no lane worked out once.
- * Groups of as many lanes are built as one. PGR_ERR_OP if a custom node depends on an input; PGR_ERR_LANES if lanes of
- * different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane; PGR_ERR_UNKNOWN if a node from
- * before the recording has no value. `start` is the first node of the recording; leaves from there on that have values
+ * Groups of equally many lanes are built as one. PGR_ERR_OPAQUE if an output depends on a custom node of the recording;
+ * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
+ * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold
+ * on that node. PGR_ERR_ARGUMENT if a group has no lanes, or 2^48 or more. `start` is the first node of the recording; leaves from there on that have values
  * are constants. The caller frees it with pgr_program_free. O(nodes between first and last). */
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
-                               uint32_t captures_array, pgr_program **out);
+                               uint32_t captures_array, pgr_program **out, pgr_handle *bad);
 
 /* Nodes older than `start`, with values, that nodes from it on are made from: the function's surroundings. They
  * are inputs like others: in[captures_array][i] is the value of the i-th. Each is a hold that pgr_h_program_build has
@@ -391,7 +396,7 @@ size_t pgr_h_program_captures(const pgr_program *program, const pgr_handle **han
 
 /* By id, with outputs[i].node filled in; captures are valid until the next collection. */
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs, size_t group_count,
-                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out);
+                             const pgr_lane_group *groups, uint32_t captures_array, pgr_program **out, pgr_id *bad);
 size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
 
 /* cdef: begin */
@@ -452,7 +457,7 @@ typedef struct {
 
 void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);
 
-/* A program of parts that anybody may have written: PGR_ERR_OP if they are no program, or one that would read or
+/* A program of parts that anybody may have written: PGR_ERR_PROGRAM if they are no program, or one that would read or
  * write beside its slots, read a slot that nothing is written to, or go beyond in_sizes[i] and out_sizes[i] numbers of
  * array i. Copies all that it needs. The caller frees it with pgr_program_free. O(instructions). */
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,

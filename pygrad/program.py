@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
-from pygrad._errors import RecordingError, check
+from pygrad._errors import RecordingError, check, custom_operation
 from pygrad._files import write
 from pygrad._pgr import ffi, lib
 from pygrad.engine import TAPE, Value, _run, taken
-from pygrad.recording import Array, Recording, as_value, is_lane
+from pygrad.recording import Array, Recording, as_value, is_lane, value_of
 from pygrad.structures import as_float64, describe, elements, is_array, need_numpy, rebuild, refuse_values
 from pygrad.text import visible
 
@@ -275,7 +275,7 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
     for group, given in zip(groups, recording.groups):
         alive.append(ffi.new("pgr_lane_input[]", given.inputs))
         group.lanes, group.input_count, group.inputs = given.count, len(given.inputs), alive[-1]
-    program = ffi.new("pgr_program **")
+    program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
     status = lib.pgr_h_program_build(
         TAPE,
         recording.start._handle,
@@ -286,15 +286,17 @@ def build(recording: Recording, structure: Any, result: Any) -> Program:
         groups,
         recording.new_array(),
         program,
+        bad,
     )
+    bad_value = value_of(bad[0]) if bad[0] else None  # whose hold it takes over
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
             "a Value of a function that was recorded before is used: it has no value outside of that function. "
             "Return it from there"
         )
-    if status == lib.PGR_ERR_OP:
+    if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
-            "a custom operation is Python code, which cannot be recorded: "
+            f"{custom_operation(bad_value)} is Python code, which cannot be recorded: "
             "grad and value_and_grad can do it with record=False, and so can backward()"
         )
     check(status)
@@ -445,7 +447,7 @@ def _from_bytes(data: bytes, captured: Sequence[Value]) -> Program:
     in_sizes, out_sizes = program.sizes()
     c = ffi.new("pgr_program **")
     status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
-    _need(status != lib.PGR_ERR_OP, "its instructions are none, or reach beyond its slots and arrays")
+    _need(status != lib.PGR_ERR_PROGRAM, "its instructions are none, or reach beyond its slots and arrays")
     check(status)
     program = Program(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured)
     program._names = names

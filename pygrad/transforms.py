@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, Union
 
 from pygrad import scopes
-from pygrad._errors import RecordingError, check, users_line
+from pygrad._errors import RecordingError, check, custom_operation, users_line
 from pygrad._pgr import ffi, lib
 from pygrad._randomness import recorded
 from pygrad.engine import TAPE, Value, _call, taken
@@ -38,6 +38,7 @@ from pygrad.recording import (
     object_array,
     passed,
     recordings,
+    value_of,
 )
 from pygrad.structures import (
     describe,
@@ -404,13 +405,13 @@ def _like(x: Any, values: list[Any]) -> Any:
     return map_leaves(fill, x)
 
 
-def _derive(function: Callable[[Any], int], count: int) -> list[Value]:
+def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
     """The Values of what `function` writes, `count` handles."""
-    out = ffi.new("pgr_handle[]", count)
-    status = function(out)
-    if status == lib.PGR_ERR_OP:
+    out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
+    status = function(out, bad)
+    if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
-            f"{users_line()}\nThe function uses a custom operation, whose derivative is Python code: it cannot be "
+            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: it cannot be "
             "recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
         )
     check(status)
@@ -427,13 +428,13 @@ def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value
     group = lib.PGR_NO_GROUP if within is None else within.number
     given = (_handles(roots), _handles(seeds), _handles(wrt))
     return _derive(
-        lambda out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], out), len(wrt)
+        lambda *out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], *out), len(wrt)
     )
 
 
 def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
     given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots))
+    return _derive(lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots))
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[_Variables, tuple[Any, ...]]:

@@ -99,7 +99,7 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
 
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs,
                              size_t group_count, const pgr_lane_group *groups, uint32_t captures_array,
-                             pgr_program **out)
+                             pgr_program **out, pgr_id *bad)
 {
     if (group_count >= UINT16_MAX || output_count >= UINT32_MAX / 2)
         return PGR_ERR_FULL;
@@ -111,6 +111,8 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     run_passes(&b, output_count, outputs, group_count, groups);
     free_scratch(&b);
     if (b.status != PGR_OK) {
+        if (bad != NULL)
+            *bad = b.node;
         pgr_program_free(p);
         return b.status;
     }

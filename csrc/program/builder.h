@@ -46,7 +46,8 @@ typedef struct {
 
     value *values;
     uint32_t value_count;
-    uint32_t line;     /* of the values being made */
+    pgr_id node;       /* being lowered .. */
+    uint32_t line;     /* .. and its line */
     uint32_t *table;   /* simplify.c: hash of (op, a, b) */
     uint32_t table_mask;
 

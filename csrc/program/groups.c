@@ -39,7 +39,7 @@ static void find_leads(builder *b, const pgr_lane_group *groups, uint64_t *keys,
     for (size_t g = 0; g < b->group_count; g++) {
         keys[g] = groups[g].lanes << 16 | g;
         if (groups[g].lanes == 0 || groups[g].lanes >> 48 != 0)
-            b->status = PGR_ERR_LANES;
+            b->status = PGR_ERR_ARGUMENT;
     }
     qsort(keys, b->group_count, sizeof *keys, by_key);
     for (size_t k = 0; k < b->group_count; k++) {

@@ -55,8 +55,10 @@ static uint32_t value_at(builder *b, const lowering *t, pgr_id id)
 {
     if (id >= b->start)
         return t->value[id - b->start];
-    if ((b->tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
-        b->status = PGR_ERR_UNKNOWN; /* of another recording */
+    if ((b->tape->nodes[id].flags & TAPE_UNKNOWN) != 0) { /* of another recording */
+        b->status = PGR_ERR_UNKNOWN;
+        b->node = id;
+    }
     return program_share(b, PGR_OP_INPUT, id, b->captures_array);
 }
 
@@ -144,7 +146,7 @@ static uint32_t take_node(builder *b, pgr_id id, const lowering *t, uint64_t num
         return value_at(b, t, node->lhs);
     case PGR_OP_CUSTOM:
     case PGR_OP_PAIR:
-        b->status = PGR_ERR_OP;
+        b->status = PGR_ERR_OPAQUE;
         return 0;
     default:
         break;
@@ -183,7 +185,8 @@ static uint64_t find_needed(builder *b, lowering *t, pgr_id last, size_t output_
 static void take_outputs(builder *b, const lowering *t, size_t output_count, const pgr_output *outputs)
 {
     for (size_t i = 0; i < output_count && b->status == PGR_OK; i++) {
-        const uint32_t id = value_at(b, t, outputs[i].node);
+        b->node = outputs[i].node;
+        const uint32_t id = value_at(b, t, b->node);
         value *const v = &b->values[id];
         b->program->outputs[i].node = id;
         b->next_output[i] = v->output;
@@ -201,6 +204,7 @@ static void take_nodes(builder *b, lowering *t, pgr_id last)
             continue;
         const uint32_t before = b->value_count;
         const uint64_t number = next_number(b, t, (pgr_id)id);
+        b->node = (pgr_id)id;
         b->line = next_line(b, t, (pgr_id)id);
         if (t->group != NULL)
             t->group[i] = group_of(b, t, (pgr_id)id, number);

@@ -299,11 +299,11 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
     return to;
 }
 
-/* PGR_ERR_OP unless the parts are a program. */
+/* PGR_ERR_PROGRAM unless the parts are a program. */
 static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes, size_t out_count, const uint64_t *out_sizes)
 {
     if (!are_counts(parts))
-        return PGR_ERR_OP;
+        return PGR_ERR_PROGRAM;
     const pgr_allocator a = tape_allocator(NULL);
     const size_t flags = (size_t)parts->uniform_slots + parts->lane_slots + parts->output_count + 1;
     uint8_t *const set = a.resize(a.ctx, NULL, flags);
@@ -316,14 +316,14 @@ static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const 
     c.stored = c.lane_set + parts->lane_slots;
     const bool is_program = are_ends(&c) && are_segments(&c);
     a.resize(a.ctx, set, 0);
-    return is_program ? PGR_OK : PGR_ERR_OP;
+    return is_program ? PGR_OK : PGR_ERR_PROGRAM;
 }
 
 bool program_is_sound(const pgr_program *p)
 {
     pgr_program_parts parts;
     pgr_program_to_parts(p, &parts);
-    return verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_OP;
+    return verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_PROGRAM;
 }
 
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,

@@ -63,6 +63,8 @@ static pgr_status find(pgr_tape *tape, part *p)
             continue;
         const pgr_node *const node = &tape->nodes[p->first + i];
         const pgr_id operands[] = {node->lhs, node->rhs};
+        if (node->op == PGR_OP_CUSTOM || node->op == PGR_OP_PAIR)
+            return PGR_ERR_OPAQUE;
         if (node->lhs == 0)
             return PGR_ERR_LANES; /* a lane of a function that is not this one */
         for (int k = 0; k < 2; k++)

@@ -12,6 +12,7 @@
 typedef struct {
     pgr_tape *tape;
     pgr_status status; /* the first failure; everything after it is 0 */
+    pgr_id bad;        /* the node that failed */
     pgr_id zero, one;  /* constants, 0 until they are wanted */
     uint32_t size, line; /* of the tape, and the line that it tags nodes with, before */
 } emitter;
@@ -35,12 +36,14 @@ static void ask(emitter *e, size_t i)
         e->status = pgr__ask(e->tape);
 }
 
-static pgr_status end(emitter *e)
+static pgr_status end(emitter *e, pgr_id *bad)
 {
     pgr_tape *const tape = e->tape;
     if (e->status == PGR_OK)
         e->status = pgr__set_tag(tape, PGR_TAG_LINE, e->line);
     if (e->status != PGR_OK) {
+        if (bad != NULL)
+            *bad = e->bad;
         tape->tags[PGR_TAG_LINE].tag = e->line;
         pgr__take_back(tape, e->size);
     }
@@ -184,7 +187,8 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
 #undef X
     case PGR_OP_CUSTOM:
     case PGR_OP_PAIR:
-        e->status = PGR_ERR_OP;
+        e->status = PGR_ERR_OPAQUE;
+        e->bad = v;
         return (id_pair){0, 0};
     default:
         return (id_pair){0, 0};
@@ -321,7 +325,7 @@ static void push(emitter *e, sheet *s, pgr_id id, pgr_id g)
 }
 
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
-                   size_t wrt_count, const pgr_id *wrt, pgr_id *out)
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad)
 {
     emitter e = begin(tape);
     sheet s = {.within = within + 1};
@@ -344,7 +348,7 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
         out[i] = g != 0 ? g : zero(&e);
     }
     free_sheet(tape, &s);
-    return end(&e);
+    return end(&e, bad);
 }
 
 /* The tangent of a node whose operands' are ta and tb, 0: none. */
@@ -364,7 +368,7 @@ static void pull(emitter *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
 }
 
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
-                   const pgr_id *roots, pgr_id *out)
+                   const pgr_id *roots, pgr_id *out, pgr_id *bad)
 {
     emitter e = begin(tape);
     sheet s = {0};
@@ -389,5 +393,5 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
         out[i] = t != 0 ? t : zero(&e);
     }
     free_sheet(tape, &s);
-    return end(&e);
+    return end(&e, bad);
 }

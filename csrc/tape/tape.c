@@ -191,7 +191,7 @@ pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out)
 pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out)
 {
     if ((tape->nodes[value].flags & TAPE_LANE) == 0)
-        return PGR_ERR_OP;
+        return PGR_ERR_ARGUMENT;
     pgr_status status = room(tape, 1);
     if (status == PGR_OK)
         status = pgr__number_next(tape, (uint64_t)group << 32);
