@@ -23,10 +23,8 @@ pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
 void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep)
 {
     const int token = pgr__enter(tape);
-    const uint32_t slot = (uint32_t)h;
-    /* Not tape_id_of: a handle may outlast its node (see pgr_tie). */
-    if (slot != 0 && slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) &&
-        tape->slots[slot].holds > 0)
+    const uint32_t slot = tape_slot_of(tape, h); /* a hold may outlast its node (see pgr_tie) */
+    if (slot != 0 && tape->slots[slot].holds > 0)
         tape_release(tape, slot, keep != 0);
     pgr__leave(tape, token);
 }

@@ -14,12 +14,10 @@ typedef struct {
 static bool found_add(pgr_tape *tape, found *f, pgr_id id)
 {
     if (f->count == f->capacity) {
-        const uint32_t capacity = f->capacity == 0 ? 64 : f->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * f->capacity;
-        pgr_id *const ids = tape_resize(tape, f->ids, capacity * sizeof *ids);
+        pgr_id *const ids = tape_double(tape, f->ids, &f->capacity, sizeof *ids);
         if (ids == NULL)
             return false;
         f->ids = ids;
-        f->capacity = capacity;
     }
     f->ids[f->count++] = id;
     return true;
@@ -36,7 +34,7 @@ static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_node *node = &m.nodes[root] + 1;
     while ((node = marks_next_of_any(m, node)) != m.nodes) {

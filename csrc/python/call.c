@@ -235,7 +235,7 @@ typedef struct {
 } results;
 
 /* The result, put together of its numbers and arrays. */
-static PyObject *give(results *r, PyObject *structure)
+static PyObject *assemble(results *r, PyObject *structure)
 {
     if (PyUnicode_Check(structure))
         return PyFloat_FromDouble(*r->numbers++);
@@ -247,7 +247,7 @@ static PyObject *give(results *r, PyObject *structure)
     if (kind == 'd') {
         PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
         for (Py_ssize_t i = 0; whole != NULL && i < PyTuple_GET_SIZE(keys); i++) {
-            PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 2));
+            PyObject *const item = assemble(r, PyTuple_GET_ITEM(structure, i + 2));
             const int status = item == NULL ? -1 : PyDict_SetItem(whole, PyTuple_GET_ITEM(keys, i), item);
             Py_XDECREF(item);
             if (status < 0) {
@@ -258,7 +258,7 @@ static PyObject *give(results *r, PyObject *structure)
         return whole;
     }
     for (Py_ssize_t i = 0; whole != NULL && i < count; i++) {
-        PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 1));
+        PyObject *const item = assemble(r, PyTuple_GET_ITEM(structure, i + 1));
         if (item == NULL) {
             Py_DECREF(whole);
             return NULL;
@@ -284,7 +284,7 @@ static PyObject *call_with(PyObject *plan, arguments *in, buffers *out, PyObject
     if (run_without_gil(program, &in->arrays, out, PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_WORKERS))) != PGR_OK)
         return NULL;
     results r = {.numbers = numbers_out, .arrays = arrays};
-    return give(&r, PyTuple_GET_ITEM(plan, PLAN_OUT));
+    return assemble(&r, PyTuple_GET_ITEM(plan, PLAN_OUT));
 }
 
 /* _call(plan, args): the result of a plan's program for arguments that are structured and laid out as it says; for others

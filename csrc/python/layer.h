@@ -74,6 +74,16 @@ static inline bool pgr__is_operand(PyObject *o)
 
 bool pgr__make_names(void); /* once */
 
+/* An array of `*capacity` elements with room for twice as many. NULL when out of memory, with nothing changed. */
+static inline void *pgr__double(void *array, size_t *capacity, size_t size)
+{
+    const size_t wanted = *capacity == 0 ? 64 : 2 * *capacity;
+    void *const grown = PyMem_Realloc(array, wanted * size);
+    if (grown != NULL)
+        *capacity = wanted;
+    return grown;
+}
+
 /* ---- Nodes of objects */
 
 static inline pgr_id id_of(PyObject *o) { return pgr__layer.tape->slots[((operand *)o)->slot].id; }

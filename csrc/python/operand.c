@@ -245,9 +245,8 @@ static PyObject *operand_of(PyObject *unused, PyObject *arg)
     const unsigned long long h = PyLong_AsUnsignedLongLong(arg);
     if (h == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
-    const uint32_t slot = (uint32_t)h;
-    if (slot == 0 || slot >= pgr__layer.tape->slot_capacity || tape_handle(pgr__layer.tape, slot) != h || pgr__layer.tape->slots[slot].holds == 0 ||
-        pgr__layer.tape->slots[slot].id == 0)
+    const uint32_t slot = tape_slot_of(pgr__layer.tape, h);
+    if (tape_id_of(pgr__layer.tape, h) == 0 || pgr__layer.tape->slots[slot].holds == 0)
         return pgr__gone();
     return pgr__object_of(slot);
 }

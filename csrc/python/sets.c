@@ -12,12 +12,10 @@ static struct {
 bool pgr__leave_orphan(pgr_handle node, PyObject *prev)
 {
     if (orphans.count == orphans.capacity) {
-        const size_t capacity = orphans.capacity == 0 ? 16 : 2 * orphans.capacity;
-        pgr__orphan *const all = PyMem_Realloc(orphans.all, capacity * sizeof *all);
+        pgr__orphan *const all = pgr__double(orphans.all, &orphans.capacity, sizeof *all);
         if (all == NULL)
             return false;
         orphans.all = all;
-        orphans.capacity = capacity;
     }
     orphans.all[orphans.count++] = (pgr__orphan){node, prev};
     return true;
@@ -44,7 +42,8 @@ void pgr__drop_dead_orphans(void)
 /* The objects that have a prev. */
 static struct {
     operand **all;
-    uint32_t count, capacity;
+    uint32_t count;
+    size_t capacity;
     uint32_t strange; /* of them, how many have one that may change without a word */
 } walked;
 
@@ -98,14 +97,12 @@ void pgr__drop_prev(PyObject *prev)
     }
     if (dropped.under_way) {
         if (dropped.count == dropped.capacity) {
-            const size_t capacity = dropped.capacity == 0 ? 64 : 2 * dropped.capacity;
-            PyObject **const all = PyMem_Realloc(dropped.all, capacity * sizeof *all);
+            PyObject **const all = pgr__double(dropped.all, &dropped.capacity, sizeof *all);
             if (all == NULL) {
                 Py_DECREF(prev); /* may recurse, as far as Python lets containers */
                 return;
             }
             dropped.all = all;
-            dropped.capacity = capacity;
         }
         dropped.all[dropped.count++] = prev;
         return;
@@ -120,12 +117,10 @@ void pgr__drop_prev(PyObject *prev)
 static bool note_walked(operand *o)
 {
     if (walked.count == walked.capacity) {
-        const uint32_t capacity = walked.capacity == 0 ? 256 : 2 * walked.capacity;
-        operand **const all = PyMem_Realloc(walked.all, capacity * sizeof *all);
+        operand **const all = pgr__double(walked.all, &walked.capacity, sizeof *all);
         if (all == NULL)
             return false;
         walked.all = all;
-        walked.capacity = capacity;
     }
     o->walked = walked.count;
     walked.all[walked.count++] = o;

@@ -177,14 +177,12 @@ static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
 static void add_tie(search *s, uint64_t to)
 {
     if (s->tie_count == s->tie_capacity) {
-        const size_t capacity = s->tie_capacity == 0 ? 64 : 2 * s->tie_capacity;
-        pgr_tie *const ties = PyMem_Realloc(s->ties, capacity * sizeof *ties);
+        pgr_tie *const ties = pgr__double(s->ties, &s->tie_capacity, sizeof *ties);
         if (ties == NULL) {
             s->failed = true;
             return;
         }
         s->ties = ties;
-        s->tie_capacity = capacity;
     }
     s->ties[s->tie_count++] = (pgr_tie){s->from, to};
 }
@@ -254,12 +252,10 @@ static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
     if (PyDict_CheckExact(root) && !is_of_interest(s, root))
         return true;
     if (r->count == r->capacity) {
-        const size_t capacity = r->capacity == 0 ? 64 : 2 * r->capacity;
-        pgr_id *const ids = PyMem_Realloc(r->ids, capacity * sizeof *ids);
+        pgr_id *const ids = pgr__double(r->ids, &r->capacity, sizeof *ids);
         if (ids == NULL)
             return false;
         r->ids = ids;
-        r->capacity = capacity;
     }
     s->budget += OBJECTS_PER_ROOT;
     s->depth = 0;

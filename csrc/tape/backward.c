@@ -22,7 +22,7 @@ static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *fr
         marks_set(m, node, from);
 }
 
-static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
+static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
@@ -38,11 +38,11 @@ static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, do
 }
 
 /* The same without branches that only a familiar graph lets the processor foresee. */
-static inline void give_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
+static inline void accumulate_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (PGR_UNLIKELY((from - node >= MARKS_NEAR) | (x.custom && node->op == PGR_OP_CUSTOM))) {
-        give(m, x, from, id, adjoint);
+        accumulate(m, x, from, id, adjoint);
         return;
     }
     const uint8_t mark = node->mark, first = (node->lhs != 0) & (mark == 0);
@@ -58,9 +58,9 @@ static inline void give_unforeseen(marks m, expected x, const pgr_node *from, pg
 static inline void push(marks m, expected x, const pgr_node *node, int op, ops_pair p)
 {
     const double g = node->grad;
-    give(m, x, node, node->lhs, g * p.da);
+    accumulate(m, x, node, node->lhs, g * p.da);
     if (ops_is_binary(op))
-        give(m, x, node, node->rhs, g * p.db);
+        accumulate(m, x, node, node->rhs, g * p.db);
 }
 
 #define ONE_BITS  UINT64_C(0x3ff0000000000000) /* IEEE 754's bits */
@@ -83,8 +83,8 @@ static inline void push_linear(marks m, expected x, const pgr_node *node)
     } rows[] = {{0, ONE_BITS, ONE_BITS}, {0, ONE_BITS, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
     const int row = node->op - PGR_OP_ADD;
     const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
-    give_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
-    give_unforeseen(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
+    accumulate_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
+    accumulate_unforeseen(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
 }
 
 /* A step of an op known to the compiler. */
@@ -132,7 +132,7 @@ PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, 
     const pgr_id id = (pgr_id)(node - m.nodes);
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-        give(m, x, node, operand, 0.0);
+        accumulate(m, x, node, operand, 0.0);
     return call_custom(tape, id);
 }
 
@@ -243,7 +243,7 @@ pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
     *first = 0;
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_id floor = root;

@@ -61,7 +61,7 @@ typedef struct {
     pgr_tie *ties; /* by `from`, descending */
     size_t count;
     uint64_t *stack; /* hubs, and nodes above the one at which the pass is, whose operands and ties are yet to be followed */
-    size_t depth, capacity;
+    uint32_t depth, capacity;
     bool failed; /* out of memory */
 } tracing;
 
@@ -70,14 +70,12 @@ typedef struct {
 static void later(tracing *t, uint64_t what)
 {
     if (t->depth == t->capacity) {
-        const size_t capacity = t->capacity == 0 ? 256 : 2 * t->capacity;
-        uint64_t *const stack = tape_resize(t->tape, t->stack, capacity * sizeof *stack);
+        uint64_t *const stack = tape_double(t->tape, t->stack, &t->capacity, sizeof *stack);
         if (stack == NULL) {
             t->failed = true;
             return;
         }
         t->stack = stack;
-        t->capacity = capacity;
     }
     t->stack[t->depth++] = what;
 }

@@ -138,14 +138,12 @@ static inline void marks_push(marks m, pgr_id id)
 {
     marks_heap *const h = m.heap;
     if (h->count == h->capacity) {
-        const uint32_t capacity = h->capacity == 0 ? 64 : h->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * h->capacity;
-        pgr_id *const ids = capacity == h->capacity ? NULL : tape_resize(h->tape, h->ids, capacity * sizeof *ids);
+        pgr_id *const ids = tape_double(h->tape, h->ids, &h->capacity, sizeof *ids);
         if (ids == NULL) {
             h->failed = true;
             return;
         }
         h->ids = ids;
-        h->capacity = capacity;
     }
     uint32_t i = h->count++;
     for (; i > 0 && h->ids[(i - 1) / 2] < id; i = (i - 1) / 2)
@@ -203,24 +201,24 @@ static inline void marks_reach(marks m, pgr_id operand, const pgr_node *from)
 /* Starts a pass at `root`: its first marks_next_of_any(m, root + 1) is the root. `heap` is for one that can't set marks. */
 static inline marks marks_begin(pgr_tape *tape, pgr_id root, size_t field, marks_heap *heap)
 {
-    const bool is_export = field == offsetof(pgr_node, export_mark);
+    const bool is_read_only = field == offsetof(pgr_node, read_mark);
     marks m = {.field = field, .bit = (uint8_t)(~tape->marks_used & (tape->marks_used + 1u))};
     *heap = (marks_heap){.tape = tape};
     marks_refresh(&m, tape);
     tape->passes++;
     m.root = root;
     m.is_first = tape_begin_root(tape, root);
-    if (m.bit == 0 || (is_export && tape->is_exporting)) {
+    if (m.bit == 0 || (is_read_only && tape->is_reading)) {
         m.bit = 0;
         m.heap = heap;
-        m.mark = is_export ? 0 : MARKS_HEAPED;
+        m.mark = is_read_only ? 0 : MARKS_HEAPED;
         marks_push(m, root);
         return m;
     }
     for (uint8_t bit = m.bit; bit != 0; bit >>= 1)
         m.mark++;
     tape->marks_used |= m.bit;
-    tape->is_exporting |= is_export;
+    tape->is_reading |= is_read_only;
     *marks_at(m, &m.nodes[root]) = m.mark;
     return m;
 }
@@ -249,8 +247,8 @@ static inline void marks_end(marks m, pgr_tape *tape)
             m.blocks[block] &= (uint8_t)~m.bit;
     }
     tape->marks_used &= (uint8_t)~m.bit;
-    if (m.field == offsetof(pgr_node, export_mark))
-        tape->is_exporting = false;
+    if (m.field == offsetof(pgr_node, read_mark))
+        tape->is_reading = false;
 }
 
 #endif

@@ -45,7 +45,7 @@ typedef struct {
     uint8_t op;
     uint8_t flags;
     uint8_t mark;    /* of the sweep under way that has reached it and not yet done it; 0: none */
-    uint8_t export_mark;
+    uint8_t read_mark; /* the same of a read-only pass: an export, or a look for inf and nan */
     uint32_t slot;   /* its handle's slot; 0: none */
 } pgr_node;
 
@@ -117,7 +117,7 @@ struct pgr_tape {
 
     uint8_t *blocks, *supers;
     uint8_t marks_used;    /* by passes under way, a bit each (see marks.h) */
-    bool is_exporting;     /* export_mark is in use */
+    bool is_reading;     /* read_mark is in use */
     uint32_t passes;       /* under way: nothing moves, and nothing is taken back, meanwhile */
     bool is_marked;        /* a collection was stopped, so TAPE_LIVE stands on some nodes */
     bool has_custom;       /* there may be custom nodes */
@@ -269,6 +269,16 @@ static inline pgr_id operand_next(const pgr_node *nodes, operand_walk *walk)
 static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
 {
     return tape->allocator.resize(tape->allocator.ctx, p, size);
+}
+
+/* An array of `*capacity` elements with room for twice as many. NULL when out of memory, with nothing changed. */
+static inline void *tape_double(pgr_tape *tape, void *array, uint32_t *capacity, size_t size)
+{
+    const uint32_t wanted = *capacity == 0 ? 64 : *capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * *capacity;
+    void *const grown = wanted == *capacity ? NULL : tape_resize(tape, array, wanted * size);
+    if (grown != NULL)
+        *capacity = wanted;
+    return grown;
 }
 
 /* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds

@@ -24,12 +24,15 @@ static inline pgr_handle tape_handle(const pgr_tape *tape, uint32_t slot)
     return (pgr_handle)tape->slots[slot].generation << 32 | slot;
 }
 
-/* The id of a handle's node, 0 if it is not alive. */
-static inline pgr_id tape_id_of(const pgr_tape *tape, pgr_handle h)
+/* A handle's slot, which may have outlived its node; 0 if the handle is stale. */
+static inline uint32_t tape_slot_of(const pgr_tape *tape, pgr_handle h)
 {
     const uint32_t slot = (uint32_t)h;
-    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? tape->slots[slot].id : 0;
+    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? slot : 0;
 }
+
+/* The id of a handle's node, 0 if it is not alive. */
+static inline pgr_id tape_id_of(const pgr_tape *tape, pgr_handle h) { return tape->slots[tape_slot_of(tape, h)].id; }
 
 /* Names a node by a slot, and holds it. */
 static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)

@@ -30,12 +30,10 @@ pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag)
     if (tag == tags->tag)
         return PGR_OK;
     if (tags->count == tags->capacity) {
-        const uint32_t capacity = tags->capacity == 0 ? 64 : tags->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * tags->capacity;
-        tape_run *const runs = tape_resize(tape, tags->runs, capacity * sizeof *runs);
+        tape_run *const runs = tape_double(tape, tags->runs, &tags->capacity, sizeof *runs);
         if (runs == NULL)
             return PGR_ERR_NOMEM;
         tags->runs = runs;
-        tags->capacity = capacity;
     }
     tags->tag = tag;
     drop_empty(tape, tags);
@@ -86,12 +84,10 @@ void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_
 pgr_status pgr__number_next(pgr_tape *tape, uint64_t number)
 {
     if (tape->number_count == tape->number_capacity) {
-        const uint32_t capacity = tape->number_capacity == 0 ? 64 : tape->number_capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * tape->number_capacity;
-        tape_number *const numbers = tape_resize(tape, tape->numbers, capacity * sizeof *numbers);
+        tape_number *const numbers = tape_double(tape, tape->numbers, &tape->number_capacity, sizeof *numbers);
         if (numbers == NULL)
             return PGR_ERR_NOMEM;
         tape->numbers = numbers;
-        tape->number_capacity = capacity;
     }
     tape->numbers[tape->number_count++] = (tape_number){tape->size, number};
     tape->tagged = tape->size + 1;
