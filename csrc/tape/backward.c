@@ -1,16 +1,16 @@
 /* backward.c: the reverse sweep.
  *
- * One descending pass that marks and sweeps at once: a node pushes its grad to its operands, and an
- * operand that is reached for the first time is marked and, unless it is a leaf, overwritten, which
- * saves a pass that clears. Stale grads of other roots' nodes never flow, since those are not marked.
- * Partials are computed here, from the operands' present values. */
+ * One descending pass marks and sweeps at once. Each node multiplies its grad by its local derivatives and adds the
+ * products to its operands' grads; an operand that is reached for the first time is marked and, unless it is a leaf,
+ * overwritten, which saves a pass that clears. Stale grads of other roots' nodes never flow, since those nodes are not
+ * marked. Local derivatives are computed here, from the operands' present numbers. */
 #include "tape/marks.h"
 #include "tape/slots.h"
 
-/* What a sweep may take for granted, a constant wherever it is passed on. */
+/* What a sweep assumes: a constant in each of its loops. */
 typedef struct {
-    bool familiar; /* the tape is short */
-    bool custom;   /* it may have custom nodes */
+    bool familiar; /* the tape is short: see TAPE_FAMILIAR */
+    bool custom;   /* there may be custom nodes */
     bool heaped;   /* eight sweeps are under way: see marks.h */
 } expected;
 
@@ -25,7 +25,7 @@ static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *fr
 static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
-    if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
+    if (node->lhs == 0) { /* a leaf: nothing to visit, unless it is custom and has a function */
         node->grad += adjoint;
         if (x.custom && node->op == PGR_OP_CUSTOM && node->mark == 0)
             reach(m, x, node, from);
@@ -37,7 +37,7 @@ static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id 
     }
 }
 
-/* The same without branches that only a familiar graph lets the processor foresee. */
+/* The same without branches that are mispredicted unless the graph is familiar. */
 static inline void accumulate_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
@@ -46,7 +46,7 @@ static inline void accumulate_unforeseen(marks m, expected x, const pgr_node *fr
         return;
     }
     const uint8_t mark = node->mark, first = (node->lhs != 0) & (mark == 0);
-    uint64_t bits; /* of the grad so far: none at first */
+    uint64_t bits; /* of the grad so far: 0 at first */
     memcpy(&bits, &node->grad, sizeof bits);
     bits &= (uint64_t)first - 1;
     double grad;
@@ -91,14 +91,14 @@ static inline void push_linear(marks m, expected x, const pgr_node *node)
 #define STEP_KNOWN(ID) \
     push(m, x, node, PGR_OP_##ID, ops_partials_##ID(m.nodes[node->lhs].data, m.nodes[node->rhs].data, node->data))
 
-/* Not inlined, so that the loop around it need not keep its registers safe from libm. */
+/* Not inlined, so that the loop around it need not save registers for libm. */
 PGR_NOINLINE static ops_pair partials(const pgr_node *nodes, const pgr_node *node)
 {
     return ops_partials(node->op, nodes[node->lhs].data, nodes[node->rhs].data, node->data);
 }
 
-/* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than the call and the
- * table's jump (on the moons MLP 2.5 ns a node instead of 2.8, with sums in the table too 3.3). */
+/* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than a call and the switch's jump
+ * (on the moons MLP 2.5 ns a node instead of 2.8; 3.3 with sums in the switch, too). */
 PGR_INLINE void step(marks m, expected x, const pgr_node *node)
 {
     if (!x.familiar && ops_is_linear(node->op))
@@ -113,7 +113,7 @@ PGR_INLINE void step(marks m, expected x, const pgr_node *node)
         push(m, x, node, node->op, partials(m.nodes, node));
 }
 
-/* The function of a custom node, whose handle is held meanwhile. */
+/* Calls the function of a custom node, whose handle it holds meanwhile. */
 static pgr_status call_custom(pgr_tape *tape, pgr_id id)
 {
     if (tape->on_custom == NULL)
@@ -128,7 +128,7 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, const pgr_node *node)
 {
-    /* The function adds to its operands' grads, so they are made ready first. */
+    /* The function adds to its operands' grads, so they are marked and cleared first. */
     const pgr_id id = (pgr_id)(node - m.nodes);
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
@@ -145,11 +145,12 @@ static bool gave_finite(marks m, const pgr_node *node)
     return finite;
 }
 
-/* How far down a pass goes until it asks whether to stop. */
+/* Where a pass calls on_stop next. */
 static pgr_id floor_below(pgr_id id) { return id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; }
 
-/* Steps at `node` and whatever is marked below it, to the first at or below `floor`. Told that the end is far, gcc 12
- * lays the loop out better: 4.4 ns instead of 5.7 a node of a random graph, 1.9 instead of 2.3 of the moons MLP. */
+/* Steps at `node` and the marked nodes below it; returns the first at or below `floor`. Told that the end is unlikely,
+ * gcc 12 lays out the loop better: 4.4 ns instead of 5.7 per node of a random graph, 1.9 instead of 2.3 of the moons
+ * MLP. */
 PGR_INLINE pgr_node *descend(marks m, expected x, pgr_node *node, const pgr_node *floor)
 {
     for (;;) {
@@ -160,7 +161,7 @@ PGR_INLINE pgr_node *descend(marks m, expected x, pgr_node *node, const pgr_node
     }
 }
 
-/* Each for itself, so that no loop is the poorer for the others. */
+/* One function per case, so that the compiler optimises each loop alone. */
 PGR_HOT static pgr_node *descend_familiar(marks m, pgr_node *node)
 {
     return descend(m, (expected){.familiar = true}, node, m.nodes);
@@ -171,8 +172,9 @@ PGR_HOT static pgr_node *descend_unforeseen(marks m, pgr_node *node, pgr_id floo
     return descend(m, (expected){.familiar = false}, node, m.nodes + floor);
 }
 
-/* Stays at the node at which something fails. */
-static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+/* Stays at a node that fails. */
+static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked,
+                                    pgr_status *status)
 {
     do {
         if (node->op != PGR_OP_CUSTOM) {
@@ -194,19 +196,22 @@ static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_no
     return node;
 }
 
-PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
+                                             pgr_status *status)
 {
     return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, status);
 }
 
-PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, pgr_status *status)
+PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
+                                             pgr_status *status)
 {
-    return descend_all(tape, m, (expected){.familiar = true, .custom = true, .heaped = true}, node, floor, checked, status);
+    const expected x = {.familiar = true, .custom = true, .heaped = true};
+    return descend_all(tape, m, x, node, floor, checked, status);
 }
 
 typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
 
-/* Writes the node at which something failed to `*last`. */
+/* Writes the node that failed to `*last`. */
 static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 {
     marks_heap heap;
@@ -239,7 +244,7 @@ pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
     return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFORESEEN, &last);
 }
 
-/* The first node below root whose number, or whose grad if it is a leaf, is inf or nan; 0: none. */
+/* Finds the earliest node below root whose number, or a leaf's grad, is inf or nan; 0: all are finite. */
 static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
 {
     marks_heap heap;

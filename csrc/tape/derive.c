@@ -1,9 +1,8 @@
 /* derive.c: derivatives as further nodes of the same tape.
  *
- * A recorded function's graph is turned into that of its vector-Jacobian or Jacobian-vector product by
- * recording, for each node, the nodes of its partial derivatives, which the table's own expressions spell out.
- * What comes out is a graph like any other: it can be derived again, and it is built into a program like
- * what it came from. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
+ * A vector-Jacobian or Jacobian-vector product of a recorded function is recorded node by node, from the table's
+ * expressions for the local derivatives. The result is a graph like any other: it can be derived again, and built into
+ * a program. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
 #include "tape/tape.h"
 #include "tape/tags.h"
 
@@ -11,10 +10,10 @@
 
 typedef struct {
     pgr_tape *tape;
-    pgr_status status; /* the first failure; everything after it is 0 */
+    pgr_status status; /* the first failure; later results are 0 */
     pgr_id bad;        /* the node that failed */
-    pgr_id zero, one;  /* constants, 0 until they are wanted */
-    uint32_t size, line; /* of the tape, and the line that it tags nodes with, before */
+    pgr_id zero, one;  /* constants; 0: not recorded yet */
+    uint32_t size, line; /* the tape's size and line before */
 } recorder;
 
 static recorder begin(pgr_tape *tape)
@@ -22,14 +21,14 @@ static recorder begin(pgr_tape *tape)
     return (recorder){.tape = tape, .size = tape->size, .line = tape->tags[PGR_TAG_LINE].tag};
 }
 
-/* Nodes from here on derive `id`: they have its line. */
+/* Nodes from here on derive `id`, and have its line. */
 static void derive_node(recorder *e, pgr_id id)
 {
     if (e->status == PGR_OK && e->tape->tags[PGR_TAG_LINE].count > 0)
         e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr_tag(e->tape, PGR_TAG_LINE, id));
 }
 
-/* Whether to stop, now and then. */
+/* Calls on_stop now and then. */
 static void ask(recorder *e, size_t i)
 {
     if (e->status == PGR_OK && i % TAPE_ASK_EVERY == 0)
@@ -67,7 +66,7 @@ static bool is_number(const recorder *e, pgr_id id, double value)
     return node->op == PGR_OP_CONST && node->data == value;
 }
 
-/* Records op(a, b), but for what is plain from its operands. */
+/* Records op(a, b), simplified. */
 static pgr_id record(recorder *e, int op, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
@@ -90,7 +89,7 @@ static pgr_id record(recorder *e, int op, pgr_id a, pgr_id b)
 
 static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
 
-/* A lane's number in another group; a number that is the same in all lanes is so in that one, too. */
+/* A lane in another group; other nodes as they are. */
 static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
 {
     pgr_id id = value;
@@ -125,8 +124,8 @@ static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
 #define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, nonzero(e, v)))
 #define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), OF_(EXP, NEG_(MUL_(a, a))))
 
-/* x, or 1 where it is 0: a divisor where the quotient is not picked. If it were 0, the derivative of the quotient would
- * be inf, and times 0 nan. */
+/* x, or 1 where x is 0: the divisor of a quotient that is not picked there. With 0, the quotient's derivative would be
+ * inf, and inf * 0 is nan. */
 static pgr_id nonzero(recorder *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
 
 static pgr_id slope(recorder *e, pgr_id a, pgr_id b) { return ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a))); }
@@ -137,8 +136,8 @@ static pgr_id unit(recorder *e, pgr_id p, pgr_id a, pgr_id b)
     return PICK_(r, DIV_(DIV_(p, divisor), divisor));
 }
 
-/* 0 where a and b are both 0: there the base is 1 instead, for the same reason. Where only b is 0, so is the partial, but
- * not its derivative by b. */
+/* 0 where a and b are both 0: there the base is 1 instead, for the same reason. Where only b is 0, so is the partial,
+ * but not its derivative by b. */
 static pgr_id pow_da(recorder *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
@@ -156,7 +155,7 @@ static pgr_id pow_da(recorder *e, pgr_id a, pgr_id b)
     return MUL_(b, exponent == 2.0 ? a : record(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
 }
 
-/* 0 where a is 0 and b >= 0, as pgr_pow_db: there the logarithm is that of 1, for the same reason. */
+/* 0 where a is 0 and b >= 0, as in pgr_pow_db: there the logarithm is of 1, for the same reason. */
 static pgr_id pow_db(recorder *e, pgr_id a, pgr_id b, pgr_id v)
 {
     const pgr_id size = record(e, PGR_OP_ABS, a, 0);
@@ -165,10 +164,10 @@ static pgr_id pow_db(recorder *e, pgr_id a, pgr_id b, pgr_id v)
 }
 
 typedef struct {
-    pgr_id da, db; /* 0: none */
+    pgr_id da, db; /* 0: not recorded */
 } id_pair;
 
-/* Only what is wanted is recorded: a gradient to a constant exponent, say, would be for nobody. */
+/* Records only what is wanted: nobody needs the derivative by a constant exponent. */
 #define RECORD_UNARY(da, db)  (id_pair){want_a ? (da) : 0, 0}
 #define RECORD_BINARY(da, db) (id_pair){want_a ? (da) : 0, want_b ? (db) : 0}
 #define RECORD_PARAM(da, db)  (id_pair){want_a ? (da) : 0, 0}
@@ -197,16 +196,16 @@ static id_pair record_partials(recorder *e, pgr_id v, bool want_a, bool want_b)
 
 /* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
 
-/* What is known of the nodes from `first` on, up to the last root. Groups are counted from 1; 0: not a lane. */
+/* The nodes from `first` to the last root. Groups are counted from 1; 0: not a lane. */
 typedef struct {
     pgr_id first;
     size_t count;
-    uint32_t within;      /* the group whose function is being recorded; 0: none */
-    uint8_t *active;      /* depends on what is derived by */
-    pgr_id *adjoint;
-    pgr_id *lane_adjoint; /* what lanes give to a node that is none, each for itself .. */
-    pgr_id *witness;      /* .. and one of those lanes */
-    uint32_t *group;      /* of lanes */
+    uint32_t within;      /* the group whose function is being recorded; 0: no group's */
+    uint8_t *active;      /* depends on a node that is derived by */
+    pgr_id *adjoint;      /* or tangent */
+    pgr_id *lane_adjoint; /* of a node that is not a lane: the adjoint from lanes, not yet summed over them .. */
+    pgr_id *witness;      /* .. and one of these lanes */
+    uint32_t *group;      /* of a lane */
 } sheet;
 
 static bool in_sheet(const sheet *s, pgr_id id) { return id >= s->first && id - s->first < s->count; }
@@ -221,8 +220,8 @@ static void free_sheet(pgr_tape *tape, sheet *s)
     tape_resize(tape, s->group, 0);
 }
 
-/* Groups of nodes in the sheet before this one are known. A lane from before the sheet is one of the function that is
- * being recorded; where none is, nodes lead down to one. */
+/* Groups of earlier nodes of the sheet are known. A lane from before the sheet belongs to the group whose function is
+ * being recorded; if there is none, operands lead down to an input of the group. */
 static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
 {
     const pgr_node *node = &tape->nodes[id];
@@ -239,7 +238,27 @@ static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
     return tape_number_group(pgr__number_of(tape, id)) + 1;
 }
 
-static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count, const pgr_id *roots)
+static bool allocate_sheet(pgr_tape *tape, sheet *s)
+{
+    const size_t n = s->count + 1;
+    s->active = tape_resize(tape, NULL, n);
+    s->adjoint = tape_resize(tape, NULL, n * sizeof *s->adjoint);
+    s->lane_adjoint = tape_resize(tape, NULL, n * sizeof *s->lane_adjoint);
+    s->witness = tape_resize(tape, NULL, n * sizeof *s->witness);
+    s->group = tape_resize(tape, NULL, n * sizeof *s->group);
+    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
+        free_sheet(tape, s);
+        return false;
+    }
+    memset(s->active, 0, n);
+    memset(s->adjoint, 0, n * sizeof *s->adjoint);
+    memset(s->lane_adjoint, 0, n * sizeof *s->lane_adjoint);
+    return true;
+}
+
+/* False when out of memory. */
+static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count,
+                      const pgr_id *roots)
 {
     pgr_id first = UINT32_MAX, last = 0;
     for (size_t i = 0; i < wrt_count; i++)
@@ -248,18 +267,8 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
         last = roots[i] > last ? roots[i] : last;
     s->first = first;
     s->count = last >= first ? (size_t)last - first + 1 : 0;
-    s->active = tape_resize(tape, NULL, s->count + 1);
-    s->adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->adjoint);
-    s->lane_adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->lane_adjoint);
-    s->witness = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->witness);
-    s->group = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->group);
-    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
-        free_sheet(tape, s);
+    if (!allocate_sheet(tape, s))
         return false;
-    }
-    memset(s->active, 0, s->count);
-    memset(s->adjoint, 0, s->count * sizeof *s->adjoint);
-    memset(s->lane_adjoint, 0, s->count * sizeof *s->lane_adjoint);
     for (size_t i = 0; i < wrt_count; i++)
         if (in_sheet(s, wrt[i]))
             s->active[wrt[i] - first] = 1;
@@ -274,6 +283,7 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
     return true;
 }
 
+/* Adds up a node's adjoint from lanes. */
 static void gather_lanes(recorder *e, sheet *s, size_t i)
 {
     if (s->lane_adjoint[i] == 0)
@@ -283,8 +293,8 @@ static void gather_lanes(recorder *e, sheet *s, size_t i)
     s->adjoint[i] = s->adjoint[i] == 0 ? sum : record(e, PGR_OP_ADD, s->adjoint[i], sum);
 }
 
-/* Adds to what `to` has been given. What `from`, a lane, gives to a node that is none counts once a lane, unless each
- * lane is to have its own. */
+/* Adds to the adjoint of `to`. From a lane to a node that is not one, it adds once per lane, unless each lane has a
+ * derivative of its own. */
 static void accumulate(recorder *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
 {
     if (e->status != PGR_OK)
@@ -300,13 +310,13 @@ static void accumulate(recorder *e, sheet *s, pgr_id from, pgr_id to, pgr_id adj
         s->witness[i] = from;
 }
 
-/* Gives the operands of a node, whose adjoint is g, their shares. */
+/* Adds to the adjoints of the operands of a node, whose own is g. */
 static void push(recorder *e, sheet *s, pgr_id id, pgr_id g)
 {
     const pgr_node node = e->tape->nodes[id];
     const bool want_a = is_active(s, node.lhs), want_b = is_active(s, node.rhs);
     if (node.op == PGR_OP_LANE_SUM) {
-        if (want_a) /* a number that is the same in all lanes is added up once for each */
+        if (want_a) /* a node that is the same in all lanes is added once per lane */
             accumulate(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : record(e, PGR_OP_LANE_SUM, g, node.rhs));
         return;
     }
@@ -351,13 +361,15 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
     return end(&e, bad);
 }
 
-/* The tangent of a node whose operands' are ta and tb, 0: none. */
+/* Adds to the tangent of a node, whose operands' are ta and tb; 0: no tangent. */
 static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
 {
     const pgr_node node = e->tape->nodes[id];
     if (node.op == PGR_OP_LANE_SUM || node.op == PGR_OP_LANE_PASS) {
-        if (ta != 0)
-            accumulate(e, s, id, id, node.op == PGR_OP_LANE_SUM ? record(e, PGR_OP_LANE_SUM, ta, node.rhs) : pass(e, ta, s->group[id - s->first] - 1));
+        if (ta != 0 && node.op == PGR_OP_LANE_SUM)
+            accumulate(e, s, id, id, record(e, PGR_OP_LANE_SUM, ta, node.rhs));
+        else if (ta != 0)
+            accumulate(e, s, id, id, pass(e, ta, s->group[id - s->first] - 1));
         return;
     }
     const id_pair p = record_partials(e, id, ta != 0, tb != 0);
