@@ -74,7 +74,7 @@ int64_t pgr_h_record_number(pgr_tape *tape, int op, pgr_handle a, double number,
         status = operand == 0 ? PGR_ERR_HANDLE : PGR_OK;
         if (status == PGR_OK) {
             const pgr_id constant = tape_append(tape, PGR_OP_CONST, number, 0, 0);
-            status = reflected ? pgr_record(tape, op, constant, operand, &id) : pgr_record(tape, op, operand, constant, &id);
+            status = pgr_record(tape, op, reflected ? constant : operand, reflected ? operand : constant, &id);
             if (status != PGR_OK)
                 tape->size--; /* the constant's */
         }
@@ -133,7 +133,7 @@ double pgr_h_grad(pgr_tape *tape, pgr_handle h)
     return value;
 }
 
-/* Runs one statement on a live node. */
+/* Runs a statement on a live node. */
 #define ON_NODE(statement) \
     const int token = pgr__enter(tape); \
     const pgr_id id = tape_id_of(tape, h); \
@@ -198,7 +198,7 @@ int64_t pgr_h_operands(pgr_tape *tape, pgr_handle h, size_t capacity, pgr_handle
     while (operand_next(tape->nodes, &walk) != 0)
         count++;
     pgr_status status = id == 0 ? PGR_ERR_HANDLE : PGR_OK;
-    size_t held = count; /* they come last to first */
+    size_t held = count; /* operands come last to first */
     walk = start;
     for (pgr_id operand; status == PGR_OK && (operand = operand_next(tape->nodes, &walk)) != 0;) {
         if (--held >= capacity)
@@ -228,10 +228,11 @@ static pgr_status set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr
 pgr_status pgr_h_set_operands(pgr_tape *tape, pgr_handle h, size_t n, const pgr_handle *operands)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = tape_collect_is_due(tape) ? pgr__make_room_by_handle(tape, 1) : PGR_OK; /* copies are many */
+    /* Collect first if that is due: the call may copy many nodes. */
+    pgr_status status = tape_collect_is_due(tape) ? pgr__make_room_by_handle(tape, 1) : PGR_OK;
     if (status == PGR_OK)
         status = set_operands(tape, h, n, operands);
-    if (status == PGR_ERR_UNKNOWN) { /* perhaps because of what a recording has left behind */
+    if (status == PGR_ERR_UNKNOWN) { /* perhaps because of garbage that a recording has left */
         status = pgr__collect_by_handle(tape, true);
         status = status == PGR_ERR_STOPPED ? status : set_operands(tape, h, n, operands);
     }
@@ -248,7 +249,7 @@ int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h)
     return result;
 }
 
-/* Calls f(tape, the node's id, ...) on a live node. */
+/* Evaluates `call` with the id of a live node. */
 #define CALL_ON_NODE(call) \
     const int token = pgr__enter(tape); \
     const pgr_id id = tape_id_of(tape, h); \
@@ -256,7 +257,12 @@ int pgr_h_is_made_from(pgr_tape *tape, pgr_handle root, pgr_handle h)
     pgr__leave(tape, token); \
     return status
 
-pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_backward(tape, id)); }
+/* The same; PGR_ERR_UNKNOWN if the node has no value. */
+#define CALL_ON_VALUE(call) CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : (call))
+
+pgr_status pgr_h_backward(pgr_tape *tape, pgr_handle h) { CALL_ON_VALUE(pgr_backward(tape, id)); }
+pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_VALUE(pgr_push(tape, id)); }
+
 static pgr_status backward_checked(pgr_tape *tape, pgr_id root, pgr_handle *bad)
 {
     pgr_id id;
@@ -271,9 +277,8 @@ static pgr_status backward_checked(pgr_tape *tape, pgr_id root, pgr_handle *bad)
 }
 pgr_status pgr_h_backward_checked(pgr_tape *tape, pgr_handle h, pgr_handle *bad)
 {
-    CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : backward_checked(tape, id, bad));
+    CALL_ON_VALUE(backward_checked(tape, id, bad));
 }
-pgr_status pgr_h_push(pgr_tape *tape, pgr_handle h) { CALL_ON_NODE((tape->nodes[id].flags & TAPE_UNKNOWN) != 0 ? PGR_ERR_UNKNOWN : pgr_push(tape, id)); }
 
 pgr_status pgr_h_push_into(pgr_tape *tape, pgr_handle h, int op, pgr_handle lhs, pgr_handle rhs)
 {

@@ -48,7 +48,7 @@ int pgr_h_unknown(pgr_tape *tape, pgr_handle h)
     return (flags & TAPE_UNKNOWN) == 0 ? 0 : (flags & TAPE_LANE) == 0 ? 1 : 2;
 }
 
-/* What a call that failed at a node returns: `status`, and a hold on the node if it is one of those that name it. */
+/* Returns `status`, and holds the node that failed if the status names one. */
 static pgr_status hold_bad(pgr_tape *tape, pgr_status status, pgr_id id, pgr_handle *bad)
 {
     const bool names_node = status == PGR_ERR_OPAQUE || status == PGR_ERR_LANES || status == PGR_ERR_UNKNOWN;
@@ -61,7 +61,7 @@ static pgr_status hold_bad(pgr_tape *tape, pgr_status status, pgr_id id, pgr_han
     return status;
 }
 
-/* A vjp, of nodes that the weights are seeds of, or a jvp, of nodes that they are tangents of. */
+/* A vjp, where nodes are roots and weights seeds, or a jvp, where nodes are wrt and weights tangents. */
 static pgr_status derive(pgr_tape *tape, bool is_vjp, uint32_t within, size_t n, const pgr_handle *nodes,
                          const pgr_handle *weights, size_t m, const pgr_handle *others, pgr_handle *out,
                          pgr_handle *bad)
@@ -69,8 +69,10 @@ static pgr_status derive(pgr_tape *tape, bool is_vjp, uint32_t within, size_t n,
     const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
     pgr_id failed = 0;
-    pgr_id *const node_ids = pgr__ids_of(tape, n, nodes, &status), *const weight_ids = pgr__ids_of(tape, n, weights, &status);
-    pgr_id *const other_ids = pgr__ids_of(tape, m, others, &status), *const results = pgr__ids_of(tape, m, others, &status);
+    pgr_id *const node_ids = pgr__ids_of(tape, n, nodes, &status);
+    pgr_id *const weight_ids = pgr__ids_of(tape, n, weights, &status);
+    pgr_id *const other_ids = pgr__ids_of(tape, m, others, &status);
+    pgr_id *const results = pgr__ids_of(tape, m, others, &status); /* for its memory */
     if (status == PGR_OK)
         status = is_vjp ? pgr_vjp(tape, within, n, node_ids, weight_ids, m, other_ids, results, &failed)
                         : pgr_jvp(tape, n, node_ids, weight_ids, m, other_ids, results, &failed);
@@ -86,14 +88,15 @@ static pgr_status derive(pgr_tape *tape, bool is_vjp, uint32_t within, size_t n,
     return status;
 }
 
-pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots, const pgr_handle *seeds,
-                     size_t wrt_count, const pgr_handle *wrt, pgr_handle *out, pgr_handle *bad)
+pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_handle *roots,
+                     const pgr_handle *seeds, size_t wrt_count, const pgr_handle *wrt, pgr_handle *out,
+                     pgr_handle *bad)
 {
     return derive(tape, true, within, root_count, roots, seeds, wrt_count, wrt, out, bad);
 }
 
-pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents, size_t root_count,
-                     const pgr_handle *roots, pgr_handle *out, pgr_handle *bad)
+pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents,
+                     size_t root_count, const pgr_handle *roots, pgr_handle *out, pgr_handle *bad)
 {
     return derive(tape, false, PGR_NO_GROUP, wrt_count, wrt, tangents, root_count, roots, out, bad);
 }
@@ -121,10 +124,11 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
     pgr_id *const place_ids = pgr__ids_of(tape, place_count, places, &status);
     pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
     pgr_id *const value_ids = pgr__ids_of(tape, lane_count * place_count, values, &status);
-    pgr_id *const results = status == PGR_OK ? tape_resize(tape, NULL, (lane_count * root_count + 1) * sizeof *results) : NULL;
+    pgr_id *const results = tape_resize(tape, NULL, (lane_count * root_count + 1) * sizeof *results);
+    if (status == PGR_OK && results == NULL)
+        status = PGR_ERR_NOMEM;
     if (status == PGR_OK)
-        status = results == NULL ? PGR_ERR_NOMEM
-                                 : pgr_lane_values(tape, place_count, place_ids, root_count, root_ids, lane_count, value_ids, results);
+        status = pgr_lane_values(tape, place_count, place_ids, root_count, root_ids, lane_count, value_ids, results);
     if (status == PGR_OK)
         status = pgr__hold_all(tape, lane_count * root_count, results, out);
     tape_resize(tape, place_ids, 0);
@@ -139,7 +143,9 @@ static pgr_status hold_captures(pgr_tape *tape, pgr_program *program)
 {
     const uint32_t count = program->capture_count;
     program->held_captures = tape_resize(tape, NULL, (count + 1) * sizeof *program->held_captures);
-    return program->held_captures == NULL ? PGR_ERR_NOMEM : pgr__hold_all(tape, count, program->captures, program->held_captures);
+    if (program->held_captures == NULL)
+        return PGR_ERR_NOMEM;
+    return pgr__hold_all(tape, count, program->captures, program->held_captures);
 }
 
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,

@@ -125,7 +125,8 @@ static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
         const uint32_t id = s->list[i];
         value *const v = &b->values[id];
         instruction made = program_instruction_of(b, id);
-        /* Free operands' slots first: every instruction reads a lane before it writes it, so the result may take one. */
+        /* Free operands' slots first: every instruction reads a lane before it writes it, so the result may take
+         * one. */
 #define FREE(operand) \
     do { \
         value *const o_ = &b->values[operand]; \

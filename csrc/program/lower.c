@@ -9,7 +9,7 @@
 /* A pass over the nodes from `start` on. */
 typedef struct {
     uint32_t *value;      /* by node: 0: not needed; 1: needed; once lowered, its value */
-    uint16_t *group;      /* by node: the group of its lanes, counted from 1; 0: not a lane. NULL: there are no groups */
+    uint16_t *group;      /* by node: the group of its lanes, counted from 1; 0: not a lane. NULL without groups */
     uint32_t number, run; /* the next of the tape's numbers and of its lines */
     uint32_t line;        /* of the present run */
 } lowering;

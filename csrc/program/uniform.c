@@ -93,7 +93,9 @@ static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
     for (; i + count < to; count++) {
         const uint32_t id = b->sorted[i + count];
         const value *const next = &b->values[id];
-        if (next->op != v->op || next->chain != NONE || !has_uniform_instruction(next) || b->level[id] != b->level[first])
+        if (next->op != v->op || next->chain != NONE)
+            break;
+        if (!has_uniform_instruction(next) || b->level[id] != b->level[first])
             break;
     }
     return count;

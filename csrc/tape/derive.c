@@ -136,8 +136,8 @@ static pgr_id unit(recorder *e, pgr_id p, pgr_id a, pgr_id b)
     return PICK_(r, DIV_(DIV_(p, divisor), divisor));
 }
 
-/* 0 where a and b are both 0: there the base is 1 instead, for the same reason. Where only b is 0, so is the partial,
- * but not its derivative by b. */
+/* 0 where a and b are both 0: there the base is 1, for the same reason. Where only b is 0, this is 0, too, but not its
+ * derivative by b. */
 static pgr_id pow_da(recorder *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
