@@ -40,8 +40,7 @@ static inline double ops_linear(int op, double a, double b)
     return all[op - PGR_OP_ADD];
 }
 
-/* With a constant op, all of the switch but one row folds away: if it is inlined, which compilers weigh by the
- * whole. */
+/* Inlined with a constant op, the switch folds to one row; compilers would not inline it by its size. */
 #if defined(__GNUC__)
 __attribute__((always_inline))
 #endif

@@ -5,8 +5,10 @@
 
 #define tape (pgr__layer.tape)
 
-/* New holds on a node's operands, in order, `few` or more of them: `*slots` is few or to be freed. Runs no code. */
-static pgr_status hold_operands(pgr_id id, bool with_param, uint32_t *few, size_t capacity, uint32_t **slots, size_t *count)
+/* Takes holds on a node's operands, in order. `*slots` is `few`, or new memory if `capacity` is too small. Runs no
+ * code. */
+static pgr_status hold_operands(pgr_id id, bool with_param, uint32_t *few, size_t capacity, uint32_t **slots,
+                                size_t *count)
 {
     const operand_walk start = {id, !with_param && is_param(tape->nodes[id].op)};
     operand_walk walk = start;
@@ -33,7 +35,7 @@ static pgr_status hold_operands(pgr_id id, bool with_param, uint32_t *few, size_
     return PGR_OK;
 }
 
-/* The same for few operands whose objects can be had without running code: their number, or -1. */
+/* The objects of one or two operands, if they can be had without running code: their number, or -1. */
 static int few_operands(pgr_id id, PyObject *values[2])
 {
     const pgr_node node = tape->nodes[id];
@@ -55,7 +57,6 @@ static int few_operands(pgr_id id, PyObject *values[2])
     return n;
 }
 
-/* Gives the objects of a node's operands to `take`, in order. False with an exception. */
 bool pgr__each_operand(PyObject *self, bool with_param, bool (*take)(PyObject *into, PyObject *value), PyObject *into)
 {
     uint32_t few[4], *slots = few;

@@ -16,14 +16,14 @@ static inline pgr_id live_id(PyObject *o)
 static inline bool is_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
 static inline bool is_leaf(int op) { return op < PGR_OP_FIRST && op != PGR_OP_CUSTOM; }
 
-/* What hangs on a Value by that name, borrowed; NULL, perhaps with an exception. */
+/* An attribute that the user or the library has set, borrowed; NULL, perhaps with an exception. */
 static inline PyObject *own(PyObject *self, PyObject *name)
 {
     PyObject *const dict = ((operand *)self)->dict;
     return dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
 }
 
-/* Sets what hangs on a Value by that name, or deletes it. */
+/* Sets such an attribute, or deletes it if `value` is NULL. */
 static inline int set_own(PyObject *self, PyObject *name, PyObject *value)
 {
     PyObject *const dict = own_dict(self);

@@ -27,7 +27,7 @@ static inline pgr_id factor_id(const factor *f)
     return f->value != NULL ? id_of(f->value) : tape_append(pgr__layer.tape, PGR_OP_CONST, f->number, 0, 0);
 }
 
-/* The node of a Value, or of a float, recorded as a constant; 0 for a Value whose node is gone, NOT_PLAIN for others. */
+/* The node of a Value, or of a float recorded as a constant; 0 for a Value whose node is gone, NOT_PLAIN for others. */
 #define NOT_PLAIN UINT32_MAX
 static inline pgr_id plain_id(PyObject *o)
 {
@@ -36,8 +36,8 @@ static inline pgr_id plain_id(PyObject *o)
     return PyFloat_CheckExact(o) ? tape_append(pgr__layer.tape, PGR_OP_CONST, PyFloat_AS_DOUBLE(o), 0, 0) : NOT_PLAIN;
 }
 
-/* The usual case, lists of Values and floats: nothing can run between the first element and the last, so they need
- * neither be held nor looked at twice. NULL without an exception if there is anything else among them. */
+/* The usual case, lists of Values and floats: no code can run between the first element and the last, so nothing needs
+ * to be held or read twice. NULL without an exception if an element is of another type. */
 static PyObject *dot_of_plain(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *bias)
 {
     pgr_tape *const tape = pgr__layer.tape;
@@ -60,7 +60,8 @@ static PyObject *dot_of_plain(PyObject *const *ws, PyObject *const *xs, Py_ssize
 static bool are_as_many(Py_ssize_t weights, Py_ssize_t inputs)
 {
     if (weights != inputs)
-        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", weights, inputs);
+        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", weights,
+                     inputs);
     return weights == inputs;
 }
 
@@ -87,7 +88,7 @@ static bool add(factors *f, PyObject *o)
     return true;
 }
 
-/* False with an exception; the caller drops what there is in any case. `ws` and `xs` are tuples of n. */
+/* Converts tuples of n. False with an exception; the caller calls drop in any case. */
 static bool gather(factors *f, PyObject *ws, PyObject *xs, Py_ssize_t n, PyObject *bias)
 {
     f->all = n <= ON_STACK ? f->few : PyMem_Malloc((2 * (size_t)n + 1) * sizeof *f->all);
@@ -127,7 +128,7 @@ static PyObject *dot_of_factors(const factors *f)
     return wrap_new(sum, tape->size - before - 1);
 }
 
-/* Making room and converting numbers may run any code, which may change the lists: so they are copied. */
+/* Making room and converting numbers may run any code, which may change the lists, so copies are used. */
 static PyObject *dot_of_any(PyObject *ws, PyObject *xs, PyObject *bias)
 {
     PyObject *const w = PySequence_Tuple(ws), *const x = w == NULL ? NULL : PySequence_Tuple(xs);

@@ -1,4 +1,4 @@
-/* layer.c: the layer's errors, raised by Python code that it was told, and what it takes for numbers. */
+/* layer.c: the layer's errors, which Python code raises, and conversion to numbers. */
 #include "python/layer.h"
 
 pgr__operand_layer pgr__layer;
@@ -15,7 +15,7 @@ bool pgr__make_names(void)
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
-/* Takes what one of these functions returns, which must have raised. */
+/* Returns NULL for the result of a function that must raise. */
 static PyObject *raised(PyObject *result)
 {
     if (result != NULL)
@@ -59,7 +59,7 @@ static int from_double(double number, double *out)
     return number == -1.0 && PyErr_Occurred() ? -1 : 1;
 }
 
-/* What is neither a float nor an int; pygrad/_numbers.py says what counts. */
+/* Neither a float nor an int: pygrad/_numbers.py decides. */
 PGR_NOINLINE static int other_number(PyObject *o, double *out)
 {
     PyTypeObject *const type = Py_TYPE(o);

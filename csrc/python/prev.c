@@ -1,9 +1,9 @@
 /* prev.c: `_prev`: a Value's operands as a set, as in micrograd, which the program may change.
  *
- * The set is made when it is first read and kept, with the objects in it, from then on: so a walk meets the same objects
- * every time, and the second walk reads attributes only. What the program adds to the set or takes from it becomes the
- * node's operands before anything reads those (`settle`). A node whose operands are changed is a custom one from then
- * on, whose step goes to the operands that it was recorded with, as in micrograd. */
+ * The set is made when it is first read, and kept with its objects: so each walk meets the same objects, and a second
+ * walk only reads attributes. The program may add to the set and take from it; before anything reads operands, they are
+ * made equal to the set (`settle`). A node whose operands have changed is a custom one, whose step goes to the operands
+ * that it was recorded with, as in micrograd. */
 #include "python/prev.h"
 
 #include "python/children.h"
@@ -28,7 +28,7 @@ PGR_NOINLINE static PyObject *make_prev(PyObject *self)
         Py_DECREF(set);
         return NULL;
     }
-    if (o->prev != NULL) { /* code that ran meanwhile has asked, too */
+    if (o->prev != NULL) { /* code that ran meanwhile has made one */
         Py_DECREF(set);
         return Py_NewRef(o->prev);
     }
@@ -50,7 +50,7 @@ static int by_value(const void *p, const void *q)
     return (a > b) - (a < b);
 }
 
-/* How many different ones there are among n objects, which it sorts. */
+/* The number of different objects among n, which it sorts. */
 static Py_ssize_t distinct(PyObject **values, Py_ssize_t n)
 {
     Py_ssize_t count = n > 0;
@@ -66,7 +66,7 @@ bool pgr__agrees(const operand *o)
     const pgr_id id = tape->slots[o->slot].id;
     const bool is_set = PyAnySet_Check(o->prev);
     if (id == 0 || !(is_set || PyList_Check(o->prev)))
-        return true; /* the others can't change */
+        return true; /* tuples don't change */
     const operand_walk start = {id, is_param(tape->nodes[id].op)};
     operand_walk walk = start;
     Py_ssize_t n = 0;
@@ -78,7 +78,9 @@ bool pgr__agrees(const operand *o)
     for (Py_ssize_t at = n; same && at-- > 0;) { /* they come last to first */
         const uint32_t slot = tape->nodes[operand_next(tape->nodes, &walk)].slot;
         values[at] = slot == 0 ? NULL : tape->slots[slot].owner;
-        same = values[at] != NULL && (is_set ? PySet_Contains(o->prev, values[at]) > 0 : PyList_GET_ITEM(o->prev, at) == values[at]);
+        same = values[at] != NULL;
+        if (same)
+            same = is_set ? PySet_Contains(o->prev, values[at]) > 0 : PyList_GET_ITEM(o->prev, at) == values[at];
     }
     if (same && is_set)
         same = PySet_GET_SIZE(o->prev) == distinct(values, n);
@@ -87,7 +89,7 @@ bool pgr__agrees(const operand *o)
     return same;
 }
 
-/* Before a node is made a custom one: what its step was, (op, its operands), and its symbol. */
+/* What a node was before it became a custom one: its symbol, and its step: (op, operands). */
 typedef struct {
     PyObject *symbol, *step;
 } past;
@@ -121,10 +123,12 @@ static int write_down(PyObject *self, const past *p)
     if (p->symbol == NULL)
         return 0;
     PyObject *const dict = own_dict(self);
-    return dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0 || PyDict_SetItem(dict, names._pygrad_step, p->step) < 0 ? -1 : 0;
+    if (dict == NULL || PyDict_SetItem(dict, names._op, p->symbol) < 0)
+        return -1;
+    return PyDict_SetItem(dict, names._pygrad_step, p->step);
 }
 
-/* Makes the Values of a tuple a node's operands. On failure nothing has changed; RAISED: with an exception. */
+/* See pgr__set_operands. */
 static pgr_status set_operands(PyObject *self, PyObject *tuple)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(tuple);
@@ -153,7 +157,7 @@ static int raise(pgr_status status)
 
 int pgr__set_operands(PyObject *self, PyObject *tuple) { return raise(set_operands(self, tuple)); }
 
-/* The tuple of an iterable's Values; NULL with an exception. */
+/* An iterable's Values as a tuple; NULL with an exception. */
 static PyObject *values_of(PyObject *iterable)
 {
     PyObject *const tuple = PySequence_Tuple(iterable);
@@ -180,7 +184,7 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
         PyErr_SetString(PyExc_AttributeError, "a Value's _prev can't be deleted; _prev = set() cuts the graph");
         return -1;
     }
-    if (value == Py_None) { /* to be rid of a graph */
+    if (value == Py_None) { /* drops the graph */
         PyObject *const none = pgr__take_set();
         const int failed = none == NULL ? -1 : pgr__set_prev(self, none, NULL);
         Py_XDECREF(none);
@@ -208,7 +212,7 @@ static pgr_status settle(operand *o)
     return status;
 }
 
-/* Gives changed sets whose objects have gone to new ones, which are kept in a list. NULL with an exception. */
+/* Makes new objects for changed sets whose objects are gone, and returns them in a list. NULL with an exception. */
 static PyObject *adopt_orphans(void)
 {
     PyObject *list = PyList_New(0);
@@ -235,16 +239,19 @@ PGR_NOINLINE static int settle_all(PyObject *root)
     for (uint32_t i = 0; adopted != NULL && (o = pgr__walked(i)) != NULL; i++) {
         Py_INCREF(o);
         const pgr_status status = settle(o);
-        const bool concerns = status == PGR_OK || live_node((PyObject *)o) == NULL || pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o));
-        Py_DECREF(o);
-        if (status == PGR_OK)
+        if (status == PGR_OK) {
+            Py_DECREF(o);
             continue;
+        }
+        const bool concerns =
+            live_node((PyObject *)o) == NULL || pgr__is_made_from(tape, id_of(root), id_of((PyObject *)o));
+        Py_DECREF(o);
         all = false;
         if (concerns) {
             Py_DECREF(adopted);
             return raise(status);
         }
-        PyErr_Clear(); /* another graph's, which will be told */
+        PyErr_Clear(); /* another graph's, which will report it */
     }
     if (all)
         pgr__settled = changes;

@@ -8,11 +8,11 @@
 PyObject *pgr__get_prev(PyObject *self, void *unused);
 int pgr__set_prev(PyObject *self, PyObject *value, void *unused);
 
-/* Makes the Values of a tuple a node's operands, and the node a custom one. -1 with an exception, and nothing changed. */
+/* Makes a tuple of Values a node's operands, and the node a custom one. -1 with an exception, and nothing changed. */
 int pgr__set_operands(PyObject *self, PyObject *tuple);
 
-/* Makes changed sets show on the tape, for all that `root` may be made from: before anything reads operands. Runs no
- * code of the user's. -1 with an exception. */
+/* Makes operands equal to changed sets, for all nodes that `root` may be made from. Call it before operands are read.
+ * Runs no code of the user's. -1 with an exception. */
 int pgr__settle_below(PyObject *root);
 
 /* The operands as a list, in order, with repeats. Settles first. */

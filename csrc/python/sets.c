@@ -3,7 +3,7 @@
 
 uint64_t pgr__settled;
 
-/* Changed sets whose objects have gone. */
+/* Changed sets whose objects are gone. */
 static struct {
     pgr__orphan *all;
     size_t count, capacity;
@@ -44,30 +44,36 @@ static struct {
     operand **all;
     uint32_t count;
     size_t capacity;
-    uint32_t strange; /* of them, how many have one that may change without a word */
+    uint32_t strange; /* how many have a prev that does not report changes */
 } walked;
 
 bool pgr__is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
 
 static bool is_strange(PyObject *prev) { return !pgr__is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
 
-bool pgr__may_have_changed(PyObject *prev) { return is_strange(prev) || (pgr__is_telling(prev) && pgr__layer.changes != pgr__settled); }
+bool pgr__may_have_changed(PyObject *prev)
+{
+    return is_strange(prev) || (pgr__is_telling(prev) && pgr__layer.changes != pgr__settled);
+}
 
-bool pgr__are_settled(void) { return pgr__layer.changes == pgr__settled && walked.strange == 0 && orphans.count == 0; }
+bool pgr__are_settled(void)
+{
+    return pgr__layer.changes == pgr__settled && walked.strange == 0 && orphans.count == 0;
+}
 
-/* Sets of the past, empty: making one takes twice as long as filling it. */
+/* Emptied sets for reuse: making a set takes twice as long as filling it. */
 enum { SPARE_AT_MOST = 1024 };
 static PyObject *spare[SPARE_AT_MOST];
 static int spare_count;
 
-/* Sets to be cleared, lest a long chain of them recurse. */
+/* Sets still to be cleared, one after another, since clearing a long chain would recurse. */
 static struct {
     PyObject **all;
     size_t count, capacity;
     bool under_way;
 } dropped;
 
-/* Python's cyclic collector need not go through these: Values, which they hold, have no header for it. */
+/* Untracked: Python's cyclic collector can't see the Values in these sets anyway. */
 PyObject *pgr__take_set(void)
 {
     if (spare_count > 0)
@@ -99,7 +105,7 @@ void pgr__drop_prev(PyObject *prev)
         if (dropped.count == dropped.capacity) {
             PyObject **const all = pgr__double(dropped.all, &dropped.capacity, sizeof *all);
             if (all == NULL) {
-                Py_DECREF(prev); /* may recurse, as far as Python lets containers */
+                Py_DECREF(prev); /* may recurse as deep as Python lets containers */
                 return;
             }
             dropped.all = all;

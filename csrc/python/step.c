@@ -1,5 +1,5 @@
-/* step.c: `_backward`: one step of the reverse sweep from a Value, as its node's operation has it or as the program has
- * assigned it. */
+/* step.c: `_backward`: one step of the reverse sweep from a Value, by its node's operation or by the program's
+ * function. */
 #include "python/step.h"
 
 #include "python/children.h"
@@ -10,21 +10,22 @@
 
 static PyObject *steps[PGR_OP_COUNT]; /* functions of a Value: its step as that operation */
 
-/* What write_down has left with a node, borrowed; NULL, perhaps with an exception, if there is nothing such. */
+/* The step that a node had before it became a custom one, (op, operands), borrowed; NULL, perhaps with an exception. */
 static PyObject *past_of(PyObject *self)
 {
     PyObject *const past = own(self, names._pygrad_step);
     if (past == NULL || !PyTuple_CheckExact(past) || PyTuple_GET_SIZE(past) < 2 || PyTuple_GET_SIZE(past) > 3)
         return NULL;
     int overflow;
-    const long op = PyLong_CheckExact(PyTuple_GET_ITEM(past, 0)) ? PyLong_AsLongAndOverflow(PyTuple_GET_ITEM(past, 0), &overflow) : 0;
+    PyObject *const number = PyTuple_GET_ITEM(past, 0);
+    const long op = PyLong_CheckExact(number) ? PyLong_AsLongAndOverflow(number, &overflow) : 0;
     bool is_past = op >= PGR_OP_FIRST && op < PGR_OP_COUNT;
     for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(past); i++)
         is_past = is_past && pgr__is_operand(PyTuple_GET_ITEM(past, i));
     return is_past ? past : NULL;
 }
 
-/* One step as a node's own operation, into the operands that it was recorded with: `past` is (op, operands). */
+/* One step by a node's past operation, into the operands that it was recorded with. */
 static int step_of_past(PyObject *past, PyObject *self)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(past);
@@ -37,8 +38,8 @@ static int step_of_past(PyObject *past, PyObject *self)
     return 0;
 }
 
-/* What each operand gets is the node's grad times the number that the program has given for it; what there is more of, of
- * operands or numbers, is left out. */
+/* Adds the node's grad times the program's local gradients to its operands' grads. Ignores surplus operands and
+ * numbers. */
 static int step_by_numbers(PyObject *grads, PyObject *self)
 {
     const pgr_id id = id_of(self);
@@ -71,7 +72,7 @@ int pgr__custom_step(PyObject *value)
     return grads != NULL && PyTuple_CheckExact(grads) ? step_by_numbers(grads, value) : PyErr_Occurred() ? -1 : 0;
 }
 
-/* steps[op]: one step of a Value's node as `op`, which it was when this was asked for. */
+/* steps[op]: one step of a Value's node by `op`, its op when `_backward` was read. */
 static PyObject *step(PyObject *number, PyObject *self)
 {
     if (!pgr__is_operand(self))
@@ -121,7 +122,7 @@ int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
     static PyMethodDef nothing = {"_backward", do_nothing, METH_NOARGS, "No step."};
-    if (value == Py_None) { /* to be rid of a closure */
+    if (value == Py_None) { /* drops a closure */
         PyObject *const none = PyCFunction_New(&nothing, NULL);
         const int failed = none == NULL ? -1 : pgr__set_backward(self, none, NULL);
         Py_XDECREF(none);
@@ -138,9 +139,10 @@ int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
     if (id == 0)
         return -1;
     const int op = tape->nodes[id].op;
-    if (op != PGR_OP_CUSTOM && !is_leaf(op)) { /* its symbol and its step stay, with the operands that it has now */
+    if (op != PGR_OP_CUSTOM && !is_leaf(op)) { /* keep its symbol and its step, with its present operands */
         PyObject *const list = PyList_New(0);
-        PyObject *const tuple = list != NULL && pgr__each_operand(self, false, pgr__into_list, list) ? PyList_AsTuple(list) : NULL;
+        const bool is_filled = list != NULL && pgr__each_operand(self, false, pgr__into_list, list);
+        PyObject *const tuple = is_filled ? PyList_AsTuple(list) : NULL;
         const int failed = tuple == NULL || pgr__set_operands(self, tuple) < 0;
         Py_XDECREF(list);
         Py_XDECREF(tuple);

@@ -5,7 +5,6 @@
 #include "python/prev.h"
 #include "python/step.h"
 
-/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
 int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
 {
     (void)unused;
@@ -23,7 +22,7 @@ int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
     return PyErr_Occurred() != NULL;
 }
 
-/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
+/* _sweep(checked): runs the reverse sweep. Returns None, or the Value at which a checked sweep has found inf or nan. */
 PyObject *pgr__sweep(PyObject *self, PyObject *checked)
 {
     const int is_checked = PyObject_IsTrue(checked);
@@ -44,7 +43,6 @@ PyObject *pgr__sweep(PyObject *self, PyObject *checked)
     Py_RETURN_NONE;
 }
 
-/* _settle(): what has been done to sets that `_prev` gave, below here, shows on the tape from now on. */
 PyObject *pgr__settle(PyObject *self, PyObject *unused)
 {
     (void)unused;

@@ -1,4 +1,4 @@
-/* symbol.c: `_op`: the symbol of the operation that made a Value, or what the program has put in its place. */
+/* symbol.c: `_op`: the symbol of the operation that made a Value, or the program's own. */
 #include "python/symbol.h"
 
 #include "python/children.h"
