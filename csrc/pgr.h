@@ -39,7 +39,7 @@ typedef uint64_t pgr_handle;  /* a stable name of a node, below 2^63; 0: no node
 typedef enum {
     PGR_OK = 0,
     PGR_ERR_NOMEM,    /* the allocator returned NULL */
-    PGR_ERR_FULL,     /* the tape has as many nodes as ids allow */
+    PGR_ERR_FULL,     /* the tape cannot hold more nodes */
     PGR_ERR_DOMAIN,   /* an argument outside the function's domain */
     PGR_ERR_DIVZERO,  /* division by zero, or zero to a negative power */
     PGR_ERR_RANGE,    /* finite operands, infinite result */

@@ -8,8 +8,8 @@
  *
  * The closure belongs to the node, the closure's cell holds the Value, and the Value would hold the node for ever.
  * Values have no cyclic-GC header, so this file does for them what the cyclic collector does: it visits the objects
- * that hang on nodes and subtracts the references among them from their reference counts. A Value with a count of zero is
- * held from inside only. It stops being a root and lives while the node whose attributes hold it lives (a tie, see
+ * that hang on nodes and subtracts the references among them from their reference counts. A Value with a count of zero
+ * is held from inside only. It stops being a root and lives while the node whose attributes hold it lives (a tie, see
  * nodes.h); when both die, the attributes are cleared, and Python's own counts free the rest. An object that several
  * nodes share, such as a model that their closures use, is a hub, which is entered once: so the time is proportional to
  * the references.

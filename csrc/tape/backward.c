@@ -38,7 +38,7 @@ static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id 
 }
 
 /* The same without branches that are mispredicted unless the graph is familiar. */
-static inline void accumulate_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
+static inline void accumulate_branchless(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (PGR_UNLIKELY((from - node >= MARKS_NEAR) | (x.custom && node->op == PGR_OP_CUSTOM))) {
@@ -83,8 +83,8 @@ static inline void push_linear(marks m, expected x, const pgr_node *node)
     } rows[] = {{0, ONE_BITS, ONE_BITS}, {0, ONE_BITS, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
     const int row = node->op - PGR_OP_ADD;
     const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
-    accumulate_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
-    accumulate_unforeseen(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
+    accumulate_branchless(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
+    accumulate_branchless(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
 }
 
 /* A step of an op known to the compiler. */
@@ -167,7 +167,7 @@ PGR_HOT static pgr_node *descend_familiar(marks m, pgr_node *node)
     return descend(m, (expected){.familiar = true}, node, m.nodes);
 }
 
-PGR_HOT static pgr_node *descend_unforeseen(marks m, pgr_node *node, pgr_id floor)
+PGR_HOT static pgr_node *descend_unfamiliar(marks m, pgr_node *node, pgr_id floor)
 {
     return descend(m, (expected){.familiar = false}, node, m.nodes + floor);
 }
@@ -209,7 +209,7 @@ PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node 
     return descend_all(tape, m, x, node, floor, checked, status);
 }
 
-typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
+typedef enum { FAMILIAR, UNFAMILIAR, WITH_CUSTOM, CHECKED } manner;
 
 /* Writes the node that failed to `*last`. */
 static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
@@ -227,7 +227,7 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
         const pgr_id floor = floor_below((pgr_id)(node - m.nodes));
         node = m.heap != NULL      ? descend_heaped(tape, &m, node, floor, how == CHECKED, &status)
                : how == FAMILIAR   ? descend_familiar(m, node)
-               : how == UNFORESEEN ? descend_unforeseen(m, node, floor)
+               : how == UNFAMILIAR ? descend_unfamiliar(m, node, floor)
                                    : descend_with_custom(tape, &m, node, floor, how == CHECKED, &status);
         if (status == PGR_OK && node != m.nodes)
             node = marks_ask(&m, tape, node, &status);
@@ -241,7 +241,7 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 {
     pgr_id last;
-    return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFORESEEN, &last);
+    return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFAMILIAR, &last);
 }
 
 /* Finds the earliest node below root whose number, or a leaf's grad, is inf or nan; 0: all are finite. */
