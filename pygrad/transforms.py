@@ -411,8 +411,8 @@ def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
     status = function(out, bad)
     if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
-            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: it cannot be "
-            "recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
+            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
+            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
         )
     check(status)
     return taken(out)
@@ -434,7 +434,9 @@ def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value
 
 def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
     given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots))
+    return _derive(
+        lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots)
+    )
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[_Variables, tuple[Any, ...]]:
