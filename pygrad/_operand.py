@@ -222,7 +222,7 @@ def _leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
     lib.pgr_h_release(tape, handle, bool(notes) or _collecting())
 
 
-# ---- The graph, changed by programs: csrc/python/prev.c, symbol.c and step.c ----------------------------------------------
+# ---- The graph, changed by programs: csrc/python/prev.c, symbol.c and step.c -----------------------------
 
 _walked: dict[int, weakref.ref[Operand]] = {}  # by id, the objects that have a `_kept`
 

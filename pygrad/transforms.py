@@ -412,7 +412,8 @@ def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
     if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
             f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
-            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
+            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
+            "with record=False"
         )
     check(status)
     return taken(out)
