@@ -47,13 +47,14 @@ static struct {
     uint32_t strange; /* how many have a prev that does not report changes */
 } walked;
 
-bool pgr__is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
+/* Whether a prev reports its changes. */
+static bool is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
 
-static bool is_strange(PyObject *prev) { return !pgr__is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
+static bool is_strange(PyObject *prev) { return !is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
 
 bool pgr__may_have_changed(PyObject *prev)
 {
-    return is_strange(prev) || (pgr__is_telling(prev) && pgr__layer.changes != pgr__settled);
+    return is_strange(prev) || (is_telling(prev) && pgr__layer.changes != pgr__settled);
 }
 
 bool pgr__are_settled(void)
@@ -97,7 +98,7 @@ static void clear_set(PyObject *set)
 
 void pgr__drop_prev(PyObject *prev)
 {
-    if (!pgr__is_telling(prev) || Py_REFCNT(prev) != 1) {
+    if (!is_telling(prev) || Py_REFCNT(prev) != 1) {
         Py_DECREF(prev);
         return;
     }

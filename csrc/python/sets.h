@@ -14,8 +14,7 @@ bool pgr__keep_prev(operand *o, PyObject *prev);
 PyObject *pgr__take_prev(operand *o);
 void pgr__drop_prev(PyObject *prev);
 
-/* Whether a prev reports its changes; whether it may have changed since all were settled; whether none has. */
-bool pgr__is_telling(PyObject *prev);
+/* Whether a prev may have changed since all were settled; whether none has. */
 bool pgr__may_have_changed(PyObject *prev);
 bool pgr__are_settled(void);
 extern PGR_HIDDEN uint64_t pgr__settled; /* the number of changes that the tape knows of */
