@@ -77,13 +77,18 @@ def gradcheck(
         return True
     if not raise_exception:
         return False
-    head = f"{len(wrong)} of {len(numbers) * len(outputs)} derivatives differ from finite differences"
+    raise GradcheckError(_table(wrong, len(numbers) * len(outputs)))
+
+
+def _table(wrong: list[tuple[str, int, float, float, float]], count: int) -> str:
+    """What is wrong among `count` derivatives: input, output, both derivatives, and how far they are apart."""
+    head = f"{len(wrong)} of {count} derivatives differ from finite differences"
     rows = [("input", "output", "engine", "difference", "apart")]
     rows += [(name, str(k), f"{a:.9g}", f"{b:.9g}", f"{c:.2e}") for name, k, a, b, c in wrong[:50]]
     widths = [max(map(len, column)) for column in zip(*rows)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
     more = [f"... and {len(wrong) - 50} more"] if len(wrong) > 50 else []
-    raise GradcheckError("\n".join([head, *table, *more]))
+    return "\n".join([head, *table, *more])
 
 
 def _filled(leaf: Any, values: Any) -> Any:

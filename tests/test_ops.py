@@ -299,7 +299,7 @@ int main(void)
         const pgr_id y = record(tape, names[i], x, z), seed = leaf(tape, 1.0);
         pgr_id slope = 0;
         CHECK_EQ(pgr_backward(tape, y), PGR_OK);
-        CHECK_EQ(pgr_vjp(tape, UINT32_MAX, 1, &y, &seed, 1, &x, &slope), PGR_OK);
+        CHECK_EQ(pgr_vjp(tape, UINT32_MAX, 1, &y, &seed, 1, &x, &slope, NULL), PGR_OK);
         printf("%.17g %.17g %.17g ", pgr_data(tape, y), pgr_grad(tape, x), pgr_data(tape, slope));
     }
     pgr_tape_free(tape);

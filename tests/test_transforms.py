@@ -454,6 +454,18 @@ def test_custom_operations_are_refused_in_recordings_and_derived_once_eagerly(pg
         pg.grad(pg.grad(lambda x: cube(x) * x, record=False), record=False)(2.0)
 
 
+def test_a_refused_custom_operation_is_named(pg):
+    def named(x, name="mine"):
+        return pg.Value(1.0, (x,), name)
+
+    for transform in (pg.jit, pg.grad, pg.hessian, lambda f: pg.vmap(pg.grad(f))):
+        x = np.ones(2) if transform not in (pg.jit, pg.grad, pg.hessian) else 1.0
+        with pytest.raises(pg.RecordingError, match="the custom operation mine"):
+            transform(named)(x)
+        with pytest.raises(pg.RecordingError, match="a custom operation"):
+            transform(lambda x: named(x, ""))(x)
+
+
 def test_transforms_compose(pg):
     f = lambda x: x.tanh() * x  # noqa: E731
     expected = pg.grad(pg.grad(f))(0.3)

@@ -1,7 +1,7 @@
-/* optim.c: updates of many nodes' data from their grads, each a call that takes the lock once. */
+/* optim.c: optimisers' steps: each updates many nodes' data from their grads, and takes the lock once. */
 #include "tape/slots.h"
 
-/* Runs `statement` for every node, as `node` and `i`, once all handles are known to be good. */
+/* Runs `statement` for every node, as `node` and `i`, after checking all handles. */
 #define ON_NODES(statement) \
     const int token = pgr__enter(tape); \
     pgr_status status = PGR_OK; \
@@ -29,7 +29,8 @@ static inline void sgd(const pgr_sgd *o, uint64_t step, double *data, double gra
     *data -= o->lr * g;
 }
 
-pgr_status pgr_h_sgd(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_sgd *options, uint64_t step, double *buffer)
+pgr_status pgr_h_sgd(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_sgd *options, uint64_t step,
+                     double *buffer)
 {
     ON_NODES(sgd(options, step, &node->data, node->grad, buffer == NULL ? NULL : &buffer[i]));
 }
@@ -41,7 +42,7 @@ void pgr_sgd_array(size_t n, double *data, const double *grad, const pgr_sgd *op
 }
 
 typedef struct {
-    double step_size, root_c2; /* both corrected for the moments' start at zero */
+    double step_size, root_c2; /* bias-corrected */
 } adam_scales;
 
 static adam_scales scales_of(const pgr_adam *o, uint64_t step)
@@ -50,7 +51,8 @@ static adam_scales scales_of(const pgr_adam *o, uint64_t step)
     return (adam_scales){o->lr / (1.0 - pow(o->beta1, t)), sqrt(1.0 - pow(o->beta2, t))};
 }
 
-static inline void adam(const pgr_adam *o, adam_scales s, double *data, double grad, double *m, double *v, double *v_max)
+static inline void adam(const pgr_adam *o, adam_scales s, double *data, double grad, double *m, double *v,
+                        double *v_max)
 {
     double g = o->maximize ? -grad : grad;
     if (o->decoupled)
@@ -65,15 +67,15 @@ static inline void adam(const pgr_adam *o, adam_scales s, double *data, double g
     *data -= s.step_size * (*m / (sqrt(second) / s.root_c2 + o->eps));
 }
 
-pgr_status pgr_h_adam(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_adam *options, uint64_t step, double *m,
-                      double *v, double *v_max)
+pgr_status pgr_h_adam(pgr_tape *tape, size_t n, const pgr_handle *nodes, const pgr_adam *options, uint64_t step,
+                      double *m, double *v, double *v_max)
 {
     const adam_scales s = scales_of(options, step);
     ON_NODES(adam(options, s, &node->data, node->grad, &m[i], &v[i], v_max == NULL ? NULL : &v_max[i]));
 }
 
-void pgr_adam_array(size_t n, double *data, const double *grad, const pgr_adam *options, uint64_t step, double *m, double *v,
-                    double *v_max)
+void pgr_adam_array(size_t n, double *data, const double *grad, const pgr_adam *options, uint64_t step, double *m,
+                    double *v, double *v_max)
 {
     const adam_scales s = scales_of(options, step);
     for (size_t i = 0; i < n; i++)

@@ -1,10 +1,10 @@
-/* export.c: the node table of what is reachable from a root, for drawing and for copying. */
+/* export.c: a table of the nodes that are reachable from a root, for drawing and copying. */
 #include "tape/tape.h"
 #include "tape/marks.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
 
-/* Ids in descending order, as the pass meets them. */
+/* Reachable ids, descending. */
 typedef struct {
     pgr_id *ids;
     uint32_t count, capacity;
@@ -14,12 +14,10 @@ typedef struct {
 static bool found_add(pgr_tape *tape, found *f, pgr_id id)
 {
     if (f->count == f->capacity) {
-        const uint32_t capacity = f->capacity == 0 ? 64 : f->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * f->capacity;
-        pgr_id *const ids = tape_resize(tape, f->ids, capacity * sizeof *ids);
+        pgr_id *const ids = tape_double(tape, f->ids, &f->capacity, sizeof *ids);
         if (ids == NULL)
             return false;
         f->ids = ids;
-        f->capacity = capacity;
     }
     f->ids[f->count++] = id;
     return true;
@@ -27,7 +25,7 @@ static bool found_add(pgr_tape *tape, found *f, pgr_id id)
 
 static bool has_param(const pgr_node *node) { return pgr_op_row(node->op)->kind == PGR_KIND_PARAM; }
 
-/* Where the walk over a node's operands starts: past a parameter, which is none. */
+/* A walk over a node's operands; a parameter is not one. */
 static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 {
     return (operand_walk){id, has_param(&nodes[id])};
@@ -36,7 +34,7 @@ static operand_walk walk_from(const pgr_node *nodes, pgr_id id)
 static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_node *node = &m.nodes[root] + 1;
     while ((node = marks_next_of_any(m, node)) != m.nodes) {
@@ -60,7 +58,7 @@ static pgr_status find(pgr_tape *tape, pgr_id root, found *f)
     return status;
 }
 
-/* The row of `id`, one of `count`: found in ids, which descend. */
+/* The row of `id`, by binary search. */
 static uint32_t row_of(const found *f, pgr_id id)
 {
     uint32_t low = 0, high = f->count;
@@ -71,7 +69,7 @@ static uint32_t row_of(const found *f, pgr_id id)
     return f->count - 1 - low;
 }
 
-/* `row_at[id - lowest]` is scratch for the row of each id, where there is some. */
+/* Fills the table. `row_at[id - lowest]` is scratch for the rows of ids; NULL: search for them. */
 static pgr_status fill(pgr_tape *tape, const found *f, uint32_t *row_at, pgr_table *table)
 {
     const pgr_node *nodes = tape->nodes;
@@ -93,7 +91,7 @@ static pgr_status fill(pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
         operand_walk walk = walk_from(nodes, id);
         for (pgr_id o; (o = operand_next(nodes, &walk)) != 0;)
             table->operands[end++] = row_at != NULL ? row_at[o - lowest] : row_of(f, o);
-        for (uint32_t p = first, q = end; p + 1 < q; p++) { /* they came last to first */
+        for (uint32_t p = first, q = end; p + 1 < q; p++) { /* they come last to first */
             const uint32_t swap = table->operands[--q];
             table->operands[q] = table->operands[p];
             table->operands[p] = swap;
@@ -123,7 +121,7 @@ static pgr_status fill(pgr_tape *tape, const found *f, uint32_t *row_at, pgr_tab
     return PGR_OK;
 }
 
-/* Holds every row's node, or none. */
+/* Holds every row's node; on failure, none. */
 static pgr_status hold_rows(pgr_tape *tape, const found *f, pgr_row *rows)
 {
     for (uint32_t i = 0; i < f->count; i++) {
@@ -153,7 +151,7 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
             status = PGR_ERR_NOMEM;
     }
     if (status == PGR_OK) {
-        /* Operands' rows are looked up in an array, unless the graph is thinly spread over the tape. */
+        /* An array finds operands' rows, unless the graph is spread thinly over the tape. */
         const size_t span = (size_t)root - f.ids[f.count - 1] + 1;
         uint32_t *const row_at = span / 16 > f.count ? NULL : tape_resize(tape, NULL, span * sizeof *row_at);
         status = fill(tape, &f, row_at, &t);

@@ -1,16 +1,16 @@
-/* fold.c: large graphs made small enough to be looked at, by scope and by distance from the root. */
+/* fold.c: makes large graphs small enough to draw: folds nodes by scope and by distance from the root. */
 #include "tape/nodes.h"
 
 #include <string.h>
 
 #define NONE UINT32_MAX
 
-/* What is known of a table while it is folded; arrays by row, and by scope and fold. */
+/* A folding under way. */
 typedef struct {
     pgr_tape *tape;
     const pgr_table *table;
     const pgr_fold_options *options;
-    uint32_t *fold;     /* by row: which fold it goes to; then which vertex */
+    uint32_t *fold;     /* by row: its fold; later its vertex */
     uint32_t *scratch;  /* by row */
     uint32_t *first;    /* by scope: its first call */
     uint32_t *vertex_of; /* by fold */
@@ -41,10 +41,10 @@ static void fold_by_scope(folder *f)
     }
 }
 
-/* A parameter or a constant goes where the nodes are that use it, if they are all in one fold. */
+/* Folds a parameter or a constant with its users, if one fold has all of them. */
 static void fold_with_users(folder *f)
 {
-    enum { UNUSED = PGR_FOLD_REST, SEVERAL = PGR_FOLD_INPUTS }; /* which no scope folds to */
+    enum { UNUSED = PGR_FOLD_REST, SEVERAL = PGR_FOLD_INPUTS }; /* not folds of any scope */
     const pgr_table *const table = f->table;
     memset(f->scratch, 0, table->row_count * sizeof *f->scratch);
     for (uint32_t i = 0; i < table->row_count; i++) {
@@ -64,7 +64,7 @@ static void fold_with_users(folder *f)
     }
 }
 
-/* How far each row is from the root, or from a scope that was left open though it has a name. */
+/* By row, the distance from the root or from a named scope that is not folded. Returns the largest. */
 static uint32_t measure(folder *f)
 {
     const pgr_table *const table = f->table;
@@ -88,7 +88,7 @@ static uint32_t measure(folder *f)
     return furthest;
 }
 
-/* Folds what no scope folds and is too far from the root to be shown. */
+/* Folds nodes that no scope folds and that are too far from the root to be shown. */
 static pgr_status fold_by_distance(folder *f)
 {
     const pgr_table *const table = f->table;
@@ -105,7 +105,7 @@ static pgr_status fold_by_distance(folder *f)
     for (uint32_t i = 0; i < table->row_count; i++)
         if (f->fold[i] == PGR_OPEN)
             count[f->scratch[i]]++;
-    uint32_t cut = 0, left = f->options->max_open; /* all below the level `cut` are shown, of it so many */
+    uint32_t cut = 0, left = f->options->max_open; /* all levels below `cut` are shown, and `left` nodes of it */
     if (count[0] <= left) {
         left -= count[cut++];
         left = left < f->options->max_near ? left : f->options->max_near;
@@ -154,7 +154,7 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
         if (is_leaf(row) || vertex->calls == NONE)
             continue;
         if (scope[v] != NONE && scope[v] != row->scope)
-            vertex->calls = NONE; /* of several scopes: it can't be told */
+            vertex->calls = NONE; /* several scopes: no one number */
         else
             vertex->calls += scope[v] == NONE || call[v] != row->call;
         scope[v] = row->scope;
@@ -166,7 +166,7 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
     return PGR_OK;
 }
 
-/* Where a pair of vertices is in the hash table, or would be. */
+/* The place of an edge in the hash table. */
 static uint32_t slot_of(const folder *f, const pgr_edge *edges, uint32_t from, uint32_t to)
 {
     const uint64_t key = ((uint64_t)from << 32 | to) * UINT64_C(0x9e3779b97f4a7c15);

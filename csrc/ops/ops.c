@@ -1,4 +1,4 @@
-/* ops.c: the table of operations as data, for those who ask at run time. */
+/* ops.c: the table of operations as data, for use at run time. */
 #include "ops/ops.h"
 
 #define KIND_UNARY(param)  PGR_KIND_UNARY, NAN
@@ -15,7 +15,7 @@ static const pgr_op_info rows[PGR_OP_COUNT] = {
     [PGR_OP_LANE] = {"lane", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
     [PGR_OP_LANE_SUM] = {"lane_sum", "lane sum", "", "", "", "", "", PGR_KIND_LEAF, NAN},
     [PGR_OP_LANE_PASS] = {"lane_pass", "lane pass", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-/* A partial may be an expression in a, b and v; of db, only PARAM's is read here, a constant. */
+/* Of db, only PARAM's is read here as a number: a constant. */
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     [PGR_OP_##ID] = {name, symbol, rule, doc, #value, #da, #db, KIND_##KIND(db)},
     PGR_OPS(X)

@@ -26,8 +26,8 @@ static inline pgr_status pgr_pow_check(double a, double b, double v)
     return isnan(v) ? PGR_ERR_DOMAIN : a == 0.0 ? PGR_ERR_DIVZERO : PGR_ERR_RANGE;
 }
 
-/* Sum, difference and product, together most of all nodes, worked out without branches: their order may be
- * anybody's, and a branch that is foreseen wrongly costs more than all three. */
+/* Sums, differences and products are most nodes. They are computed without branches: their order is the user's, and one
+ * misprediction costs more than all three. */
 static inline int ops_is_linear(int op)
 {
     return (unsigned)op - PGR_OP_ADD <= PGR_OP_MUL - PGR_OP_ADD;
@@ -40,7 +40,7 @@ static inline double ops_linear(int op, double a, double b)
     return all[op - PGR_OP_ADD];
 }
 
-/* With a constant op, all of the switch but one row folds away: if it is inlined, which compilers weigh by the whole. */
+/* Inlined with a constant op, the switch folds to one row; compilers would not inline it by its size. */
 #if defined(__GNUC__)
 __attribute__((always_inline))
 #endif
@@ -61,7 +61,7 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
     }
 }
 
-/* One row's value, whatever the number of rows: see ops_partials_##ID. */
+/* One row's value (see ops_partials_##ID). */
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     static inline double ops_value_##ID(double a, double b) \
     { \
@@ -71,10 +71,10 @@ static inline pgr_status ops_eval(int op, double a, double b, double *out)
 PGR_OPS(X)
 #undef X
 
-/* ---- Partials that a plain formula would not give to the last digits -------------------------------
+/* ---- Derivatives for which a plain formula is not accurate ------------------------------------------
  *
- * Each is within 4 ulp of the exact partial (docs/accuracy.md). Where an intermediate result would overflow or be
- * subnormal, numbers are scaled by powers of two, which is exact. In programs (derive.c) the plain formulas stand. */
+ * Each is within 4 ulp of the exact derivative (docs/accuracy.md). Where an intermediate result would overflow or be
+ * subnormal, numbers are scaled by powers of two, which is exact. Programs (derive.c) use the plain formulas. */
 
 static inline int pgr_is_normal(double x) { return fabs(x) >= DBL_MIN && fabs(x) <= DBL_MAX; }
 
@@ -118,7 +118,7 @@ static inline double pgr_atan_da(double a)
     return fabs(a) > 0x1p500 ? 1.0 / a / a : 1.0 / (1.0 + a * a);
 }
 
-/* 1 - v*v, which cancels where v, rounded, is near 1: there 4 e / (1 + e)**2 with e = exp(-2 |a|). */
+/* 1 - v*v, but where v is near 1, and this cancels, 4 e / (1 + e)**2 with e = exp(-2 |a|). */
 static inline double pgr_tanh_da(double a, double v)
 {
     const double square = v * v;
@@ -128,8 +128,8 @@ static inline double pgr_tanh_da(double a, double v)
     return 4.0 * e / ((1.0 + e) * (1.0 + e));
 }
 
-/* 2 / sqrt(pi) * exp(-a*a). What a*a loses in rounding, exp would make up to 500 ulp of: it is found with a split in
- * halves (Dekker 1971) and put back. */
+/* 2 / sqrt(pi) * exp(-a*a). exp would turn the rounding error of a*a into up to 500 ulp; a split in halves (Dekker
+ * 1971) finds the error, and a factor corrects it. */
 static inline double pgr_erf_da(double a)
 {
     const double square = a * a;
@@ -141,8 +141,8 @@ static inline double pgr_erf_da(double a)
     return e - e * lost;
 }
 
-/* s (1 + a (1 - s)), s being 1 / (1 + exp(-a)), is e**a (1 + a + e**a) / (1 + e**a)**2. Below 0 the sum cancels; from its
- * zero z, -1.278.., it is a - z + e**z * expm1(a - z), whose terms have one sign. */
+/* s (1 + a (1 - s)) with s = 1 / (1 + exp(-a)), which is e**a (1 + a + e**a) / (1 + e**a)**2. Below 0 the sum cancels;
+ * around its zero z, -1.278.., it is a - z + e**z * expm1(a - z), whose terms have one sign. */
 static inline double pgr_silu_da(double a)
 {
     if (a >= -0.25) {
@@ -156,8 +156,8 @@ static inline double pgr_silu_da(double a)
     return e * sum / (1.0 + e * (2.0 + e));
 }
 
-/* v / a + a * p, where p = exp(-a*a / 2) / sqrt(2 pi) is found as in pgr_erf_da. Around its zero z, -0.751.., that cancels:
- * there it is p * d times a polynomial in d = a - z, which was interpolated at Chebyshev points. */
+/* v / a + a * p with p = exp(-a*a / 2) / sqrt(2 pi), computed as in pgr_erf_da. Around its zero z, -0.751.., this
+ * cancels: there it is p * d times a polynomial in d = a - z, interpolated at Chebyshev points. */
 static inline double pgr_gelu_da(double a, double v)
 {
     static const double c[] = {
@@ -185,7 +185,7 @@ static inline double pgr_gelu_da(double a, double v)
     return is_near ? slope : v / a + slope;
 }
 
-/* b * a ** (b - 1). Where b - 1 is rounded, a ** b / a is better. */
+/* b * a ** (b - 1); where b - 1 is inexact, b * a ** b / a. */
 static inline double pgr_pow_da(double a, double b)
 {
     if (b == 0.0)
@@ -201,7 +201,7 @@ static inline double pgr_pow_da(double a, double b)
     return is_exact ? b * power : b * power / a;
 }
 
-/* a ** b * log(a). 0 ** b is 0 for every positive b near b, so its derivative is 0 where log(0) would make it nan. */
+/* a ** b * log(a); 0 where a is 0 and b >= 0, not nan, since 0 ** b is 0 for all positive b. */
 static inline double pgr_pow_db(double a, double b, double v)
 {
     if (a == 0.0 && b >= 0.0)
@@ -237,7 +237,7 @@ static inline double pgr_pow_db(double a, double b, double v)
 #define HYPOT_DA_(p, a, b, v) pgr_hypot_da(p, a, b, v)
 #define ERF_DA_(a)            pgr_erf_da(a)
 
-/* The partial derivatives of op(a, b) = v; 0 where there is none. */
+/* The local derivatives of op(a, b) = v; 0 for a missing operand. */
 typedef struct {
     double da, db;
 } ops_pair;
@@ -247,7 +247,7 @@ typedef struct {
 #define PARTIALS_PARAM(da, db)  (ops_pair){(da), 0.0}
 #define PARTIALS_CUT(da, db)    (ops_pair){0.0, 0.0}
 
-/* One row's, for hot loops: a switch with a constant op folds, but whether it is inlined is weighed by the whole. */
+/* One row's derivatives, for hot loops: a switch with a constant op folds, but is too large to be inlined. */
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     static inline ops_pair ops_partials_##ID(double a, double b, double v) \
     { \

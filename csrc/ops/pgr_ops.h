@@ -1,27 +1,30 @@
-/* pgr_ops.h: the table of operations, one row each. Everything that knows an operation (evaluation,
- * the reverse sweep, the methods of `Value` in both operand layers, its type stub, the drawing) is
- * generated from its row, so adding an operation touches this file and its tests. New rows
- * go to the end, so that the others keep their numbers.
+/* pgr_ops.h: the table of operations, one row each.
+ *
+ * All code that knows an operation (evaluation, the reverse sweep, the methods of `Value` in both operand layers, its
+ * type stub, drawings) is generated from its row, so a new operation touches this file and its tests only. Append new
+ * rows, so that the others keep their numbers.
  *
  *   X(ID, name, symbol, KIND, value, da, db, check, rule, doc)
  *
  *   KIND    UNARY   f(a)
  *           BINARY  f(a, b)
- *           PARAM   f(a) with a constant parameter b: no gradient flows to b, and the db column holds
- *                   b's default value (NAN: there is none)
- *           CUT     f(a), recorded without its operand, so that nothing flows and nothing is kept
- *   value   an expression in a and b, the operands' values. Plain C99: it goes into generated code, too
- *   da, db  the partial derivatives, in a, b and v, the result's value. Written in words (ADD_, MUL_, ...), so that
- *           one expression serves three times: ops.h makes numbers of it, derive.c nodes, chain_rule.py text.
- *           OF_(EXP, x) is any row's function, NUMBER_(0.5) a constant; EITHER_(x, y) is x as a number, where
- *           y would lose digits, and y in nodes and text
+ *           PARAM   f(a) with a constant parameter b: no gradient flows to b, and the db column is b's default
+ *                   (NAN: no default)
+ *           CUT     f(a), recorded without its operand: no gradient flows, and the operand is not kept
+ *   value   an expression in a and b, the operands' numbers. Plain C99, since exported code contains it, too
+ *   da, db  the local derivatives, in a, b and v, the result. Written in words (ADD_, MUL_, ...), so that one
+ *           expression serves three times: ops.h turns it into numbers, derive.c into nodes, chain_rule.py into text.
+ *           OF_(EXP, x) is another row's function, NUMBER_(0.5) a constant. EITHER_(x, y) is x in numbers, where y
+ *           would lose digits, and y in nodes and text
  *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
- *   rule    what the error message says when the check fails
+ *   rule    the error message's reason when the check fails
  *
- * Kinks follow PyTorch: abs'(0) = relu'(0) = 0, leaky_relu'(0) = slope, both partials of max(a, a)
- * are 1/2, and atan2'(0, 0) = 0. Likewise hypot'(0, 0) = 0, where PyTorch gives nan. All of it: docs/accuracy.md.
- * silu takes exp in two halves where it would be subnormal. gelu adds what erfc loses as a / sqrt(2) is rounded: the rest,
- * which fma and the constant's next digits give, times the slope.
+ * Kinks follow PyTorch: abs'(0) = relu'(0) = 0, leaky_relu'(0) = slope, both derivatives of max(a, a) are 1/2, and
+ * atan2'(0, 0) = 0. hypot'(0, 0) = 0 likewise, where PyTorch gives nan. See docs/accuracy.md.
+ *
+ * silu halves the argument of exp where the result would be subnormal. gelu adds what erfc loses when a / sqrt(2) is
+ * rounded: the remainder, from fma and the constant's next digits, times the slope.
+ *
  * Source of the derivatives: Abramowitz & Stegun, Handbook of Mathematical Functions, ch. 4 and 7. */
 #ifndef PGR_OPS_H
 #define PGR_OPS_H
@@ -52,13 +55,15 @@ X(LOG1P, "log1p", "log1p", UNARY,  log1p(a), DIV_(ONE, ADD_(ONE, a)), ZERO, PGR_
 X(EXPM1, "expm1", "expm1", UNARY,  expm1(a), OF_(EXP, a), ZERO,    PGR_OVERFLOWS, "", "exp(a) - 1, accurate near 0.") \
 X(SQRT,  "sqrt",  "sqrt",  UNARY,  sqrt(a),  DIV_(HALF, v), ZERO,    PGR_NEEDS(!(a < 0.0)), \
   "the argument must not be negative", "Square root.") \
-X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  OF_(SIGN, a), ZERO, PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
-X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  EITHER_(pgr_tanh_da(a, v), SUB_(ONE, MUL_(v, v))), ZERO, PGR_ALWAYS, "", "Hyperbolic tangent.") \
+X(ABS,   "abs",   "abs",   UNARY,  fabs(a),  OF_(SIGN, a), ZERO, \
+  PGR_ALWAYS, "", "Absolute value; its derivative at 0 is 0.") \
+X(TANH,  "tanh",  "tanh",  UNARY,  tanh(a),  EITHER_(pgr_tanh_da(a, v), SUB_(ONE, MUL_(v, v))), ZERO, \
+  PGR_ALWAYS, "", "Hyperbolic tangent.") \
 X(SIGMOID, "sigmoid", "sigmoid", UNARY, (a >= 0.0 ? 1.0 : exp(-fabs(a))) / (1.0 + exp(-fabs(a))), \
   MUL_(v, OF_(SIGMOID, NEG_(a))), ZERO, PGR_ALWAYS, "", \
   "Logistic function, 1 / (1 + exp(-a)), without overflow.") \
-X(SOFTPLUS, "softplus", "softplus", UNARY, (a > 0.0 ? a : 0.0) + log1p(exp(-fabs(a))), OF_(SIGMOID, a), ZERO, PGR_ALWAYS, "", \
-  "log(1 + exp(a)), without overflow.") \
+X(SOFTPLUS, "softplus", "softplus", UNARY, (a > 0.0 ? a : 0.0) + log1p(exp(-fabs(a))), OF_(SIGMOID, a), ZERO, \
+  PGR_ALWAYS, "", "log(1 + exp(a)), without overflow.") \
 X(RELU,  "relu",  "ReLU",  UNARY,  (a < 0.0 ? 0.0 : a), LESS_(ZERO, v), ZERO, PGR_ALWAYS, "", \
   "max(a, 0); its derivative at 0 is 0.") \
 X(LEAKY_RELU, "leaky_relu", "LeakyReLU", PARAM, (a > 0.0 ? a : a * b), SLOPE_(a, b), 0.01, PGR_ALWAYS, "", \
@@ -69,12 +74,12 @@ X(COS,   "cos",   "cos",   UNARY,  cos(a),   NEG_(OF_(SIN, a)), ZERO,    PGR_NEE
   "the argument must be finite", "Cosine; a in radians.") \
 X(TAN,   "tan",   "tan",   UNARY,  tan(a),   ADD_(ONE, MUL_(v, v)), ZERO, PGR_NEEDS(!isinf(a)), \
   "the argument must be finite", "Tangent; a in radians.") \
-X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  DIV_(ONE, OF_(SQRT, MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, PGR_NEEDS(!(fabs(a) > 1.0)), \
-  "the argument must lie in [-1, 1]", "Inverse sine, in radians, in [-pi/2, pi/2].") \
-X(ACOS,  "acos",  "acos",  UNARY,  acos(a),  DIV_(NEG_(ONE), OF_(SQRT, MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, PGR_NEEDS(!(fabs(a) > 1.0)), \
-  "the argument must lie in [-1, 1]", "Inverse cosine, in radians, in [0, pi].") \
-X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  EITHER_(pgr_atan_da(a), DIV_(ONE, ADD_(ONE, MUL_(a, a)))), ZERO, PGR_ALWAYS, "", \
-  "Inverse tangent, in radians, in (-pi/2, pi/2).") \
+X(ASIN,  "asin",  "asin",  UNARY,  asin(a),  DIV_(ONE, OF_(SQRT, MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, \
+  PGR_NEEDS(!(fabs(a) > 1.0)), "the argument must lie in [-1, 1]", "Inverse sine, in radians, in [-pi/2, pi/2].") \
+X(ACOS,  "acos",  "acos",  UNARY,  acos(a),  DIV_(NEG_(ONE), OF_(SQRT, MUL_(SUB_(ONE, a), ADD_(ONE, a)))), ZERO, \
+  PGR_NEEDS(!(fabs(a) > 1.0)), "the argument must lie in [-1, 1]", "Inverse cosine, in radians, in [0, pi].") \
+X(ATAN,  "atan",  "atan",  UNARY,  atan(a),  EITHER_(pgr_atan_da(a), DIV_(ONE, ADD_(ONE, MUL_(a, a)))), ZERO, \
+  PGR_ALWAYS, "", "Inverse tangent, in radians, in (-pi/2, pi/2).") \
 X(SINH,  "sinh",  "sinh",  UNARY,  sinh(a),  OF_(COSH, a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic sine.") \
 X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  OF_(SINH, a), ZERO,    PGR_OVERFLOWS, "", "Hyperbolic cosine.") \
 X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), UNIT_(b, a, b), NEG_(UNIT_(a, a, b)), PGR_ALWAYS, "", \
@@ -91,7 +96,8 @@ X(SIGN,  "sign",  "sign",  UNARY,  (isnan(a) ? a : (double)((a > 0.0) - (a < 0.0
 X(LESS,  "less",  "<",     BINARY, (a < b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a < b, else 0.") \
 X(LESS_EQUAL, "less_equal", "<=", BINARY, (a <= b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a <= b, else 0.") \
 X(EQUAL, "equal", "==",    BINARY, (a == b ? 1.0 : 0.0), ZERO, ZERO, PGR_ALWAYS, "", "1 where a == b, else 0.") \
-X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", "b where a is not 0, else 0.") \
+X(PICK,  "pick",  "pick",  BINARY, (a != 0.0 ? b : 0.0), ZERO, PICK_(a, ONE), \
+  PGR_ALWAYS, "", "b where a is not 0, else 0.") \
 X(KEEP,  "keep",  "keep",  BINARY, (a != 0.0 ? b : -0.0), ZERO, PICK_(a, ONE), PGR_ALWAYS, "", \
   "b where a is not 0, else -0.0, which leaves every sum as it is: what where() is made of.") \
 X(DETACH, "detach", "detach", CUT, a, ZERO, ZERO, PGR_ALWAYS, "", \
@@ -100,26 +106,31 @@ X(LOG10, "log10", "log10", UNARY,  log10(a), DIV_(NUMBER_(0.4342944819032518), a
   "the argument must be positive", "Logarithm to base 10.") \
 X(LOG2,  "log2",  "log2",  UNARY,  log2(a), DIV_(NUMBER_(1.4426950408889634), a), ZERO, PGR_NEEDS(!(a <= 0.0)), \
   "the argument must be positive", "Logarithm to base 2.") \
-X(ASINH, "asinh", "asinh", UNARY,  asinh(a), DIV_(ONE, OF_(HYPOT, ONE, a)), ZERO, PGR_ALWAYS, "", "Inverse hyperbolic sine.") \
+X(ASINH, "asinh", "asinh", UNARY,  asinh(a), DIV_(ONE, OF_(HYPOT, ONE, a)), ZERO, \
+  PGR_ALWAYS, "", "Inverse hyperbolic sine.") \
 X(ACOSH, "acosh", "acosh", UNARY,  acosh(a), DIV_(ONE, MUL_(OF_(SQRT, SUB_(a, ONE)), OF_(SQRT, ADD_(a, ONE)))), ZERO, \
   PGR_NEEDS(!(a < 1.0)), "the argument must be at least 1", "Inverse hyperbolic cosine, at least 0.") \
-X(ATANH, "atanh", "atanh", UNARY,  atanh(a), DIV_(ONE, MUL_(SUB_(ONE, a), ADD_(ONE, a))), ZERO, PGR_NEEDS(!(fabs(a) >= 1.0)), \
-  "the argument must lie between -1 and 1", "Inverse hyperbolic tangent.") \
-X(ERFC,  "erfc",  "erfc",  UNARY,  erfc(a), NEG_(ERF_DA_(a)), ZERO, PGR_ALWAYS, "", "1 - erf(a), accurate where it is near 0.") \
+X(ATANH, "atanh", "atanh", UNARY,  atanh(a), DIV_(ONE, MUL_(SUB_(ONE, a), ADD_(ONE, a))), ZERO, \
+  PGR_NEEDS(!(fabs(a) >= 1.0)), "the argument must lie between -1 and 1", "Inverse hyperbolic tangent.") \
+X(ERFC,  "erfc",  "erfc",  UNARY,  erfc(a), NEG_(ERF_DA_(a)), ZERO, \
+  PGR_ALWAYS, "", "1 - erf(a), accurate where it is near 0.") \
 X(SILU,  "silu",  "SiLU",  UNARY,  (a < -1e3 ? -0.0 \
     : (a >= 0.0 ? a : a * exp(a < -700.0 ? 0.5 * a : -fabs(a))) / (1.0 + exp(a < -700.0 ? 0.5 * a : -fabs(a))) * \
           (a < -700.0 ? exp(0.5 * a) : 1.0)), \
   EITHER_(pgr_silu_da(a), MUL_(OF_(SIGMOID, a), ADD_(ONE, MUL_(a, OF_(SIGMOID, NEG_(a)))))), ZERO, PGR_ALWAYS, "", \
   "a * sigmoid(a), also called swish.") \
 X(GELU,  "gelu",  "GELU",  UNARY,  (a > 9.0 ? a : a < -40.0 ? -0.0 : 0.5 * a * (erfc(-(a * 0.7071067811865476)) + \
-    (fma(a, 0.7071067811865476, -(a * 0.7071067811865476)) - a * 4.833646656726457e-17) * 1.1283791670955126 * exp(-0.5 * a * a))), \
+    (fma(a, 0.7071067811865476, -(a * 0.7071067811865476)) - a * 4.833646656726457e-17) * \
+          1.1283791670955126 * exp(-0.5 * a * a))), \
   EITHER_(pgr_gelu_da(a, v), ADD_(MUL_(HALF, OF_(ERFC, NEG_(MUL_(NUMBER_(0.7071067811865476), a)))), \
     MUL_(a, MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(MUL_(HALF, MUL_(a, a)))))))), ZERO, PGR_ALWAYS, "", \
   "Gaussian error linear unit, a * (1 + erf(a / sqrt(2))) / 2, accurate for negative a, too.") \
-X(ELU,   "elu",   "ELU",   PARAM,  (a > 0.0 ? a : b * expm1(a)), SLOPE_(a, MUL_(b, OF_(EXP, NEG_(OF_(RELU, NEG_(a)))))), 1.0, \
+X(ELU,   "elu",   "ELU",   PARAM,  (a > 0.0 ? a : b * expm1(a)), \
+  SLOPE_(a, MUL_(b, OF_(EXP, NEG_(OF_(RELU, NEG_(a)))))), 1.0, \
   PGR_ALWAYS, "", "a where a > 0, else alpha * (exp(a) - 1).") \
 X(FLOOR, "floor", "floor", UNARY,  floor(a), ZERO, ZERO, PGR_ALWAYS, "", "The largest whole number not above a.") \
-X(MOD,   "mod",   "%",     BINARY, (fmod(a, b) == 0.0 ? copysign(0.0, b) : (fmod(a, b) < 0.0) != (b < 0.0) ? fmod(a, b) + b : fmod(a, b)), \
+X(MOD,   "mod",   "%",     BINARY, \
+  (fmod(a, b) == 0.0 ? copysign(0.0, b) : (fmod(a, b) < 0.0) != (b < 0.0) ? fmod(a, b) + b : fmod(a, b)), \
   ONE, NEG_(OF_(FLOOR, ADD_(SUB_(DIV_(a, b), DIV_(v, b)), HALF))), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
   "the divisor must not be zero", "Remainder, a % b as Python's: a - b * floor(a / b), with the sign of b.")
 

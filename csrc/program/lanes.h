@@ -1,6 +1,7 @@
-/* lanes.h: a block of lanes through a segment, for one instruction set: run.c includes it for each, with
- * LANES(name), LANES_TARGET, LANES_VECTOR numbers to a vector and LANES_WIDE vectors to sum up in. No guard: it is meant
- * to be included more than once. */
+/* lanes.h: runs a block of lanes through a segment, for one instruction set.
+ *
+ * run.c includes this file once for each set, so it has no guard. LANES(name) makes names, LANES_TARGET selects the
+ * set, LANES_VECTOR is the numbers to a vector, LANES_WIDE the vectors to sum in. */
 
 #if defined(__GNUC__)
 typedef double LANES(vector) __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(8), may_alias));
@@ -9,9 +10,12 @@ typedef int64_t LANES(bits) __attribute__((vector_size(LANES_VECTOR * sizeof(dou
 typedef double LANES(vector);
 #endif
 
-LANES_TARGET static double *LANES(lane)(const block *b, uint32_t slot) { return b->lanes + (size_t)(slot & ~SLOT_LANE) * b->stride; }
+LANES_TARGET static double *LANES(lane)(const block *b, uint32_t slot)
+{
+    return b->lanes + (size_t)(slot & ~SLOT_LANE) * b->stride;
+}
 
-/* The numbers of an operand: its block, or one number all over a spare block. */
+/* An operand's block: a lane slot's own, or a spare one filled with a uniform slot's number. */
 LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t slot, int spare)
 {
     if (slot & SLOT_LANE)
@@ -33,7 +37,7 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
         for (size_t l = 0; l < b->count; l++)
             out[l] = from[l * x.stride];
     for (size_t l = b->count; l < b->padded; l++)
-        out[l] = out[b->count - 1]; /* lanes that nobody asked for, with numbers that do no harm */
+        out[l] = out[b->count - 1]; /* padding, with harmless numbers */
 }
 
 LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
@@ -48,7 +52,7 @@ LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
             to[l * x.stride] = from[l];
 }
 
-/* `n` vectors of lanes from `l` on, summed up in registers, term after term. n is a constant for the compiler. */
+/* Sums a dot in registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the compiler. */
 LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, double *out, size_t l, int n)
 {
     typedef LANES(vector) vector;
@@ -78,7 +82,7 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
             const vector *const y = (const vector *)(lanes + (size_t)(t & ~SLOT_LANE) * stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k] * y[k];
-        } else if ((s & SLOT_LANE) != 0) { /* alone */
+        } else if ((s & SLOT_LANE) != 0) { /* one factor */
             const vector *const x = (const vector *)(lanes + (size_t)(s & ~SLOT_LANE) * stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k];
@@ -92,7 +96,7 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
         ((vector *)(out + l))[k] = sum[k];
 }
 
-/* As many lanes at a time as there are registers for. */
+/* As many lanes at a time as registers hold. */
 LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double *out)
 {
     enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
@@ -114,7 +118,7 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double
     }
 }
 
-/* The numbers of a vector, added up pair by pair. */
+/* The sum of a vector's numbers, pair by pair. */
 LANES_TARGET PGR_INLINE double LANES(total)(LANES(vector) sum)
 {
     double part[LANES_VECTOR];
@@ -133,7 +137,7 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(term)(const double *x, const double 
     return v;
 }
 
-/* `n` sums over lanes of x[l] * y[k][l], or of y[k][l] alone where x is NULL, two vectors of each at a time. */
+/* Adds to n sums over lanes of x[l] * y[k][l], or of y[k][l] if x is NULL, two vectors of each at a time. */
 LANES_TARGET PGR_INLINE void LANES(sums_of)(const double *x, const double *const *y, size_t count, int n, double *out)
 {
     typedef LANES(vector) vector;
@@ -150,7 +154,7 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const double *x, const double *const
         UNROLLED for (int k = 0; k < n; k++)
             sum[k][0] += LANES(term)(x, y[k], l);
 #if defined(__GNUC__)
-    if (l < count) { /* there are whole vectors, but not all of their lanes count */
+    if (l < count) { /* the last vector, some of whose lanes are padding */
         LANES(bits) mask;
         for (size_t k = 0; k < LANES_VECTOR; k++)
             mask[k] = -(int64_t)(l + k < count);
@@ -162,7 +166,7 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const double *x, const double *const
         out[k] += LANES(total)(sum[k][0] + sum[k][1]);
 }
 
-/* Sums over lanes from instruction `i` on that have a factor in common go together; the last of them is returned. */
+/* Runs sums over lanes with a common factor together, from instruction `i` on. Returns the last of them. */
 LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruction *i, const instruction *end)
 {
     enum { MOST = 4 };
@@ -174,7 +178,7 @@ LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruc
     for (; n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a); n++) {
         const uint32_t other = products ? i[n].b : i[n].a;
         if ((other & SLOT_LANE) == 0 && n > 0)
-            break; /* there is one spare block for it */
+            break; /* there is only one spare block */
         y[n] = LANES(operand)(b, other, 1);
         out[n] = b->sums[i[n].out - b->segment->first_sum];
     }
@@ -207,11 +211,11 @@ LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, 
     }
 }
 
-/* The table's operations, and the commonest with an operand that is the same in all lanes. */
+/* An operation of the table. */
 LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, double *out)
 {
     const size_t n = b->padded;
-    /* The commonest with a number that is the same in all lanes, which else would be spread over a block. */
+    /* The commonest ones with a uniform operand, which others copy to a spare block. */
 #define WITH_NUMBER(ID, expression) \
     case PGR_OP_##ID: \
         if ((i->a & i->b & SLOT_LANE) != 0) \

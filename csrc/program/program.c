@@ -1,8 +1,7 @@
-/* program.c: what a program is made of, for those who look at it, keep it in files, or free it.
+/* program.c: a program's parts, for listings and files, and the verifier.
  *
- * Parts may come from a stranger's file, so nothing of them is believed: every index is checked before there is a
- * program, and running one then reads and writes its own slots and the arrays that it is given, and nothing else, and
- * reads nothing that has not been written. */
+ * Parts may come from an untrusted file, so every index is checked before a program is made. Running it then accesses
+ * its slots and the arrays that it is given, and nothing else, and reads no slot before it is written. */
 #include "tape/tape.h"
 #include "program/program.h"
 
@@ -99,14 +98,14 @@ void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
     };
 }
 
-/* ---- Parts that anybody may have written ------------------------------------------------------------ */
+/* ---- The verifier ----------------------------------------------------------------------------------- */
 
 typedef struct {
     const pgr_program_parts *p;
     size_t in_count, out_count;
-    const uint64_t *in_sizes, *out_sizes; /* NULL: as long as it takes */
+    const uint64_t *in_sizes, *out_sizes; /* NULL: of any length */
     const pgr_segment *segment;
-    uint8_t *uniform_set, *lane_set; /* slots that have been written to: nothing is read before */
+    uint8_t *uniform_set, *lane_set; /* slots that have been written: only these may be read */
     uint8_t *stored;                 /* outputs that lanes have been stored to */
 } check;
 
@@ -118,9 +117,12 @@ static bool reaches(uint64_t offset, uint64_t count, uint64_t stride, uint64_t s
 
 static uint64_t size_of(const uint64_t *sizes, uint32_t array) { return sizes == NULL ? UINT64_MAX : sizes[array]; }
 
-/* Slots that may be read, and slots that may be written. */
+/* Whether a slot may be read; is_lane_place, whether it may be written. */
 static bool has_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots && c->uniform_set[slot]; }
-static bool is_lane_place(const check *c, uint32_t slot) { return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots; }
+static bool is_lane_place(const check *c, uint32_t slot)
+{
+    return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots;
+}
 static bool has_lane(const check *c, uint32_t slot) { return is_lane_place(c, slot) && c->lane_set[slot & ~SLOT_LANE]; }
 static bool has_any(const check *c, uint32_t slot) { return has_uniform(c, slot) || has_lane(c, slot); }
 
@@ -132,7 +134,7 @@ static bool set_out(check *c, uint32_t slot, bool lanes)
     return true;
 }
 
-/* A table's operation, whose operands are as many as it has. */
+/* Whether an instruction is an operation of the table with its number of operands. */
 static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
 {
     const pgr_op_info *const row = i->op >= PGR_OP_FIRST ? pgr_op_row((int)i->op) : NULL;
@@ -170,14 +172,15 @@ static bool is_uniform_segment(check *c)
             const uint32_t count = i->a;
             if (count == 0 || count >= (size_t)(end - i))
                 return false;
-            for (uint32_t k = 1; k <= count; k++) /* none reads what another writes */
+            for (uint32_t k = 1; k <= count; k++) /* all read before any writes */
                 if (i[k].op != i[1].op || !is_operation(c, &i[k], false))
                     return false;
             for (uint32_t k = 1; k <= count; k++)
                 if (!set_out(c, i[k].out, false))
                     return false;
             i += count;
-        } else if (!(i->op == PROGRAM_DOT ? is_dot(c, i, false) : is_operation(c, i, false)) || !set_out(c, i->out, false)) {
+        } else if (!(i->op == PROGRAM_DOT ? is_dot(c, i, false) : is_operation(c, i, false)) ||
+                   !set_out(c, i->out, false)) {
             return false;
         }
     }
@@ -240,7 +243,7 @@ static bool are_segments(check *c)
     return next == p->instruction_count;
 }
 
-/* Beyond these, lanes that read and write the same places all along, the arithmetic of blocks and spans would wrap. */
+/* Lanes of stride 0 can be this many; with more, the arithmetic of blocks and spans would wrap. */
 static const uint64_t MOST_LANES = (uint64_t)1 << 48;
 
 static bool are_ends(const check *c)
@@ -259,22 +262,25 @@ static bool are_ends(const check *c)
         if (o.array >= c->out_count || o.offset >= size_of(c->out_sizes, o.array))
             return false;
     }
-    if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 || p->group_first_input[p->group_count] != p->lane_input_count)
+    if (p->group_count >= UINT16_MAX || p->group_first_input[0] != 0 ||
+        p->group_first_input[p->group_count] != p->lane_input_count)
         return false;
     for (uint32_t g = 0; g < p->group_count; g++) {
-        if (p->group_first_input[g] > p->group_first_input[g + 1] || p->group_lanes[g] == 0 || p->group_lanes[g] > MOST_LANES)
+        const uint32_t first = p->group_first_input[g], end = p->group_first_input[g + 1];
+        if (first > end || p->group_lanes[g] == 0 || p->group_lanes[g] > MOST_LANES)
             return false;
-        for (uint32_t k = p->group_first_input[g]; k < p->group_first_input[g + 1] && k < p->lane_input_count; k++) {
+        for (uint32_t k = first; k < end && k < p->lane_input_count; k++) {
             const pgr_lane_input i = p->lane_inputs[k];
-            if (i.array >= c->in_count || !reaches(i.offset, p->group_lanes[g], i.stride, size_of(c->in_sizes, i.array)))
+            if (i.array >= c->in_count ||
+                !reaches(i.offset, p->group_lanes[g], i.stride, size_of(c->in_sizes, i.array)))
                 return false;
         }
     }
     return true;
 }
 
-/* No more slots than something could have filled, so that no number in a file asks for memory beyond what the file
- * and the arrays account for. */
+/* Slots are no more than constants, inputs and instructions can fill, so that a file can't demand more memory than its
+ * own size and the arrays' account for. */
 static bool are_counts(const pgr_program_parts *p)
 {
     uint64_t filled = p->constant_count + (uint64_t)p->instruction_count;
@@ -299,11 +305,12 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
     return to;
 }
 
-/* PGR_ERR_OP unless the parts are a program. */
-static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes, size_t out_count, const uint64_t *out_sizes)
+/* PGR_OK if the parts are a program, else PGR_ERR_PROGRAM; PGR_ERR_NOMEM. */
+static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes, size_t out_count,
+                         const uint64_t *out_sizes)
 {
     if (!are_counts(parts))
-        return PGR_ERR_OP;
+        return PGR_ERR_PROGRAM;
     const pgr_allocator a = tape_allocator(NULL);
     const size_t flags = (size_t)parts->uniform_slots + parts->lane_slots + parts->output_count + 1;
     uint8_t *const set = a.resize(a.ctx, NULL, flags);
@@ -316,14 +323,14 @@ static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const 
     c.stored = c.lane_set + parts->lane_slots;
     const bool is_program = are_ends(&c) && are_segments(&c);
     a.resize(a.ctx, set, 0);
-    return is_program ? PGR_OK : PGR_ERR_OP;
+    return is_program ? PGR_OK : PGR_ERR_PROGRAM;
 }
 
 bool program_is_sound(const pgr_program *p)
 {
     pgr_program_parts parts;
     pgr_program_to_parts(p, &parts);
-    return verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_OP;
+    return verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_PROGRAM;
 }
 
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,

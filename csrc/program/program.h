@@ -1,8 +1,8 @@
 /* program.h: a recorded function as a flat list of instructions over slots.
  *
- * Slots hold numbers: uniform ones a single number, lane ones a block of them, one for each of some lanes of a
- * vmap. A program is a list of segments, run in order: uniform ones once, lane ones block after block. What
- * a lane segment sums over its lanes goes to uniform slots, for segments after it. */
+ * A uniform slot holds one number, a lane slot a block of numbers, one for each of some lanes of a vmap. A program is a
+ * list of segments, run in order: uniform segments once, lane segments block after block. A lane segment's sums over
+ * its lanes go to uniform slots, for later segments. */
 #ifndef PGR_INTERNAL_PROGRAM_H
 #define PGR_INTERNAL_PROGRAM_H
 
@@ -16,14 +16,14 @@
 #define PROGRAM_RUN      PGR_PROGRAM_RUN
 #define SLOT_LANE        PGR_SLOT_LANE
 #define SLOT_NONE        PGR_SLOT_NONE
-_Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "instructions besides the table's come after it");
+_Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "the program's own instructions come after the table's");
 
 typedef pgr_instruction instruction;
 typedef pgr_program_dot program_dot;
 typedef pgr_segment segment;
 typedef pgr_uniform_input uniform_input;
 
-/* Lanes to a block, and bytes that its slots may take unless there are fewest: half of a second-level cache. */
+/* Lanes to a block, and the most bytes for its slots, half of a second-level cache, unless lanes are fewest. */
 enum { BLOCK_FEWEST = 16, BLOCK_MOST = 256, BLOCK_BYTES = 1 << 20 };
 
 typedef struct { /* out[array][offset + i], for i < count: the next of output_slots */
@@ -31,7 +31,7 @@ typedef struct { /* out[array][offset + i], for i < count: the next of output_sl
     uint64_t offset, count;
 } uniform_output;
 
-/* As pgr_program_parts, which says what each is. */
+/* See pgr_program_parts. */
 struct pgr_program {
     instruction *instructions;
     uint32_t *args;
@@ -43,24 +43,25 @@ struct pgr_program {
     pgr_lane_input *lane_inputs;
     uint32_t *group_first_input;
     uint64_t *group_lanes;
-    uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count, group_count;
+    uint32_t instruction_count, arg_count, dot_count, segment_count;
+    uint32_t constant_count, input_count, output_count, group_count;
     uint32_t uniform_slots, lane_slots, block, nodes;
 
-    uint32_t *output_slots;      /* of the uniform outputs .. */
+    uint32_t *output_slots;      /* of uniform outputs .. */
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
-    uint32_t *lines; /* see pgr_program_lines; NULL: not known */
+    uint32_t *lines; /* see pgr_program_lines; NULL: unknown */
     pgr_id *captures;
     pgr_handle *held_captures; /* of a program built by handle */
     uint32_t capture_count;
     pgr_allocator allocator;
 };
 
-/* Whether it passes the checks that parts go through, for arrays as long as it takes. */
+/* Whether a program passes the checks of pgr_program_from_parts, with arrays of any length. */
 bool program_is_sound(const pgr_program *p);
 
-/* Makes runs of the uniform ones among the outputs. There is room for as many. */
+/* Joins uniform outputs to runs. output_slots and output_runs have room for all outputs. */
 void program_join_outputs(pgr_program *p);
 
 #endif

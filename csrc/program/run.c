@@ -1,12 +1,12 @@
-/* run.c: evaluating programs.
+/* run.c: runs programs.
  *
- * Uniform segments go through a switch, one instruction a number. Lane segments take a block of lanes
- * through all their instructions, one dispatch an instruction, so that what a block works on stays in the cache; their
- * loops are in lanes.h, compiled for each instruction set that is worth it. Blocks are dealt out to workers in
- * spans, whose number does not depend on who works: each span has its sums, which are added up in order. */
+ * Uniform segments run through a switch, one number per instruction. Lane segments take one block of lanes at a time
+ * through all their instructions, one dispatch per instruction, so that the block stays in the cache; their loops are
+ * in lanes.h, compiled for several instruction sets. Workers take blocks in spans. The number of spans does not depend
+ * on the number of workers, and each span has sums of its own, which are added in order: so results don't either. */
 
-/* Lanes may fuse a multiply and an add, and nobody asks for errno. LANES_IN_PLACE: a result's block may be an operand's,
- * but each lane is its own. */
+/* Lanes may fuse a multiply and an add, and nobody reads errno. LANES_IN_PLACE: a result's block may be an operand's,
+ * but lanes are independent. */
 #if defined(__clang__)
 #pragma clang fp contract(fast)
 #pragma clang diagnostic ignored "-Wpass-failed" /* a loop with a call in it stays as it is */
@@ -32,19 +32,19 @@
 #include <pthread.h>
 #endif
 
-/* A lane segment's work: one block of lanes. */
+/* One block of lanes in a lane segment. */
 typedef struct {
     const pgr_program *program;
     const segment *segment;
     const double *uniform;
-    double *sums;            /* of the segment, from its first on */
+    double *sums;            /* the segment's */
     double *lanes;           /* slots, `stride` numbers each */
-    double *spare;           /* two blocks, for operands that are the same in all lanes */
+    double *spare;           /* two blocks, for uniform operands */
     size_t stride;
     const double *const *in;
     double *const *out;
     uint64_t first;          /* lane */
-    size_t count, padded;    /* lanes; up to a multiple of LANE_CHUNK */
+    size_t count, padded;    /* lanes; rounded up to a multiple of LANE_CHUNK */
 } block;
 
 enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
@@ -89,13 +89,13 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #undef LANES_WIDE
 #endif
 
-/* What an instruction set has. */
+/* The code for one instruction set. */
 typedef struct {
     void (*run_block)(const block *b);
     void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
 } kernels;
 
-/* The best that there are, of those up to `most`. */
+/* The best that this processor has, up to `most`. */
 static kernels best_kernels(pgr_kernels most)
 {
     (void)most;
@@ -103,7 +103,8 @@ static kernels best_kernels(pgr_kernels most)
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX512) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return (kernels){run_block_avx512, apply_avx512};
-    if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX2) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX2) && __builtin_cpu_supports("avx2") &&
+        __builtin_cpu_supports("fma"))
         return (kernels){run_block_avx2, apply_avx2};
 #endif
     return (kernels){run_block_plain, apply_plain};
@@ -117,10 +118,10 @@ typedef struct {
     const pgr_run_options *options;
     kernels kernels;
     double *uniform, *span_sums, *lanes;
-    size_t lanes_each; /* numbers of a worker's slots and spare blocks */
-    uint64_t work;     /* since the caller was last asked whether to stop */
+    size_t lanes_each; /* numbers in a worker's slots and spare blocks */
+    uint64_t work;     /* since the last call of `stop` */
     volatile int stopped;
-    /* Of the segment under way: */
+    /* The present segment: */
     const segment *segment;
     unsigned spans, next_span;
 #if !defined(PGR_NO_THREADS)
@@ -128,7 +129,7 @@ typedef struct {
 #endif
 } evaluation;
 
-/* Asks now and then. For the thread that called. */
+/* Calls `stop` now and then. For the caller's thread. */
 enum { ASK_EVERY = 1 << 22 };
 static bool is_stopped(evaluation *e, uint64_t work)
 {
@@ -143,9 +144,12 @@ static bool is_stopped(evaluation *e, uint64_t work)
 
 /* ---- Uniform segments ---------------------------------------------------------------------------- */
 
-static double term(const uint32_t *arg, const double *u) { return arg[1] == SLOT_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]]; }
+static double term(const uint32_t *arg, const double *u)
+{
+    return arg[1] == SLOT_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]];
+}
 
-/* Long ones in four parts, for the latency of additions. */
+/* Sums long dots in four parts, which hides the latency of additions. */
 static double uniform_dot(const pgr_program *p, const instruction *i, const double *u)
 {
     const program_dot dot = p->dots[i->b];
@@ -164,7 +168,7 @@ static double uniform_dot(const pgr_program *p, const instruction *i, const doub
     return sum;
 }
 
-/* The `count` instructions from `i` on are alike and do not need each other. */
+/* Runs `count` independent instructions of one op. */
 static void run_alike(const kernels *kernels, const instruction *i, uint32_t count, double *u)
 {
     enum { MOST = 64 };
@@ -189,7 +193,7 @@ static void run_alike(const kernels *kernels, const instruction *i, uint32_t cou
     }
 }
 
-/* Runs at least to `end`, and returns where it has come to. */
+/* Runs to `end` or beyond, and returns where it stopped. */
 static const instruction *run_uniform_part(evaluation *e, const instruction *i, const instruction *end)
 {
     const pgr_program *const p = e->program;
@@ -221,7 +225,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
             run_alike(&e->kernels, i + 1, i->a, u);
             i += i->a + 1;
             break;
-        default: i++; /* there is none */
+        default: i++; /* does not occur */
         }
     }
     return i;
@@ -236,9 +240,12 @@ static void run_uniform(evaluation *e, const segment *s)
 
 /* ---- Lane segments -------------------------------------------------------------------------------- */
 
-static uint64_t blocks_of(const pgr_program *p, const segment *s) { return (p->group_lanes[s->group] + p->block - 1) / p->block; }
+static uint64_t blocks_of(const pgr_program *p, const segment *s)
+{
+    return (p->group_lanes[s->group] + p->block - 1) / p->block;
+}
 
-/* Whole blocks of a stride that is no power of two, so that slots do not fight for the same cache lines. */
+/* Not a power of two for whole blocks, so that slots don't compete for the same cache lines. */
 static size_t stride_of(const pgr_program *p, uint64_t lanes)
 {
     const size_t most = lanes < p->block ? (size_t)lanes : p->block;
@@ -317,7 +324,7 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
         worker *const w = &others[started];
         *w = (worker){.evaluation = e, .lanes = e->lanes + (started + 1) * e->lanes_each};
         if (pthread_create(&w->thread, NULL, work, w) != 0)
-            break; /* those that there are do it */
+            break; /* fewer threads do the work */
     }
 #endif
     run_spans(e, e->lanes, true);
@@ -358,7 +365,8 @@ static void run_segments(evaluation *e, unsigned workers)
     }
 }
 
-pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out, const pgr_run_options *options)
+pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,
+                           const pgr_run_options *options)
 {
     enum { ON_STACK = 512, ALIGN = 8 };
     const pgr_program *const p = program;
@@ -382,7 +390,8 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
         if (memory == NULL)
             return PGR_ERR_NOMEM;
     }
-    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each, .kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels)};
+    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each};
+    e.kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels);
     e.lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
     e.uniform = e.lanes + workers * lanes_each;
     e.span_sums = e.uniform + p->uniform_slots;

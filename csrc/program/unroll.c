@@ -1,21 +1,21 @@
-/* unroll.c: lanes one by one.
+/* unroll.c: single lanes of a vmap.
  *
- * The function of a vmap is recorded once for all lanes. Where a single lane's result is needed outside, its
- * nodes are recorded again with that lane's numbers in the places of the lanes that the function was given. */
+ * A vmap's function is recorded once for all lanes. Where the result of a single lane is used outside the vmap, its
+ * nodes are recorded once more, with that lane's numbers in place of the lanes that the function was given. */
 #include "tape/tape.h"
 #include "tape/tags.h"
 
 #include <string.h>
 
-/* The lanes among the nodes from `first` on that roots are made from. */
+/* The lanes from `first` on that the roots are made from. */
 typedef struct {
     pgr_id first;
     size_t count;
-    uint8_t *state;  /* by node: what is known of it */
+    uint8_t *state;  /* by node: NEEDED, PLACE or both */
     pgr_id *needed;  /* ascending, without places */
     size_t needed_count;
-    size_t recorded; /* for all lanes so far */
-    pgr_id *now;     /* by node: what it is in the lane at hand */
+    size_t recorded; /* nodes so far, of all lanes */
+    pgr_id *now;     /* by node: its copy in the present lane */
 } part;
 
 enum { NEEDED = 1, PLACE = 2 };
@@ -29,7 +29,8 @@ static void free_part(pgr_tape *tape, part *p)
     tape_resize(tape, p->now, 0);
 }
 
-static pgr_status new_part(pgr_tape *tape, part *p, size_t place_count, const pgr_id *places, size_t root_count, const pgr_id *roots)
+static pgr_status new_part(pgr_tape *tape, part *p, size_t place_count, const pgr_id *places, size_t root_count,
+                           const pgr_id *roots)
 {
     pgr_id first = UINT32_MAX, last = 0;
     for (size_t i = 0; i < place_count; i++)
@@ -63,8 +64,10 @@ static pgr_status find(pgr_tape *tape, part *p)
             continue;
         const pgr_node *const node = &tape->nodes[p->first + i];
         const pgr_id operands[] = {node->lhs, node->rhs};
+        if (node->op == PGR_OP_CUSTOM || node->op == PGR_OP_PAIR)
+            return PGR_ERR_OPAQUE;
         if (node->lhs == 0)
-            return PGR_ERR_LANES; /* a lane of a function that is not this one */
+            return PGR_ERR_LANES; /* a lane of another vmap */
         for (int k = 0; k < 2; k++)
             if (is_lane(tape, operands[k])) {
                 if (operands[k] < p->first)
@@ -93,7 +96,7 @@ pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *pla
     return status;
 }
 
-/* What a node is in the lane at hand. */
+/* A node in the present lane. */
 static pgr_id now(const pgr_tape *tape, const part *p, pgr_id id)
 {
     return is_lane(tape, id) ? p->now[id - p->first] : id;
@@ -116,8 +119,8 @@ static pgr_status record_lane(pgr_tape *tape, part *p)
     return PGR_OK;
 }
 
-pgr_status pgr_lane_values(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count, const pgr_id *roots,
-                           size_t lane_count, const pgr_id *values, pgr_id *out)
+pgr_status pgr_lane_values(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
+                           const pgr_id *roots, size_t lane_count, const pgr_id *values, pgr_id *out)
 {
     const uint32_t before = tape->size;
     part p = {0};

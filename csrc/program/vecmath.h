@@ -1,8 +1,9 @@
-/* vecmath.h: tells the compiler that the C library has its functions for vectors, too.
+/* vecmath.h: declares the C library's vectorised functions to the compiler.
  *
- * glibc's libmvec (x86-64, from 2.35 on) has what the table of operations needs, each within 4 ulp; gcc then makes of a
- * loop over exp(x[i]) calls that take two, four or eight numbers at once. Everywhere else the loops call libm.
- * Const, since nobody reads errno: gcc makes no vectors of a loop with a ?: and a call that might set it. */
+ * glibc's libmvec (x86-64, from 2.35 on) has those that the table of operations needs, each within 4 ulp; gcc then
+ * compiles a loop over exp(x[i]) to calls that take two, four or eight numbers at once. Elsewhere the loops call libm.
+ * The functions are const, as nobody reads errno: gcc does not vectorise a loop with a ?: and a call that may set
+ * it. */
 #ifndef PGR_INTERNAL_VECMATH_H
 #define PGR_INTERNAL_VECMATH_H
 
@@ -35,7 +36,8 @@ VECTOR_FUNCTION erfc(double);
 VECTOR_FUNCTION atan2(double, double);
 VECTOR_FUNCTION hypot(double, double);
 #undef VECTOR_FUNCTION
-__attribute__((simd("notinbranch"))) extern double pow(double, double); /* scalar in a ?:, so that whole powers are exact */
+/* Scalar in a ?:, so that whole powers are exact. */
+__attribute__((simd("notinbranch"))) extern double pow(double, double);
 #endif
 #endif
 

@@ -1,4 +1,4 @@
-/* call.c: CPython's short way to a program: one call that takes numbers and buffers, without cffi's objects. */
+/* call.c: calls of programs: one call that takes numbers and buffers, without cffi's objects. */
 #include "python/call.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@ enum { BUFFERS_ON_STACK = 16, NUMBERS_ON_STACK = 64 };
 typedef struct {
     Py_buffer *views, few_views[BUFFERS_ON_STACK];
     double **pointers, *few_pointers[BUFFERS_ON_STACK + 1];
-    Py_ssize_t count; /* of views that are held */
+    Py_ssize_t count; /* of views held */
 } buffers;
 
 static void release(buffers *b)
@@ -21,7 +21,7 @@ static void release(buffers *b)
         PyMem_Free(b->pointers);
 }
 
-/* Room for `count` views and one pointer more, none of them held yet. */
+/* Makes room for `count` views and one more pointer. Nothing is held yet. */
 static bool make_room(buffers *b, Py_ssize_t count)
 {
     b->count = 0;
@@ -34,7 +34,7 @@ static bool make_room(buffers *b, Py_ssize_t count)
     return false;
 }
 
-/* Pointers to `first` and to the arrays' float64; false with an exception set, and nothing held. */
+/* Sets pointers to `first` and to the arrays' float64. False with an exception, and nothing held. */
 static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(arrays);
@@ -42,12 +42,12 @@ static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
         return false;
     b->pointers[0] = first;
     for (Py_ssize_t i = 0; i < n; i++) {
-        if (PyObject_GetBuffer(PyTuple_GET_ITEM(arrays, i), &b->views[i], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) < 0) {
+        Py_buffer *const view = &b->views[i];
+        if (PyObject_GetBuffer(PyTuple_GET_ITEM(arrays, i), view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) < 0) {
             release(b);
             return false;
         }
         b->count++;
-        const Py_buffer *const view = &b->views[i];
         if (view->itemsize != sizeof(double) || view->format == NULL || view->format[0] != 'd') {
             PyErr_SetString(PyExc_TypeError, "a program's arrays are C-contiguous float64");
             release(b);
@@ -58,7 +58,7 @@ static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
     return true;
 }
 
-/* Whether the user has asked to stop (Ctrl-C): the exception is set then. `ctx` is where the thread's state is. */
+/* Whether Ctrl-C was pressed; then its exception is set. `ctx` points to the thread's state. */
 static int is_interrupted(void *ctx)
 {
     PyThreadState **const state = ctx;
@@ -74,14 +74,14 @@ static pgr_status run_without_gil(const pgr_program *program, const buffers *in,
     const pgr_run_options options = {.workers = (unsigned)workers, .stop = is_interrupted, .ctx = &state};
     const pgr_status status = pgr_program_run(program, (const double *const *)in->pointers, out->pointers, &options);
     PyEval_RestoreThread(state);
-    if (status != PGR_OK && status != PGR_ERR_STOPPED) /* which comes with an exception */
+    if (status != PGR_OK && status != PGR_ERR_STOPPED) /* whose exception is set */
         PyErr_NoMemory();
     return status;
 }
 
-/* _run(program, numbers, arrays, results, count, workers): the program at that address, on array 0, which holds the
- * numbers, and the arrays; writes to the result arrays and returns the `count` numbers of result array 0. Without
- * the GIL. */
+/* _run(program, numbers, arrays, results, count, workers): runs the program at that address on the numbers, which are
+ * array 0, and the arrays. Writes to the result arrays, and returns the `count` numbers of result array 0. Releases the
+ * GIL. */
 static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -90,7 +90,8 @@ static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     const pgr_program *const program = PyLong_AsVoidPtr(args[0]);
-    const Py_ssize_t n = PyTuple_GET_SIZE(args[1]), out_count = PyLong_AsSsize_t(args[4]), workers = PyLong_AsSsize_t(args[5]);
+    const Py_ssize_t n = PyTuple_GET_SIZE(args[1]), out_count = PyLong_AsSsize_t(args[4]);
+    const Py_ssize_t workers = PyLong_AsSsize_t(args[5]);
     if (PyErr_Occurred())
         return NULL;
     if (out_count < 0 || workers < 0) {
@@ -100,7 +101,7 @@ static PyObject *run(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
     double few[NUMBERS_ON_STACK], *numbers = few;
     if (n + out_count > NUMBERS_ON_STACK && (numbers = PyMem_Malloc((size_t)(n + out_count) * sizeof *numbers)) == NULL)
         return PyErr_NoMemory();
-    memset(numbers + n, 0, (size_t)out_count * sizeof *numbers); /* a stranger's program may leave some of them */
+    memset(numbers + n, 0, (size_t)out_count * sizeof *numbers); /* an untrusted program may not write all of them */
     PyObject *result = NULL;
     buffers in, out;
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -135,15 +136,15 @@ done:
 
 /* ---- Calls by structure ---------------------------------------------------------------------------- */
 
-/* A call as Program.plan has planned it: the items of its tuple. */
+/* The items of a plan, which Program.plan makes. */
 enum {
     PLAN_PROGRAM,      /* its address */
     PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see structures.py */
-    PLAN_NUMBERS_IN, PLAN_ARRAYS_IN, PLAN_NUMBERS_OUT, /* how many of each */
+    PLAN_NUMBERS_IN, PLAN_ARRAYS_IN, PLAN_NUMBERS_OUT, /* counts */
     PLAN_SHAPES,       /* of the result's arrays */
     PLAN_EMPTY,        /* numpy.empty */
     PLAN_ARRAY_TYPE,   /* numpy.ndarray */
-    PLAN_CONSTANTS,    /* arrays that come after the arguments' */
+    PLAN_CONSTANTS,    /* arrays after the arguments' */
     PLAN_WORKERS,
     PLAN_OWNER,        /* of the program: keeps it alive */
     PLAN_SIZE
@@ -163,7 +164,8 @@ static bool hold_array(buffers *b, PyObject *array, PyObject *shape)
         return false;
     }
     b->pointers[++b->count] = view->buf;
-    bool fits = view->itemsize == sizeof(double) && view->format != NULL && view->format[0] == 'd' && view->ndim == PyTuple_GET_SIZE(shape);
+    bool fits = view->itemsize == sizeof(double) && view->format != NULL && view->format[0] == 'd' &&
+                view->ndim == PyTuple_GET_SIZE(shape);
     for (int k = 0; fits && k < view->ndim; k++)
         fits = view->shape[k] == PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, k));
     return fits;
@@ -171,7 +173,7 @@ static bool hold_array(buffers *b, PyObject *array, PyObject *shape)
 
 static bool take(arguments *a, PyObject *structure, PyObject *x);
 
-/* The same of something borrowed from a container, which the hash of a dict's key, say, may change meanwhile. */
+/* The same for an item of a container that may change meanwhile, as by the hash of a dict's key. */
 static bool take_item(arguments *a, PyObject *structure, PyObject *item)
 {
     Py_INCREF(item);
@@ -180,8 +182,8 @@ static bool take_item(arguments *a, PyObject *structure, PyObject *item)
     return taken;
 }
 
-/* Whether `x` is structured so, and can be used as it is; its numbers and arrays are taken on the way. Structures'
- * names differ in their first letter. False, with an exception set, if a key's hash or comparison raises. */
+/* Takes the numbers and arrays of `x`. False if `x` does not have the structure, or needs conversion; with an exception
+ * if a key's hash or comparison raises. The kinds of structures differ in their first letters. */
 static bool take(arguments *a, PyObject *structure, PyObject *x)
 {
     if (PyUnicode_Check(structure)) { /* scalar */
@@ -215,7 +217,7 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
             if (!take(a, PyTuple_GET_ITEM(structure, i + 1), PyTuple_GET_ITEM(x, i)))
                 return false;
         return true;
-    default: { /* a dict: its keys, then the structures of what they stand for */
+    default: { /* a dict: its keys, then the structures of its items */
         PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
         if (!PyDict_CheckExact(x) || PyDict_GET_SIZE(x) != PyTuple_GET_SIZE(keys))
             return false;
@@ -234,8 +236,8 @@ typedef struct {
     PyObject **arrays;
 } results;
 
-/* The result, put together of its numbers and arrays. */
-static PyObject *give(results *r, PyObject *structure)
+/* Builds a result from its numbers and arrays. */
+static PyObject *assemble(results *r, PyObject *structure)
 {
     if (PyUnicode_Check(structure))
         return PyFloat_FromDouble(*r->numbers++);
@@ -247,7 +249,7 @@ static PyObject *give(results *r, PyObject *structure)
     if (kind == 'd') {
         PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
         for (Py_ssize_t i = 0; whole != NULL && i < PyTuple_GET_SIZE(keys); i++) {
-            PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 2));
+            PyObject *const item = assemble(r, PyTuple_GET_ITEM(structure, i + 2));
             const int status = item == NULL ? -1 : PyDict_SetItem(whole, PyTuple_GET_ITEM(keys, i), item);
             Py_XDECREF(item);
             if (status < 0) {
@@ -258,7 +260,7 @@ static PyObject *give(results *r, PyObject *structure)
         return whole;
     }
     for (Py_ssize_t i = 0; whole != NULL && i < count; i++) {
-        PyObject *const item = give(r, PyTuple_GET_ITEM(structure, i + 1));
+        PyObject *const item = assemble(r, PyTuple_GET_ITEM(structure, i + 1));
         if (item == NULL) {
             Py_DECREF(whole);
             return NULL;
@@ -284,11 +286,11 @@ static PyObject *call_with(PyObject *plan, arguments *in, buffers *out, PyObject
     if (run_without_gil(program, &in->arrays, out, PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_WORKERS))) != PGR_OK)
         return NULL;
     results r = {.numbers = numbers_out, .arrays = arrays};
-    return give(&r, PyTuple_GET_ITEM(plan, PLAN_OUT));
+    return assemble(&r, PyTuple_GET_ITEM(plan, PLAN_OUT));
 }
 
-/* _call(plan, args): the result of a plan's program for arguments that are structured and laid out as it says; for others
- * NotImplemented. */
+/* _call(plan, args): runs a plan's program and returns its result; NotImplemented if the arguments have another
+ * structure or layout. */
 static PyObject *call(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -345,7 +347,7 @@ done:
 }
 
 PyMethodDef pgr__program_methods[] = {
-    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/call.c."},
-    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/call.c."},
+    {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/python/call.c."},
+    {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/python/call.c."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,10 +2,10 @@
 #include "python/construct.h"
 
 #include "python/object.h"
-#include "python/place.h"
 #include "python/sets.h"
+#include "python/symbol.h"
 
-/* A leaf of 0 until __init__ comes, so that subclasses may have an __init__ of their own. */
+/* Makes a leaf of 0, which __init__ changes, so that subclasses may define their own. */
 PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     (void)args, (void)keywords;
@@ -13,24 +13,24 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         return pgr__new_leaf(PGR_OP_LEAF, NAN); /* until __init__ gives a number */
     const pgr_status status = ready(1);
     if (status != PGR_OK)
-        return pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
-    operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code, but nothing is read yet */
+        return pgr__raise(status);
+    operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code */
     if (o == NULL)
         return NULL;
     const pgr_status again = ready(1);
     if (again != PGR_OK) {
         Py_DECREF(o);
-        return pgr__fail(again, PGR_OP_LEAF, 0.0, 0.0);
+        return pgr__raise(again);
     }
     o->slot = tape_take_slot(pgr__layer.tape, tape_append(pgr__layer.tape, PGR_OP_LEAF, NAN, 0, 0));
     pgr__layer.tape->slots[o->slot].owner = o;
     return (PyObject *)o;
 }
 
-/* What __init__ and Value() take, converted. */
+/* The arguments of __init__ and Value(), converted. */
 typedef struct {
     double data;
-    PyObject *children;   /* owned, a tuple; NULL: no custom node */
+    PyObject *children;   /* owned, a tuple; NULL: a leaf */
     PyObject *op, *label; /* owned; NULL: not given */
     PyObject *grads;      /* owned, a tuple of floats, one for each child; NULL: not given */
 } arguments;
@@ -47,11 +47,13 @@ static void drop(arguments *a)
 static bool take_grads(arguments *out)
 {
     PyObject *const given = PySequence_Tuple(out->grads);
-    const Py_ssize_t n = given == NULL ? -1 : PyTuple_GET_SIZE(given), children = out->children == NULL ? 0 : PyTuple_GET_SIZE(out->children);
+    const Py_ssize_t n = given == NULL ? -1 : PyTuple_GET_SIZE(given);
+    const Py_ssize_t children = out->children == NULL ? 0 : PyTuple_GET_SIZE(out->children);
     PyObject *floats = n < 0 ? NULL : PyTuple_New(n);
     for (Py_ssize_t i = 0; floats != NULL && i < n; i++) {
         double number;
-        PyObject *const value = pgr__to_number("local_grads", PyTuple_GET_ITEM(given, i), &number) ? PyFloat_FromDouble(number) : NULL;
+        const bool is_number = pgr__to_number("local_grads", PyTuple_GET_ITEM(given, i), &number);
+        PyObject *const value = is_number ? PyFloat_FromDouble(number) : NULL;
         if (value != NULL)
             PyTuple_SET_ITEM(floats, i, value);
         else
@@ -59,14 +61,15 @@ static bool take_grads(arguments *out)
     }
     Py_XDECREF(given);
     if (floats != NULL && n != children) {
-        PyErr_Format(PyExc_ValueError, "Value: %zd operands and %zd local gradients; there must be as many of each", children, n);
+        PyErr_Format(PyExc_ValueError, "Value: %zd operands and %zd local gradients; there must be as many of each",
+                     children, n);
         Py_CLEAR(floats);
     }
     Py_SETREF(out->grads, floats);
     return floats != NULL;
 }
 
-/* The tuple of `children`, NULL if they were not given, each of them a Value: their list may change meanwhile. */
+/* Takes `children`, NULL if not given, as a tuple of Values, since a list may change. */
 static bool take_children(PyObject *children, arguments *out)
 {
     if (out->op != NULL && out->grads == NULL && (PyTuple_Check(out->op) || PyList_Check(out->op))) {
@@ -78,7 +81,9 @@ static bool take_children(PyObject *children, arguments *out)
         pgr__reject(is_op ? "_op" : "label", is_op ? out->op : out->label);
         return false;
     }
-    PyObject *const tuple = children == NULL ? PyTuple_New(0) : PyUnicode_Check(children) ? NULL : PySequence_Tuple(children);
+    PyObject *const tuple = children == NULL             ? PyTuple_New(0)
+                            : PyUnicode_Check(children) ? NULL
+                                                        : PySequence_Tuple(children);
     if (tuple == NULL) {
         if (children != NULL && !PyErr_Occurred())
             pgr__reject("_children", children);
@@ -101,13 +106,14 @@ static bool take_children(PyObject *children, arguments *out)
     return true;
 }
 
-/* False with an exception set, and nothing to drop, if an argument is none. */
+/* False, with an exception and nothing to drop, if an argument is not acceptable. */
 static bool parse(PyObject *args, PyObject *keywords, arguments *out)
 {
     static char *names[] = {"data", "_children", "_op", "label", "children", "local_grads", NULL};
     PyObject *data, *children = NULL, *same = NULL;
     *out = (arguments){0.0, NULL, NULL, NULL, NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO$OO:Value", names, &data, &children, &out->op, &out->label, &same, &out->grads))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|OOO$OO:Value", names, &data, &children, &out->op, &out->label,
+                                     &same, &out->grads))
         return false;
     if (children == NULL)
         children = same;
@@ -115,14 +121,15 @@ static bool parse(PyObject *args, PyObject *keywords, arguments *out)
     Py_XINCREF(out->op);
     Py_XINCREF(out->label);
     Py_XINCREF(out->grads);
-    const bool ok = pgr__to_number("Value", data, &out->data) && take_children(children, out) && (out->grads == NULL || take_grads(out));
+    const bool ok = pgr__to_number("Value", data, &out->data) && take_children(children, out) &&
+                    (out->grads == NULL || take_grads(out));
     Py_XDECREF(children);
     if (!ok)
         drop(out);
     return ok;
 }
 
-/* Records the custom node that was asked for; 0 with an exception set on failure. */
+/* Records a custom node; 0 with an exception. */
 static pgr_id record_custom(const arguments *a)
 {
     const size_t n = (size_t)PyTuple_GET_SIZE(a->children);
@@ -149,10 +156,12 @@ static bool set_names(PyObject *self, const arguments *a)
         if (dict == NULL || PyDict_SetItem(dict, pgr__names._local_grads, a->grads) < 0)
             return false;
     }
-    return a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0 || PyObject_SetAttr(self, pgr__names.label, a->label) == 0;
+    if (a->label == NULL || PyUnicode_GET_LENGTH(a->label) == 0)
+        return true;
+    return PyObject_SetAttr(self, pgr__names.label, a->label) == 0;
 }
 
-/* What hung on an object that is made anew goes; attributes of the program's own stay. */
+/* Before an object gets a new node: drops the library's attributes and keeps the program's. */
 static void forget_past(operand *o)
 {
     PyObject *const gone[] = {pgr__names._op, pgr__names._backward, pgr__names._local_grads, pgr__names._pygrad_step};
@@ -164,13 +173,13 @@ static void forget_past(operand *o)
     PyErr_Clear();
 }
 
-/* Gives the object a new node, which nobody can have used: the tape's last one is its own. */
+/* Replaces the object's node, the tape's last, so nobody has used it. */
 static pgr_status take_new_node(operand *o, const arguments *a)
 {
     pgr_tape *const tape = pgr__layer.tape;
     const pgr_id id = record_custom(a);
     if (id == 0)
-        return PGR_ERR_CUSTOM;
+        return RAISED;
     pgr_node *const before = node_of((PyObject *)o);
     before->slot = 0;
     before->flags &= (uint8_t)~TAPE_HELD;
@@ -179,14 +188,16 @@ static pgr_status take_new_node(operand *o, const arguments *a)
     return PGR_OK;
 }
 
-/* Gives the node other operands: what was made from it is now made from those. */
+/* Gives the object's node other operands. Nodes made from it stay made from it. */
 static pgr_status change_node(operand *o, const arguments *a)
 {
     const size_t n = a->children == NULL ? 0 : (size_t)PyTuple_GET_SIZE(a->children);
     pgr_handle *const handles = PyMem_Malloc((n + 1) * sizeof *handles);
     for (size_t i = 0; handles != NULL && i < n; i++)
         handles[i] = handle_of(PyTuple_GET_ITEM(a->children, (Py_ssize_t)i));
-    pgr_status status = handles == NULL ? PGR_ERR_NOMEM : pgr_h_set_operands(pgr__layer.tape, handle_of((PyObject *)o), n, handles);
+    pgr_status status = PGR_ERR_NOMEM;
+    if (handles != NULL)
+        status = pgr_h_set_operands(pgr__layer.tape, handle_of((PyObject *)o), n, handles);
     PyMem_Free(handles);
     if (status == PGR_OK && node_of((PyObject *)o) != pgr__layer.tape->nodes) {
         node_of((PyObject *)o)->data = a->data;
@@ -196,7 +207,7 @@ static pgr_status change_node(operand *o, const arguments *a)
     return status;
 }
 
-/* For subclasses and explicit calls, which make the node anew; Value() itself goes through value_vectorcall. */
+/* For subclasses and explicit calls, which change the node; Value() uses pgr__value_vectorcall. */
 int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     operand *const o = (operand *)self;
@@ -207,7 +218,7 @@ int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         forget_past(o);
     pgr_status status = PGR_OK;
     if (live_node(self) == NULL)
-        status = PGR_ERR_CUSTOM;
+        status = RAISED;
     else if (a.children == NULL && node_of(self)->op == PGR_OP_LEAF)
         node_of(self)->data = a.data;
     else if (node_of(self)->op == PGR_OP_LEAF && id_of(self) + 1 == pgr__layer.tape->size)
@@ -218,7 +229,7 @@ int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
         node_of(self)->grad = 0.0;
     const bool ok = status == PGR_OK && set_names(self, &a);
     drop(&a);
-    if (status != PGR_OK && status != PGR_ERR_CUSTOM)
+    if (status != PGR_OK && status != RAISED)
         pgr__fail(status, PGR_OP_CUSTOM, 0.0, 0.0);
     return ok ? 0 : -1;
 }
@@ -242,7 +253,7 @@ static PyObject *new_value(PyObject *args, PyObject *keywords)
     return value;
 }
 
-/* Value(...) short of type.__call__, unless the program has put an __init__ of its own into the class. */
+/* Value(...) without type.__call__, unless the program has replaced the class's __init__. */
 PyObject *pgr__value_vectorcall(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names)
 {
     const PyTypeObject *const type = (PyTypeObject *)callable;

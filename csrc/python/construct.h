@@ -1,4 +1,4 @@
-/* construct.h: Value(...), and what its subclasses do. */
+/* construct.h: Value(...), and construction of its subclasses. */
 #ifndef PGR_INTERNAL_CONSTRUCT_H
 #define PGR_INTERNAL_CONSTRUCT_H
 

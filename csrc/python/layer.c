@@ -1,4 +1,4 @@
-/* layer.c: the layer's errors, raised by Python code that it was told, and what it takes for numbers. */
+/* layer.c: the layer's errors, which Python code raises, and conversion to numbers. */
 #include "python/layer.h"
 
 pgr__operand_layer pgr__layer;
@@ -15,7 +15,7 @@ bool pgr__make_names(void)
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
-/* Takes what one of these functions returns, which must have raised. */
+/* Returns NULL for the result of a function that must raise. */
 static PyObject *raised(PyObject *result)
 {
     if (result != NULL)
@@ -29,6 +29,11 @@ PyObject *pgr__fail(pgr_status status, int op, double a, double b)
     return raised(PyObject_CallFunction(pgr__layer.fail, "iidd", (int)status, op, a, b));
 }
 
+PyObject *pgr__raise(pgr_status status)
+{
+    return status == RAISED ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+}
+
 PyObject *pgr__reject(const char *where, PyObject *value)
 {
     return raised(PyObject_CallFunction(pgr__layer.reject, "sO", where, value));
@@ -39,7 +44,7 @@ PyObject *pgr__unknown(const char *where)
     return raised(PyObject_CallFunction(pgr__layer.unknown, "s", where));
 }
 
-PyObject *pgr__gone(void) { return pgr__fail(PGR_ERR_HANDLE, PGR_OP_LEAF, 0.0, 0.0); }
+PyObject *pgr__gone(void) { return pgr__raise(PGR_ERR_HANDLE); }
 
 PyObject *pgr__leave_graph(const char *how, PyObject *value)
 {
@@ -54,7 +59,7 @@ static int from_double(double number, double *out)
     return number == -1.0 && PyErr_Occurred() ? -1 : 1;
 }
 
-/* What is neither a float nor an int; pygrad/_core/numbers.py says what counts. */
+/* Neither a float nor an int: pygrad/_core/numbers.py decides. */
 PGR_NOINLINE static int other_number(PyObject *o, double *out)
 {
     PyTypeObject *const type = Py_TYPE(o);

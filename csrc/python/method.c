@@ -1,8 +1,8 @@
-/* method.c: a method of the type and the Value that it is to be called on.
+/* method.c: bound methods of Value.
  *
- * Python makes such an object for every call `v.tanh()` of a type that reads attributes itself, as Value does for the
- * sake of `v.data`. Python's own kind has a cyclic-GC header, and making one takes as long as recording the node; these wait
- * in a free list. Whatever else is asked of one, Python's own answers. */
+ * Value has its own attribute lookup, for a fast `v.data`, so Python makes a bound method for every call `v.tanh()`.
+ * Python's own have a cyclic-GC header, and making one takes as long as recording a node; these are recycled from a
+ * free list. For all but a plain call they make one of Python's own and let it answer. */
 #include "python/method.h"
 
 #include <structmember.h>
@@ -10,7 +10,7 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
-    PyObject *self; /* of a free one: the next */
+    PyObject *self; /* in the free list: the next */
     PyMethodDef *method;
 } bound;
 
@@ -123,8 +123,9 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, bound_dealloc},  {Py_tp_members, members},          {Py_tp_call, PyVectorcall_Call}, {Py_tp_getattro, bound_getattr},
-    {Py_tp_repr, bound_repr},        {Py_tp_richcompare, bound_compare}, {Py_tp_hash, bound_hash},
+    {Py_tp_dealloc, bound_dealloc},  {Py_tp_members, members}, {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_getattro, bound_getattr}, {Py_tp_repr, bound_repr}, {Py_tp_richcompare, bound_compare},
+    {Py_tp_hash, bound_hash},
     {0, NULL},
 };
 

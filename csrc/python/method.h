@@ -1,10 +1,10 @@
-/* method.h: a method of the type and the Value that it is to be called on. */
+/* method.h: bound methods of Value. */
 #ifndef PGR_INTERNAL_METHOD_H
 #define PGR_INTERNAL_METHOD_H
 
 #include "python/layer.h"
 
-/* v.tanh, to be called at once. `method` is one of the type's own. */
+/* The bound method `v.tanh`. `method` is one of the type's. */
 PyObject *pgr__bind(PyObject *self, PyMethodDef *method);
 bool pgr__make_method_type(void); /* once */
 

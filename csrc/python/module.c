@@ -1,4 +1,5 @@
-/* module.c: puts the type Operand and the functions that go with it into the module, and hands the tape the GIL. */
+/* module.c: puts the type Operand and the layer's functions into the module pygrad._pgr, and makes the GIL the tape's
+ * lock. */
 #include "python/module.h"
 
 #include "python/call.h"
@@ -7,26 +8,28 @@
 #include "python/method.h"
 #include "python/object.h"
 #include "python/operand.h"
-#include "python/place.h"
 #include "python/scope.h"
+#include "python/sweep.h"
+#include "python/symbol.h"
 
-/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers, set_type): results are made of `Value` from now on. */
+/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers, set_type): from now on
+ * results are of type `Value`. See layer.h. */
 static PyObject *adopt(PyObject *unused, PyObject *args)
 {
     (void)unused;
     PyTypeObject *type;
     PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain, *set_type;
-    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!O!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn, &reject_fn, &unknown_fn,
-                          &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain, &PyType_Type,
-                          &set_type))
+    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!O!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn,
+                          &reject_fn, &unknown_fn, &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain,
+                          &PyType_Type, &set_type))
         return NULL;
-    if (!PyType_IsSubtype(type, pgr__layer.operand_type) || type->tp_basicsize != pgr__layer.operand_type->tp_basicsize) {
+    if (!PyType_IsSubtype(type, pgr__layer.operand_type) ||
+        type->tp_basicsize != pgr__layer.operand_type->tp_basicsize) {
         PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
         return NULL;
     }
-    /* A class statement gives its type a cyclic-GC header and a dealloc, free and traverse that go with
-     * it, whether it adds fields or not. This one adds none and has no instances yet, so it becomes what
-     * Operand is. */
+    /* A class statement gives its type a cyclic-GC header and the functions for it, even if it adds no fields. This
+     * type adds none and has no instances yet, so it can be what Operand is. */
     type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
     type->tp_traverse = NULL;
     type->tp_clear = NULL;
@@ -34,7 +37,7 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     type->tp_dealloc = pgr__operand_dealloc;
     type->tp_vectorcall = pgr__value_vectorcall;
     PyType_Modified(type);
-    while (pgr__layer.free_objects != NULL) { /* of the type before, where engine.py is loaded again */
+    while (pgr__layer.free_objects != NULL) { /* of the previous type, if engine.py is loaded again */
         operand *const o = pgr__layer.free_objects;
         pgr__layer.free_objects = (operand *)o->dict;
         tape_free_slot(pgr__layer.tape, o->slot);
@@ -42,7 +45,7 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
         Py_DECREF(pgr__layer.value_type);
     }
     pgr__layer.free_count = 0;
-    pgr__layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the one before may have instances: it stays, as do the others */
+    pgr__layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the previous one may have instances: it stays */
     pgr__layer.notes = Py_NewRef(notes);
     pgr__layer.fail = Py_NewRef(fail_fn);
     pgr__layer.reject = Py_NewRef(reject_fn);
@@ -63,16 +66,16 @@ static PyObject *note_change(PyObject *unused, PyObject *no_arguments)
 }
 
 static PyMethodDef functions[] = {
-    {"_note_change", note_change, METH_NOARGS, "A set that `_prev` gave is changed."},
+    {"_note_change", note_change, METH_NOARGS, "Reports a change of a set that `_prev` returned."},
     {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
     {"_present_scope", pgr__present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", pgr__enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
-    {"_active_scopes", pgr__active_scopes, METH_NOARGS, "Of the calls of _call_in_scopes under way."},
-    {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/operand.c."},
+    {"_active_scopes", pgr__active_scopes, METH_NOARGS, "The scopes of calls of _call_in_scopes under way."},
+    {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/python/scope.c."},
     {"dot", (PyCFunction)(void (*)(void))pgr__dot_product, METH_FASTCALL,
      "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
      "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"
-     "Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded."},
+     "Raises ValueError if the lengths differ, TypeError for other elements; then nothing is recorded."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -101,7 +104,7 @@ static void gil_leave(void *ctx, int token)
         PyGILState_Release((PyGILState_STATE)token);
 }
 
-/* An exception can't pass through cffi's calls. */
+/* Exceptions can't pass through cffi's calls, so this one waits in the module. */
 static void keep_raised(void)
 {
     PyObject *type, *value, *traceback;
@@ -129,7 +132,7 @@ int pgr_stop_for_signal(void *unused)
     return stop;
 }
 
-/* Whether Ctrl-C waits for its handler, which does not run yet: it is put back. */
+/* Whether Ctrl-C was pressed. Its handler runs later, so the signal is put back. */
 static bool is_interrupted(void)
 {
     const bool interrupted = PyOS_InterruptOccurred() != 0;

@@ -1,4 +1,4 @@
-/* module.h: what CPython's layer adds to the interface that cffi reads. */
+/* module.h: the layer's part of the interface that cffi reads. */
 #ifndef PGR_INTERNAL_MODULE_H
 #define PGR_INTERNAL_MODULE_H
 
@@ -6,15 +6,15 @@
 
 /* cdef: begin */
 
-/* Puts the type Operand and the functions that go with it into the module pygrad._pgr. Takes the GIL. Once done,
- * does nothing. -1 on failure, which is reported through sys.unraisablehook. */
+/* Puts the type Operand and the layer's functions into the module pygrad._pgr, the first time. Takes the GIL. -1 on
+ * failure, which sys.unraisablehook reports. */
 int pgr_install_operand_type(void);
 
-/* Makes the GIL the tape's lock, and pgr_stop_for_signal what its sweeps ask. */
+/* Makes the GIL the tape's lock, and pgr_stop_for_signal its on_stop. */
 pgr_status pgr_tape_use_gil(pgr_tape *tape);
 
-/* For pgr_tape_on_stop and pgr_run_options: lets Python handle signals that have come. 1 if that has raised an exception,
- * which then is the module's `_stopped_by`. Takes the GIL. */
+/* For pgr_tape_on_stop and pgr_run_options: lets Python handle pending signals. 1 if that raises an exception, which
+ * becomes the module's `_stopped_by`. Takes the GIL. */
 int pgr_stop_for_signal(void *unused);
 
 /* cdef: end */

@@ -1,4 +1,4 @@
-/* object.c: the objects of nodes: made, set aside, freed, and found again; and collections, at which they go. */
+/* object.c: objects of nodes: made, freed and found again; and collections, which drop what hung on dead nodes. */
 #include "python/object.h"
 
 #include "python/sets.h"
@@ -6,7 +6,7 @@
 
 /* ---- Objects ------------------------------------------------------------------------------- */
 
-/* A new object that takes over one hold on `slot`, which the caller has. NULL when out of memory. */
+/* A new object. Takes over one hold on `slot`, which the caller has. NULL when out of memory. */
 static PyObject *make_object(uint32_t slot, PyTypeObject *type)
 {
     operand *const o = type == pgr__layer.value_type ? PyObject_New(operand, type) : (operand *)type->tp_alloc(type, 0);
@@ -20,7 +20,8 @@ static PyObject *make_object(uint32_t slot, PyTypeObject *type)
     return (PyObject *)o;
 }
 
-/* Hands an object's __dict__ to its node's name; of a subclass, its class as well. False if there is nothing to hand over. */
+/* Keeps an object's __dict__ under its node's handle; of a subclass, its class as well. False if there is nothing to
+ * keep. */
 static bool keep_notes(operand *o)
 {
     const bool is_own_type = Py_TYPE(o) != pgr__layer.value_type && pgr__layer.tape->slots[o->slot].id != 0;
@@ -42,7 +43,7 @@ static bool keep_notes(operand *o)
     if (kept)
         Py_DECREF(dict);
     else
-        o->dict = dict; /* dropped by the caller, once the slot is given back */
+        o->dict = dict; /* the caller drops it after releasing the slot */
     return kept;
 }
 
@@ -72,10 +73,10 @@ PyObject *pgr__object_of(uint32_t slot)
 {
     pgr_slot *const s = &pgr__layer.tape->slots[slot];
     if (s->owner != NULL) {
-        tape_release(pgr__layer.tape, slot, false); /* its owner has another */
+        tape_release(pgr__layer.tape, slot, false); /* the owner has a hold of its own */
         return Py_NewRef((PyObject *)s->owner);
     }
-    if (!s->is_kept) /* nothing can hang on it */
+    if (!s->is_kept) /* nothing is kept for the node */
         return make_object(slot, pgr__layer.value_type);
     PyObject *const key = PyLong_FromUnsignedLongLong(tape_handle(pgr__layer.tape, slot));
     if (key == NULL)
@@ -85,7 +86,8 @@ PyObject *pgr__object_of(uint32_t slot)
     PyObject *const o = make_object(slot, type == NULL ? pgr__layer.value_type : (PyTypeObject *)type);
     if (o != NULL && dict != NULL) {
         ((operand *)o)->dict = dict;
-        if (PyDict_DelItem(pgr__layer.notes, key) < 0 || (type != NULL && PyDict_DelItem(dict, pgr__names.__class__) < 0))
+        if (PyDict_DelItem(pgr__layer.notes, key) < 0 ||
+            (type != NULL && PyDict_DelItem(dict, pgr__names.__class__) < 0))
             PyErr_Clear();
     } else {
         Py_XDECREF(dict);
@@ -122,13 +124,13 @@ PyObject *pgr__object_at(pgr_id id)
 
 /* ---- Room ---------------------------------------------------------------------------------- */
 
-/* What belonged to nodes that have died goes now, with the tape in order: it may run any code. */
+/* Drops what belonged to dead nodes, with the tape in order, since that may run any code. */
 static void drop_dead(void)
 {
     pgr_tape *const tape = pgr__layer.tape;
     for (uint32_t slot; (slot = pgr__next_dead(tape)) != 0;) {
         pgr_slot *const s = &tape->slots[slot];
-        if (s->holds > 0) { /* kept by its own notes only: a tie */
+        if (s->holds > 0) { /* its object is kept only by its own attributes: a tie */
             operand *const o = s->owner;
             Py_INCREF(o);
             Py_CLEAR(o->dict);
@@ -168,7 +170,7 @@ PGR_NOINLINE pgr_status pgr__make_ready(size_t k)
     if (k >= UINT32_MAX)
         return PGR_ERR_FULL;
     pgr_status status;
-    do { /* collecting runs code that may use up what it made */
+    do { /* collecting may run code that uses up the room */
         status = pgr__make_room_by_handle(pgr__layer.tape, (uint32_t)k);
         if (status == PGR_OK)
             status = pgr__make_slot(pgr__layer.tape);

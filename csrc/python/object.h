@@ -1,29 +1,29 @@
-/* object.h: the objects of nodes, and room for both. What the number slots do for every operation is inline. */
+/* object.h: objects of nodes, and room for both. Inline: what every operation does. */
 #ifndef PGR_INTERNAL_OBJECT_H
 #define PGR_INTERNAL_OBJECT_H
 
 #include "python/layer.h"
 
-/* The object of a slot on which the caller has one hold, which it takes over. */
+/* The object of a slot. Takes over one hold, which the caller has. */
 PyObject *pgr__object_of(uint32_t slot);
 
-/* The object of a node. Runs no code: NULL, without an exception, where that takes some, or memory is out. */
+/* The object of a node. Runs no code: NULL without an exception if making it would, or when out of memory. */
 PyObject *pgr__object_at(pgr_id id);
 
-/* The end of an object without a prev that is not set aside. */
+/* Frees an object without a prev. */
 void pgr__free_object(operand *o);
 
-/* What the tape calls to collect, with what CPython's objects tie. */
+/* The tape's collector: collects with the ties of CPython's objects. */
 pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
 
-/* Room for k nodes and one handle. May run any code. */
+/* Makes room for k nodes and one handle. May run any code. */
 pgr_status pgr__make_ready(size_t k);
 
-/* A new object with a slot of its own, which names nothing yet. There is a free slot. NULL when out of memory. */
+/* A new object with a slot, which names no node yet. A slot is free. NULL when out of memory. */
 PGR_INLINE operand *take_object(void)
 {
     operand *o = pgr__layer.free_objects;
-    if (o != NULL) { /* it has kept its slot, its type, and its reference to that */
+    if (o != NULL) { /* it has kept its slot, its type, and its reference to the type */
         pgr__layer.free_objects = (operand *)o->dict;
         pgr__layer.free_count--;
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
@@ -44,7 +44,7 @@ PGR_INLINE operand *take_object(void)
     return o;
 }
 
-/* The object of the node just recorded; takes it (and `more` nodes before it) back when out of memory. */
+/* The object of the tape's last node; takes it, and `more` nodes before it, back when out of memory. */
 static inline PyObject *wrap_new(pgr_id id, uint32_t more)
 {
     operand *const o = take_object();
@@ -60,7 +60,7 @@ static inline PyObject *wrap_new(pgr_id id, uint32_t more)
     return (PyObject *)o;
 }
 
-/* Records a node and makes its object. There is room, and a free slot. */
+/* Records a node and makes its object. The caller has called ready. */
 PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
 {
     operand *const o = take_object();
@@ -76,8 +76,8 @@ PGR_INLINE pgr_status ready(uint32_t k)
 
 enum { FREE_OBJECTS_AT_MOST = 1024 };
 
-/* The usual end: an object that alone holds its node, with nothing hung on it. It waits with its slot for the
- * next node. False, with nothing done, if this is another case. */
+/* The usual end of an object, which alone holds its node and has no attributes: it waits, with its slot, for the next
+ * node. False, with nothing done, for other objects. */
 PGR_INLINE bool set_aside(operand *o)
 {
     pgr_tape *const tape = pgr__layer.tape;

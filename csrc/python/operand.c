@@ -1,28 +1,31 @@
-/* operand.c: CPython's operand layer: a type whose number slots record straight onto the tape.
+/* operand.c: Operand, the base of Value on CPython: a type whose number slots record straight onto the tape.
  *
- * A call through cffi costs about 100 ns and a Python-level __add__ on top of it about as much again; a
- * number slot costs about 15. So the hot part of `Value` is this type, and everything else is Python
- * (pygrad/engine.py), over the same tape through cffi. The type has no cyclic-GC header, which is most
- * of what makes many small objects slow; what that would have collected, ties.c finds.
+ * A call through cffi costs about 100 ns, and a Python-level __add__ on top of it about as much again; a number slot
+ * costs about 15. So the hot part of `Value` is this type, and the rest is Python (pygrad/engine.py), over the same
+ * tape through cffi. The type has no cyclic-GC header, which is most of the cost of many small objects; ties.c finds
+ * the cycles instead.
  *
- * An object is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
- * node's name (`notes`) when the object dies, and to the next object made for that node.
+ * An object is one hold on one node. Attributes that the user sets are in its __dict__, which is kept under the node's
+ * handle (`notes`) when the object dies, and goes to the next object made for that node.
  *
- * The GIL is the tape's lock. Whatever may run Python code (making room, converting a number) comes
- * before ids are read. */
+ * The GIL is the tape's lock. Steps that may run Python code (making room, converting a number) come before ids are
+ * read. */
 #include "python/operand.h"
 
 #include "python/construct.h"
 #include "python/method.h"
 #include "python/object.h"
-#include "python/place.h"
+#include "python/prev.h"
 #include "python/sets.h"
+#include "python/step.h"
+#include "python/sweep.h"
+#include "python/symbol.h"
 
 #include <structmember.h>
 
 /* ---- Recording ----------------------------------------------------------------------------- */
 
-/* `op` is a constant wherever these are called, so their switches fold away. */
+/* Callers pass a constant `op`, so that switches fold. */
 PGR_INLINE PyObject *record_unary(int op, PyObject *self)
 {
     pgr_status status = ready(1);
@@ -80,23 +83,29 @@ PGR_INLINE PyObject *record_number(int op, PyObject *self, double number, bool r
     return o;
 }
 
-static PyObject *unknown_operand(const char *symbol, PyObject *o) { return PyObject_CallFunction(pgr__layer.refuse_operand, "sO", symbol, o); }
+static PyObject *unknown_operand(const char *symbol, PyObject *o)
+{
+    return PyObject_CallFunction(pgr__layer.refuse_operand, "sO", symbol, o);
+}
 
 /* Operands other than two Values or a Value and a float. `with_number` is the op for a constant right operand. */
-PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left,
+                                             PyObject *right)
 {
     double number;
+    if (IS_OPERAND(left) && IS_OPERAND(right))
+        return record_binary(op, left, right);
     if (IS_OPERAND(left)) {
-        if (IS_OPERAND(right))
-            return record_binary(op, left, right);
         const int known = pgr__as_number(right, &number);
-        return known > 0 ? record_number(with_number, left, number, false) : known == 0 ? unknown_operand(symbol, right) : NULL;
+        if (known > 0)
+            return record_number(with_number, left, number, false);
+        return known == 0 ? unknown_operand(symbol, right) : NULL;
     }
     const int known = pgr__as_number(left, &number);
     return known > 0 ? record_number(op, right, number, true) : known == 0 ? unknown_operand(symbol, left) : NULL;
 }
 
-/* PGR_OP_POWC is `with_number` for **, for others it is `op`. */
+/* `with_number` is PGR_OP_POWC for **, else `op`. */
 PGR_INLINE PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
 {
     if (Py_TYPE(left) == pgr__layer.value_type) {
@@ -130,14 +139,14 @@ static int slot_bool(PyObject *self)
     const int op = node_of(self)->op;
     const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
     if (!is_unknown(self) && !(is_condition && pgr__is_recording))
-        return 1; /* as any object */
+        return 1; /* like any object */
     pgr__unknown("if");
     return -1;
 }
 
 static const char *const comparisons[] = {[Py_LT] = "<", [Py_LE] = "<=", [Py_GT] = ">", [Py_GE] = ">="};
 
-/* A comparison as a node, 1 or 0: what a condition is while a function is recorded. */
+/* Records a comparison as a node, 1 or 0: a condition in a recorded function. */
 PGR_INLINE PyObject *record_condition(int op, PyObject *left, PyObject *right, int how)
 {
     const bool swap = how == Py_GT || how == Py_GE;
@@ -166,8 +175,8 @@ static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
     return result;
 }
 
-/* Order is by value; equality is identity, object's own, since a node has one object. While a function is recorded,
- * Values are compared by the numbers that they will have: those from outside of it may change until it runs. */
+/* Order is by value; equality is identity, as object has it, since a node has one object. While a function is recorded,
+ * comparisons are nodes: even numbers from outside may change before it runs. */
 static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 {
     const bool is_pair = IS_OPERAND(right), is_equality = how == Py_EQ || how == Py_NE;
@@ -188,7 +197,7 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
     Py_RETURN_RICHCOMPARE(a, b, how);
 }
 
-/* By identity, as any object. A walk hashes each Value three times: here are no calls, and no loads. */
+/* By identity, like any object. A walk hashes each Value three times, so this makes no calls and no loads. */
 static Py_hash_t slot_hash(PyObject *self)
 {
     const uintptr_t address = (uintptr_t)self;
@@ -196,62 +205,6 @@ static Py_hash_t slot_hash(PyObject *self)
         return (Py_hash_t)(address >> 4);
     pgr__unknown("hash");
     return -1;
-}
-
-/* ---- The reverse sweep --------------------------------------------------------------------- */
-
-/* The function of a custom node, from a sweep or _push, which return with the exception that it leaves. */
-int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
-{
-    (void)unused;
-    const int64_t h = pgr_h_hold(tape, node);
-    PyObject *const value = h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_CUSTOM, 0.0, 0.0) : pgr__object_of((uint32_t)h);
-    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
-    PyObject *const own = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names._backward));
-    if (own != NULL)
-        Py_XDECREF(PyObject_CallObject(own, NULL));
-    else if (dict != NULL && !PyErr_Occurred())
-        pgr__custom_step(value);
-    Py_XDECREF(own);
-    Py_XDECREF(dict);
-    Py_XDECREF(value);
-    return PyErr_Occurred() != NULL;
-}
-
-/* Raises what a sweep or step has failed with. */
-static PyObject *sweep_failed(pgr_status status)
-{
-    return status == PGR_ERR_CUSTOM ? NULL : pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
-}
-
-/* _sweep(checked): the reverse sweep from here; the Value at which a checked one has found inf or nan, else None. */
-static PyObject *operand_sweep(PyObject *self, PyObject *checked)
-{
-    const int is_checked = PyObject_IsTrue(checked);
-    if (is_checked < 0 || pgr__settle_below(self) < 0)
-        return NULL;
-    const pgr_id id = id_of(self);
-    pgr_id bad = 0;
-    const pgr_status status = id == 0              ? PGR_ERR_HANDLE
-                              : is_unknown(self)   ? PGR_ERR_UNKNOWN
-                              : is_checked         ? pgr_backward_checked(pgr__layer.tape, id, &bad)
-                                                   : pgr_backward(pgr__layer.tape, id);
-    if (status == PGR_ERR_NOT_FINITE) {
-        const int64_t h = pgr_hold(pgr__layer.tape, bad);
-        return h < 0 ? pgr__fail((pgr_status)-h, PGR_OP_LEAF, 0.0, 0.0) : pgr__object_of((uint32_t)h);
-    }
-    if (status != PGR_OK)
-        return sweep_failed(status);
-    Py_RETURN_NONE;
-}
-
-/* _settle(): what has been done to sets that `_prev` gave, below here, shows on the tape from now on. */
-static PyObject *operand_settle(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    if (pgr__settle_below(self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
 }
 
 /* ---- Methods, from the table --------------------------------------------------------------- */
@@ -275,14 +228,23 @@ static inline PyObject *method_param(int op, const char *name, double param, PyO
 }
 
 #define METHOD_UNARY(ID, name, param) \
-    static PyObject *method_##ID(PyObject *self, PyObject *unused) { (void)unused; return record_unary(PGR_OP_##ID, self); }
+    static PyObject *method_##ID(PyObject *self, PyObject *unused) \
+    { \
+        (void)unused; \
+        return record_unary(PGR_OP_##ID, self); \
+    }
 #define METHOD_BINARY(ID, name, param) \
-    static PyObject *method_##ID(PyObject *self, PyObject *other) { return method_binary(PGR_OP_##ID, name, self, other); }
+    static PyObject *method_##ID(PyObject *self, PyObject *other) \
+    { \
+        return method_binary(PGR_OP_##ID, name, self, other); \
+    }
 #define METHOD_PARAM(ID, name, param) \
-    static PyObject *method_##ID(PyObject *self, PyObject *args) { return method_param(PGR_OP_##ID, name, param, self, args); }
+    static PyObject *method_##ID(PyObject *self, PyObject *args) \
+    { \
+        return method_param(PGR_OP_##ID, name, param, self, args); \
+    }
 #define METHOD_CUT METHOD_UNARY
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) METHOD_##KIND(ID, name, db)
-/* Of db only PARAM's default is used. */
 PGR_OPS(X)
 #undef X
 
@@ -291,17 +253,16 @@ PGR_OPS(X)
 #define FLAGS_PARAM  METH_VARARGS
 #define FLAGS_CUT    METH_NOARGS
 
-/* _of(handle): the object of that node, taking over one hold. */
+/* _of(handle): the object of that node. Takes over one hold. */
 static PyObject *operand_of(PyObject *unused, PyObject *arg)
 {
     (void)unused;
     const unsigned long long h = PyLong_AsUnsignedLongLong(arg);
     if (h == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;
-    const uint32_t slot = (uint32_t)h;
-    if (slot == 0 || slot >= pgr__layer.tape->slot_capacity || tape_handle(pgr__layer.tape, slot) != h || pgr__layer.tape->slots[slot].holds == 0 ||
-        pgr__layer.tape->slots[slot].id == 0)
-        return pgr__fail(PGR_ERR_HANDLE, 0, 0.0, 0.0);
+    const uint32_t slot = tape_slot_of(pgr__layer.tape, h);
+    if (tape_id_of(pgr__layer.tape, h) == 0 || pgr__layer.tape->slots[slot].holds == 0)
+        return pgr__gone();
     return pgr__object_of(slot);
 }
 
@@ -309,9 +270,9 @@ static PyMethodDef methods[] = {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
     PGR_OPS(X)
 #undef X
-    {"_sweep", operand_sweep, METH_O, "The reverse sweep; see csrc/operand.c."},
-    {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats; a parameter is none."},
-    {"_settle", operand_settle, METH_NOARGS, "Lets changed sets of operands show on the tape."},
+    {"_sweep", pgr__sweep, METH_O, "Runs the reverse sweep; see csrc/python/sweep.c."},
+    {"_operands", pgr__operands, METH_NOARGS, "The operands in order, with repeats, without a parameter."},
+    {"_settle", pgr__settle, METH_NOARGS, "Makes changed sets of operands show on the tape."},
     {"_of", operand_of, METH_O | METH_STATIC, "The Value of a handle, whose hold it takes over."},
     {NULL, NULL, 0, NULL},
 };
@@ -322,14 +283,18 @@ static PyObject *get_data(PyObject *self, void *unused)
 {
     (void)unused;
     const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("data") : PyFloat_FromDouble(node->data);
+    if (PGR_UNLIKELY(node == NULL))
+        return NULL;
+    return (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("data") : PyFloat_FromDouble(node->data);
 }
 
 static PyObject *get_grad(PyObject *self, void *unused)
 {
     (void)unused;
     const pgr_node *const node = live_node(self);
-    return node == NULL ? NULL : (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("grad") : PyFloat_FromDouble(node->grad);
+    if (PGR_UNLIKELY(node == NULL))
+        return NULL;
+    return (node->flags & TAPE_UNKNOWN) != 0 ? pgr__unknown("grad") : PyFloat_FromDouble(node->grad);
 }
 
 static PyObject *get_handle(PyObject *self, void *unused)
@@ -358,7 +323,7 @@ static int set_data(PyObject *self, PyObject *value, void *unused)
 static int set_grad(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
-    double number = 0.0; /* what None means: there is no grad yet */
+    double number = 0.0; /* for None: no grad yet */
     if (value != Py_None && !pgr__to_number("grad", value, &number))
         return -1;
     pgr_node *const node = live_node(self);
@@ -372,7 +337,7 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
-/* Assignments to data and grad are what a training loop does most: they come here without a search. */
+/* Training loops mostly assign data and grad: these need no search. */
 static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
 {
     if (Py_TYPE(self) == pgr__layer.value_type) {
@@ -384,7 +349,7 @@ static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
-/* `__dict__`: what the user hangs on a Value; and, as micrograd's has them, the number, the grad, and what it was made by. */
+/* `__dict__`: the user's attributes; and, as in micrograd, data, grad, _op and _prev. */
 static PyObject *get_dict(PyObject *self, void *unused)
 {
     PyObject *const dict = own_dict(self);
@@ -392,8 +357,10 @@ static PyObject *get_dict(PyObject *self, void *unused)
     PyObject *const grad = data == NULL ? NULL : get_grad(self, unused);
     PyObject *const op = grad == NULL ? NULL : pgr__get_op(self, unused);
     PyObject *const prev = op == NULL ? NULL : pgr__get_prev(self, unused);
-    const bool ok = prev != NULL && PyDict_SetItem(dict, pgr__names.data, data) == 0 && PyDict_SetItem(dict, pgr__names.grad, grad) == 0 &&
-                    PyDict_SetItem(dict, pgr__names._op, op) == 0 && PyDict_SetItem(dict, pgr__names._prev, prev) == 0;
+    const bool ok = prev != NULL && PyDict_SetItem(dict, pgr__names.data, data) == 0 &&
+                    PyDict_SetItem(dict, pgr__names.grad, grad) == 0 &&
+                    PyDict_SetItem(dict, pgr__names._op, op) == 0 &&
+                    PyDict_SetItem(dict, pgr__names._prev, prev) == 0;
     Py_XDECREF(data);
     Py_XDECREF(grad);
     Py_XDECREF(op);
@@ -411,10 +378,11 @@ static PyGetSetDef attributes[] = {
     {"data", get_data, set_data, "The number, a float64. Settable on any node.", NULL},
     {"grad", get_grad, set_grad, "d(root)/d(self) after root.backward(). Settable on any node.", NULL},
     {"_handle", get_handle, NULL, "The node's handle in the C library.", NULL},
-    {"_prev", pgr__get_prev, pgr__set_prev, "The operands, a set that is the Value's own: changed or assigned, it changes the graph.", NULL},
+    {"_prev", pgr__get_prev, pgr__set_prev,
+     "The operands, a set that is the Value's own: changed or assigned, it changes the graph.", NULL},
     {"_op", pgr__get_op, pgr__set_op, "The operation that made this node: '+', 'tanh', '**2'; '' for a leaf.", NULL},
     {"_backward", pgr__get_backward, pgr__set_backward,
-     "One step of backward: called, adds what this node's grad gives its operands to their grads.\n\n"
+     "One step of backward: multiplies this node's grad by its local derivatives, adds to its operands' grads.\n\n"
      "Assign a function of no arguments to make the node a custom operation, as in micrograd.", NULL},
     {"__dict__", get_dict, PyObject_GenericSetDict, NULL, NULL},
     {"_own", get_own, NULL, "The attributes that the user has set.", NULL},
@@ -426,8 +394,8 @@ static bool is_special(PyObject *name)
     return PyUnicode_GET_LENGTH(name) > 2 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_';
 }
 
-/* What a walk, a training loop and an expression read most comes here without a search; so methods need a bound form that
- * is as quick. Subclasses may have attributes of these names. */
+/* Walks, training loops and expressions mostly read data, grad and _prev: these need no search, unless a subclass
+ * redefines them. Methods then need a fast bound form of their own. */
 static PyObject *get_attribute(PyObject *self, PyObject *name)
 {
     if (Py_TYPE(self) == pgr__layer.value_type) {
@@ -451,7 +419,8 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
             return attribute->get(self, NULL);
     }
     if (found == NULL && ((operand *)self)->dict == NULL && is_special(name)) {
-        PyErr_SetObject(PyExc_AttributeError, name); /* NumPy asks for three of these, of each Value: no message for nobody */
+        /* NumPy looks for three of these on each Value: nobody reads a message. */
+        PyErr_SetObject(PyExc_AttributeError, name);
         return NULL;
     }
     return PyObject_GenericGetAttr(self, name);
@@ -467,8 +436,8 @@ static PyMemberDef members[] = {
 
 PGR_NOINLINE static void free_walked(operand *o)
 {
-    /* Nothing may run here: whoever asked for the node's object would get this one, which is about to go. */
-    const bool is_changed = pgr__may_have_changed(o->prev) && !pgr__agrees(o);
+    /* No code may run here: it could get this object, which is being freed, from the node. */
+    const bool is_changed = pgr__may_have_changed(o) && !pgr__agrees(o);
     PyObject *const prev = pgr__take_prev(o);
     if (is_changed && pgr__leave_orphan(handle_of((PyObject *)o), prev)) {
         pgr__layer.tape->slots[o->slot].is_kept = 1;
@@ -491,11 +460,12 @@ void pgr__operand_dealloc(PyObject *self)
 
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, pgr__operand_dealloc}, {Py_tp_new, pgr__operand_new},      {Py_tp_init, pgr__operand_init},
-    {Py_tp_methods, methods},         {Py_tp_getset, attributes},    {Py_tp_members, members},
-    {Py_tp_getattro, get_attribute}, {Py_tp_setattro, set_attribute},  {Py_tp_richcompare, slot_compare}, {Py_tp_hash, slot_hash},      {Py_nb_add, slot_add},
-    {Py_nb_subtract, slot_sub},       {Py_nb_multiply, slot_mul},    {Py_nb_true_divide, slot_div},
-    {Py_nb_power, slot_pow},          {Py_nb_negative, slot_neg},    {Py_nb_absolute, slot_abs},
-    {Py_nb_positive, slot_pos},       {Py_nb_remainder, slot_mod},  {Py_nb_float, slot_float},     {Py_nb_int, slot_int},
+    {Py_tp_methods, methods},              {Py_tp_getset, attributes},         {Py_tp_members, members},
+    {Py_tp_getattro, get_attribute},       {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, slot_compare},
+    {Py_tp_hash, slot_hash},               {Py_nb_add, slot_add},              {Py_nb_subtract, slot_sub},
+    {Py_nb_multiply, slot_mul},            {Py_nb_true_divide, slot_div},      {Py_nb_power, slot_pow},
+    {Py_nb_negative, slot_neg},            {Py_nb_absolute, slot_abs},         {Py_nb_positive, slot_pos},
+    {Py_nb_remainder, slot_mod},           {Py_nb_float, slot_float},          {Py_nb_int, slot_int},
     {Py_nb_bool, slot_bool},
     {0, NULL},
 };

@@ -1,7 +1,7 @@
 /* scope.c: see scope.h. */
 #include "python/scope.h"
 
-static TAPE_THREAD_LOCAL uint32_t scope; /* of the thread, while others may record in theirs */
+static TAPE_THREAD_LOCAL uint32_t scope; /* other threads have theirs */
 
 PyObject *pgr__present_scope(PyObject *unused, PyObject *no_arguments)
 {
@@ -17,7 +17,7 @@ static bool set_scope(unsigned long number)
     }
     const pgr_status status = pgr__set_tag(pgr__layer.tape, PGR_TAG_SCOPE, (uint32_t)number);
     if (status != PGR_OK) {
-        pgr__fail(status, PGR_OP_LEAF, 0.0, 0.0);
+        pgr__raise(status);
         return false;
     }
     scope = (uint32_t)number;
@@ -33,7 +33,7 @@ PyObject *pgr__enter_scope(PyObject *unused, PyObject *number)
     Py_RETURN_NONE;
 }
 
-/* A call of _call_in_scopes under way: not on the stack, since greenlets move theirs. */
+/* A call of _call_in_scopes under way. On the heap, since greenlets move their stacks. */
 typedef struct scopes_call {
     struct scopes_call *previous, *next;
     unsigned long first, count;
@@ -42,8 +42,8 @@ typedef struct scopes_call {
 
 static scopes_call *calls;
 
-/* _call_in_scopes(functions, x, first): [f(x) for f in functions], each in a scope of its own: first, first + 1, ...
- * In Python, entering them costs a fifth of a network's forward pass. */
+/* _call_in_scopes(functions, x, first): [f(x) for f in functions], each in its own scope: first, first + 1, ... In
+ * Python, entering scopes would cost a fifth of a network's forward pass. */
 PyObject *pgr__call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)unused;
@@ -67,7 +67,8 @@ PyObject *pgr__call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssize_
     calls = this;
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(args[0]); i++) {
         PyObject *const function = Py_NewRef(PyList_GET_ITEM(args[0], i));
-        PyObject *const result = set_scope(first + (unsigned long)i) ? PyObject_CallFunctionObjArgs(function, args[1], NULL) : NULL;
+        const bool is_entered = set_scope(first + (unsigned long)i);
+        PyObject *const result = is_entered ? PyObject_CallFunctionObjArgs(function, args[1], NULL) : NULL;
         if (result == NULL || PyList_Append(results, result) < 0)
             Py_CLEAR(results);
         Py_XDECREF(result);
@@ -86,7 +87,7 @@ PyObject *pgr__call_in_scopes(PyObject *unused, PyObject *const *args, Py_ssize_
     return results;
 }
 
-/* _active_scopes(): (first, count, before) of each call under way: scopes that nodes may yet be recorded in. */
+/* _active_scopes(): (first, count, before) of each call under way: scopes that may still get nodes. */
 PyObject *pgr__active_scopes(PyObject *unused, PyObject *no_arguments)
 {
     (void)unused, (void)no_arguments;

@@ -3,7 +3,7 @@
 
 uint64_t pgr__settled;
 
-/* Changed sets whose objects have gone. */
+/* Changed sets whose objects are gone. */
 static struct {
     pgr__orphan *all;
     size_t count, capacity;
@@ -12,12 +12,10 @@ static struct {
 bool pgr__leave_orphan(pgr_handle node, PyObject *prev)
 {
     if (orphans.count == orphans.capacity) {
-        const size_t capacity = orphans.capacity == 0 ? 16 : 2 * orphans.capacity;
-        pgr__orphan *const all = PyMem_Realloc(orphans.all, capacity * sizeof *all);
+        pgr__orphan *const all = pgr__double(orphans.all, &orphans.capacity, sizeof *all);
         if (all == NULL)
             return false;
         orphans.all = all;
-        orphans.capacity = capacity;
     }
     orphans.all[orphans.count++] = (pgr__orphan){node, prev};
     return true;
@@ -44,31 +42,39 @@ void pgr__drop_dead_orphans(void)
 /* The objects that have a prev. */
 static struct {
     operand **all;
-    uint32_t count, capacity;
-    uint32_t strange; /* of them, how many have one that may change without a word */
+    uint32_t count;
+    size_t capacity;
+    uint32_t doubtful; /* the first so many: every look must see them */
 } walked;
 
-bool pgr__is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
+/* Whether a prev reports its changes. */
+static bool is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_type; }
 
-static bool is_strange(PyObject *prev) { return !pgr__is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
+static bool is_strange(PyObject *prev) { return !is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
 
-bool pgr__may_have_changed(PyObject *prev) { return is_strange(prev) || (pgr__is_telling(prev) && pgr__layer.changes != pgr__settled); }
+bool pgr__may_have_changed(operand *o)
+{
+    return o->walked < walked.doubtful || (is_telling(o->prev) && pgr__layer.changes != pgr__settled);
+}
 
-bool pgr__are_settled(void) { return pgr__layer.changes == pgr__settled && walked.strange == 0 && orphans.count == 0; }
+bool pgr__are_settled(void)
+{
+    return pgr__layer.changes == pgr__settled && walked.doubtful == 0 && orphans.count == 0;
+}
 
-/* Sets of the past, empty: making one takes twice as long as filling it. */
+/* Emptied sets for reuse: making a set takes twice as long as filling it. */
 enum { SPARE_AT_MOST = 1024 };
 static PyObject *spare[SPARE_AT_MOST];
 static int spare_count;
 
-/* Sets to be cleared, lest a long chain of them recurse. */
+/* Sets still to be cleared, one after another, since clearing a long chain would recurse. */
 static struct {
     PyObject **all;
     size_t count, capacity;
     bool under_way;
 } dropped;
 
-/* Python's cyclic collector need not go through these: Values, which they hold, have no header for it. */
+/* Untracked: Python's cyclic collector can't see the Values in these sets anyway. */
 PyObject *pgr__take_set(void)
 {
     if (spare_count > 0)
@@ -92,20 +98,18 @@ static void clear_set(PyObject *set)
 
 void pgr__drop_prev(PyObject *prev)
 {
-    if (!pgr__is_telling(prev) || Py_REFCNT(prev) != 1) {
+    if (!is_telling(prev) || Py_REFCNT(prev) != 1) {
         Py_DECREF(prev);
         return;
     }
     if (dropped.under_way) {
         if (dropped.count == dropped.capacity) {
-            const size_t capacity = dropped.capacity == 0 ? 64 : 2 * dropped.capacity;
-            PyObject **const all = PyMem_Realloc(dropped.all, capacity * sizeof *all);
+            PyObject **const all = pgr__double(dropped.all, &dropped.capacity, sizeof *all);
             if (all == NULL) {
-                Py_DECREF(prev); /* may recurse, as far as Python lets containers */
+                Py_DECREF(prev); /* may recurse as deep as Python lets containers */
                 return;
             }
             dropped.all = all;
-            dropped.capacity = capacity;
         }
         dropped.all[dropped.count++] = prev;
         return;
@@ -120,17 +124,40 @@ void pgr__drop_prev(PyObject *prev)
 static bool note_walked(operand *o)
 {
     if (walked.count == walked.capacity) {
-        const uint32_t capacity = walked.capacity == 0 ? 256 : 2 * walked.capacity;
-        operand **const all = PyMem_Realloc(walked.all, capacity * sizeof *all);
+        operand **const all = pgr__double(walked.all, &walked.capacity, sizeof *all);
         if (all == NULL)
             return false;
         walked.all = all;
-        walked.capacity = capacity;
     }
     o->walked = walked.count;
     walked.all[walked.count++] = o;
     return true;
 }
+
+static void put(uint32_t i, operand *o)
+{
+    walked.all[i] = o;
+    o->walked = i;
+}
+
+static void swap(operand *o, uint32_t i)
+{
+    operand *const other = walked.all[i];
+    put(o->walked, other);
+    put(i, o);
+}
+
+static void set_doubtful(operand *o, bool is_doubtful)
+{
+    if (is_doubtful && o->walked >= walked.doubtful)
+        swap(o, walked.doubtful++);
+    else if (!is_doubtful && o->walked < walked.doubtful)
+        swap(o, --walked.doubtful);
+}
+
+void pgr__doubt(operand *o, bool is_left) { set_doubtful(o, is_left || is_strange(o->prev)); }
+
+uint32_t pgr__doubtful(void) { return walked.doubtful; }
 
 bool pgr__keep_prev(operand *o, PyObject *prev)
 {
@@ -141,11 +168,9 @@ bool pgr__keep_prev(operand *o, PyObject *prev)
         return false;
     }
     o->prev = prev;
-    walked.strange += is_strange(prev);
-    if (before != NULL) {
-        walked.strange -= is_strange(before);
+    pgr__doubt(o, false);
+    if (before != NULL)
         pgr__drop_prev(before);
-    }
     return true;
 }
 
@@ -153,10 +178,8 @@ PyObject *pgr__take_prev(operand *o)
 {
     PyObject *const prev = o->prev;
     o->prev = NULL;
-    walked.strange -= is_strange(prev);
-    operand *const last = walked.all[--walked.count];
-    walked.all[o->walked] = last;
-    last->walked = o->walked;
+    set_doubtful(o, false);
+    swap(o, --walked.count);
     return prev;
 }
 

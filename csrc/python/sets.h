@@ -1,4 +1,4 @@
-/* sets.h: the sets that `_prev` gives: kept by their objects, emptied and used again. */
+/* sets.h: the sets of `_prev`: kept by their objects, emptied and reused. */
 #ifndef PGR_INTERNAL_SETS_H
 #define PGR_INTERNAL_SETS_H
 
@@ -7,21 +7,19 @@
 /* An empty set; NULL with an exception. May run code. */
 PyObject *pgr__take_set(void);
 
-/* Keeps `prev`, whose reference it takes over, in the place of what there was. False, with an exception, and it dropped. */
+/* Makes `prev`, whose reference it takes over, the object's prev. False with an exception, and `prev` dropped. */
 bool pgr__keep_prev(operand *o, PyObject *prev);
 
-/* Takes an object that dies off the list of those with a prev, and returns that, to be dropped by pgr__drop_prev when all else
- * is done. */
+/* Takes the prev of a dying object, which the caller drops with pgr__drop_prev when all else is done. */
 PyObject *pgr__take_prev(operand *o);
 void pgr__drop_prev(PyObject *prev);
 
-/* Whether it says so when it changes; whether it may have changed since all were settled; whether none has. */
-bool pgr__is_telling(PyObject *prev);
-bool pgr__may_have_changed(PyObject *prev);
+/* Whether a prev may have changed since all were settled; whether none has. */
+bool pgr__may_have_changed(operand *o);
 bool pgr__are_settled(void);
 extern PGR_HIDDEN uint64_t pgr__settled; /* the number of changes that the tape knows of */
 
-/* A changed set whose object has gone; its node's name is kept. */
+/* A changed set whose object is gone; its node's handle is kept. */
 typedef struct {
     pgr_handle node;
     PyObject *prev;
@@ -34,5 +32,10 @@ void pgr__drop_dead_orphans(void);
 
 /* The i-th of the objects that have a prev, NULL from the last on. */
 operand *pgr__walked(uint32_t i);
+
+/* The first so many of them are doubtful, and every look must see them: their prev can change without a report, or
+ * could not be settled at the last look, which pgr__doubt notes. */
+uint32_t pgr__doubtful(void);
+void pgr__doubt(operand *o, bool is_left);
 
 #endif

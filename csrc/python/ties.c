@@ -1,4 +1,4 @@
-/* ties.c: Values that are kept only by what hangs on a node.
+/* ties.c: finds Values that only attributes of nodes keep.
  *
  * micrograd's way to write an operation is a closure that captures its own output:
  *
@@ -6,29 +6,29 @@
  *     def _backward(): x.grad += math.cosh(x.data) * out.grad
  *     out._backward = _backward
  *
- * The closure belongs to the node, the closure's cell holds the Value, and the Value would hold the
- * node for ever. Values have no cyclic-GC header, so this file does for them what the cyclic collector
- * does: over the objects that hang on nodes, it takes the references among them off their reference
- * counts. A Value with none left is held from inside only. It stops being a root: it lives while the
- * node whose attributes hold it lives (a tie, see nodes.h), and when both die, the attributes are cleared
- * and Python's own counts free the rest. What several nodes share, a model that their closures use, is a hub, which is
- * entered once: all of it takes time in proportion to the references.
+ * The closure belongs to the node, the closure's cell holds the Value, and the Value would hold the node for ever.
+ * Values have no cyclic-GC header, so this file does for them what the cyclic collector does: it visits the objects
+ * that hang on nodes and subtracts the references among them from their reference counts. A Value with a count of zero
+ * is held from inside only. It stops being a root and lives while the node whose attributes hold it lives (a tie, see
+ * nodes.h); when both die, the attributes are cleared, and Python's own counts free the rest. An object that several
+ * nodes share, such as a model that their closures use, is a hub, which is entered once: so the time is proportional to
+ * the references.
  *
- * Everything doubtful counts as held from outside: what lies more than a few references deep, large
- * containers, types and modules. Too careful costs memory, never a live node. */
+ * In doubt, objects count as held from outside: those more than a few references deep, large containers, types and
+ * modules. Too much doubt costs memory, never a live node. */
 #include "python/ties.h"
 
 #include <stdlib.h>
 
 enum { DEPTH_AT_MOST = 32, LENGTH_AT_MOST = 256, OBJECTS_PER_ROOT = 64 };
 
-/* One object met. Values are met but not entered: what hangs on them hangs on their nodes. */
+/* An object that the search has met. It does not enter Values: what hangs on them hangs on their nodes. */
 typedef struct {
     PyObject *object;
-    Py_ssize_t refs;  /* references not accounted for */
+    Py_ssize_t refs;  /* references from outside */
     uint32_t depth;
     bool outside;
-    bool is_hub;      /* one that ties lead to */
+    bool is_hub;
 } thing;
 
 typedef struct {
@@ -38,12 +38,12 @@ typedef struct {
     uint32_t *table; /* open addressing: index + 1 into things */
     size_t mask;
     size_t budget;
-    size_t long_left; /* references in long containers that may yet be followed */
+    size_t long_left; /* references in long containers that may still be followed */
     pgr_tie *ties;
     size_t tie_count, tie_capacity;
     uint32_t *stack, *hubs;
     size_t stack_count, hub_count;
-    /* what the visitor is doing */
+    /* Of the present visit: */
     PyObject *parent;
     uint32_t depth;
     uint64_t from;
@@ -91,11 +91,13 @@ static bool is_container(PyObject *o)
 
 static size_t length(PyObject *o)
 {
-    return (size_t)(Py_TYPE(o) == &PyDict_Type ? PyDict_GET_SIZE(o) : PyAnySet_Check(o) ? PySet_GET_SIZE(o) : Py_SIZE(o));
+    if (PyAnySet_Check(o))
+        return (size_t)PySet_GET_SIZE(o);
+    return (size_t)(Py_TYPE(o) == &PyDict_Type ? PyDict_GET_SIZE(o) : Py_SIZE(o));
 }
 
-/* Whether an object may lead to a Value, and is worth entering: longer containers, a graph's order say, while they have no
- * more in them than there are Values. */
+/* Whether to enter an object, since it may lead to a Value. Long containers, such as a graph's order, are entered while
+ * they hold no more than there are Values. */
 static bool may_enter(const search *s, PyObject *o)
 {
     PyTypeObject *const type = Py_TYPE(o);
@@ -108,13 +110,14 @@ static bool may_enter(const search *s, PyObject *o)
            !PyType_Check(o);
 }
 
-/* A function's globals are the world; its closure and defaults are its own. */
+/* Of a function only its closure and defaults are visited, not its globals. */
 static bool is_passed_over(const search *s, PyObject *child)
 {
     return PyFunction_Check(s->parent) && !PyTuple_CheckExact(child);
 }
 
-/* The thing of an object, met now if it is new; NULL if it is none of ours or memory is out. */
+/* The thing of an object, new if this is the first meeting; NULL if the search does not follow it, or when out of
+ * memory. */
 static thing *meet(search *s, PyObject *o)
 {
     if (s->mask != 0) {
@@ -134,7 +137,7 @@ static thing *meet(search *s, PyObject *o)
         s->budget += length(o);
     }
     Py_ssize_t refs = Py_REFCNT(o);
-    if (pgr__is_operand(o)) /* handles that Python code has in hand hold the node, too */
+    if (pgr__is_operand(o)) /* handles in Python code hold the node, too */
         refs += (Py_ssize_t)s->tape->slots[((const operand *)o)->slot].holds - 1;
     s->things[s->count] = (thing){.object = o, .refs = refs, .depth = s->depth};
     s->table[place_of(s, o)] = (uint32_t)++s->count;
@@ -147,7 +150,7 @@ static void traverse(search *s, PyObject *o, visitproc visit)
     Py_TYPE(o)->tp_traverse(o, visit, s);
 }
 
-/* First pass: meets children, and takes off the reference that the parent has. */
+/* First pass: meets children, and subtracts the parent's reference. */
 static int visit_meet(PyObject *child, void *arg)
 {
     search *const s = arg;
@@ -157,7 +160,7 @@ static int visit_meet(PyObject *child, void *arg)
     return 0;
 }
 
-/* Second pass: children of what is held from outside are held from outside. */
+/* Second pass: children of an object held from outside are held from outside. */
 static int visit_outside(PyObject *child, void *arg)
 {
     search *const s = arg;
@@ -177,19 +180,17 @@ static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
 static void add_tie(search *s, uint64_t to)
 {
     if (s->tie_count == s->tie_capacity) {
-        const size_t capacity = s->tie_capacity == 0 ? 64 : 2 * s->tie_capacity;
-        pgr_tie *const ties = PyMem_Realloc(s->ties, capacity * sizeof *ties);
+        pgr_tie *const ties = pgr__double(s->ties, &s->tie_capacity, sizeof *ties);
         if (ties == NULL) {
             s->failed = true;
             return;
         }
         s->ties = ties;
-        s->tie_capacity = capacity;
     }
     s->ties[s->tie_count++] = (pgr_tie){s->from, to};
 }
 
-/* Third pass, from a root or a hub: Values and hubs are tied to it; a thing that nobody else refers to is part of it. */
+/* Third pass, from a root or a hub: ties Values and hubs to it. A thing without other references is part of it. */
 static int visit_tie(PyObject *child, void *arg)
 {
     search *const s = arg;
@@ -209,7 +210,7 @@ static int visit_tie(PyObject *child, void *arg)
         if (!t->is_hub)
             s->hubs[s->hub_count++] = (uint32_t)index;
         t->is_hub = true;
-    } else if (s->stack_count < s->capacity) { /* unless a type's traverse says things twice */
+    } else if (s->stack_count < s->capacity) { /* else a type's traverse visits objects twice */
         s->stack[s->stack_count++] = (uint32_t)index;
     } else {
         s->failed = true;
@@ -242,8 +243,8 @@ static bool is_of_interest(const search *s, PyObject *dict)
     return false;
 }
 
-/* Roots are what hangs on nodes: attribute dicts, and the sets that `_prev` gave, which keep operands' objects. Each starts
- * the things' list, in the order of `ids`. */
+/* Roots hang on nodes: attribute dicts, and the sets of `_prev`, which keep operands' objects. They are the first
+ * things, in the order of `ids`. */
 typedef struct {
     pgr_id *ids;
     size_t count, capacity;
@@ -254,20 +255,18 @@ static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
     if (PyDict_CheckExact(root) && !is_of_interest(s, root))
         return true;
     if (r->count == r->capacity) {
-        const size_t capacity = r->capacity == 0 ? 64 : 2 * r->capacity;
-        pgr_id *const ids = PyMem_Realloc(r->ids, capacity * sizeof *ids);
+        pgr_id *const ids = pgr__double(r->ids, &r->capacity, sizeof *ids);
         if (ids == NULL)
             return false;
         r->ids = ids;
-        r->capacity = capacity;
     }
     s->budget += OBJECTS_PER_ROOT;
     s->depth = 0;
     thing *const t = meet(s, root);
     if (t == NULL)
-        return !s->failed; /* a large one: left out */
+        return !s->failed; /* large: left out */
     if (t != &s->things[r->count])
-        return true; /* two nodes with one: left out */
+        return true; /* two nodes share it: left out */
     t->refs--; /* the node's own reference */
     r->ids[r->count++] = id;
     return true;
@@ -287,7 +286,7 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
         if (slot < tape->slot_capacity && tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
             return false;
     }
-    if (r->count == 0) /* sets alone lead down: there is nothing that they could be tied to */
+    if (r->count == 0) /* sets alone lead only down, so they can't close a cycle */
         return true;
     for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
         const operand *const o = owner_of(tape, slot);
@@ -297,7 +296,7 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
     return true;
 }
 
-/* Now and then: whether to stop. */
+/* Asks now and then. */
 static bool is_interrupted(const search *s, size_t i)
 {
     return i % 4096 == 4095 && s->tape->is_interrupted != NULL && s->tape->is_interrupted();
@@ -305,7 +304,7 @@ static bool is_interrupted(const search *s, size_t i)
 
 static bool find_ties(search *s, const roots *r)
 {
-    for (size_t i = 0; i < s->count; i++) { /* grows while it goes */
+    for (size_t i = 0; i < s->count; i++) { /* the list grows meanwhile */
         const thing t = s->things[i];
         s->depth = t.depth + 1;
         if (enters(&t))
@@ -329,7 +328,7 @@ static bool find_ties(search *s, const roots *r)
     for (size_t i = 0; i < r->count && !s->failed; i++)
         if (!s->things[i].outside)
             tie_from(s, r->ids[i], i);
-    for (size_t i = 0; i < s->hub_count && !s->failed; i++) { /* grows, too */
+    for (size_t i = 0; i < s->hub_count && !s->failed; i++) { /* so does this one */
         tie_from(s, TAPE_HUB + s->hubs[i], s->hubs[i]);
         if (is_interrupted(s, i))
             return false;

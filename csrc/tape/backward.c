@@ -1,16 +1,16 @@
 /* backward.c: the reverse sweep.
  *
- * One descending pass that marks and sweeps at once: a node pushes its grad to its operands, and an
- * operand that is reached for the first time is marked and, unless it is a leaf, overwritten, which
- * saves a pass that clears. Stale grads of other roots' nodes never flow, since those are not marked.
- * Partials are computed here, from the operands' present values. */
+ * One descending pass marks and sweeps at once. Each node multiplies its grad by its local derivatives and adds the
+ * products to its operands' grads; an operand that is reached for the first time is marked and, unless it is a leaf,
+ * overwritten, which saves a pass that clears. Stale grads of other roots' nodes never flow, since those nodes are not
+ * marked. Local derivatives are computed here, from the operands' present numbers. */
 #include "tape/marks.h"
 #include "tape/slots.h"
 
-/* What a sweep may take for granted, a constant wherever it is passed on. */
+/* What a sweep assumes: a constant in each of its loops. */
 typedef struct {
-    bool familiar; /* the tape is short */
-    bool custom;   /* it may have custom nodes */
+    bool familiar; /* the tape is short: see TAPE_FAMILIAR */
+    bool custom;   /* there may be custom nodes */
     bool heaped;   /* eight sweeps are under way: see marks.h */
     bool ready;    /* the grads below are, as make_ready has left them: what is given is added */
 } expected;
@@ -23,10 +23,10 @@ static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *fr
         marks_set(m, node, from);
 }
 
-static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
+static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
-    if (node->lhs == 0) { /* a leaf: there is nothing to visit, but for a custom one's function */
+    if (node->lhs == 0) { /* a leaf: nothing to visit, unless it is custom and has a function */
         node->grad += adjoint;
         if (x.custom && node->op == PGR_OP_CUSTOM && node->mark == 0)
             reach(m, x, node, from);
@@ -38,17 +38,17 @@ static inline void give(marks m, expected x, const pgr_node *from, pgr_id id, do
     }
 }
 
-/* The same without branches that only a familiar graph lets the processor foresee. */
-static inline void give_unforeseen(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
+/* The same without branches that are mispredicted unless the graph is familiar. */
+static inline void accumulate_branchless(marks m, expected x, const pgr_node *from, pgr_id id, double adjoint)
 {
     pgr_node *const node = &m.nodes[id];
     if (PGR_UNLIKELY((from - node >= MARKS_NEAR) | (x.custom && node->op == PGR_OP_CUSTOM))) {
-        give(m, x, from, id, adjoint);
+        accumulate(m, x, from, id, adjoint);
         return;
     }
     const uint8_t mark = node->mark, first = (node->lhs != 0) & (mark == 0);
     const uint64_t overwrites = first & !x.ready;
-    uint64_t bits; /* of the grad so far: none at first */
+    uint64_t bits; /* of the grad so far: 0 at first */
     memcpy(&bits, &node->grad, sizeof bits);
     bits &= overwrites - 1;
     double grad;
@@ -60,9 +60,9 @@ static inline void give_unforeseen(marks m, expected x, const pgr_node *from, pg
 static inline void push(marks m, expected x, const pgr_node *node, int op, ops_pair p)
 {
     const double g = node->grad;
-    give(m, x, node, node->lhs, g * p.da);
+    accumulate(m, x, node, node->lhs, g * p.da);
     if (ops_is_binary(op))
-        give(m, x, node, node->rhs, g * p.db);
+        accumulate(m, x, node, node->rhs, g * p.db);
 }
 
 #define ONE_BITS  UINT64_C(0x3ff0000000000000) /* IEEE 754's bits */
@@ -85,22 +85,22 @@ static inline void push_linear(marks m, expected x, const pgr_node *node)
     } rows[] = {{0, ONE_BITS, ONE_BITS}, {0, ONE_BITS, MINUS_ONE}, {~(uint64_t)0, 0, 0}};
     const int row = node->op - PGR_OP_ADD;
     const double g = node->grad, a = m.nodes[node->lhs].data, b = m.nodes[node->rhs].data;
-    give_unforeseen(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
-    give_unforeseen(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
+    accumulate_branchless(m, x, node, node->lhs, g * partial(b, rows[row].mask, rows[row].da));
+    accumulate_branchless(m, x, node, node->rhs, g * partial(a, rows[row].mask, rows[row].db));
 }
 
 /* A step of an op known to the compiler. */
 #define STEP_KNOWN(ID) \
     push(m, x, node, PGR_OP_##ID, ops_partials_##ID(m.nodes[node->lhs].data, m.nodes[node->rhs].data, node->data))
 
-/* Not inlined, so that the loop around it need not keep its registers safe from libm. */
+/* Not inlined, so that the loop around it need not save registers for libm. */
 PGR_NOINLINE static ops_pair partials(const pgr_node *nodes, const pgr_node *node)
 {
     return ops_partials(node->op, nodes[node->lhs].data, nodes[node->rhs].data, node->data);
 }
 
-/* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than the call and the
- * table's jump (on the moons MLP 2.5 ns a node instead of 2.8, with sums in the table too 3.3). */
+/* Sums, products and rectifiers are most nodes: a well-predicted branch costs less than a call and the switch's jump
+ * (on the moons MLP 2.5 ns a node instead of 2.8; 3.3 with sums in the switch, too). */
 PGR_INLINE void step(marks m, expected x, const pgr_node *node)
 {
     if (!x.familiar && ops_is_linear(node->op))
@@ -115,7 +115,7 @@ PGR_INLINE void step(marks m, expected x, const pgr_node *node)
         push(m, x, node, node->op, partials(m.nodes, node));
 }
 
-/* The function of a custom node, whose handle is held meanwhile. */
+/* Calls the function of a custom node, whose handle it holds meanwhile. */
 static pgr_status call_custom(pgr_tape *tape, pgr_id id)
 {
     if (tape->on_custom == NULL)
@@ -128,14 +128,14 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
     return failed ? PGR_ERR_CUSTOM : PGR_OK;
 }
 
-/* How far down a pass goes until it asks whether to stop. */
+/* Where a pass calls on_stop next. */
 static pgr_id floor_below(pgr_id id) { return id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; }
 
 /* The grads below root that a sweep which is at node `here` has yet to reach become 0. */
 PGR_NOINLINE static pgr_status make_ready(pgr_tape *tape, pgr_id root, pgr_id here)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_id floor = root;
     pgr_node *node = &m.nodes[root] + 1;
@@ -161,11 +161,11 @@ PGR_NOINLINE static pgr_status make_ready(pgr_tape *tape, pgr_id root, pgr_id he
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, const pgr_node *node)
 {
-    /* The function adds to its operands' grads, so they are made ready first. */
+    /* The function adds to its operands' grads, so they are marked and cleared first. */
     const pgr_id id = (pgr_id)(node - m.nodes);
     operand_walk walk = {id, false};
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-        give(m, x, node, operand, 0.0);
+        accumulate(m, x, node, operand, 0.0);
     return call_custom(tape, id);
 }
 
@@ -178,8 +178,9 @@ static bool gave_finite(marks m, const pgr_node *node)
     return finite;
 }
 
-/* Steps at `node` and whatever is marked below it, to the first at or below `floor`. Told that the end is far, gcc 12
- * lays the loop out better: 4.4 ns instead of 5.7 a node of a random graph, 1.9 instead of 2.3 of the moons MLP. */
+/* Steps at `node` and the marked nodes below it; returns the first at or below `floor`. Told that the end is unlikely,
+ * gcc 12 lays out the loop better: 4.4 ns instead of 5.7 per node of a random graph, 1.9 instead of 2.3 of the moons
+ * MLP. */
 PGR_INLINE pgr_node *descend(marks m, expected x, pgr_node *node, const pgr_node *floor)
 {
     for (;;) {
@@ -190,19 +191,20 @@ PGR_INLINE pgr_node *descend(marks m, expected x, pgr_node *node, const pgr_node
     }
 }
 
-/* Each for itself, so that no loop is the poorer for the others. */
+/* One function per case, so that the compiler optimises each loop alone. */
 PGR_HOT static pgr_node *descend_familiar(marks m, pgr_node *node)
 {
     return descend(m, (expected){.familiar = true}, node, m.nodes);
 }
 
-PGR_HOT static pgr_node *descend_unforeseen(marks m, pgr_node *node, pgr_id floor)
+PGR_HOT static pgr_node *descend_unfamiliar(marks m, pgr_node *node, pgr_id floor)
 {
     return descend(m, (expected){.familiar = false}, node, m.nodes + floor);
 }
 
-/* Stays at the node at which something fails. */
-static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked, bool *ready, pgr_status *status)
+/* Stays at a node that fails. */
+static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked,
+                                    bool *ready, pgr_status *status)
 {
     x.ready = *ready;
     do {
@@ -231,19 +233,22 @@ static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_no
     return node;
 }
 
-PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, bool *ready, pgr_status *status)
+PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
+                                             bool *ready, pgr_status *status)
 {
     return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, ready, status);
 }
 
-PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked, bool *ready, pgr_status *status)
+PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
+                                             bool *ready, pgr_status *status)
 {
-    return descend_all(tape, m, (expected){.familiar = true, .custom = true, .heaped = true}, node, floor, checked, ready, status);
+    const expected x = {.familiar = true, .custom = true, .heaped = true};
+    return descend_all(tape, m, x, node, floor, checked, ready, status);
 }
 
-typedef enum { FAMILIAR, UNFORESEEN, WITH_CUSTOM, CHECKED } manner;
+typedef enum { FAMILIAR, UNFAMILIAR, WITH_CUSTOM, CHECKED } manner;
 
-/* Writes the node at which something failed to `*last`. */
+/* Writes the node that failed to `*last`. */
 static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 {
     marks_heap heap;
@@ -260,7 +265,7 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
         const pgr_id floor = floor_below((pgr_id)(node - m.nodes));
         node = m.heap != NULL      ? descend_heaped(tape, &m, node, floor, how == CHECKED, &ready, &status)
                : how == FAMILIAR   ? descend_familiar(m, node)
-               : how == UNFORESEEN ? descend_unforeseen(m, node, floor)
+               : how == UNFAMILIAR ? descend_unfamiliar(m, node, floor)
                                    : descend_with_custom(tape, &m, node, floor, how == CHECKED, &ready, &status);
         if (status == PGR_OK && node != m.nodes)
             node = marks_ask(&m, tape, node, &status);
@@ -274,14 +279,14 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
 pgr_status pgr_backward(pgr_tape *tape, pgr_id root)
 {
     pgr_id last;
-    return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFORESEEN, &last);
+    return sweep(tape, root, tape->has_custom ? WITH_CUSTOM : root < TAPE_FAMILIAR ? FAMILIAR : UNFAMILIAR, &last);
 }
 
-/* The first node below root whose number, or whose grad if it is a leaf, is inf or nan; 0: none. */
+/* Finds the earliest node below root whose number, or a leaf's grad, is inf or nan; 0: all are finite. */
 static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, export_mark), &heap);
+    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
     *first = 0;
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
     pgr_id floor = root;

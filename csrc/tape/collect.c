@@ -1,9 +1,8 @@
-/* collect.c: finding what lives, and sliding it down.
+/* collect.c: finds live nodes and slides them down.
  *
- * A node lives while a handle or a live node's operand needs it. Operands have smaller ids, so one
- * descending pass finds all of it without reference counts, and one ascending pass slides live nodes
- * into the gaps, in order, so that ids stay topological. Collecting when the tape has doubled since
- * the last time makes the cost a constant per recorded node. */
+ * A node lives while a handle names it or a live node has it as an operand. Operands have smaller ids, so one
+ * descending pass finds the live nodes without reference counts, and one ascending pass slides them into the gaps, in
+ * order, so ids stay topological. Collecting when the tape has doubled makes the cost a constant per recorded node. */
 #include "tape/tape.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
@@ -20,7 +19,7 @@ static int by_from_descending(const void *p, const void *q)
 
 static bool is_interrupted(const pgr_tape *tape) { return tape->is_interrupted != NULL && tape->is_interrupted(); }
 
-/* Takes off what a stopped collection has left. False: interrupted again. */
+/* Clears what a stopped collection has left. False: interrupted again. */
 static bool unmark(pgr_tape *tape)
 {
     for (pgr_id id = 0; tape->is_marked && id < tape->size;) {
@@ -34,7 +33,7 @@ static bool unmark(pgr_tape *tape)
     return true;
 }
 
-/* Sets TAPE_LIVE on all that lives, and writes how many nodes do. False: interrupted. */
+/* Sets TAPE_LIVE on live nodes, and writes their number. False: interrupted. */
 static bool mark_live(pgr_tape *tape, uint32_t *live)
 {
     pgr_node *const nodes = tape->nodes;
@@ -55,13 +54,13 @@ static bool mark_live(pgr_tape *tape, uint32_t *live)
     return true;
 }
 
-/* What ties lead to, while it is followed. */
+/* The state of following ties. */
 typedef struct {
     pgr_tape *tape;
     pgr_tie *ties; /* by `from`, descending */
     size_t count;
-    uint64_t *stack; /* hubs, and nodes above the one at which the pass is, whose operands and ties are yet to be followed */
-    size_t depth, capacity;
+    uint64_t *stack; /* hubs, and nodes that the pass has left behind, whose operands and ties are still to follow */
+    uint32_t depth, capacity;
     bool failed; /* out of memory */
 } tracing;
 
@@ -70,14 +69,12 @@ typedef struct {
 static void later(tracing *t, uint64_t what)
 {
     if (t->depth == t->capacity) {
-        const size_t capacity = t->capacity == 0 ? 256 : 2 * t->capacity;
-        uint64_t *const stack = tape_resize(t->tape, t->stack, capacity * sizeof *stack);
+        uint64_t *const stack = tape_double(t->tape, t->stack, &t->capacity, sizeof *stack);
         if (stack == NULL) {
             t->failed = true;
             return;
         }
         t->stack = stack;
-        t->capacity = capacity;
     }
     t->stack[t->depth++] = what;
 }
@@ -96,7 +93,7 @@ static size_t first_tie(const tracing *t, uint64_t from)
     return low;
 }
 
-/* Marks a node that is needed; one above `at` has been passed. */
+/* Marks a node live. If it is above `at`, the pass has left it behind. */
 static void need_node(tracing *t, pgr_id id, pgr_id at)
 {
     pgr_node *const node = &t->tape->nodes[id];
@@ -122,7 +119,7 @@ static void follow_ties(tracing *t, uint64_t from, size_t k, pgr_id at)
     }
 }
 
-/* The same with ties, which may lead back up. Each node, and each hub, is followed once. False: interrupted, or out of
+/* mark_live with ties, which may lead back up. Follows each node and each hub once. False: interrupted, or out of
  * memory. */
 static bool mark_live_tied(tracing *t)
 {
@@ -157,7 +154,7 @@ static bool mark_live_tied(tracing *t)
     return true;
 }
 
-/* The nodes that ties go to are held as they were. */
+/* Nodes that ties lead to are held again as before. */
 static void hold_tied(pgr_tape *tape, const pgr_tie *ties, size_t tie_count)
 {
     for (size_t k = 0; k < tie_count; k++) {
@@ -207,33 +204,50 @@ static void slide(pgr_tape *tape, pgr_id first, pgr_id *moved)
     pgr__slide_tags(tape, first, size, moved);
 }
 
+/* Marks live nodes by ties, and turns the ties' nodes into slots, which don't move. PGR_ERR_STOPPED if interrupted.
+ * When out of memory, ties are ignored: nodes that they lead to stay roots. */
+static pgr_status mark_through_ties(pgr_tape *tape, pgr_tie *ties, size_t tie_count)
+{
+    pgr_node *const nodes = tape->nodes;
+    for (size_t k = 0; k < tie_count; k++)
+        if (ties[k].to < TAPE_HUB)
+            nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
+    qsort(ties, tie_count, sizeof *ties, by_from_descending);
+    tracing t = {.tape = tape, .ties = ties, .count = tie_count};
+    tape->is_marked = !mark_live_tied(&t);
+    tape_resize(tape, t.stack, 0);
+    for (size_t k = 0; k < tie_count; k++)
+        if ((ties[k].to &= ~REACHED) < TAPE_HUB)
+            ties[k].to = nodes[ties[k].to].slot;
+    if (!tape->is_marked)
+        return PGR_OK;
+    hold_tied(tape, ties, tie_count);
+    return t.failed ? PGR_OK : PGR_ERR_STOPPED;
+}
+
+/* Collects next at twice the live nodes, but not below half of last time: else a training loop would climb from the
+ * least number at every step, collecting graphs that are all alive. */
+static void plan_next(pgr_tape *tape)
+{
+    uint64_t next = 2 * (uint64_t)tape->size;
+    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
+    next = next < tape->collect_at_least ? tape->collect_at_least : next;
+    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
+    tape->limit = tape->size; /* the next record makes room anew */
+}
+
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough)
 {
     if (tape->passes != 0)
         return PGR_OK;
-    tape_pop(tape); /* most of what is dead, mostly */
+    tape_pop(tape); /* mostly frees most */
     if (!unmark(tape))
+        return PGR_ERR_STOPPED;
+    if (tie_count > 0 && mark_through_ties(tape, ties, tie_count) != PGR_OK)
         return PGR_ERR_STOPPED;
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
     uint32_t live = 0;
-    if (tie_count > 0) {
-        for (size_t k = 0; k < tie_count; k++)
-            if (ties[k].to < TAPE_HUB)
-                nodes[ties[k].to].flags &= (uint8_t)~TAPE_HELD;
-        qsort(ties, tie_count, sizeof *ties, by_from_descending);
-        tracing t = {.tape = tape, .ties = ties, .count = tie_count};
-        tape->is_marked = !mark_live_tied(&t);
-        tape_resize(tape, t.stack, 0);
-        for (size_t k = 0; k < tie_count; k++) /* nodes move, slots don't */
-            if ((ties[k].to &= ~REACHED) < TAPE_HUB)
-                ties[k].to = nodes[ties[k].to].slot;
-        if (tape->is_marked) {
-            hold_tied(tape, ties, tie_count);
-            if (!t.failed)
-                return PGR_ERR_STOPPED;
-        }
-    }
     tape->is_marked = !mark_live(tape, &live);
     if (tape->is_marked) {
         hold_tied(tape, ties, tie_count);
@@ -260,13 +274,7 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     nodes[0].flags = 0;
 
     hold_tied(tape, ties, tie_count);
-    /* Twice what lives; but no less than half of last time, or a training loop would climb up from the
-     * least number again at every step, collecting graphs that are all alive. */
-    uint64_t next = 2 * (uint64_t)tape->size;
-    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
-    next = next < tape->collect_at_least ? tape->collect_at_least : next;
-    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
-    tape->limit = tape->size; /* the next record makes room anew */
+    plan_next(tape);
     tape->collections++;
     return status;
 }
@@ -282,11 +290,11 @@ pgr_status pgr__collect_by_handle(pgr_tape *tape, bool thorough)
 
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
 {
-    /* When the tape or memory is full, garbage is looked for before giving up. */
+    /* When the tape or memory is full, collect before giving up. */
     const uint64_t need = (uint64_t)tape->size + k;
     const bool full = need > tape->max_nodes;
     if ((full || need > tape->collect_at) && tape->passes == 0 && pgr__collect_by_handle(tape, full) == PGR_ERR_STOPPED)
-        return PGR_ERR_STOPPED; /* out of memory, it grows, or says so when it must */
+        return PGR_ERR_STOPPED; /* if it was out of memory, growing reports it */
     pgr_status status = tape_has_room(tape, k) ? PGR_OK : pgr__make_room(tape, k);
     if (status == PGR_ERR_NOMEM && tape->passes == 0) {
         status = pgr__collect_by_handle(tape, true);

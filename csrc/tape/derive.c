@@ -1,9 +1,8 @@
 /* derive.c: derivatives as further nodes of the same tape.
  *
- * A recorded function's graph is turned into that of its vector-Jacobian or Jacobian-vector product by
- * recording, for each node, the nodes of its partial derivatives, which the table's own expressions spell out.
- * What comes out is a graph like any other: it can be derived again, and it is built into a program like
- * what it came from. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
+ * A vector-Jacobian or Jacobian-vector product of a recorded function is recorded node by node, from the table's
+ * expressions for the local derivatives. The result is a graph like any other: it can be derived again, and built into
+ * a program. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
 #include "tape/tape.h"
 #include "tape/tags.h"
 
@@ -11,43 +10,46 @@
 
 typedef struct {
     pgr_tape *tape;
-    pgr_status status; /* the first failure; everything after it is 0 */
-    pgr_id zero, one;  /* constants, 0 until they are wanted */
-    uint32_t size, line; /* of the tape, and the line that it tags nodes with, before */
-} emitter;
+    pgr_status status; /* the first failure; later results are 0 */
+    pgr_id bad;        /* the node that failed */
+    pgr_id zero, one;  /* constants; 0: not recorded yet */
+    uint32_t size, line; /* the tape's size and line before */
+} recorder;
 
-static emitter begin(pgr_tape *tape)
+static recorder begin(pgr_tape *tape)
 {
-    return (emitter){.tape = tape, .size = tape->size, .line = tape->tags[PGR_TAG_LINE].tag};
+    return (recorder){.tape = tape, .size = tape->size, .line = tape->tags[PGR_TAG_LINE].tag};
 }
 
-/* Nodes from here on derive `id`: they have its line. */
-static void derive_node(emitter *e, pgr_id id)
+/* Nodes from here on derive `id`, and have its line. */
+static void derive_node(recorder *e, pgr_id id)
 {
     if (e->status == PGR_OK && e->tape->tags[PGR_TAG_LINE].count > 0)
         e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr_tag(e->tape, PGR_TAG_LINE, id));
 }
 
-/* Whether to stop, now and then. */
-static void ask(emitter *e, size_t i)
+/* Calls on_stop now and then. */
+static void ask(recorder *e, size_t i)
 {
     if (e->status == PGR_OK && i % TAPE_ASK_EVERY == 0)
         e->status = pgr__ask(e->tape);
 }
 
-static pgr_status end(emitter *e)
+static pgr_status end(recorder *e, pgr_id *bad)
 {
     pgr_tape *const tape = e->tape;
     if (e->status == PGR_OK)
         e->status = pgr__set_tag(tape, PGR_TAG_LINE, e->line);
     if (e->status != PGR_OK) {
+        if (bad != NULL)
+            *bad = e->bad;
         tape->tags[PGR_TAG_LINE].tag = e->line;
         pgr__take_back(tape, e->size);
     }
     return e->status;
 }
 
-static pgr_id number(emitter *e, double value)
+static pgr_id number(recorder *e, double value)
 {
     pgr_id id = 0;
     if (e->status == PGR_OK)
@@ -55,17 +57,17 @@ static pgr_id number(emitter *e, double value)
     return id;
 }
 
-static pgr_id zero(emitter *e) { return e->zero != 0 ? e->zero : (e->zero = number(e, 0.0)); }
-static pgr_id one(emitter *e) { return e->one != 0 ? e->one : (e->one = number(e, 1.0)); }
+static pgr_id zero(recorder *e) { return e->zero != 0 ? e->zero : (e->zero = number(e, 0.0)); }
+static pgr_id one(recorder *e) { return e->one != 0 ? e->one : (e->one = number(e, 1.0)); }
 
-static bool is_number(const emitter *e, pgr_id id, double value)
+static bool is_number(const recorder *e, pgr_id id, double value)
 {
     const pgr_node *const node = &e->tape->nodes[id];
     return node->op == PGR_OP_CONST && node->data == value;
 }
 
-/* Records op(a, b), but for what is plain from its operands. */
-static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
+/* Records op(a, b), simplified. */
+static pgr_id record(recorder *e, int op, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
         return 0;
@@ -77,7 +79,7 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
     if (op == PGR_OP_ADD && is_number(e, a, 0.0))
         return b;
     if (op == PGR_OP_MUL && is_number(e, b, -1.0))
-        return emit(e, PGR_OP_NEG, a, 0);
+        return record(e, PGR_OP_NEG, a, 0);
     if (op == PGR_OP_NEG && e->tape->nodes[a].op == PGR_OP_CONST)
         return number(e, -e->tape->nodes[a].data);
     pgr_id id = 0;
@@ -87,8 +89,8 @@ static pgr_id emit(emitter *e, int op, pgr_id a, pgr_id b)
 
 static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
 
-/* A lane's number in another group; a number that is the same in all lanes is so in that one, too. */
-static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
+/* A lane in another group; other nodes as they are. */
+static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
 {
     pgr_id id = value;
     if (e->status == PGR_OK && is_lane(e->tape, value))
@@ -102,17 +104,17 @@ static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
 #define ZERO             zero(e)
 #define ONE              one(e)
 #define HALF             number(e, 0.5)
-#define ADD_(x, y)       emit(e, PGR_OP_ADD, x, y)
-#define SUB_(x, y)       emit(e, PGR_OP_SUB, x, y)
-#define MUL_(x, y)       emit(e, PGR_OP_MUL, x, y)
-#define DIV_(x, y)       emit(e, PGR_OP_DIV, x, y)
-#define NEG_(x)          emit(e, PGR_OP_NEG, x, 0)
+#define ADD_(x, y)       record(e, PGR_OP_ADD, x, y)
+#define SUB_(x, y)       record(e, PGR_OP_SUB, x, y)
+#define MUL_(x, y)       record(e, PGR_OP_MUL, x, y)
+#define DIV_(x, y)       record(e, PGR_OP_DIV, x, y)
+#define NEG_(x)          record(e, PGR_OP_NEG, x, 0)
 #define EITHER_(number, nodes) (nodes)
 #define OF_(ID, ...)     OPERANDS_(PGR_OP_##ID, __VA_ARGS__, 0, 0)
-#define OPERANDS_(op, x, y, ...) emit(e, op, x, y)
-#define LESS_(x, y)      emit(e, PGR_OP_LESS, x, y)
-#define EQUAL_(x, y)     emit(e, PGR_OP_EQUAL, x, y)
-#define PICK_(c, x)      emit(e, PGR_OP_PICK, c, x)
+#define OPERANDS_(op, x, y, ...) record(e, op, x, y)
+#define LESS_(x, y)      record(e, PGR_OP_LESS, x, y)
+#define EQUAL_(x, y)     record(e, PGR_OP_EQUAL, x, y)
+#define PICK_(c, x)      record(e, PGR_OP_PICK, c, x)
 #define SLOPE_(a, b)     slope(e, a, b)
 #define WINS_(a, b)      MUL_(HALF, ADD_(ONE, SUB_(LESS_(b, a), LESS_(a, b))))
 #define DIV_DB_(a, b, v) NEG_(DIV_(v, b))
@@ -122,56 +124,56 @@ static pgr_id pass(emitter *e, pgr_id value, uint32_t group)
 #define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, nonzero(e, v)))
 #define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), OF_(EXP, NEG_(MUL_(a, a))))
 
-/* x, or 1 where it is 0: a divisor where the quotient is not picked. If it were 0, the derivative of the quotient would
- * be inf, and times 0 nan. */
-static pgr_id nonzero(emitter *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
+/* x, or 1 where x is 0: the divisor of a quotient that is not picked there. With 0, the quotient's derivative would be
+ * inf, and inf * 0 is nan. */
+static pgr_id nonzero(recorder *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
 
-static pgr_id slope(emitter *e, pgr_id a, pgr_id b) { return ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a))); }
+static pgr_id slope(recorder *e, pgr_id a, pgr_id b) { return ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a))); }
 
-static pgr_id unit(emitter *e, pgr_id p, pgr_id a, pgr_id b)
+static pgr_id unit(recorder *e, pgr_id p, pgr_id a, pgr_id b)
 {
-    const pgr_id r = emit(e, PGR_OP_HYPOT, a, b), divisor = nonzero(e, r);
+    const pgr_id r = record(e, PGR_OP_HYPOT, a, b), divisor = nonzero(e, r);
     return PICK_(r, DIV_(DIV_(p, divisor), divisor));
 }
 
-/* 0 where a and b are both 0: there the base is 1 instead, for the same reason. Where only b is 0, so is the partial, but
- * not its derivative by b. */
-static pgr_id pow_da(emitter *e, pgr_id a, pgr_id b)
+/* 0 where a and b are both 0: there the base is 1, for the same reason. Where only b is 0, this is 0, too, but not its
+ * derivative by b. */
+static pgr_id pow_da(recorder *e, pgr_id a, pgr_id b)
 {
     if (e->status != PGR_OK)
         return 0;
     if (e->tape->nodes[b].op != PGR_OP_CONST) {
-        const pgr_id counts = ADD_(emit(e, PGR_OP_ABS, a, 0), emit(e, PGR_OP_ABS, b, 0));
+        const pgr_id counts = ADD_(record(e, PGR_OP_ABS, a, 0), record(e, PGR_OP_ABS, b, 0));
         const pgr_id base = ADD_(a, EQUAL_(counts, ZERO));
-        return PICK_(counts, MUL_(b, emit(e, PGR_OP_POW, base, SUB_(b, ONE))));
+        return PICK_(counts, MUL_(b, record(e, PGR_OP_POW, base, SUB_(b, ONE))));
     }
     const double exponent = e->tape->nodes[b].data;
     if (exponent == 0.0)
         return ZERO;
     if (exponent == 1.0)
         return ONE;
-    return MUL_(b, exponent == 2.0 ? a : emit(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
+    return MUL_(b, exponent == 2.0 ? a : record(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
 }
 
-/* 0 where a is 0 and b >= 0, as pgr_pow_db: there the logarithm is that of 1, for the same reason. */
-static pgr_id pow_db(emitter *e, pgr_id a, pgr_id b, pgr_id v)
+/* 0 where a is 0 and b >= 0, as in pgr_pow_db: there the logarithm is of 1, for the same reason. */
+static pgr_id pow_db(recorder *e, pgr_id a, pgr_id b, pgr_id v)
 {
-    const pgr_id size = emit(e, PGR_OP_ABS, a, 0);
+    const pgr_id size = record(e, PGR_OP_ABS, a, 0);
     const pgr_id counts = ADD_(size, LESS_(b, ZERO));
-    return PICK_(counts, MUL_(v, emit(e, PGR_OP_LOG, ADD_(a, EQUAL_(counts, ZERO)), 0)));
+    return PICK_(counts, MUL_(v, record(e, PGR_OP_LOG, ADD_(a, EQUAL_(counts, ZERO)), 0)));
 }
 
 typedef struct {
-    pgr_id da, db; /* 0: none */
+    pgr_id da, db; /* 0: not recorded */
 } id_pair;
 
-/* Only what is wanted is recorded: a gradient to a constant exponent, say, would be for nobody. */
-#define EMIT_UNARY(da, db)  (id_pair){want_a ? (da) : 0, 0}
-#define EMIT_BINARY(da, db) (id_pair){want_a ? (da) : 0, want_b ? (db) : 0}
-#define EMIT_PARAM(da, db)  (id_pair){want_a ? (da) : 0, 0}
-#define EMIT_CUT(da, db)    (id_pair){0, 0}
+/* Records only what is wanted: nobody needs the derivative by a constant exponent. */
+#define RECORD_UNARY(da, db)  (id_pair){want_a ? (da) : 0, 0}
+#define RECORD_BINARY(da, db) (id_pair){want_a ? (da) : 0, want_b ? (db) : 0}
+#define RECORD_PARAM(da, db)  (id_pair){want_a ? (da) : 0, 0}
+#define RECORD_CUT(da, db)    (id_pair){0, 0}
 
-static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
+static id_pair record_partials(recorder *e, pgr_id v, bool want_a, bool want_b)
 {
     const pgr_node node = e->tape->nodes[v];
     const pgr_id a = node.lhs, b = node.rhs;
@@ -179,12 +181,13 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
     switch (node.op) {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     case PGR_OP_##ID: \
-        return EMIT_##KIND(da, db);
+        return RECORD_##KIND(da, db);
         PGR_OPS(X)
 #undef X
     case PGR_OP_CUSTOM:
     case PGR_OP_PAIR:
-        e->status = PGR_ERR_OP;
+        e->status = PGR_ERR_OPAQUE;
+        e->bad = v;
         return (id_pair){0, 0};
     default:
         return (id_pair){0, 0};
@@ -193,16 +196,16 @@ static id_pair emit_partials(emitter *e, pgr_id v, bool want_a, bool want_b)
 
 /* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
 
-/* What is known of the nodes from `first` on, up to the last root. Groups are counted from 1; 0: not a lane. */
+/* The nodes from `first` to the last root. Groups are counted from 1; 0: not a lane. */
 typedef struct {
     pgr_id first;
     size_t count;
-    uint32_t within;      /* the group whose function is being recorded; 0: none */
-    uint8_t *active;      /* depends on what is derived by */
-    pgr_id *adjoint;
-    pgr_id *lane_adjoint; /* what lanes give to a node that is none, each for itself .. */
-    pgr_id *witness;      /* .. and one of those lanes */
-    uint32_t *group;      /* of lanes */
+    uint32_t within;      /* the group whose function is being recorded; 0: no group's */
+    uint8_t *active;      /* depends on a node that is derived by */
+    pgr_id *adjoint;      /* or tangent */
+    pgr_id *lane_adjoint; /* of a node that is not a lane: the adjoint from lanes, not yet summed over them .. */
+    pgr_id *witness;      /* .. and one of these lanes */
+    uint32_t *group;      /* of a lane */
 } sheet;
 
 static bool in_sheet(const sheet *s, pgr_id id) { return id >= s->first && id - s->first < s->count; }
@@ -217,8 +220,8 @@ static void free_sheet(pgr_tape *tape, sheet *s)
     tape_resize(tape, s->group, 0);
 }
 
-/* Groups of nodes in the sheet before this one are known. A lane from before the sheet is one of the function that is
- * being recorded; where none is, nodes lead down to one. */
+/* Groups of earlier nodes of the sheet are known. A lane from before the sheet belongs to the group whose function is
+ * being recorded; if there is none, operands lead down to an input of the group. */
 static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
 {
     const pgr_node *node = &tape->nodes[id];
@@ -232,10 +235,30 @@ static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
             return s->within;
         node = &tape->nodes[id];
     }
-    return (uint32_t)(pgr__number_of(tape, id) >> 32) + 1;
+    return tape_number_group(pgr__number_of(tape, id)) + 1;
 }
 
-static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count, const pgr_id *roots)
+static bool allocate_sheet(pgr_tape *tape, sheet *s)
+{
+    const size_t n = s->count + 1;
+    s->active = tape_resize(tape, NULL, n);
+    s->adjoint = tape_resize(tape, NULL, n * sizeof *s->adjoint);
+    s->lane_adjoint = tape_resize(tape, NULL, n * sizeof *s->lane_adjoint);
+    s->witness = tape_resize(tape, NULL, n * sizeof *s->witness);
+    s->group = tape_resize(tape, NULL, n * sizeof *s->group);
+    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
+        free_sheet(tape, s);
+        return false;
+    }
+    memset(s->active, 0, n);
+    memset(s->adjoint, 0, n * sizeof *s->adjoint);
+    memset(s->lane_adjoint, 0, n * sizeof *s->lane_adjoint);
+    return true;
+}
+
+/* False when out of memory. */
+static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count,
+                      const pgr_id *roots)
 {
     pgr_id first = UINT32_MAX, last = 0;
     for (size_t i = 0; i < wrt_count; i++)
@@ -244,18 +267,8 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
         last = roots[i] > last ? roots[i] : last;
     s->first = first;
     s->count = last >= first ? (size_t)last - first + 1 : 0;
-    s->active = tape_resize(tape, NULL, s->count + 1);
-    s->adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->adjoint);
-    s->lane_adjoint = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->lane_adjoint);
-    s->witness = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->witness);
-    s->group = tape_resize(tape, NULL, (s->count + 1) * sizeof *s->group);
-    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
-        free_sheet(tape, s);
+    if (!allocate_sheet(tape, s))
         return false;
-    }
-    memset(s->active, 0, s->count);
-    memset(s->adjoint, 0, s->count * sizeof *s->adjoint);
-    memset(s->lane_adjoint, 0, s->count * sizeof *s->lane_adjoint);
     for (size_t i = 0; i < wrt_count; i++)
         if (in_sheet(s, wrt[i]))
             s->active[wrt[i] - first] = 1;
@@ -270,18 +283,19 @@ static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *
     return true;
 }
 
-static void gather_lanes(emitter *e, sheet *s, size_t i)
+/* Adds up a node's adjoint from lanes. */
+static void gather_lanes(recorder *e, sheet *s, size_t i)
 {
     if (s->lane_adjoint[i] == 0)
         return;
-    const pgr_id sum = emit(e, PGR_OP_LANE_SUM, s->lane_adjoint[i], s->witness[i]);
+    const pgr_id sum = record(e, PGR_OP_LANE_SUM, s->lane_adjoint[i], s->witness[i]);
     s->lane_adjoint[i] = 0;
-    s->adjoint[i] = s->adjoint[i] == 0 ? sum : emit(e, PGR_OP_ADD, s->adjoint[i], sum);
+    s->adjoint[i] = s->adjoint[i] == 0 ? sum : record(e, PGR_OP_ADD, s->adjoint[i], sum);
 }
 
-/* Adds to what `to` has been given. What `from`, a lane, gives to a node that is none counts once a lane, unless each
- * lane is to have its own. */
-static void give(emitter *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
+/* Adds to the adjoint of `to`. From a lane to a node that is not one, it adds once per lane, unless each lane has a
+ * derivative of its own. */
+static void accumulate(recorder *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
 {
     if (e->status != PGR_OK)
         return;
@@ -291,45 +305,45 @@ static void give(emitter *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
     if (by_lane && s->lane_adjoint[i] != 0 && s->group[s->witness[i] - s->first] != group)
         gather_lanes(e, s, i);
     pgr_id *const sum = by_lane ? &s->lane_adjoint[i] : &s->adjoint[i];
-    *sum = *sum == 0 ? adjoint : emit(e, PGR_OP_ADD, *sum, adjoint);
+    *sum = *sum == 0 ? adjoint : record(e, PGR_OP_ADD, *sum, adjoint);
     if (by_lane)
         s->witness[i] = from;
 }
 
-/* Gives the operands of a node, whose adjoint is g, their shares. */
-static void push(emitter *e, sheet *s, pgr_id id, pgr_id g)
+/* Adds to the adjoints of the operands of a node, whose own is g. */
+static void push(recorder *e, sheet *s, pgr_id id, pgr_id g)
 {
     const pgr_node node = e->tape->nodes[id];
     const bool want_a = is_active(s, node.lhs), want_b = is_active(s, node.rhs);
     if (node.op == PGR_OP_LANE_SUM) {
-        if (want_a) /* a number that is the same in all lanes is added up once for each */
-            give(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : emit(e, PGR_OP_LANE_SUM, g, node.rhs));
+        if (want_a) /* a node that is the same in all lanes is added once per lane */
+            accumulate(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : record(e, PGR_OP_LANE_SUM, g, node.rhs));
         return;
     }
     if (node.op == PGR_OP_LANE_PASS) {
         if (want_a)
-            give(e, s, id, node.lhs, pass(e, g, s->group[node.lhs - s->first] - 1));
+            accumulate(e, s, id, node.lhs, pass(e, g, s->group[node.lhs - s->first] - 1));
         return;
     }
     if (!want_a && !want_b)
         return;
-    const id_pair p = emit_partials(e, id, want_a, want_b);
+    const id_pair p = record_partials(e, id, want_a, want_b);
     if (p.da != 0 && !is_number(e, p.da, 0.0))
-        give(e, s, id, node.lhs, emit(e, PGR_OP_MUL, g, p.da));
+        accumulate(e, s, id, node.lhs, record(e, PGR_OP_MUL, g, p.da));
     if (p.db != 0 && !is_number(e, p.db, 0.0))
-        give(e, s, id, node.rhs, emit(e, PGR_OP_MUL, g, p.db));
+        accumulate(e, s, id, node.rhs, record(e, PGR_OP_MUL, g, p.db));
 }
 
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
-                   size_t wrt_count, const pgr_id *wrt, pgr_id *out)
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad)
 {
-    emitter e = begin(tape);
+    recorder e = begin(tape);
     sheet s = {.within = within + 1};
     if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
         return PGR_ERR_NOMEM;
     for (size_t i = 0; i < root_count; i++)
         if (is_active(&s, roots[i]))
-            give(&e, &s, roots[i], roots[i], seeds[i]);
+            accumulate(&e, &s, roots[i], roots[i], seeds[i]);
     for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
         if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
             continue;
@@ -344,35 +358,37 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
         out[i] = g != 0 ? g : zero(&e);
     }
     free_sheet(tape, &s);
-    return end(&e);
+    return end(&e, bad);
 }
 
-/* The tangent of a node whose operands' are ta and tb, 0: none. */
-static void pull(emitter *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
+/* Adds to the tangent of a node, whose operands' are ta and tb; 0: no tangent. */
+static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
 {
     const pgr_node node = e->tape->nodes[id];
     if (node.op == PGR_OP_LANE_SUM || node.op == PGR_OP_LANE_PASS) {
-        if (ta != 0)
-            give(e, s, id, id, node.op == PGR_OP_LANE_SUM ? emit(e, PGR_OP_LANE_SUM, ta, node.rhs) : pass(e, ta, s->group[id - s->first] - 1));
+        if (ta != 0 && node.op == PGR_OP_LANE_SUM)
+            accumulate(e, s, id, id, record(e, PGR_OP_LANE_SUM, ta, node.rhs));
+        else if (ta != 0)
+            accumulate(e, s, id, id, pass(e, ta, s->group[id - s->first] - 1));
         return;
     }
-    const id_pair p = emit_partials(e, id, ta != 0, tb != 0);
+    const id_pair p = record_partials(e, id, ta != 0, tb != 0);
     if (p.da != 0 && ta != 0 && !is_number(e, p.da, 0.0))
-        give(e, s, id, id, emit(e, PGR_OP_MUL, ta, p.da));
+        accumulate(e, s, id, id, record(e, PGR_OP_MUL, ta, p.da));
     if (p.db != 0 && tb != 0 && !is_number(e, p.db, 0.0))
-        give(e, s, id, id, emit(e, PGR_OP_MUL, tb, p.db));
+        accumulate(e, s, id, id, record(e, PGR_OP_MUL, tb, p.db));
 }
 
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
-                   const pgr_id *roots, pgr_id *out)
+                   const pgr_id *roots, pgr_id *out, pgr_id *bad)
 {
-    emitter e = begin(tape);
+    recorder e = begin(tape);
     sheet s = {0};
     if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
         return PGR_ERR_NOMEM;
     for (size_t i = 0; i < wrt_count; i++)
         if (in_sheet(&s, wrt[i]))
-            give(&e, &s, wrt[i], wrt[i], tangents[i]);
+            accumulate(&e, &s, wrt[i], wrt[i], tangents[i]);
     for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
         const pgr_id id = s.first + (pgr_id)i;
         const pgr_node *const node = &tape->nodes[id];
@@ -389,5 +405,5 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
         out[i] = t != 0 ? t : zero(&e);
     }
     free_sheet(tape, &s);
-    return end(&e);
+    return end(&e, bad);
 }

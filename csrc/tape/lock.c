@@ -1,4 +1,4 @@
-/* lock.c: the lock that calls on handles take, and a mutex for where there is no other. */
+/* lock.c: the lock that calls on handles take, and a recursive mutex to be that lock. */
 #define _XOPEN_SOURCE 700 /* recursive mutexes */
 #include "tape/nodes.h"
 
@@ -25,8 +25,7 @@ void pgr_tape_on_lock(pgr_tape *tape, int (*enter_fn)(void *ctx), void (*leave_f
     tape->lock_ctx = ctx;
 }
 
-/* A recursive mutex, since a custom operation's function may call back into the tape. leave's token -1
- * comes from pgr_tape_free. */
+/* Recursive, since a custom operation's function may call the tape. */
 #ifdef _WIN32
 typedef CRITICAL_SECTION mutex;
 static pgr_status mutex_init(mutex *m) { InitializeCriticalSection(m); return PGR_OK; }
@@ -66,7 +65,7 @@ void pgr_tape_lock(pgr_tape *tape, int lock)
 
 static void mutex_leave(void *ctx, int token)
 {
-    if (token >= 0) {
+    if (token >= 0) { /* -1 comes from pgr_tape_free */
         mutex_unlock((mutex *)ctx);
         return;
     }

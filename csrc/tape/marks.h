@@ -1,17 +1,18 @@
 /* marks.h: descending through the nodes that a pass has reached, however far apart they are.
  *
- * A pass owns one mark. It marks its root and, at each node that it comes to, the node's operands;
- * since operands have smaller ids, going down meets every reachable node once, after all its uses. A
- * node has room for one sweep's mark: where two that are under way meet in a node, one inside the
- * other's custom function, the first keeps it, for both mean the same grad. An export's has a byte of
- * its own, since it must see all.
- * Eight sweeps, and one export, may be under way so, in threads or inside each other's custom functions. Any more keep the
- * ids that they have reached in a heap of their own, some ten times as slow: a sweep's nodes then have one mark for all of
- * these, an export's none.
- * Marks stand in the nodes, next to what the pass reads anyway. Those set further down than the pass
- * looks from node to node also show in two levels of summary, through which it skips what it does not
- * reach. On the moons MLP in L2, per node of a backward pass: 1.4 ns with no marks at all, 2.0 with a
- * plain byte for a mark, 2.5 as it is here, 3.9 with a bit in that byte and a summary of every mark. */
+ * A pass owns one mark. It marks its root and, at each node that it visits, the node's operands; since operands have
+ * smaller ids, descending visits every reachable node once, after all its uses. A node has room for one sweep's mark:
+ * where two sweeps meet in a node, one inside the other's custom function, the first keeps it, since both mean the same
+ * grad. Read-only passes must see all nodes, so they have a byte of their own.
+ *
+ * Eight sweeps and one read-only pass may mark at once, in threads or inside each other's custom functions. Any more
+ * keep the ids that they have reached in a heap, which is some ten times slower: such sweeps share one mark, such
+ * read-only passes set none.
+ *
+ * Marks are in the nodes, next to what the pass reads anyway. Marks further down than the pass searches node by node
+ * also show in two levels of summary, by which it skips what it does not reach. On the moons MLP in L2, per node of a
+ * backward pass: 1.4 ns without marks, 2.0 with a plain byte, 2.5 as here, 3.9 with a bit in that byte and a summary of
+ * every mark. */
 #ifndef PGR_INTERNAL_MARKS_H
 #define PGR_INTERNAL_MARKS_H
 
@@ -19,8 +20,6 @@
 
 #include "tape/tape.h"
 
-/* A pass under way. A copy of the tape's pointers, since a store to a mark, a byte, might else change them
- * for all that the compiler knows; marks_refresh after anything that may have recorded. */
 typedef struct {
     pgr_tape *tape;
     pgr_id *ids; /* ids[(i - 1) / 2] >= ids[i] */
@@ -28,15 +27,17 @@ typedef struct {
     bool failed; /* out of memory: ids are missing */
 } marks_heap;
 
+/* A pass under way. It copies the tape's pointers, since the compiler must assume that a store to a mark, a byte,
+ * changes them; call marks_refresh after anything that may have recorded. */
 typedef struct {
     pgr_node *nodes;
     uint8_t *blocks, *supers;
-    size_t field; /* the byte of a node that marks stand in */
-    uint8_t mark; /* what it writes into nodes; 0: nothing */
+    size_t field; /* offset of the marks' byte in a node */
+    uint8_t mark; /* what the pass writes there; 0: nothing */
     uint8_t bit;  /* what it sets in the summary */
     marks_heap *heap; /* instead of the summary; else NULL */
     pgr_id root;
-    bool is_first;    /* of the passes from this root */
+    bool is_first;    /* see tape_begin_root */
 } marks;
 
 enum { MARKS_HEAPED = 255 };
@@ -48,7 +49,7 @@ static inline void marks_refresh(marks *m, const pgr_tape *tape)
     m->supers = tape->supers;
 }
 
-/* Asks whether to stop (see pgr__ask), and returns where `node` is by then. */
+/* Calls pgr__ask, and returns where `node` is afterwards. */
 static inline pgr_node *marks_ask(marks *m, pgr_tape *tape, pgr_node *node, pgr_status *status)
 {
     const ptrdiff_t id = node - m->nodes;
@@ -57,13 +58,13 @@ static inline pgr_node *marks_ask(marks *m, pgr_tape *tape, pgr_node *node, pgr_
     return m->nodes + id;
 }
 
-/* How far the pass looks from node to node. */
+/* How far a pass searches node by node. */
 enum { MARKS_NEAR = 1024 };
 
 static inline uint8_t *marks_at(marks m, pgr_node *node) { return (uint8_t *)node + m.field; }
 static inline bool marks_has(marks m, pgr_id id) { return *marks_at(m, &m.nodes[id]) == m.mark; }
 
-/* Marks `node`, from the node at which the pass is. */
+/* Marks `node` while the pass is at `from`. */
 static inline void marks_set(marks m, pgr_node *node, const pgr_node *from)
 {
     *marks_at(m, node) = m.mark;
@@ -76,7 +77,7 @@ static inline void marks_set(marks m, pgr_node *node, const pgr_node *from)
 
 enum { MARKS_BLOCKS = 1 << (TAPE_SUPER - TAPE_BLOCK), MARKS_NODES = 1 << TAPE_BLOCK };
 
-/* The largest dirty super-block below `super`, plus one; 0 if there is none. */
+/* The largest super-block with marks below `super`, plus one; 0: none has any. */
 static inline uint32_t marks_super_below(marks m, uint32_t super)
 {
     while (super > 0) {
@@ -89,7 +90,7 @@ static inline uint32_t marks_super_below(marks m, uint32_t super)
     return 0;
 }
 
-/* The largest marked id below `id`, all of them far ones; 0 if there is none. */
+/* The largest marked id below `id`, where all marks are far ones; 0: no mark is left. */
 static inline pgr_id marks_far(marks m, pgr_id id)
 {
     for (;;) {
@@ -111,8 +112,8 @@ static inline pgr_id marks_far(marks m, pgr_id id)
     }
 }
 
-/* The next marked node below `node`, its mark taken off; nodes[0] when there is none left. With
- * `prefetch` on long tapes, where the nodes are not in the cache. */
+/* Clears the mark of the next marked node below `node`, and returns the node; nodes[0] when no mark is left. With
+ * `prefetch` on long tapes, whose nodes are not in the cache. */
 static inline pgr_node *marks_next(marks m, pgr_node *node, bool prefetch)
 {
     const pgr_node *const from = node;
@@ -138,14 +139,12 @@ static inline void marks_push(marks m, pgr_id id)
 {
     marks_heap *const h = m.heap;
     if (h->count == h->capacity) {
-        const uint32_t capacity = h->capacity == 0 ? 64 : h->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * h->capacity;
-        pgr_id *const ids = capacity == h->capacity ? NULL : tape_resize(h->tape, h->ids, capacity * sizeof *ids);
+        pgr_id *const ids = tape_double(h->tape, h->ids, &h->capacity, sizeof *ids);
         if (ids == NULL) {
             h->failed = true;
             return;
         }
         h->ids = ids;
-        h->capacity = capacity;
     }
     uint32_t i = h->count++;
     for (; i > 0 && h->ids[(i - 1) / 2] < id; i = (i - 1) / 2)
@@ -170,7 +169,7 @@ static inline pgr_id marks_pop(marks_heap *h)
     return first;
 }
 
-/* marks_next of any pass. An export that keeps a heap comes by each of a node's uses, and passes over all but one. */
+/* marks_next for any pass. Duplicates in a heap are skipped. */
 static inline pgr_node *marks_next_of_any(marks m, pgr_node *node)
 {
     if (m.heap == NULL)
@@ -181,7 +180,7 @@ static inline pgr_node *marks_next_of_any(marks m, pgr_node *node)
             marks_pop(m.heap);
         if (m.mark == 0)
             return &m.nodes[id];
-        if (marks_has(m, id)) { /* a pass that starts at a node takes it */
+        if (marks_has(m, id)) { /* unless a pass that started at the node has visited it */
             *marks_at(m, &m.nodes[id]) = 0;
             return &m.nodes[id];
         }
@@ -189,7 +188,7 @@ static inline pgr_node *marks_next_of_any(marks m, pgr_node *node)
     return m.nodes;
 }
 
-/* An export's pass comes to an operand of `from`. */
+/* A read-only pass at `from` reaches an operand. */
 static inline void marks_reach(marks m, pgr_id operand, const pgr_node *from)
 {
     if (m.heap != NULL)
@@ -200,39 +199,39 @@ static inline void marks_reach(marks m, pgr_id operand, const pgr_node *from)
 
 /* ---- Start and end ---- */
 
-/* Starts a pass at `root`: its first marks_next_of_any(m, root + 1) is the root. `heap` is for one that can't set marks. */
+/* Starts a pass: the first marks_next_of_any(m, root + 1) is the root. `heap` is for a pass that can't set marks. */
 static inline marks marks_begin(pgr_tape *tape, pgr_id root, size_t field, marks_heap *heap)
 {
-    const bool is_export = field == offsetof(pgr_node, export_mark);
+    const bool is_read_only = field == offsetof(pgr_node, read_mark);
     marks m = {.field = field, .bit = (uint8_t)(~tape->marks_used & (tape->marks_used + 1u))};
     *heap = (marks_heap){.tape = tape};
     marks_refresh(&m, tape);
     tape->passes++;
     m.root = root;
     m.is_first = tape_begin_root(tape, root);
-    if (m.bit == 0 || (is_export && tape->is_exporting)) {
+    if (m.bit == 0 || (is_read_only && tape->is_reading)) {
         m.bit = 0;
         m.heap = heap;
-        m.mark = is_export ? 0 : MARKS_HEAPED;
+        m.mark = is_read_only ? 0 : MARKS_HEAPED;
         marks_push(m, root);
         return m;
     }
     for (uint8_t bit = m.bit; bit != 0; bit >>= 1)
         m.mark++;
     tape->marks_used |= m.bit;
-    tape->is_exporting |= is_export;
+    tape->is_reading |= is_read_only;
     *marks_at(m, &m.nodes[root]) = m.mark;
     return m;
 }
 
-/* Takes off the marks that are left below `node`. */
+/* Clears the marks that are left below `node`. */
 static inline void marks_abandon(marks m, pgr_node *node)
 {
     while (node != m.nodes)
         node = marks_next_of_any(m, node);
 }
 
-/* Ends it, when marks_next has given nodes[0]: only the summary is left to clear. */
+/* Ends a pass when marks_next has returned nodes[0]: only its summary is left to clear. */
 static inline void marks_end(marks m, pgr_tape *tape)
 {
     tape->passes--;
@@ -249,8 +248,8 @@ static inline void marks_end(marks m, pgr_tape *tape)
             m.blocks[block] &= (uint8_t)~m.bit;
     }
     tape->marks_used &= (uint8_t)~m.bit;
-    if (m.field == offsetof(pgr_node, export_mark))
-        tape->is_exporting = false;
+    if (m.field == offsetof(pgr_node, read_mark))
+        tape->is_reading = false;
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* nodes.h: the tape's insides, for the files of the library and for CPython's layer, whose number slots
- * record inline. Everything here assumes that the caller has the tape to itself. */
+/* nodes.h: the tape's insides, for the library and for CPython's layer, whose number slots record inline. All of it
+ * assumes that the caller holds the tape's lock. */
 #ifndef PGR_INTERNAL_NODES_H
 #define PGR_INTERNAL_NODES_H
 
@@ -9,10 +9,10 @@
 #include "ops/ops.h"
 #include "pgr.h"
 
-/* For what is rarely needed beside what is hot. */
+/* Hints: cold code beside hot code, loops, constant arguments. */
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
-#define PGR_HOT      __attribute__((noinline, aligned(64))) /* a loop whose speed depends on where it lies */
+#define PGR_HOT      __attribute__((noinline, aligned(64))) /* a loop whose speed depends on its alignment */
 #define PGR_INLINE   static inline __attribute__((always_inline)) /* where a constant argument must fold */
 #define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
 #define PGR_PREFETCH(address) __builtin_prefetch((const void *)(address), 1)
@@ -29,49 +29,49 @@
 #else
 #define TAPE_THREAD_LOCAL _Thread_local
 #endif
-#ifdef __GLIBC__ /* which finds it by one load, in libraries too */
+#ifdef __GLIBC__ /* one load finds it, in shared libraries too */
 #define TAPE_AT_HAND __attribute__((tls_model("initial-exec")))
 #else
 #define TAPE_AT_HAND
 #endif
 extern TAPE_THREAD_LOCAL bool pgr__is_recording TAPE_AT_HAND; /* see pgr_set_recording */
 
-/* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node
- * that stands as rhs, which keeps the record small and every rule about operands true for it too. */
+/* 32 bytes, two to a cache line. A constant parameter (an exponent, a slope) is a PGR_OP_CONST node as rhs: that keeps
+ * the record small, and rules about operands hold for it too. */
 typedef struct {
     double data;
     double grad;
-    pgr_id lhs, rhs; /* both smaller than the node's own id; 0: none. lhs == 0 makes a leaf */
+    pgr_id lhs, rhs; /* smaller than the node's own id; 0: no operand. lhs == 0: a leaf */
     uint8_t op;
     uint8_t flags;
-    uint8_t mark;    /* of the sweep under way that has reached it and not yet done it; 0: none */
-    uint8_t export_mark;
-    uint32_t slot;   /* its handle's slot; 0: none */
+    uint8_t mark;    /* of the sweep that has reached the node and not yet visited it; 0: no such sweep */
+    uint8_t read_mark; /* the same for read-only passes: exports, and the search for inf and nan */
+    uint32_t slot;   /* its handle's slot; 0: no handle */
 } pgr_node;
 
 _Static_assert(sizeof(pgr_node) == 32, "a node is half a cache line");
 
 enum {
-    TAPE_HELD = 1, /* a handle holds it: a root of liveness */
-    TAPE_LIVE = 2, /* found live; set only within a collection */
+    TAPE_HELD = 1, /* held by a handle: a root of liveness */
+    TAPE_LIVE = 2, /* found live by a collection under way, or by a stopped one */
     TAPE_ROOT = 4, /* a pass from it is under way */
-    TAPE_UNKNOWN = 8, /* depends on an input of a function being recorded: has no value yet */
-    TAPE_LANE = 16,   /* depends on an input that differs from lane to lane of a vmap */
+    TAPE_UNKNOWN = 8, /* depends on an input of a recorded function: has no value */
+    TAPE_LANE = 16,   /* depends on a lane of a vmap */
     TAPE_INHERITED = TAPE_UNKNOWN | TAPE_LANE
 };
 
-/* A handle's slot. Free ones are chained through link; so are dead ones (see tape->dead). */
+/* A handle's slot. Free slots are chained through link, as are dead ones (see tape->dead). */
 typedef struct {
-    void *owner;       /* the binding's object, if it has just one for the node */
-    pgr_id id;         /* 0 when free, or when the node died before its last holder */
+    void *owner;       /* the binding's object for the node, if it has one */
+    pgr_id id;         /* 0: free, or the node died before its last hold */
     uint32_t holds : 30;
-    uint32_t is_kept : 1; /* the name stays until the node dies */
+    uint32_t is_kept : 1; /* stays the node's until it dies */
     uint32_t is_dead : 1; /* on the dead chain */
     uint32_t generation;  /* 31 bits; a handle of an older generation is stale */
     uint32_t link;
 } pgr_slot;
 
-/* From node `start` on, nodes carry `tag` (see tags.c). */
+/* Nodes from `start` on carry `tag` (see tags.c). */
 typedef struct {
     pgr_id start;
     uint32_t tag;
@@ -83,47 +83,50 @@ typedef struct {
     uint32_t tag;   /* of the next node */
 } tape_tags;
 
-/* The number of a node that stands for something outside of the tape: an input, or a lane of a vmap. */
+/* The caller's number of an input or a lane. */
 typedef struct {
     pgr_id node;
     uint64_t number;
 } tape_number;
 
-/* Marks are found again through two levels of summary, one byte for 64 nodes and one for 64 of those,
- * so that a sweep skips what it does not reach; a bit for each pass under way. */
+/* Of a lane: group << 32 | index. */
+static inline uint32_t tape_number_group(uint64_t number) { return (uint32_t)(number >> 32); }
+
+/* Two levels of summary find marks again, one byte for 64 nodes and one for 64 of those bytes, so that a sweep skips
+ * what it does not reach. Each pass under way has a bit. */
 enum { TAPE_BLOCK = 6, TAPE_SUPER = 12 };
 
 struct pgr_tape {
-    pgr_node *nodes; /* nodes[0] is nobody's: the operand "none", where stray reads are harmless */
+    pgr_node *nodes; /* nodes[0] stands for a missing operand: reading it is harmless */
     uint32_t size;   /* the next node's id */
-    uint32_t limit;  /* size at which to call tape_make_room; at most capacity */
+    uint32_t limit;  /* the size at which to call pgr__make_room; at most capacity */
     uint32_t capacity;
     uint32_t collect_at;
 
     pgr_slot *slots;
     uint32_t slot_count, slot_capacity;
-    uint32_t free_slot; /* first of the chain; 0: none */
-    uint32_t dead;      /* first of the slots whose node died while they were named */
+    uint32_t free_slot; /* first of the chain; 0: empty */
+    uint32_t dead;      /* first of the chain of slots whose nodes have died */
     uint32_t held;
-    pgr_id named; /* no node above it has a slot */
+    pgr_id named; /* no node above this has a slot */
 
     tape_tags tags[PGR_TAG_CHANNELS];
     tape_number *numbers; /* by ascending node */
     uint32_t number_count, number_capacity;
-    pgr_id tagged; /* no run starts above it, and no node from it on has a number */
+    pgr_id tagged; /* no run starts above this; no node from here on has a number */
 
     uint8_t *blocks, *supers;
     uint8_t marks_used;    /* by passes under way, a bit each (see marks.h) */
-    bool is_exporting;     /* export_mark is in use */
-    uint32_t passes;       /* under way: nothing moves, and nothing is taken back, meanwhile */
-    bool is_marked;        /* a collection was stopped, so TAPE_LIVE stands on some nodes */
+    bool is_reading;       /* a pass under way uses read_mark */
+    uint32_t passes;       /* under way: meanwhile nodes don't move, and none is taken back */
+    bool is_marked;        /* a stopped collection has left TAPE_LIVE on some nodes */
     bool has_custom;       /* there may be custom nodes */
     uint32_t collect_at_least, max_nodes;
     uint64_t collections;
 
     pgr_allocator allocator;
     pgr_status (*collector)(pgr_tape *tape, bool thorough); /* NULL: pgr__collect without ties */
-    bool (*is_interrupted)(void); /* whether on_stop has a reason to stop; runs no code. NULL: never */
+    bool (*is_interrupted)(void); /* whether on_stop would stop; runs no code. NULL: never */
     pgr_custom_fn on_custom;
     void *custom_ctx;
     int (*on_stop)(void *ctx);
@@ -133,51 +136,51 @@ struct pgr_tape {
     void *lock_ctx;
 };
 
-/* Nodes that a tape can have: ids are 32 bits, and two of them mean something else. */
+/* The most nodes of a tape: ids have 32 bits, and two ids are reserved. */
 #define TAPE_MAX_NODES (UINT32_MAX - 1)
 
-/* A tie says that what belongs to `from` keeps `to`: it lives if `from` does. Either is a node or, from TAPE_HUB on, a
- * number of the caller's for something that several nodes share, lest each of these be tied to all that it keeps. A node
- * that is a `to` has no other handles: they do not count as roots. */
+/* A tie: what hangs on `from` keeps `to`, so `to` lives if `from` does. Each is a node or, from TAPE_HUB on, a hub: the
+ * caller's number for something that several nodes share, which saves ties from each of them to all that it keeps. The
+ * handle of a node that is a `to` does not count as a root. */
 typedef struct {
     uint64_t from, to;
 } pgr_tie;
 
 #define TAPE_HUB (UINT64_C(1) << 32)
 
-/* Beyond this many nodes, about what a second-level cache holds, nothing is assumed of a graph's order: a small
- * one is gone through again and again, and the processor learns it. */
+/* Below this many nodes, about a second-level cache full, a graph is swept again and again, and the branch predictor
+ * learns its order. Above, code avoids branches that depend on the order. */
 enum { TAPE_FAMILIAR = 1 << 17 };
 
-/* Asks for what a descending pass comes to soon, which processors foresee badly: beyond the second-level
- * cache this halves the time of a sweep, within it, it is not felt. */
+/* Prefetches for a descending pass, which hardware predicts badly: halves a sweep's time beyond the second-level cache,
+ * and costs nothing within it. */
 enum { TAPE_AHEAD = 1200 };
 static inline void tape_prefetch_below(const pgr_node *node)
 {
     PGR_PREFETCH((uintptr_t)node - TAPE_AHEAD * sizeof *node);
 }
 
-/* The same for callers who hold handles: collects first if that is due, through the tape's collector,
- * which may run any code. Ids are to be read afterwards. */
+/* pgr__make_room for calls on handles: collects first if that is due, through the tape's collector, which may run any
+ * code. Read ids afterwards. */
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k);
 
-/* See pgr_tape_collect. Unless `thorough`, leaves things in place where little would be gained. Sorts
- * and overwrites `ties`. PGR_ERR_STOPPED, with nothing moved, if is_interrupted says so while it looks for what lives. */
+/* pgr_tape_collect with ties, which it sorts and overwrites. Unless `thorough`, moves nothing where little would be
+ * gained. PGR_ERR_STOPPED, with nothing moved, if is_interrupted says so. */
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough);
 
-/* Steps between two questions: some 0.1 ms of the cheapest nodes, 60 ms of the dearest (powers with subnormal
- * results, 1.7 us each). The question costs less than 0.1 us. */
+/* Steps between two calls of on_stop: 0.1 ms of the cheapest nodes, 60 ms of the most expensive (powers with subnormal
+ * results, 1.7 us each). A call costs less than 0.1 us. */
 enum { TAPE_ASK_EVERY = 1 << 15 };
 
-/* Collects through the tape's collector, for callers who hold handles: it may run any code. Interrupted, it asks on_stop:
- * PGR_ERR_STOPPED with the tape as it was, or it starts again. */
+/* Collects through the tape's collector, which may run any code. When interrupted, calls on_stop: PGR_ERR_STOPPED with
+ * the tape as it was, or starts again. */
 pgr_status pgr__collect_by_handle(pgr_tape *tape, bool thorough);
 
-/* The tape's lock, see pgr_tape_on_lock. */
+/* Takes and releases the tape's lock (see pgr_tape_on_lock). */
 int pgr__enter(pgr_tape *tape);
 void pgr__leave(pgr_tape *tape, int token);
 
-/* Whether `root` is `id`, or was made from it. True, too, when out of memory. O(nodes recorded since). */
+/* Whether `root` is `id` or was made from it; true when out of memory, too. O(nodes recorded since `id`). */
 bool pgr__is_made_from(pgr_tape *tape, pgr_id root, pgr_id id);
 
 static inline bool tape_has_room(const pgr_tape *tape, uint32_t k) { return k <= tape->limit - tape->size; }
@@ -188,26 +191,27 @@ static inline bool tape_collect_is_due(const pgr_tape *tape)
     return tape->size >= tape->collect_at && tape->passes == 0;
 }
 
-/* What a node takes over from its operands. */
+/* Flags that a node inherits from its operands. */
 static inline uint8_t tape_inherited(const pgr_tape *tape, pgr_id lhs, pgr_id rhs)
 {
     return (tape->nodes[lhs].flags | tape->nodes[rhs].flags) & TAPE_INHERITED;
 }
 
-/* Whether op is to be worked out. Where an operand has no value, whose data are nan, sums, differences,
- * products and quotients are nan by themselves, which is quicker to see afterwards; others are not asked. */
+/* Whether to compute op. Operands without a value have nan as data, so sums, differences, products, quotients and
+ * negations come out as nan: cheaper to compute than to test. */
 static inline bool tape_is_known(const pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs)
 {
-    return ops_is_linear(op) || op == PGR_OP_DIV || op == PGR_OP_NEG || !PGR_UNLIKELY(tape_inherited(tape, lhs, rhs) & TAPE_UNKNOWN);
+    return ops_is_linear(op) || op == PGR_OP_DIV || op == PGR_OP_NEG ||
+           !PGR_UNLIKELY(tape_inherited(tape, lhs, rhs) & TAPE_UNKNOWN);
 }
 
-/* The same, as it is asked for each node: only one whose data are nan may have no value. */
+/* A new node's flags. Only a node whose data are nan can be without a value. */
 static inline uint8_t tape_flags(const pgr_tape *tape, double data, pgr_id lhs, pgr_id rhs)
 {
     return PGR_UNLIKELY(data != data) ? tape_inherited(tape, lhs, rhs) : 0;
 }
 
-/* What a pass from `root` may need stays where it is from one to the other; to the latter, what the former has returned. */
+/* Between these two calls no node moves that a pass from `root` may need. end takes begin's result. */
 static inline bool tape_begin_root(pgr_tape *tape, pgr_id root)
 {
     const bool is_first = (tape->nodes[root].flags & TAPE_ROOT) == 0;
@@ -220,21 +224,30 @@ static inline void tape_end_root(pgr_tape *tape, pgr_id root, bool is_first)
         tape->nodes[root].flags &= (uint8_t)~TAPE_ROOT;
 }
 
-/* Appends a node. There is room. */
+/* Appends a node. The caller has made room. */
 static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
 {
     const pgr_id id = tape->size++;
-    assert(id == 0 || (lhs < id && rhs < id)); /* the first is nobody's */
+    assert(id == 0 || (lhs < id && rhs < id));
     const uint8_t flags = tape_flags(tape, data, lhs, rhs);
     tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags};
     return id;
 }
 
-/* Whether an op is recorded without its operand: not while a function is recorded. */
+/* Appends w * x and sum + w * x; `*v` is the sum's number. The caller has made room for two. */
+static inline pgr_id tape_append_term(pgr_tape *tape, pgr_id w, pgr_id x, pgr_id sum, double *v)
+{
+    const double p = tape->nodes[w].data * tape->nodes[x].data;
+    const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w, x);
+    *v += p;
+    return tape_append(tape, PGR_OP_ADD, *v, sum, product);
+}
+
+/* Whether an op is recorded without its operand. */
 static inline bool tape_is_cut(int op) { return op == PGR_OP_DETACH && !pgr__is_recording; }
 
-/* Goes through a node's operands, last to first: start with {id, false}, stop at 0. Opens the pairs of a
- * custom node; counts a parameter as an operand. */
+/* Iterates over a node's operands, last to first: start with {id, false}, or {id, true} to skip the last, and stop at
+ * 0. Opens a custom node's pairs; a parameter counts as an operand. */
 typedef struct {
     pgr_id open;
     bool rhs_done;
@@ -259,8 +272,18 @@ static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
     return tape->allocator.resize(tape->allocator.ctx, p, size);
 }
 
-/* Room for `more` elements after the first `count`, in an array whose capacity is the power of two that holds
- * `count`, at least 64. NULL when out of memory, the array as it was. */
+/* An array of `*capacity` elements with room for twice as many. NULL when out of memory, with nothing changed. */
+static inline void *tape_double(pgr_tape *tape, void *array, uint32_t *capacity, size_t size)
+{
+    const uint32_t wanted = *capacity == 0 ? 64 : *capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * *capacity;
+    void *const grown = wanted == *capacity ? NULL : tape_resize(tape, array, wanted * size);
+    if (grown != NULL)
+        *capacity = wanted;
+    return grown;
+}
+
+/* Room for `more` elements after `count`, in an array whose capacity is the power of two that holds `count`, at least
+ * 64. NULL when out of memory, with the array as it was. */
 static inline void *tape_grow(pgr_tape *tape, void *array, size_t count, size_t more, size_t size)
 {
     size_t capacity = count == 0 ? 0 : 64;

@@ -1,23 +1,23 @@
 /* rewire.c: giving a node other operands after it was recorded.
  *
- * Operands come before their results on the tape. Where the new ones do, and fit into the record, it is changed in
- * place. Otherwise the node moves to the tape's end, and with it, in order, everything that was made from it; handles
- * follow. What is left behind has no names, and the next collection frees it. */
+ * Operands precede results on the tape. If the new operands do, and fit into the record, the node changes in place.
+ * Otherwise it moves to the tape's end, and with it, in order, all that was made from it; handles follow. The nodes
+ * left behind have no handles, and the next collection frees them. */
 #include <string.h>
 
 #include "tape/tape.h"
 #include "tape/tags.h"
 
-static const pgr_id NEEDED = 1, MADE_FROM_IT = 1; /* in `moved`, until there is a new id */
+static const pgr_id NEEDED = 1, MADE_FROM_IT = 1; /* in `moved`, before new ids */
 
-/* Marks what was made from `id`, itself included, writes how many nodes that is, and returns all flags that they have. What
- * no name needs, such as what earlier moves have left behind, is passed over. */
+/* Marks `id` and all nodes made from it, writes their number, and returns the union of their flags. Skips nodes that no
+ * handle needs, such as those left behind by earlier moves. */
 static uint8_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved, uint32_t *count)
 {
     uint8_t flags = 0;
     *count = 0;
     memset(moved, 0, (tape->size - id) * sizeof *moved);
-    for (pgr_id i = tape->size; i-- > id;) { /* first, what is needed */
+    for (pgr_id i = tape->size; i-- > id;) { /* first, nodes that a handle needs */
         const pgr_node *const node = &tape->nodes[i];
         if (node->slot == 0 && moved[i - id] == 0)
             continue;
@@ -29,7 +29,8 @@ static uint8_t mark_above(const pgr_tape *tape, pgr_id id, pgr_id *moved, uint32
     }
     for (pgr_id i = id; i < tape->size; i++) {
         const pgr_node *const node = &tape->nodes[i];
-        const bool is_above = (node->lhs >= id && moved[node->lhs - id] != 0) || (node->rhs >= id && moved[node->rhs - id] != 0);
+        const bool is_above =
+            (node->lhs >= id && moved[node->lhs - id] != 0) || (node->rhs >= id && moved[node->rhs - id] != 0);
         moved[i - id] = i == id || (is_above && moved[i - id] != 0) ? MADE_FROM_IT : 0;
         flags |= moved[i - id] != 0 ? node->flags : 0;
         *count += moved[i - id] != 0;
@@ -58,7 +59,7 @@ static pgr_status copy_tags(pgr_tape *tape, pgr_id from)
     return status;
 }
 
-/* Appends a copy of `from`, which keeps its name until all copies are made. */
+/* Appends a copy of `from`, which keeps its handle until all copies are made. */
 static pgr_id append_copy(pgr_tape *tape, pgr_id from, int op, pgr_id lhs, pgr_id rhs)
 {
     const pgr_node *const node = &tape->nodes[from];
@@ -68,7 +69,7 @@ static pgr_id append_copy(pgr_tape *tape, pgr_id from, int op, pgr_id lhs, pgr_i
     return id;
 }
 
-/* Copies what is marked in `moved`, `id` with its new operands, to the tape's end. There is room. */
+/* Copies the nodes marked in `moved` to the tape's end, `id` with its new operands. The caller has made room. */
 static pgr_status append_copies(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *operands, pgr_id *moved)
 {
     const uint32_t size = tape->size;
@@ -127,7 +128,7 @@ static pgr_status move_above(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *
             move_name(tape, i, moved[i - id]);
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         if (pgr__set_tag(tape, channel, tags[channel]) != PGR_OK)
-            tape->tags[channel].tag = tags[channel]; /* out of memory for a run: the next change of tag tells */
+            tape->tags[channel].tag = tags[channel]; /* no memory for a run: the next change of tag reports it */
     pgr__trim_tags(tape);
     return status;
 }

@@ -1,4 +1,4 @@
-/* slots.c: the slots that handles name, and holds on nodes. */
+/* slots.c: growing the slots, and holds on nodes. */
 #include "tape/slots.h"
 
 enum { SLOTS_AT_FIRST = 64 };
@@ -15,7 +15,7 @@ pgr_status pgr__make_slot(pgr_tape *tape)
     if (slots == NULL)
         return PGR_ERR_NOMEM;
     tape->slots = slots;
-    const uint32_t first = tape->slot_capacity == 0 ? 1 : tape->slot_capacity; /* slot 0 is nobody's */
+    const uint32_t first = tape->slot_capacity == 0 ? 1 : tape->slot_capacity; /* slot 0 stands for no slot */
     for (uint32_t i = tape->slot_capacity; i < capacity; i++)
         slots[i] = (pgr_slot){.link = i + 1 < capacity ? i + 1 : 0};
     tape->slot_capacity = capacity;

@@ -1,19 +1,19 @@
-/* slots.h: names of nodes that stay when nodes move.
+/* slots.h: handles: names of nodes that stay valid when nodes move.
  *
- * A handle is a slot's index and its generation; the slot knows the node. */
+ * A handle is a slot's index and its generation; the slot holds the node's id. */
 #ifndef PGR_INTERNAL_SLOTS_H
 #define PGR_INTERNAL_SLOTS_H
 
 #include "tape/nodes.h"
 
-/* Sees to it that there is a free slot. */
+/* Makes sure that a slot is free. */
 pgr_status pgr__make_slot(pgr_tape *tape);
 
-/* Takes the next dead slot off its chain, 0 if there is none. A slot without holds is the caller's to
- * free; one with holds is freed by its last release. */
+/* Takes the next dead slot off its chain; 0 if the chain is empty. The caller frees a slot without holds; the last
+ * release frees the others. */
 uint32_t pgr__next_dead(pgr_tape *tape);
 
-/* One hold more on a node; there is a free slot in case it needs one. */
+/* A new hold on a node. A slot is free. */
 pgr_handle pgr__hold(pgr_tape *tape, pgr_id id);
 
 /* A handle's node, NULL if it is not alive. */
@@ -24,14 +24,17 @@ static inline pgr_handle tape_handle(const pgr_tape *tape, uint32_t slot)
     return (pgr_handle)tape->slots[slot].generation << 32 | slot;
 }
 
-/* The id of a handle's node, 0 if it is not alive. */
-static inline pgr_id tape_id_of(const pgr_tape *tape, pgr_handle h)
+/* A handle's slot, even if its node has died; 0 if the handle is stale. */
+static inline uint32_t tape_slot_of(const pgr_tape *tape, pgr_handle h)
 {
     const uint32_t slot = (uint32_t)h;
-    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? tape->slots[slot].id : 0;
+    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? slot : 0;
 }
 
-/* Names a node by a slot, and holds it. */
+/* The id of a handle's node, 0 if it is not alive. */
+static inline pgr_id tape_id_of(const pgr_tape *tape, pgr_handle h) { return tape->slots[tape_slot_of(tape, h)].id; }
+
+/* Gives a node a slot, and holds it. */
 static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
 {
     tape->nodes[id].slot = slot;
@@ -40,7 +43,7 @@ static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
         tape->named = id;
 }
 
-/* Appends a node that a slot names from the first, one that is on no chain. */
+/* Appends a node that has a slot, one that is on no chain. */
 static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
 {
     const pgr_id id = tape->size++;
@@ -54,7 +57,7 @@ static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_
     return id;
 }
 
-/* Takes a free slot off its chain. There is one: pgr__make_slot has seen to it. */
+/* Takes a free slot off its chain. A slot is free. */
 static inline uint32_t tape_reserve_slot(pgr_tape *tape)
 {
     const uint32_t slot = tape->free_slot;
@@ -62,7 +65,7 @@ static inline uint32_t tape_reserve_slot(pgr_tape *tape)
     return slot;
 }
 
-/* Takes a free slot for a node that has none. There is one: pgr__make_slot has seen to it. */
+/* Takes a free slot for a node without one. A slot is free. */
 static inline uint32_t tape_take_slot(pgr_tape *tape, pgr_id id)
 {
     const uint32_t slot = tape_reserve_slot(tape);
@@ -86,7 +89,7 @@ static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
     tape->free_slot = slot;
 }
 
-/* Gives a hold back; with `keep` the name stays on the node for good (see pgr_h_release). */
+/* Releases a hold (see pgr_h_release). */
 static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
 {
     pgr_slot *const s = &tape->slots[slot];
@@ -97,7 +100,7 @@ static inline void tape_release(pgr_tape *tape, uint32_t slot, bool keep)
         return;
     s->owner = NULL;
     tape->held--;
-    if (s->id == 0) { /* the node went first */
+    if (s->id == 0) { /* the node died first */
         if (!s->is_dead)
             tape_free_slot(tape, slot);
         return;

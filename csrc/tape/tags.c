@@ -1,8 +1,8 @@
-/* tags.c: what few nodes have, beside the nodes: where they come from, and the numbers of inputs.
+/* tags.c: where nodes come from, and the numbers of inputs, kept beside the nodes.
  *
- * Nodes have no room for it and need none. A tag, a scope or a line of the user's code, holds from the node at
- * which it was set until another is set, so it is kept by runs of nodes. Numbers are kept one by one, by
- * ascending node. Collection slides both with the nodes that they belong to. */
+ * A tag, a scope or a line of the user's code, holds from the node at which it was set until the next is set, so tags
+ * are kept as runs of nodes. Numbers are few and kept one by one, by ascending node. A collection slides both along
+ * with their nodes. */
 #include "tape/tags.h"
 
 static void note_last(pgr_tape *tape)
@@ -17,7 +17,7 @@ static void note_last(pgr_tape *tape)
         tape->tagged = tape->numbers[tape->number_count - 1].node + 1;
 }
 
-/* Takes away the runs that hold no node (any more). */
+/* Drops runs that hold no node. */
 static void drop_empty(const pgr_tape *tape, tape_tags *tags)
 {
     while (tags->count > 0 && tags->runs[tags->count - 1].start >= tape->size)
@@ -30,16 +30,14 @@ pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag)
     if (tag == tags->tag)
         return PGR_OK;
     if (tags->count == tags->capacity) {
-        const uint32_t capacity = tags->capacity == 0 ? 64 : tags->capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * tags->capacity;
-        tape_run *const runs = tape_resize(tape, tags->runs, capacity * sizeof *runs);
+        tape_run *const runs = tape_double(tape, tags->runs, &tags->capacity, sizeof *runs);
         if (runs == NULL)
             return PGR_ERR_NOMEM;
         tags->runs = runs;
-        tags->capacity = capacity;
     }
     tags->tag = tag;
     drop_empty(tape, tags);
-    tags->runs[tags->count++] = (tape_run){tape->size, tag}; /* even after one alike: a run is a call of its own */
+    tags->runs[tags->count++] = (tape_run){tape->size, tag}; /* even if the last one has this tag: a run is a call */
     note_last(tape);
     return PGR_OK;
 }
@@ -56,7 +54,7 @@ void pgr__trim_tags(pgr_tape *tape)
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
         tape_tags *const tags = &tape->tags[channel];
         drop_empty(tape, tags);
-        if ((tags->count > 0 ? tags->runs[tags->count - 1].tag : 0) != tags->tag) /* so one has been dropped */
+        if ((tags->count > 0 ? tags->runs[tags->count - 1].tag : 0) != tags->tag) /* its run has been dropped */
             tags->runs[tags->count++] = (tape_run){tape->size, tags->tag};
     }
     note_last(tape);
@@ -72,7 +70,7 @@ void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_
             if (run.start >= first)
                 run.start = run.start < old_size ? moved[run.start - first] : tape->size;
             if (count > 0 && tags->runs[count - 1].start == run.start)
-                count--; /* all that the run before held is dead */
+                count--; /* all nodes of the run before are dead */
             tags->runs[count++] = run;
         }
         tags->count = count;
@@ -86,12 +84,10 @@ void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_
 pgr_status pgr__number_next(pgr_tape *tape, uint64_t number)
 {
     if (tape->number_count == tape->number_capacity) {
-        const uint32_t capacity = tape->number_capacity == 0 ? 64 : tape->number_capacity > UINT32_MAX / 2 ? UINT32_MAX : 2 * tape->number_capacity;
-        tape_number *const numbers = tape_resize(tape, tape->numbers, capacity * sizeof *numbers);
+        tape_number *const numbers = tape_double(tape, tape->numbers, &tape->number_capacity, sizeof *numbers);
         if (numbers == NULL)
             return PGR_ERR_NOMEM;
         tape->numbers = numbers;
-        tape->number_capacity = capacity;
     }
     tape->numbers[tape->number_count++] = (tape_number){tape->size, number};
     tape->tagged = tape->size + 1;

@@ -1,36 +1,36 @@
-/* tags.h: what few nodes have beside the nodes (see tags.c), and taking nodes back, which must keep it in order. */
+/* tags.h: tags and numbers of nodes (see tags.c), and taking back nodes, which must keep both in order. */
 #ifndef PGR_INTERNAL_TAGS_H
 #define PGR_INTERNAL_TAGS_H
 
 #include "tape/nodes.h"
 
-/* pgr_tape_tag for who has the tape to itself. */
+/* pgr_tape_tag without the lock. */
 pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);
 
-/* Tags and numbers after nodes were taken back at the tape's end, and after a collection has moved those from `first`
- * on: to moved[id - first], for a dead one where the next would be. */
+/* Puts tags and numbers in order after nodes were taken back at the tape's end; and after a collection has moved nodes
+ * from `first` on to moved[id - first], which for a dead node is where the next one went. */
 void pgr__trim_tags(pgr_tape *tape);
 void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved);
 
-/* Gives the next node a number: call before it is appended. PGR_ERR_NOMEM, with nothing changed. */
+/* Gives the next node, not yet appended, a number. PGR_ERR_NOMEM, with nothing changed. */
 pgr_status pgr__number_next(pgr_tape *tape, uint64_t number);
 
-/* The number of a node, 0 if it has none. O(log of how many have one). */
+/* A node's number; 0 if it has none. O(log numbers). */
 uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id);
 
-/* Forgets the numbers of nodes from `first` on that are not live, before a collection moves those that are. */
+/* Drops the numbers of dead nodes from `first` on, before a collection moves the others. */
 void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first);
 
-/* Takes back the nodes from `size` on; but leaves them to a collection if one of them has a name, as code that ran
- * meanwhile may have recorded it. Sets tags right in any case. */
+/* Takes back the nodes from `size` on. If one of them has a handle, because code that ran meanwhile recorded it, leaves
+ * all of them to a collection. Puts tags in order in any case. */
 void pgr__take_back(pgr_tape *tape, uint32_t size);
 
-/* How many runs start at or before a node: which run holds it, from 1 on; 0: none. */
+/* Which run a node is in, counted from 1; 0: before the first. */
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
 
-/* Takes back what nothing can need any more at the tape's end: whoever needs a node is above it. Dropping a
- * result so gives back its graph, still warm, without a collection. For bindings without ids of their
- * own at large; a node with a name is left to the collection, which tells its owner. */
+/* Takes back nodes at the tape's end that nothing can use any more, since users are above their operands: so dropping a
+ * result frees its graph while it is still in the cache. For bindings that keep no ids. Stops at a node with a slot:
+ * the collection tells its owner. */
 static inline void tape_pop(pgr_tape *tape)
 {
     pgr_id named = tape->named;

@@ -1,7 +1,7 @@
-/* tape.c: the node array: its memory, and recording by id.
+/* tape.c: the node array's memory, and recording by id.
  *
- * One growing array, kept and reused: touching a fresh page costs more than recording a node does, so
- * nothing is given back while the tape lives. */
+ * Touching a fresh page costs more than recording a node, so the array only grows, and is reused while the tape
+ * lives. */
 #include "tape/tape.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
@@ -83,7 +83,17 @@ static bool grow_summary(pgr_tape *tape, uint8_t **array, size_t old_count, size
     return true;
 }
 
-static size_t summary_count(uint32_t capacity, int shift) { return capacity == 0 ? 0 : ((size_t)capacity >> shift) + 1; }
+static size_t summary_count(uint32_t capacity, int shift)
+{
+    return capacity == 0 ? 0 : ((size_t)capacity >> shift) + 1;
+}
+
+static bool grow_summaries(pgr_tape *tape, uint32_t capacity)
+{
+    const uint32_t old = tape->capacity;
+    return grow_summary(tape, &tape->blocks, summary_count(old, TAPE_BLOCK), summary_count(capacity, TAPE_BLOCK)) &&
+           grow_summary(tape, &tape->supers, summary_count(old, TAPE_SUPER), summary_count(capacity, TAPE_SUPER));
+}
 
 pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
 {
@@ -95,9 +105,7 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
         uint64_t wanted = tape->collect_at > need ? tape->collect_at : 2 * (uint64_t)tape->capacity;
         wanted = wanted < need ? need : wanted > most ? most : wanted;
         const uint32_t capacity = (uint32_t)wanted;
-        /* Summaries first: one that is larger than the nodes need does no harm if the next call fails. */
-        if (!grow_summary(tape, &tape->blocks, summary_count(tape->capacity, TAPE_BLOCK), summary_count(capacity, TAPE_BLOCK)) ||
-            !grow_summary(tape, &tape->supers, summary_count(tape->capacity, TAPE_SUPER), summary_count(capacity, TAPE_SUPER)))
+        if (!grow_summaries(tape, capacity)) /* first: summaries that are too large do no harm if the next call fails */
             return PGR_ERR_NOMEM;
         pgr_node *const nodes = tape_resize(tape, tape->nodes, capacity * sizeof *nodes);
         if (nodes == NULL)
@@ -105,7 +113,8 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
         tape->nodes = nodes;
         tape->capacity = capacity;
     }
-    const uint64_t limit = need <= tape->collect_at && tape->collect_at < tape->capacity ? tape->collect_at : tape->capacity;
+    const bool collects_first = need <= tape->collect_at && tape->collect_at < tape->capacity;
+    const uint64_t limit = collects_first ? tape->collect_at : tape->capacity;
     tape->limit = (uint32_t)(limit < most ? limit : most);
     return PGR_OK;
 }
@@ -146,8 +155,8 @@ PGR_NOINLINE static pgr_status record(pgr_tape *tape, int op, pgr_id lhs, pgr_id
     return status;
 }
 
-/* Sums, differences and products, which are most nodes, need no registers saved for calls; on a long tape, no
- * branch either that an unforeseen order of them would make the processor guess wrong. */
+/* Sums, differences and products are most nodes, so they take no call, which would save registers; and on a long tape
+ * no branch on the op, which would be mispredicted. */
 pgr_status pgr_record(pgr_tape *tape, int op, pgr_id lhs, pgr_id rhs, pgr_id *out)
 {
     if (!ops_is_linear(op) || !tape_has_room(tape, 1))
@@ -169,12 +178,8 @@ pgr_status pgr_dot(pgr_tape *tape, size_t n, const pgr_id *w, const pgr_id *x, p
         return status;
     pgr_id sum = b;
     double v = tape->nodes[b].data;
-    for (size_t i = 0; i < n; i++) {
-        const double p = tape->nodes[w[i]].data * tape->nodes[x[i]].data;
-        const pgr_id product = tape_append(tape, PGR_OP_MUL, p, w[i], x[i]);
-        v += p;
-        sum = tape_append(tape, PGR_OP_ADD, v, sum, product);
-    }
+    for (size_t i = 0; i < n; i++)
+        sum = tape_append_term(tape, w[i], x[i], sum, &v);
     *out = sum;
     return PGR_OK;
 }
@@ -195,7 +200,7 @@ pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out)
 pgr_status pgr_lane_pass(pgr_tape *tape, pgr_id value, uint32_t group, pgr_id *out)
 {
     if ((tape->nodes[value].flags & TAPE_LANE) == 0)
-        return PGR_ERR_OP;
+        return PGR_ERR_ARGUMENT;
     pgr_status status = room(tape, 1);
     if (status == PGR_OK)
         status = pgr__number_next(tape, (uint64_t)group << 32);
@@ -226,7 +231,7 @@ pgr_status pgr__record_ieee(pgr_tape *tape, int op, pgr_id a, pgr_id b, pgr_id *
     return PGR_OK;
 }
 
-/* Operands 1 to n-1 of a custom node of n > 2 hang on its lhs as pairs of (those before, this one). */
+/* With n > 2, operands are a chain of pairs on lhs, each (the operands before, this operand); the last one is rhs. */
 pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *operands, pgr_id *out)
 {
     const pgr_status status = room(tape, n <= 2 ? 1 : n - 1);

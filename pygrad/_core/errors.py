@@ -29,6 +29,12 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_RANGE: (OverflowError, "the result is too large for a float64"),
     lib.PGR_ERR_HANDLE: (ReferenceError, "this Value's node is gone: its graph was dropped"),
     lib.PGR_ERR_OP: (ValueError, "not an operation that can be recorded so"),
+    lib.PGR_ERR_OPAQUE: (
+        RecordingError,
+        "a custom operation is Python code, which cannot be recorded: grad and value_and_grad can do it with "
+        "record=False, and so can backward()",
+    ),
+    lib.PGR_ERR_ARGUMENT: (ValueError, "an argument that the C library excludes"),
     lib.PGR_ERR_LANES: (
         RecordingError,
         "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
@@ -114,6 +120,11 @@ def check(status: int) -> None:
     """Raise what `status` stands for, if it is not PGR_OK."""
     if status != lib.PGR_OK:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
+
+
+def custom_operation(value: Any) -> str:
+    """A custom operation's result, named in a message."""
+    return f"the custom operation {value._op}" if value._op else "a custom operation"
 
 
 def shown(value: Any) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from pygrad._core.errors import RecordingError, check
+from pygrad._core.errors import RecordingError, check, custom_operation
 from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import elements, is_array, tree_flatten
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import Code
 from pygrad._program.program import Program
 from pygrad._record.recording import Array, Recording, is_lane
-from pygrad.engine import Value, as_value
+from pygrad.engine import Value, as_value, value_of
 
 
 def build(
@@ -51,7 +51,7 @@ def build(
     for group, given in zip(groups, recording.groups):
         alive.append(ffi.new("pgr_lane_input[]", given.inputs))
         group.lanes, group.input_count, group.inputs = given.count, len(given.inputs), alive[-1]
-    program = ffi.new("pgr_program **")
+    program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
     status = lib.pgr_h_program_build(
         TAPE,
         recording.start._handle,
@@ -62,15 +62,17 @@ def build(
         groups,
         recording.new_array(),
         program,
+        bad,
     )
+    bad_value = value_of(bad[0]) if bad[0] else None  # its hold is ours
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
             "a Value of a function that was recorded before is used: it has no value outside of that function. "
             "Return it from there"
         )
-    if status == lib.PGR_ERR_OP:
+    if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
-            "a custom operation is Python code, which cannot be recorded: "
+            f"{custom_operation(bad_value)} is Python code, which cannot be recorded: "
             "grad and value_and_grad can do it with record=False, and so can backward()"
         )
     check(status)

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._core.errors import RecordingError, check, users_line
+from pygrad._core.errors import RecordingError, check, custom_operation, users_line
 from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import (
     is_array,
@@ -27,7 +27,7 @@ from pygrad._pgr import ffi, lib
 from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import like, object_array, recordings
 from pygrad._record.variables import Results, Variables
-from pygrad.engine import Value, as_value
+from pygrad.engine import Value, as_value, value_of
 
 Argnums = Union[int, Sequence[int]]
 
@@ -42,14 +42,15 @@ def _as_value(x: Any, what: str) -> Value:
     return Value(x)
 
 
-def _derive(function: Callable[[Any], int], count: int) -> list[Value]:
+def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
     """The Values of what `function` writes, `count` handles."""
-    out = ffi.new("pgr_handle[]", count)
-    status = function(out)
-    if status == lib.PGR_ERR_OP:
+    out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
+    status = function(out, bad)
+    if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
-            f"{users_line()}\nThe function uses a custom operation, whose derivative is Python code: it cannot be "
-            "recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad with record=False"
+            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
+            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
+            "with record=False"
         )
     check(status)
     return taken(out)
@@ -65,13 +66,15 @@ def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value
     group = lib.PGR_NO_GROUP if within is None else within.number
     given = (_handles(roots), _handles(seeds), _handles(wrt))
     return _derive(
-        lambda out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], out), len(wrt)
+        lambda *out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], *out), len(wrt)
     )
 
 
 def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
     given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(lambda out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], out), len(roots))
+    return _derive(
+        lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots)
+    )
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:

@@ -176,7 +176,7 @@ static void a_long_sweep_asks_whether_to_stop(void)
             CHECK_EQ(pgr_grad(tape, x), stop_at == 0 ? 1.0 : 0.0);
             CHECK_EQ(tape->passes, 0);
             for (pgr_id id = 0; id < tape->size; id++)
-                if (tape->nodes[id].mark != 0 || tape->nodes[id].export_mark != 0)
+                if (tape->nodes[id].mark != 0 || tape->nodes[id].read_mark != 0)
                     CHECK_EQ(id, 0);
             pgr_tape_free(tape);
         }
@@ -199,9 +199,9 @@ static void marks_are_gone(const pgr_tape *tape)
 {
     CHECK_EQ(tape->passes, 0);
     CHECK_EQ(tape->marks_used, 0);
-    CHECK_EQ(tape->is_exporting, false);
+    CHECK_EQ(tape->is_reading, false);
     for (pgr_id id = 1; id < tape->size; id++)
-        if (tape->nodes[id].mark != 0 || tape->nodes[id].export_mark != 0)
+        if (tape->nodes[id].mark != 0 || tape->nodes[id].read_mark != 0)
             CHECK_EQ(id, 0);
     for (pgr_id id = 0; id < tape->size; id++)
         if (tape->blocks[id >> TAPE_BLOCK] != 0 || tape->supers[id >> TAPE_SUPER] != 0)

@@ -429,9 +429,9 @@ static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
         GIVES_STATUS(pgr_h_zero_grads(tape, 1, &w));
         GIVES_STATUS(pgr_h_sgd(tape, 1, &w, &sgd, 1, NULL));
         GIVES_STATUS(pgr_h_adam(tape, 1, &w, &adam, 1, &m, &v, NULL));
-        GIVES_STATUS(pgr_h_vjp(tape, PGR_NO_GROUP, 1, &y, &w, 1, &x, out));
-        GIVES_STATUS(pgr_h_jvp(tape, 1, &x, &w, 1, &y, out));
-        GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, &program));
+        GIVES_STATUS(pgr_h_vjp(tape, PGR_NO_GROUP, 1, &y, &w, 1, &x, out, NULL));
+        GIVES_STATUS(pgr_h_jvp(tape, 1, &x, &w, 1, &y, out, NULL));
+        GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, &program, NULL));
         LOCKED(CHECK_EQ(pgr_tape_tag(tape, PGR_TAG_SCOPE, 1), PGR_OK));
         LOCKED(CHECK_EQ(pgr_h_tag(tape, PGR_TAG_SCOPE, w), 0));
         LOCKED(CHECK_EQ(pgr_h_id(tape, x), stale ? 0 : 1));

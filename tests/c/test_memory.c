@@ -141,8 +141,8 @@ static void many_holds_that_fail_are_all_given_back(void)
         const uint32_t handles = pgr_tape_stat(other).handles;
         for (long k = 0, done = 0; !done; k++) {
             f.until = k;
-            const pgr_status status = forward ? pgr_h_jvp(other, 1, &in, &weight, 50, nodes, out)
-                                              : pgr_h_vjp(other, PGR_NO_GROUP, 50, nodes, weights, 1, &in, out);
+            const pgr_status status = forward ? pgr_h_jvp(other, 1, &in, &weight, 50, nodes, out, NULL)
+                                              : pgr_h_vjp(other, PGR_NO_GROUP, 50, nodes, weights, 1, &in, out, NULL);
             f.until = 1 << 30;
             done = status == PGR_OK;
             CHECK(done || (status == PGR_ERR_NOMEM && pgr_tape_stat(other).handles == handles));

@@ -65,7 +65,7 @@ static pgr_status record_both(pgr_tape *tape, const function *f, bool lanes, pgr
     }
     nodes[0] = apply(tape, f, copies);
     const pgr_status status = pgr_constant(tape, 1.0, &seed);
-    return status != PGR_OK ? status : pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, nodes + 1);
+    return status != PGR_OK ? status : pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, nodes + 1, NULL);
 }
 
 static pgr_status build(pgr_tape *tape, bool lanes, bool sum, uint64_t count, pgr_id start, const pgr_id *nodes, pgr_program **out)
@@ -80,7 +80,7 @@ static pgr_status build(pgr_tape *tape, bool lanes, bool sum, uint64_t count, pg
             CHECK_EQ(pgr_lane_sum(tape, nodes[i], nodes[0], &outputs[i].node), PGR_OK);
     }
     const pgr_lane_group group = {.lanes = count, .input_count = INPUTS, .inputs = lane_inputs};
-    return pgr_program_build(tape, start, 1 + INPUTS, outputs, lanes ? 1 : 0, &group, 2, out);
+    return pgr_program_build(tape, start, 1 + INPUTS, outputs, lanes ? 1 : 0, &group, 2, out, NULL);
 }
 
 static double number(void) { return (double)rand() / RAND_MAX * 3.0 - 1.5; }
@@ -219,7 +219,7 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
         const long blocks = f.blocks;
         for (long k = 0, done = 0; !done; k++) {
             f.until = k;
-            done = pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, grads) == PGR_OK;
+            done = pgr_vjp(tape, PGR_NO_GROUP, 1, nodes, &seed, INPUTS, copies, grads, NULL) == PGR_OK;
             CHECK(done || tape->size == size);
             failures += !done;
         }
@@ -263,8 +263,12 @@ static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
         const pgr_id last = record(tape, "sin", record(tape, "mul", custom, x), 0);
         CHECK_EQ(pgr_constant(tape, 2.0, &seed), PGR_OK);
         const uint32_t size = tape->size;
-#define DERIVE(root) (forward ? pgr_jvp(tape, 1, &x, &seed, 1, &(root), &out) : pgr_vjp(tape, PGR_NO_GROUP, 1, &(root), &seed, 1, &x, &out))
-        CHECK_EQ(DERIVE(last), PGR_ERR_OP);
+        pgr_id bad = 0;
+#define DERIVE(root) \
+    (forward ? pgr_jvp(tape, 1, &x, &seed, 1, &(root), &out, &bad) \
+             : pgr_vjp(tape, PGR_NO_GROUP, 1, &(root), &seed, 1, &x, &out, &bad))
+        CHECK_EQ(DERIVE(last), PGR_ERR_OPAQUE);
+        CHECK_EQ(bad, custom);
         CHECK_EQ(tape->size, size);
         pgr_status status = PGR_ERR_FULL;
         uint32_t more = 0;
@@ -278,6 +282,38 @@ static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
 #undef DERIVE
         pgr_tape_free(tape);
     }
+}
+
+static void a_build_that_fails_says_why_and_at_which_node(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id start = leaf(tape, 0.0), other = 0, x = 0, lane = 0, custom = 0, bad = 0;
+    const pgr_lane_input input = {.array = 1, .offset = 0, .stride = 1};
+    const pgr_lane_group groups[] = {{.lanes = 3, .input_count = 1, .inputs = &input}, {.lanes = 0}};
+    pgr_program *program = NULL;
+    CHECK_EQ(pgr_input(tape, PGR_OP_INPUT, 0, &other), PGR_OK);
+    start = leaf(tape, 0.0);
+    CHECK_EQ(pgr_input(tape, PGR_OP_INPUT, 0, &x), PGR_OK);
+    CHECK_EQ(pgr_input(tape, PGR_OP_LANE, 0, &lane), PGR_OK);
+    CHECK_EQ(pgr_custom(tape, 1.0, 1, &x, &custom), PGR_OK);
+#define FAILS(result, group_count, expected, node_) \
+    do { \
+        const pgr_output output = {.node = record(tape, "sin", result, 0), .array = 1}; \
+        bad = 0; \
+        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, &program, &bad), expected); \
+        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, &program, NULL), expected); \
+        CHECK_EQ(bad, (node_) == UINT32_MAX ? output.node : (node_)); \
+    } while (0)
+    FAILS(custom, 1, PGR_ERR_OPAQUE, custom);
+    FAILS(other, 1, PGR_ERR_UNKNOWN, other);
+    FAILS(lane, 1, PGR_ERR_LANES, UINT32_MAX); /* an output that is a lane, of stride 0 */
+    FAILS(lane, 0, PGR_ERR_LANES, lane);       /* of a group that does not exist */
+    FAILS(x, 2, PGR_ERR_ARGUMENT, 0);          /* no lanes */
+    CHECK_EQ(pgr_input(tape, PGR_OP_LANE, 1, &lane), PGR_OK);
+    FAILS(lane, 1, PGR_ERR_LANES, lane); /* beyond its group's inputs */
+    CHECK_EQ(pgr_lane_pass(tape, x, 0, &lane), PGR_ERR_ARGUMENT);
+#undef FAILS
+    pgr_tape_free(tape);
 }
 
 /* One number of the parts changed. */
@@ -335,7 +371,7 @@ static void damaged_parts_are_refused_or_harmless(void)
                 damage(&bad, instructions, args, segments, dots);
             pgr_program *made = NULL;
             const pgr_status status = pgr_program_from_parts(&bad, 3, sizes_in, 2, sizes_out, &made);
-            CHECK(status == PGR_OK || status == PGR_ERR_OP);
+            CHECK(status == PGR_OK || status == PGR_ERR_PROGRAM);
             CHECK(round > 0 || status == PGR_OK);
             if (status != PGR_OK)
                 continue;
@@ -418,9 +454,9 @@ static void every_part_that_is_wrong_is_refused(void)
         number = bad; \
         program = NULL; \
         const pgr_status status = pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program); \
-        if (status != PGR_ERR_OP) \
+        if (status != PGR_ERR_PROGRAM) \
             printf("%s = %s is not refused\n", #number, #bad); \
-        CHECK_EQ(status, PGR_ERR_OP); \
+        CHECK_EQ(status, PGR_ERR_PROGRAM); \
         pgr_program_free(program); \
         wrong++; \
         number = (__typeof__(number))good; \
@@ -559,7 +595,7 @@ static void every_part_that_is_wrong_is_refused(void)
     pgr_segment split[] = {{0, 5, UINT32_MAX, 0, 0}, {5, 2, UINT32_MAX, 0, 0}, segments[1], segments[2], segments[3]};
     p.segments = split;
     p.segment_count = 5;
-    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_ERR_OP);
+    CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_ERR_PROGRAM);
     i[1].a = 3;
     CHECK_EQ(pgr_program_from_parts(&p, 2, in_sizes, 3, out_sizes, &program), PGR_OK);
     pgr_program_free(program);
@@ -573,6 +609,7 @@ int main(void)
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_run_stops_when_it_is_told_to);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
+    TEST(a_build_that_fails_says_why_and_at_which_node);
     TEST(a_derivative_that_fails_leaves_the_tape_as_it_was);
     TEST(damaged_parts_are_refused_or_harmless);
     return check_report();

@@ -49,7 +49,7 @@ static void tags_stay_with_their_nodes_through_drops_and_collections(void)
                 check_tags(tape);
         }
         CHECK_EQ(pgr_tag(tape, 7, 1), 0);
-        CHECK(pgr_tape_tag(tape, 7, 1) == PGR_ERR_OP);
+        CHECK(pgr_tape_tag(tape, 7, 1) == PGR_ERR_ARGUMENT);
         pgr_tape_free(tape);
     }
 }

@@ -169,8 +169,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     parts.group_lanes = arrays[9];
     pgr_program *program = NULL;
     const pgr_status status = pgr_program_from_parts(&parts, IN_COUNT, in_sizes, OUT_COUNT, out_sizes, &program);
-    if (status != PGR_OK && status != PGR_ERR_OP)
-        complain("another status than PGR_OK and PGR_ERR_OP");
+    if (status != PGR_OK && status != PGR_ERR_PROGRAM)
+        complain("another status than PGR_OK and PGR_ERR_PROGRAM");
     if (status == PGR_OK && work_of(program) <= MOST_WORK)
         run_twice(program, &h);
     if (status == PGR_OK)

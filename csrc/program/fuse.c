@@ -1,0 +1,117 @@
+/* fuse.c: dead-code elimination and fusion.
+ *
+ * Chains of additions whose terms are products become dots; a lane sum of a product becomes a lane dot. A product is
+ * fused only if nobody else reads it. */
+#include "program/fuse.h"
+
+/* Descending: live values make their operands live. */
+static void count_uses(builder *b)
+{
+    for (uint32_t i = b->value_count; i-- > 0 && goes_on(b, i);) {
+        value *const v = &b->values[i];
+        if (v->output != NONE)
+            v->is_live = 1;
+        if (!v->is_live || is_source(v))
+            continue;
+        b->values[v->a].is_live = 1;
+        b->values[v->a].uses++;
+        if (v->b != NONE) {
+            b->values[v->b].is_live = 1;
+            if (v->op != PGR_OP_LANE_SUM)
+                b->values[v->b].uses++;
+        }
+    }
+}
+
+static bool fusible_product(const builder *b, uint32_t id, uint16_t group)
+{
+    const value *const v = &b->values[id];
+    return v->op == PGR_OP_MUL && v->uses == 1 && v->output == NONE && v->group == group && v->chain == NONE;
+}
+
+static void add_term(builder *b, chain *c, uint32_t id, uint16_t group)
+{
+    link l = {id, NONE, NONE};
+    if (fusible_product(b, id, group)) {
+        value *const v = &b->values[id];
+        l = (link){v->a, v->b, NONE};
+        v->is_fused = 1;
+        c->products++;
+    }
+    const uint32_t at = b->link_count++;
+    b->links[at] = l;
+    if (c->count++ == 0)
+        c->first = at;
+    else
+        b->links[c->last].next = at;
+    c->last = at;
+}
+
+/* Whether a sum that uses `id` can extend the chain that ends there. */
+static bool extends(const builder *b, uint32_t id, uint16_t group)
+{
+    const value *const v = &b->values[id];
+    return v->chain != NONE && v->uses == 1 && v->output == NONE && v->group == group;
+}
+
+static void find_dots(builder *b)
+{
+    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++) {
+        value *const v = &b->values[id];
+        if (v->op != PGR_OP_ADD || !v->is_live)
+            continue;
+        const bool left = extends(b, v->a, v->group), right = !left && extends(b, v->b, v->group);
+        const uint32_t before = left ? v->a : right ? v->b : NONE, term = right ? v->a : v->b;
+        if (before != NONE) {
+            v->chain = b->values[before].chain;
+            b->values[before].chain = NONE;
+            b->values[before].is_fused = 1;
+        } else {
+            v->chain = b->chain_count++;
+            chain *const c = &b->chains[v->chain];
+            *c = (chain){.init = NONE};
+            if (fusible_product(b, v->a, v->group))
+                add_term(b, c, v->a, v->group);
+            else
+                c->init = v->a;
+        }
+        add_term(b, &b->chains[v->chain], term, v->group);
+    }
+}
+
+/* A uniform dot of one product: two plain instructions are faster. */
+static void undo_short_dots(builder *b)
+{
+    for (uint32_t id = 0; id < b->value_count; id++) {
+        value *const v = &b->values[id];
+        if (v->chain == NONE || v->group != 0 || b->chains[v->chain].count != 1 || b->chains[v->chain].products != 1)
+            continue;
+        value *const product = b->values[v->a].is_fused ? &b->values[v->a] : &b->values[v->b];
+        product->is_fused = 0;
+        v->chain = NONE;
+    }
+}
+
+static void find_lane_dots(builder *b)
+{
+    for (uint32_t id = 0; id < b->value_count; id++) {
+        const value *const v = &b->values[id];
+        if (v->op != PGR_OP_LANE_SUM || !v->is_live)
+            continue;
+        value *const summed = &b->values[v->a];
+        if (summed->group != 0 && fusible_product(b, v->a, summed->group))
+            summed->is_fused = 1;
+    }
+}
+
+void program_fuse(builder *b)
+{
+    count_uses(b);
+    b->links = grab_raw(b, b->value_count, sizeof *b->links * 2);
+    b->chains = grab_raw(b, b->value_count, sizeof *b->chains);
+    if (b->status != PGR_OK)
+        return;
+    find_dots(b);
+    undo_short_dots(b);
+    find_lane_dots(b);
+}

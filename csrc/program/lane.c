@@ -1,0 +1,176 @@
+/* lane.c: lane segments. No lane outlives its segment, so each segment rematerialises the lane values that its sums and
+ * outputs depend on. */
+#include "program/lane.h"
+
+#include "program/emit.h"
+#include "program/fuse.h"
+
+#include <stdlib.h>
+
+void program_begin_lanes(builder *b, lane_scratch *s)
+{
+    *s = (lane_scratch){0};
+    if (b->group_count == 0)
+        return;
+    s->list = grab_raw(b, b->value_count, sizeof *s->list);
+    s->stack = grab_raw(b, b->value_count, sizeof *s->stack);
+    s->last_use = grab_raw(b, b->value_count, sizeof *s->last_use);
+    s->free = grab_raw(b, b->value_count, sizeof *s->free);
+}
+
+void program_end_lanes(builder *b, lane_scratch *s)
+{
+    tape_resize(b->tape, s->list, 0);
+    tape_resize(b->tape, s->stack, 0);
+    tape_resize(b->tape, s->last_use, 0);
+    tape_resize(b->tape, s->free, 0);
+}
+
+static int by_number(const void *p, const void *q)
+{
+    const uint32_t x = *(const uint32_t *)p, y = *(const uint32_t *)q;
+    return (x > y) - (x < y);
+}
+
+/* Lists the sums over a group's lanes, and its outputs, of one stage. */
+static uint32_t list_results(builder *b, lane_scratch *s, uint32_t stage, uint16_t group)
+{
+    const uint32_t from = b->stage_end[stage - 1], to = b->stage_end[stage + (stage < b->last_stage)];
+    uint32_t count = 0;
+    for (uint32_t i = from; i < to; i++) {
+        value *const v = &b->values[b->sorted[i]];
+        const bool is_sum = v->op == PGR_OP_LANE_SUM && v->stage == stage + 1 && b->values[v->a].group == group;
+        if (is_sum || (v->group == group && v->output != NONE)) {
+            v->is_listed = 1;
+            s->list[count++] = b->sorted[i];
+        }
+    }
+    return count;
+}
+
+/* Adds the lane values, of any stage, that the listed ones depend on, and sorts the list. Returns its length. */
+static uint32_t close_list(builder *b, lane_scratch *s, uint32_t count)
+{
+    uint32_t depth = 0;
+    for (uint32_t i = 0; i < count; i++)
+        s->stack[depth++] = s->list[i];
+    while (depth > 0) {
+        const uint32_t id = s->stack[--depth];
+#define LIST(operand) \
+    do { \
+        const uint32_t o_ = (operand); \
+        if (is_lane_value(b, o_) && !b->values[o_].is_listed) { \
+            b->values[o_].is_listed = 1; \
+            s->list[count++] = o_; \
+            s->stack[depth++] = o_; \
+        } \
+    } while (0)
+        FOR_OPERANDS(b, &b->values[id], LIST);
+#undef LIST
+        if (!goes_on(b, count))
+            return 0;
+    }
+    if (count < b->value_count / 32) {
+        qsort(s->list, count, sizeof *s->list, by_number);
+        return count;
+    }
+    count = 0; /* a long list: one pass over all values is faster than sorting, and can be stopped */
+    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++)
+        if (b->values[id].is_listed)
+            s->list[count++] = id;
+    return count;
+}
+
+/* Consecutive lane dots with a common factor run together if it is the first operand of each. */
+static void put_common_factor_first(builder *b, uint32_t start)
+{
+    pgr_program *const p = b->program;
+    if (b->status != PGR_OK || p->instruction_count < start + 2)
+        return;
+    instruction *const now = &p->instructions[p->instruction_count - 1], *const before = now - 1;
+    if (now->op != PROGRAM_LANE_DOT || before->op != PROGRAM_LANE_DOT || now->a == before->a)
+        return;
+    const bool is_settled =
+        p->instruction_count > start + 2 && before[-1].op == PROGRAM_LANE_DOT && before[-1].a == before->a;
+    if (!is_settled && (before->b == now->a || before->b == now->b)) {
+        const uint32_t swap = before->a;
+        before->a = before->b;
+        before->b = swap;
+    }
+    if (now->b == before->a) {
+        now->b = now->a;
+        now->a = before->a;
+    }
+}
+
+static void find_last_uses(builder *b, lane_scratch *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
+        value *const v = &b->values[s->list[i]];
+        s->last_use[s->list[i]] = i;
+#define SET_LAST(operand) s->last_use[operand] = i
+        FOR_OPERANDS(b, v, SET_LAST);
+#undef SET_LAST
+        if (v->op == PGR_OP_LANE_SUM)
+            v->slot = b->program->uniform_slots++;
+    }
+}
+
+/* Emits the listed values and returns the number of lane slots that they take. */
+static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
+{
+    const uint32_t start = b->program->instruction_count;
+    uint32_t free_count = 0, slots = 0;
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
+        const uint32_t id = s->list[i];
+        value *const v = &b->values[id];
+        instruction made = program_instruction_of(b, id);
+        /* Free operands' slots first: every instruction reads a lane before it writes it, so the result may take
+         * one. */
+#define FREE(operand) \
+    do { \
+        value *const o_ = &b->values[operand]; \
+        if (o_->group != 0 && s->last_use[operand] == i && o_->slot != SLOT_NONE) { \
+            s->free[free_count++] = o_->slot; \
+            o_->slot = SLOT_NONE; \
+        } \
+    } while (0)
+        FOR_OPERANDS(b, v, FREE);
+#undef FREE
+        if (v->op != PGR_OP_LANE_SUM)
+            v->slot = made.out = free_count > 0 ? s->free[--free_count] : SLOT_LANE | slots++;
+        program_emit(b, made, v->line);
+        put_common_factor_first(b, start);
+        for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
+            program_emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k}, v->line);
+        if (v->group != 0 && s->last_use[id] == i) {
+            s->free[free_count++] = v->slot;
+            v->slot = SLOT_NONE;
+        }
+    }
+    return slots;
+}
+
+static void emit_segment(builder *b, lane_scratch *s, uint32_t count, uint16_t group)
+{
+    pgr_program *const p = b->program;
+    const uint32_t start = p->instruction_count, first_sum = p->uniform_slots;
+    find_last_uses(b, s, count);
+    const uint32_t slots = emit_list(b, s, count);
+    for (uint32_t i = 0; i < count; i++) {
+        b->values[s->list[i]].is_listed = 0;
+        if (is_lane_value(b, s->list[i]))
+            b->values[s->list[i]].slot = SLOT_NONE;
+    }
+    p->lane_slots = slots > p->lane_slots ? slots : p->lane_slots;
+    program_end_segment(b, start, (uint32_t)group - 1, first_sum, p->uniform_slots - first_sum);
+}
+
+void program_emit_lanes(builder *b, lane_scratch *s, uint32_t stage)
+{
+    for (uint16_t group = 1; group <= b->program->group_count && b->status == PGR_OK; group++) {
+        const uint32_t count = list_results(b, s, stage, group);
+        if (count > 0)
+            emit_segment(b, s, close_list(b, s, count), group);
+    }
+}
