@@ -12,7 +12,7 @@ typedef struct {
     bool familiar; /* the tape is short: see TAPE_FAMILIAR */
     bool custom;   /* there may be custom nodes */
     bool heaped;   /* eight sweeps are under way: see marks.h */
-    bool ready;    /* the grads below are, as make_ready has left them: what is given is added */
+    bool ready;    /* make_ready has cleared the grads below: the first visit adds, too */
 } expected;
 
 static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *from)
@@ -131,7 +131,8 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
 /* Where a pass calls on_stop next. */
 static pgr_id floor_below(pgr_id id) { return id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; }
 
-/* The grads below root that a sweep which is at node `here` has yet to reach become 0. */
+/* Clears the grads below root that a sweep at node `here` has yet to reach: a custom node's function may add to any of
+ * them, and the first visit must not overwrite what it gave. */
 PGR_NOINLINE static pgr_status make_ready(pgr_tape *tape, pgr_id root, pgr_id here)
 {
     marks_heap heap;
@@ -157,6 +158,34 @@ PGR_NOINLINE static pgr_status make_ready(pgr_tape *tape, pgr_id root, pgr_id he
     marks_abandon(m, node);
     marks_end(m, tape);
     return status;
+}
+
+/* Whether make_ready has cleared the grads below, and no other sweep has touched them since: the number of sweeps begun
+ * by then; 0: not yet. */
+typedef uint64_t readiness;
+#define NEVER_READY UINT64_MAX
+
+/* Prepares a sweep for its first custom node. Beside other sweeps the first visit goes on to overwrite, since grads of
+ * nodes that they share are theirs, too. */
+static pgr_status prepare(pgr_tape *tape, const marks *m, pgr_id here, readiness *ready)
+{
+    if (*ready != 0)
+        return PGR_OK;
+    if (m->bit == 0 || tape->marks_used != m->bit) {
+        *ready = NEVER_READY;
+        return PGR_OK;
+    }
+    const uint64_t sweeps = tape->sweeps;
+    const pgr_status status = make_ready(tape, m->root, here);
+    *ready = tape->sweeps == sweeps ? sweeps : NEVER_READY;
+    return status;
+}
+
+static bool is_ready(const pgr_tape *tape, readiness *ready)
+{
+    if (*ready != 0 && *ready != tape->sweeps)
+        *ready = NEVER_READY;
+    return *ready != 0 && *ready != NEVER_READY;
 }
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, const pgr_node *node)
@@ -204,21 +233,21 @@ PGR_HOT static pgr_node *descend_unfamiliar(marks m, pgr_node *node, pgr_id floo
 
 /* Stays at a node that fails. */
 static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked,
-                                    bool *ready, pgr_status *status)
+                                    readiness *ready, pgr_status *status)
 {
-    x.ready = *ready;
+    x.ready = is_ready(tape, ready);
     do {
         if (node->op != PGR_OP_CUSTOM) {
             step(*m, x, node);
         } else {
             /* Its function may give to any node below, not to its operands alone. */
             const ptrdiff_t id = node - m->nodes;
-            if (!x.ready)
-                *status = make_ready(tape, m->root, (pgr_id)id);
-            x.ready = *ready = true;
+            *status = prepare(tape, m, (pgr_id)id, ready);
+            x.ready = is_ready(tape, ready);
             marks_refresh(m, tape);
             if (*status == PGR_OK)
                 *status = step_custom(tape, *m, x, m->nodes + id);
+            x.ready = is_ready(tape, ready);
             marks_refresh(m, tape);
             node = m->nodes + id;
         }
@@ -234,13 +263,13 @@ static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_no
 }
 
 PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
-                                             bool *ready, pgr_status *status)
+                                             readiness *ready, pgr_status *status)
 {
     return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, ready, status);
 }
 
 PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
-                                             bool *ready, pgr_status *status)
+                                             readiness *ready, pgr_status *status)
 {
     const expected x = {.familiar = true, .custom = true, .heaped = true};
     return descend_all(tape, m, x, node, floor, checked, ready, status);
@@ -258,7 +287,8 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
         return PGR_ERR_NOMEM;
     }
     pgr_status status = PGR_OK;
-    bool ready = false;
+    readiness ready = 0;
+    tape->sweeps++;
     pgr_node *node = marks_next_of_any(m, &m.nodes[root] + 1);
     node->grad = 1.0;
     while (status == PGR_OK && node != m.nodes) {
