@@ -308,7 +308,7 @@ def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
         pg._core.layer.call_in_scopes([look, raises, look], "y", first)
     assert seen[2:] == [("y", first)]
     assert pg._core.layer.present_scope() == before
-    assert engine._export(pg.Value(1.0)).rows[0].scope == before
+    assert pg._core.layer.export(pg.Value(1.0)).rows[0].scope == before
 
 
 def names_in_use(pg):

@@ -135,7 +135,8 @@ def _checkpoint(data: bytes) -> str:
 
 def _restore(data: bytes) -> str:
     """Arguments of _restore as JSON: "Value" and "a", "b" stand for the class and two Values."""
-    from pygrad.engine import Value, _restore, collect, tape_stats
+    from pygrad import collect
+    from pygrad.engine import Value, _restore, tape_stats
 
     try:
         arguments = json.loads(data)
