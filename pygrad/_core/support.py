@@ -21,7 +21,7 @@ for _name in ("_interpreters", "_xxsubinterpreters"):  # of Python 3.13, and bef
 _FOLDER = Path(__file__).parent.parent
 
 try:
-    import pygrad._pgr  # noqa: F401
+    importlib.import_module("pygrad._pgr")
 except ModuleNotFoundError as _error:
     if _error.name != "pygrad._pgr":
         raise
