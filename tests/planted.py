@@ -78,9 +78,9 @@ class Tree:
         self.objects = folder / "objects"
         self.objects.mkdir()
         # With its own metadata the package is found here, not where it may be installed.
-        metadata = self.root / "pygrad-0.dist-info"
+        metadata = self.root / "pygrad_engine-0.dist-info"
         metadata.mkdir()
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pygrad\nVersion: 0\n")
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pygrad-engine\nVersion: 0\n")
         spec = importlib.util.spec_from_file_location("build_ffi", self.root / "build_ffi.py")
         assert spec is not None and spec.loader is not None
         build_ffi = importlib.util.module_from_spec(spec)

@@ -465,3 +465,40 @@ def test_what_a_subclass_is_before_its_init_goes_with_it(pg):
     del y
     pg.collect()
     assert pg.tape_stats()[:3:2] == before[:3:2]
+
+
+@pytest.mark.parametrize("beside", ["nothing", "a nested pass", "a pass around it", "a pass in another thread"])
+def test_a_function_may_add_to_any_node_below_whatever_else_is_swept(pg, Value, beside):
+    """Nodes that are reached later keep what it gave."""
+    x = Value(3.0, label="x")
+    y = x * 1.0
+    z = y * 1.0
+    top = Value(1.0, (z,), "top")
+    other = Value(1.0) * 2.0
+
+    def give():
+        if beside == "a nested pass":
+            other.backward()
+        y.grad += 10.0 * top.grad
+        z.grad += top.grad
+
+    top._backward = give
+    if beside == "a pass around it":
+        around = Value(1.0, (other,), "around")
+        around._backward = top.backward
+        around.backward()
+    elif beside == "a pass in another thread":
+        begun, ended = threading.Event(), threading.Event()
+        waits = Value(1.0, (other,), "waits")
+        waits._backward = lambda: (begun.set(), ended.wait(10))
+        thread = threading.Thread(target=waits.backward)
+        thread.start()
+        begun.wait(10)
+        top.backward()
+        ended.set()
+        thread.join()
+    else:
+        top.backward()
+    assert (x.grad, y.grad, z.grad) == (11.0, 11.0, 1.0)
+    top.backward()
+    assert (x.grad, y.grad, z.grad) == (22.0, 11.0, 1.0)

@@ -12,7 +12,6 @@ typedef struct {
     bool familiar; /* the tape is short: see TAPE_FAMILIAR */
     bool custom;   /* there may be custom nodes */
     bool heaped;   /* eight sweeps are under way: see marks.h */
-    bool ready;    /* make_ready has cleared the grads below: the first visit adds, too */
 } expected;
 
 static inline void reach(marks m, expected x, pgr_node *node, const pgr_node *from)
@@ -32,7 +31,7 @@ static inline void accumulate(marks m, expected x, const pgr_node *from, pgr_id 
             reach(m, x, node, from);
     } else if (node->mark == 0) {
         reach(m, x, node, from);
-        node->grad = x.ready ? node->grad + adjoint : adjoint;
+        node->grad = adjoint;
     } else {
         node->grad += adjoint;
     }
@@ -47,10 +46,9 @@ static inline void accumulate_branchless(marks m, expected x, const pgr_node *fr
         return;
     }
     const uint8_t mark = node->mark, first = (node->lhs != 0) & (mark == 0);
-    const uint64_t overwrites = first & !x.ready;
     uint64_t bits; /* of the grad so far: 0 at first */
     memcpy(&bits, &node->grad, sizeof bits);
-    bits &= overwrites - 1;
+    bits &= (uint64_t)first - 1;
     double grad;
     memcpy(&grad, &bits, sizeof grad);
     node->grad = grad + adjoint;
@@ -131,61 +129,38 @@ static pgr_status call_custom(pgr_tape *tape, pgr_id id)
 /* Where a pass calls on_stop next. */
 static pgr_id floor_below(pgr_id id) { return id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; }
 
-/* Clears the grads below root that a sweep at node `here` has yet to reach: a custom node's function may add to any of
- * them, and the first visit must not overwrite what it gave. */
-PGR_NOINLINE static pgr_status make_ready(pgr_tape *tape, pgr_id root, pgr_id here)
+/* Prepares a sweep at node `here` for custom nodes, whose functions may add to the grad of any node below: marks all
+ * that it has yet to reach, and clears their grads, so that no later visit is a first one, which would overwrite. Other
+ * sweeps that meet these nodes add to them, as where this one had reached them by an edge. */
+PGR_NOINLINE static pgr_status reach_all(pgr_tape *tape, marks *sweep, expected x, pgr_id here)
 {
     marks_heap heap;
-    marks m = marks_begin(tape, root, offsetof(pgr_node, read_mark), &heap);
+    marks m = marks_begin(tape, sweep->root, offsetof(pgr_node, read_mark), &heap);
     pgr_status status = heap.failed ? PGR_ERR_NOMEM : PGR_OK;
-    pgr_id floor = root;
-    pgr_node *node = &m.nodes[root] + 1;
+    pgr_id floor = sweep->root;
+    pgr_node *node = &m.nodes[sweep->root] + 1;
     while (status == PGR_OK && (node = marks_next_of_any(m, node)) != m.nodes) {
         if (node <= m.nodes + floor) {
             floor = floor_below((pgr_id)(node - m.nodes));
             node = marks_ask(&m, tape, node, &status);
+            marks_refresh(sweep, tape);
             if (status != PGR_OK)
                 break;
         }
-        if (node < m.nodes + here && node->mark == 0 && node->lhs != 0)
-            node->grad = 0.0;
+        if (node < m.nodes + here && node->mark == 0 && (node->lhs != 0 || node->op == PGR_OP_CUSTOM)) {
+            reach(*sweep, x, node, m.nodes + here);
+            if (node->lhs != 0)
+                node->grad = 0.0;
+        }
         operand_walk walk = {(pgr_id)(node - m.nodes), false};
         for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
             marks_reach(m, operand, node);
-        if (heap.failed)
+        if (heap.failed || (x.heaped && sweep->heap->failed))
             status = PGR_ERR_NOMEM;
     }
     marks_abandon(m, node);
     marks_end(m, tape);
     return status;
-}
-
-/* Whether make_ready has cleared the grads below, and no other sweep has touched them since: the number of sweeps begun
- * by then; 0: not yet. */
-typedef uint64_t readiness;
-#define NEVER_READY UINT64_MAX
-
-/* Prepares a sweep for its first custom node. Beside other sweeps the first visit goes on to overwrite, since grads of
- * nodes that they share are theirs, too. */
-static pgr_status prepare(pgr_tape *tape, const marks *m, pgr_id here, readiness *ready)
-{
-    if (*ready != 0)
-        return PGR_OK;
-    if (m->bit == 0 || tape->marks_used != m->bit) {
-        *ready = NEVER_READY;
-        return PGR_OK;
-    }
-    const uint64_t sweeps = tape->sweeps;
-    const pgr_status status = make_ready(tape, m->root, here);
-    *ready = tape->sweeps == sweeps ? sweeps : NEVER_READY;
-    return status;
-}
-
-static bool is_ready(const pgr_tape *tape, readiness *ready)
-{
-    if (*ready != 0 && *ready != tape->sweeps)
-        *ready = NEVER_READY;
-    return *ready != 0 && *ready != NEVER_READY;
 }
 
 PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, const pgr_node *node)
@@ -233,21 +208,18 @@ PGR_HOT static pgr_node *descend_unfamiliar(marks m, pgr_node *node, pgr_id floo
 
 /* Stays at a node that fails. */
 static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_node *node, pgr_id floor, bool checked,
-                                    readiness *ready, pgr_status *status)
+                                    bool *is_prepared, pgr_status *status)
 {
-    x.ready = is_ready(tape, ready);
     do {
         if (node->op != PGR_OP_CUSTOM) {
             step(*m, x, node);
         } else {
             /* Its function may give to any node below, not to its operands alone. */
             const ptrdiff_t id = node - m->nodes;
-            *status = prepare(tape, m, (pgr_id)id, ready);
-            x.ready = is_ready(tape, ready);
-            marks_refresh(m, tape);
+            *status = *is_prepared ? PGR_OK : reach_all(tape, m, x, (pgr_id)id);
+            *is_prepared = true;
             if (*status == PGR_OK)
                 *status = step_custom(tape, *m, x, m->nodes + id);
-            x.ready = is_ready(tape, ready);
             marks_refresh(m, tape);
             node = m->nodes + id;
         }
@@ -263,16 +235,16 @@ static inline pgr_node *descend_all(pgr_tape *tape, marks *m, expected x, pgr_no
 }
 
 PGR_HOT static pgr_node *descend_with_custom(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
-                                             readiness *ready, pgr_status *status)
+                                             bool *is_prepared, pgr_status *status)
 {
-    return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, ready, status);
+    return descend_all(tape, m, (expected){.custom = true}, node, floor, checked, is_prepared, status);
 }
 
 PGR_NOINLINE static pgr_node *descend_heaped(pgr_tape *tape, marks *m, pgr_node *node, pgr_id floor, bool checked,
-                                             readiness *ready, pgr_status *status)
+                                             bool *is_prepared, pgr_status *status)
 {
     const expected x = {.familiar = true, .custom = true, .heaped = true};
-    return descend_all(tape, m, x, node, floor, checked, ready, status);
+    return descend_all(tape, m, x, node, floor, checked, is_prepared, status);
 }
 
 typedef enum { FAMILIAR, UNFAMILIAR, WITH_CUSTOM, CHECKED } manner;
@@ -287,16 +259,15 @@ static pgr_status sweep(pgr_tape *tape, pgr_id root, manner how, pgr_id *last)
         return PGR_ERR_NOMEM;
     }
     pgr_status status = PGR_OK;
-    readiness ready = 0;
-    tape->sweeps++;
+    bool is_prepared = false;
     pgr_node *node = marks_next_of_any(m, &m.nodes[root] + 1);
     node->grad = 1.0;
     while (status == PGR_OK && node != m.nodes) {
         const pgr_id floor = floor_below((pgr_id)(node - m.nodes));
-        node = m.heap != NULL      ? descend_heaped(tape, &m, node, floor, how == CHECKED, &ready, &status)
+        node = m.heap != NULL      ? descend_heaped(tape, &m, node, floor, how == CHECKED, &is_prepared, &status)
                : how == FAMILIAR   ? descend_familiar(m, node)
                : how == UNFAMILIAR ? descend_unfamiliar(m, node, floor)
-                                   : descend_with_custom(tape, &m, node, floor, how == CHECKED, &ready, &status);
+                                   : descend_with_custom(tape, &m, node, floor, how == CHECKED, &is_prepared, &status);
         if (status == PGR_OK && node != m.nodes)
             node = marks_ask(&m, tape, node, &status);
     }

@@ -119,7 +119,6 @@ struct pgr_tape {
     uint8_t marks_used;    /* by passes under way, a bit each (see marks.h) */
     bool is_reading;       /* a pass under way uses read_mark */
     uint32_t passes;       /* under way: meanwhile nodes don't move, and none is taken back */
-    uint64_t sweeps;       /* begun so far */
     bool is_marked;        /* a stopped collection has left TAPE_LIVE on some nodes */
     bool has_custom;       /* there may be custom nodes */
     uint32_t collect_at_least, max_nodes;
