@@ -20,8 +20,8 @@ WITHOUT = {
 
 def _modules():
     for found in pkgutil.walk_packages(pygrad.__path__, "pygrad."):
-        if found.name.rpartition(".")[2] in ("_pgr", "__main__"):
-            continue
+        if found.name in ("pygrad._pgr", "pygrad.__main__") or found.name.startswith("pygrad._core.portable"):
+            continue  # the portable layer would set its callbacks beside the compiled one
         try:
             yield importlib.import_module(found.name)
         except ImportError:  # scikit-learn's and matplotlib's, where they are missing
