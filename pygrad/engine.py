@@ -148,7 +148,7 @@ class Value(Operand):
 
     def __invert__(self) -> Any:
         if not _is_condition(self):
-            raise TypeError("bad operand type for unary ~: a Value that is no comparison; use x == 0 for 'x is zero'")
+            raise TypeError("bad operand type for unary ~: this Value is not a comparison; use x == 0 for 'x is zero'")
         return self.equal(0.0)
 
     def __repr__(self) -> str:
