@@ -33,7 +33,7 @@ _DRAWS = (
     "arguments, or use record=False"
 )
 _DIFFERS = (
-    "Recorded twice, the function differed: it draws random numbers, or reads what changes. Pass such numbers as "
+    "Recorded twice, the function differed: it draws random numbers, or reads state that changes. Pass such numbers as "
     "arguments, or use record=False"
 )
 _AGAIN = 9  # recordings, while other threads draw from the same generators

@@ -349,7 +349,7 @@ class Array(Tracer):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise RecordingError(
-            f"{users_line()}\nA function is being recorded, and its arguments are not to be changed: assign to a copy, "
+            f"{users_line()}\nA function is being recorded, and its arguments must not be changed: assign to a copy, "
             "x = 1 * x or np.array(x)"
         )
 
