@@ -1,4 +1,4 @@
-"""Find code whose behaviour differs between micrograd and pygrad, by its syntax tree; and strings that name micrograd."""
+"""Find code whose behaviour differs between micrograd and pygrad, and strings that name micrograd."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Migrate from micrograd to pygrad: change the imports of programs and notebooks, and list different behaviour.
 
 Edits names in the text, where Python's own parser finds imports and uses. The new syntax tree must be the old one with
-these names changed; otherwise nothing is edited. The cells of a notebook are one program, and only the JSON strings that
-hold changed lines are rewritten.
+these names changed; otherwise nothing is edited. The cells of a notebook are one program; only JSON strings with new
+lines are rewritten.
 """
 
 from __future__ import annotations
@@ -389,7 +389,7 @@ def _import_edits(tokens: Iterable[tokenize.TokenInfo], keeps_name: bool) -> Ite
 def _program(found: Found, segments: Sequence[Sequence[str]], keeps_name: bool = False) -> list[list[Edit]]:
     """The edits for each segment, given as lines; notes and errors go to `found`.
 
-    If the name is bound to anything else, or a line that uses it can't be changed, it stays: import pygrad as micrograd.
+    The name stays if it is bound to anything else or used in a fixed line: import pygrad as micrograd.
     """
     places = [(segment, line) for segment, lines in enumerate(segments) for line in range(len(lines))]
     program = _Program([line for lines in segments for line in lines])
