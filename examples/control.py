@@ -1,9 +1,9 @@
-"""Optimal control: swinging a pendulum up with as little effort as can be, by SciPy's SLSQP and exact derivatives.
+"""Optimal control: swing a pendulum up with the least effort, by SciPy's SLSQP and exact derivatives.
 
-You will see the torque and the angle over time as a picture: the pendulum hangs at 0, has four seconds to stand at
-pi, and may push with at most 6 N m, less than its weight: it has to gather momentum first. The trajectory is scalar
-code; the objective's gradient and the constraints' Jacobian are exact, so that the optimiser needs some dozens of
-iterations, not thousands of calls for finite differences.
+You will see a plot of torque and angle over time. The pendulum hangs at 0 and has four seconds to stand at pi. Its
+motor has at most 6 N m, less than its weight, so it must gather momentum first. The trajectory is scalar code; the
+objective's gradient and the constraints' Jacobian are exact, so the optimiser needs some dozens of iterations instead
+of thousands of calls for finite differences.
 
     python examples/control.py [--picture control.png]
 
@@ -40,7 +40,7 @@ def acceleration(angle, velocity, torque):
 
 
 def defects(x):
-    """What is missing for the motion to be the pendulum's, and for it to begin hanging and to end standing: zeros."""
+    """Zeros if the motion obeys the pendulum's equation, begins hanging and ends standing."""
     angle, velocity, torque = split(x)
     a = [acceleration(*state) for state in zip(angle, velocity, torque)]
     half = 0.5 * SECONDS / STEPS

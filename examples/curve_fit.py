@@ -1,7 +1,7 @@
 """Curve fitting on real data: NIST's MGH09, Kowalik and Osborne's enzyme kinetics, by SciPy's least_squares.
 
-You will see the four parameters beside those that NIST certifies, to eleven digits, and their standard deviations.
-The problem is rated as of higher difficulty: SciPy stops at nine digits, and two Newton steps find the others.
+You will see the four parameters next to NIST's certified values, to eleven digits, and their standard deviations.
+NIST rates the problem as of higher difficulty: SciPy stops at nine digits, and two Newton steps find the rest.
 
     python examples/curve_fit.py
 
@@ -30,7 +30,7 @@ def cost(b):
 
 
 def fit():
-    """SciPy's answer, and that made exact by two Newton steps, for which there are second derivatives."""
+    """SciPy's solution, and the same refined by two Newton steps, with exact second derivatives."""
     exact = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
     found = least_squares(jit(residuals), START, jac=jacobian(residuals), method="lm", **exact)
     for _ in range(2):

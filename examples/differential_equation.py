@@ -1,8 +1,8 @@
 """A differential equation solved by a small network: u'' + u = 0, u(0) = 0, u'(0) = 1, whose solution is the sine.
 
-You will see how far the network is from sin(t) on [0, 2 pi] before and after training. What is minimised is the
-equation's own residual, in which the network's second derivative stands: a derivative of a derivative by t, which is
-then derived by the network's parameters.
+You will see the network's distance from sin(t) on [0, 2 pi] before and after training. Training minimises the
+equation's residual, which contains the network's second derivative by t; the gradient by the parameters
+differentiates that once more.
 
     python examples/differential_equation.py
 
@@ -27,7 +27,7 @@ def net(w, t):
 
 
 def u(w, t):
-    """A trial solution that starts as it must, from 0 with slope 1, whatever the network says."""
+    """A trial solution that starts from 0 with slope 1 for any network."""
     return t + t * t * net(w, t)
 
 

@@ -1,7 +1,7 @@
 """Handwritten digits: a network of 2,410 scalar parameters reads scikit-learn's 1,797 real images.
 
-You will see the loss and the test accuracy on 360 images that it has not been trained on, above 96 %, after about a
-tenth of a second, and some of the digits that it gets wrong.
+You will see the loss and the accuracy on 360 test images, above 96 %, after about a tenth of a second, and some of
+the digits that it gets wrong.
 
     python examples/digits.py
 

@@ -1,8 +1,8 @@
-"""A character-level GPT on US census first names, written over scalars: trained, then asked for new names.
+"""A character-level GPT on US census first names, written over scalars: it learns, then invents new names.
 
-You will see the loss fall from 3.3 (a guess among 27 letters) to about 2.2, then twenty names that nobody chose. The
-model is ordinary Python over numbers: `--eager` runs it on Values, step by step, as one would with micrograd; without
-it the very same functions are recorded once for each length of name and run by C, three times as fast again.
+You will see the loss fall from 3.3 (a guess among 27 letters) to about 2.2, then twenty invented names. The model is
+ordinary Python over numbers. `--eager` runs it on Values, step by step, as with micrograd; otherwise the same
+functions are recorded once per length of name and run by C, three times as fast again.
 
     python examples/gpt.py [--eager] [--steps 1000]
 
@@ -46,14 +46,14 @@ def norm(x):
 
 
 def attend(q, keys, values):
-    """One head: q against all keys so far, and the values' average by that."""
+    """One head: compare q with all keys so far, and average the values by the result."""
     scale = len(q) ** -0.5
     weights = softmax([dot(q, k) * scale for k in keys])
     return [dot(weights, column) for column in zip(*values)]
 
 
 def next_logits(m, letter, position, keys, values):
-    """The logits of the letter after this one; what attention remembers is appended to keys and values."""
+    """The logits of the letter after this one. Appends this letter's keys and values for attention."""
     x = norm([a + b for a, b in zip((dot(column, letter) for column in zip(*m["token"])), m["position"][position])])
     h = norm(x)
     q = linear(m["query"], h)
@@ -70,7 +70,7 @@ def next_logits(m, letter, position, keys, values):
 
 
 def loss(m, letters):
-    """The mean of -log p(next letter) over one name, whose letters are rows with a one among zeros."""
+    """The mean of -log p(next letter) over one name, given as one-hot rows."""
     keys, values = [], []
     pairs = list(zip(letters, letters[1:]))[:CONTEXT]
     losses = [cross_entropy(next_logits(m, a, i, keys, values), b) for i, (a, b) in enumerate(pairs)]
@@ -99,7 +99,7 @@ def eager_step(m, letters):
 
 
 def train(steps, eager=False, seed=42):
-    """The trained matrices, and the loss of each step, one name a step."""
+    """The trained matrices, and the loss of each step, one name per step."""
     rng = np.random.default_rng(seed)
     m = {name: rng.normal(0.0, 0.08, shape) for name, shape in SHAPES.items()}
     optimizer = Adam(m, lr=0.01, betas=(0.9, 0.95))

@@ -1,8 +1,8 @@
-"""Greeks: what an option's price does when the market moves, by derivatives of the pricing code itself.
+"""Greeks: the sensitivities of an option's price to the market, by derivatives of the pricing code itself.
 
-You will see the five first-order Greeks of a European call by Black-Scholes, and its gamma, beside their closed
-forms; the same for a million scenarios in a fraction of a second; and delta and vega of a Monte-Carlo price,
-pathwise, for the call and for an Asian option, which has no closed form.
+You will see the five first-order Greeks of a European call by Black-Scholes, and its gamma, next to their closed
+forms; the same for a million scenarios in a fraction of a second; and pathwise delta and vega of a Monte-Carlo price,
+for the call and for an Asian option, which has no closed form.
 
     python examples/greeks.py
 
@@ -27,7 +27,7 @@ def normal_cdf(x):
 
 
 def call(spot, strike, rate, volatility, years):
-    """The price of a European call. Spot and strike in money, rate and volatility a year, time in years."""
+    """The price of a European call. Spot and strike in money, rate and volatility per year, time in years."""
     spread = volatility * sqrt(years)
     d1 = (log(spot / strike) + (rate + 0.5 * volatility * volatility) * years) / spread
     return spot * normal_cdf(d1) - strike * exp(-rate * years) * normal_cdf(d1 - spread)

@@ -1,8 +1,8 @@
-"""The lecture: from one neuron, by hand and by backward(), to a network that learns four points, every graph drawn.
+"""The lecture: from one neuron, by hand and by backward(), to a network that learns four points, with all graphs.
 
-You will see a neuron's gradients worked out with the chain rule, one node at a time, and the same numbers from
-backward(); then a network's loss on four points falling to nearly nothing, and what it answers. The graphs are in the
-folder that you name: neuron.svg before and after, and one training example's.
+You will see a neuron's gradients from the chain rule, one node at a time, and the same numbers from backward(); then
+a network's loss on four points falling to nearly 0, and its outputs. The graphs go to the folder that you name:
+neuron.svg before and after, and one training example's.
 
     python examples/lecture.py [--folder lecture]
 
@@ -39,7 +39,7 @@ def by_hand(v):
     """The chain rule, from the result backwards; sets every grad."""
     v["o"].grad = 1.0
     v["n"].grad = (1 - v["o"].data ** 2) * v["o"].grad  # d tanh(n)/dn = 1 - tanh(n)**2
-    v["b"].grad = v["total"].grad = v["n"].grad  # a sum hands on what it gets
+    v["b"].grad = v["total"].grad = v["n"].grad  # a sum passes its grad on
     v["x1w1"].grad = v["x2w2"].grad = v["total"].grad
     for x, w, product in (("x1", "w1", "x1w1"), ("x2", "w2", "x2w2")):  # a product: times the other factor
         v[x].grad = v[w].data * v[product].grad

@@ -1,8 +1,8 @@
 """Two moons: a network learns to tell them apart, and its decision boundary forms.
 
-You will see one picture of six: the boundary before training and after 5, 10, 20, 50 and 100 epochs, with the points;
-the loss falls from about 1 to nearly 0 and all hundred points end on their own side. micrograd's demo, trained by
-`fit`.
+You will see one picture with six panels: the points, and the boundary before training and after 5, 10, 20, 50 and 100
+epochs. The loss falls from about 1 to nearly 0, and all hundred points end on the right side. This is micrograd's
+demo, trained by `fit`.
 
     python examples/moons.py [--picture moons.png]
 

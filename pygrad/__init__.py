@@ -1,7 +1,7 @@
 """pygrad: reverse-mode automatic differentiation of scalar Python code.
 
-micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn import MLP`. Recorded functions, named
-as in JAX: `from pygrad import grad, jit, vmap`.
+micrograd's API at C's speed: `from pygrad.engine import Value`, `from pygrad.nn import MLP`. Transforms of recorded
+functions, named as in JAX: `from pygrad import grad, jit, vmap`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pygrad._views.formats import label_from, to_json, to_mermaid, to_networkx, to_text
     from pygrad.math import clip, maximum, minimum, where
 
-# What is imported when it is first used (PEP 562): graphviz and the rest take longer to load than the engine.
+# Names that are imported on first use (PEP 562): graphviz and the rest take longer to load than the engine.
 _HOMES = {
     "_core.anomaly": ("detect_anomaly",),
     "_core.errors": ("RecordingError",),

@@ -1,4 +1,4 @@
-"""custom_op: an operation of the user's own, from its function and its vector-Jacobian product."""
+"""custom_op: define an operation by its function and its vector-Jacobian product (vjp)."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class CustomOp:
             reject(self.name if self.name.isidentifier() else "custom_op", number)
 
     def push(self, value: Value) -> None:
-        """Add to the grads of `value`'s operands what its own grad gives them."""
+        """Add the vjp of `value`'s grad to its operands' grads."""
         operands = value._operands()
         given: Any = self.vjp(value.grad, value.data, *(operand.data for operand in operands))
         is_one = not isinstance(given, Sequence) or isinstance(given, (str, bytes, bytearray))
         adjoints = (given,) if is_one else given
         if len(adjoints) != len(operands):
             raise ValueError(
-                f"the vjp of {self.name} gave {len(adjoints)} adjoints for {len(operands)} operands: "
+                f"the vjp of {self.name} returned {len(adjoints)} adjoints for {len(operands)} operands: "
                 "return one for each, None where there is none"
             )
         for operand, adjoint in zip(operands, adjoints):
@@ -63,16 +63,17 @@ def custom_op(forward: Callable[..., float], vjp: Callable[..., Adjoints], name:
     """Make an operation on Values from plain functions of floats.
 
     forward(*inputs) -> float: the value.
-    vjp(grad, output, *inputs) -> one adjoint for each input: grad * d(output)/d(input), or None for
-        none; with one input a float will do. All are floats: grad is the output's grad, output its value.
-    name: what the graph shows; forward's own name by default.
+    vjp(grad, output, *inputs) -> one adjoint per input: grad * d(output)/d(input), or None for no
+        gradient; with one input, a plain float is enough. All are floats: the output's grad, its value, the inputs.
+    name: shown in graphs; forward's name by default.
 
-    Exceptions of either function pass through; when forward raises, nothing is recorded.
+    Exceptions of either function pass through; if forward raises, nothing is recorded.
+    Source: the vjp of Griewank & Walther, Evaluating Derivatives, ch. 3.2, with the signature of autograd and JAX.
 
-        sinc = custom_op(lambda x: math.sin(x) / x, lambda g, y, x: g * (math.cos(x) - y) / x, "sinc")
-        y = sinc(Value(0.5))
-
-    Source: the vjp of Griewank & Walther, Evaluating Derivatives, ch. 3.2, as autograd's and JAX's users know it.
+    >>> square = custom_op(lambda x: x * x, lambda g, y, x: g * 2 * x, "square")
+    >>> x = Value(3.0)
+    >>> square(x).backward(); x.grad
+    6.0
     """
     for argument, function in (("forward", forward), ("vjp", vjp)):
         if not callable(function):

@@ -1,4 +1,4 @@
-"""gradcheck: gradients against finite differences."""
+"""gradcheck: compare gradients with finite differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ __all__ = ["GradcheckError", "gradcheck"]
 
 
 class GradcheckError(AssertionError):
-    """Gradients differ from finite differences; the text is a table of where, and by how much."""
+    """Gradients differ from finite differences. The message is a table of the places and sizes.
+
+    >>> from pygrad import custom_op, gradcheck
+    >>> wrong = custom_op(lambda x: x * x, lambda g, y, x: g * x)
+    >>> gradcheck(wrong, [3.0])
+    Traceback (most recent call last):
+    pygrad._gradcheck.GradcheckError: ...
+    """
 
 
 def gradcheck(
@@ -26,16 +33,18 @@ def gradcheck(
     atol: float = 1e-7,
     raise_exception: bool = True,
 ) -> bool:
-    """Whether backward() through `fn` gives what central differences do, as torch.autograd.gradcheck.
+    """Whether backward() through `fn` agrees with central differences, as torch.autograd.gradcheck.
 
-    fn is called with `args`, a sequence of numbers, arrays and nested lists, tuples and dicts of them, as Values;
-    every Value that it returns is differentiated by every number that goes in. The step is eps times the number's
-    size, or eps below 1; |engine - difference| must not exceed atol + rtol * |difference|. At kinks (relu at 0)
-    differences mean nothing.
+    Calls fn with `args`, a sequence of numbers, arrays and nested lists, tuples and dicts of them, as Values, and
+    differentiates every Value in the result by every number in args. The step is eps * max(1, |number|);
+    |engine - difference| must not exceed atol + rtol * |difference|. At kinks (relu at 0) differences are meaningless.
 
-    Raises GradcheckError, a table of all that differ, or with raise_exception=False returns False; ValueError if
-    nothing goes in or comes out; and what fn raises. Source: Griewank & Walther, Evaluating Derivatives (2nd ed.,
-    2008), ch. 1.
+    Raises GradcheckError, with a table of all differences, or returns False if raise_exception=False. Raises
+    ValueError if args or the result have no numbers; passes on exceptions of fn. Source: Griewank & Walther,
+    Evaluating Derivatives (2nd ed., 2008), ch. 1.
+
+    >>> gradcheck(lambda x, y: x * y.tanh(), [2.0, 0.5])
+    True
     """
     if not isinstance(args, Sequence) and not is_array(args):
         raise TypeError(
@@ -81,7 +90,7 @@ def gradcheck(
 
 
 def _table(wrong: list[tuple[str, int, float, float, float]], count: int) -> str:
-    """What is wrong among `count` derivatives: input, output, both derivatives, and how far they are apart."""
+    """The table of wrong derivatives among `count`: input, output, both derivatives, and their difference."""
     head = f"{len(wrong)} of {count} derivatives differ from finite differences"
     rows = [("input", "output", "engine", "difference", "apart")]
     rows += [(name, str(k), f"{a:.9g}", f"{b:.9g}", f"{c:.2e}") for name, k, a, b, c in wrong[:50]]
@@ -101,7 +110,7 @@ def _filled(leaf: Any, values: Any) -> Any:
 
 
 def _names(x: Any, name: str = "") -> list[str]:
-    """How each number in nested arguments is reached: args[0][1, 2]."""
+    """The path to each number in nested arguments: args[0][1, 2]."""
     if is_array(x):
         if not x.ndim:
             return [name]

@@ -1,8 +1,8 @@
 """Value: a number that remembers how it was made, as in karpathy/micrograd, on a tape in C.
 
-This is the facade: what is not hot, over the C library through cffi. The hot part, operators and
-methods that record a node, is the operand layer below it: the compiled type of csrc/python/operand.c on
-CPython, its twin in _core/portable.py elsewhere and with PYGRAD_OPERANDS=cffi. Both behave alike.
+This module is the facade: everything that is not hot, on top of the C library, through cffi. Operators and methods
+record nodes and are hot, so they live one layer below: the compiled type of csrc/python/operand.c on CPython, its
+twin in _core/portable elsewhere and under PYGRAD_OPERANDS=cffi. Both behave alike.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pygrad._core.operand_set import operand_set
 from pygrad._core.ops import OPS, TABLE
 from pygrad._pgr import ffi, lib
 
-__all__ = ["Value"]  # as from micrograd's; the package has what else is public
+__all__ = ["Value"]  # as in micrograd; the package exports the rest
 
 
 def _partials(value: Value) -> tuple[float, ...]:
-    """The partial derivatives by the operands, from their present numbers."""
+    """Partial derivatives by the operands, at their current numbers."""
     operands, handle = value._operands(), value._handle
     if operands and lib.pgr_h_op(TAPE, handle) == lib.PGR_OP_CUSTOM:
         raise AttributeError(f"{shown(value)} has no _local_grads: its step is a function, _backward()")
@@ -33,7 +33,7 @@ def _partials(value: Value) -> tuple[float, ...]:
 
 
 def _micro(value: Value, operands: Any, grads: Any) -> None:
-    """Make the node what microgpt's Values are: operands, and a local gradient for each."""
+    """Turn the node into one of microgpt's: operands, and a local gradient for each."""
     value._prev = operands
     value._own.pop("_pygrad_step", None)
     value._own.pop("_backward", None)
@@ -45,12 +45,17 @@ class Value(Operand):
 
     Value(data, _children=(), _op='', label=''), or Value(data, children, local_grads)
 
-    data: a real number, or an object with __float__ or __index__; else TypeError. Operators + - * / % ** (with Values
-    and numbers, reflected too), unary -, abs, and a method for each row of csrc/ops/pgr_ops.h (exp, log, tanh,
-    relu, ...) record a node; each raises what Python's own floats and `math` raise for the same numbers
-    (ZeroDivisionError, ValueError, OverflowError), and records nothing then. < <= > >= compare by value,
-    == and hash go by the identity of the node. Attributes that you set belong to the node. With local_grads, a number
-    for each of the children, the node passes these times its grad on to them; without, _backward is what you assign.
+    data is a real number, or an object with __float__ or __index__; anything else raises TypeError. These record a
+    node: the operators + - * / % ** (with Values and numbers, reflected too), unary -, abs, and a method for each row
+    of csrc/ops/pgr_ops.h (exp, log, tanh, relu, ...). They raise what Python's floats and `math` raise for the same
+    numbers (ZeroDivisionError, ValueError, OverflowError), and then record nothing. < <= > >= compare by value; == and
+    hash compare nodes by identity. Attributes that you set belong to the node. local_grads holds one number per child:
+    the child's grad grows by it times the node's grad. Without local_grads, assign `_backward`.
+
+    >>> x = Value(3.0)
+    >>> (x * x + x).backward()
+    >>> x
+    Value(data=3.0, grad=7.0)
 
     Source: Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3.
     """
@@ -61,7 +66,7 @@ class Value(Operand):
 
     @property
     def _children(self) -> tuple[Value, ...]:
-        """The operands, a tuple in order: what microgpt calls `_prev`."""
+        """The operands, as a tuple in order; microgpt calls it `_prev`."""
         own: tuple[Value, ...] | None = self._own.get("_children")
         return tuple(self._operands()) if own is None else own
 
@@ -71,13 +76,13 @@ class Value(Operand):
             given = self._own.get("_local_grads")
             _micro(self, tuple(values), _partials(self) if given is None else given)
         else:
-            self._own["_children"] = values  # another program's word for something else
+            self._own["_children"] = values  # a subclass may use the name for something else
 
     @property
     def _local_grads(self) -> tuple[float, ...]:
-        """The partial derivatives by the operands: those that were given, else from the operands' present numbers.
+        """Partial derivatives by the operands: as given, else computed from the operands' current numbers.
 
-        AttributeError for a custom operation, whose step is a function.
+        Raises AttributeError for a custom operation, whose step is a function.
         """
         own: tuple[float, ...] | None = self._own.get("_local_grads")
         return _partials(self) if own is None else own
@@ -90,16 +95,16 @@ class Value(Operand):
             self._own["_local_grads"] = numbers
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Let what micrograd's operators are made of be what a subclass's are: `0 + v` calls its own `__add__`."""
+        """Derive operators from a subclass's own, as micrograd does: `0 + v` calls its `__add__`."""
         super().__init_subclass__(**keywords)
         own = {name for base in cls.__mro__[: cls.__mro__.index(Value)] for name in vars(base)}
         for name, parts, function in _MADE_OF:
             if name not in own and own & parts:
                 setattr(cls, name, function)
 
-    __array_priority__ = -1.0  # NumPy's scalars leave operators to Value, its arrays go elementwise
+    __array_priority__ = -1.0  # NumPy scalars leave operators to Value; arrays work elementwise
 
-    # NumPy finds functions of object arrays by its own names.
+    # NumPy looks methods of object arrays up by its own names.
     arcsin = Operand.asin
     arccos = Operand.acos
     arctan = Operand.atan
@@ -111,19 +116,24 @@ class Value(Operand):
     def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.
 
-        This Value's own grad becomes 1. Scalars, float64. Twice on one graph gives twice the gradient
-        at the leaves; set their grads to 0 before the next step. Raises what a custom operation's
-        function raises. After that and after Ctrl-C the grads are partial.
-        check: stop at the first inf or nan with a FloatingPointError that says where it comes from. One among the
-        numbers is found before anything is changed; at one among the grads, those above it are done and those below
-        it partial. Some 2.5 times the time. See detect_anomaly for the line of code that made the node.
+        Sets this Value's own grad to 1. Scalars, float64. Leaves accumulate: a second call doubles their grads, so set
+        them to 0 before the next step. Passes on exceptions of custom operations; after one, and after Ctrl-C, the
+        grads are incomplete.
+        check: stop at the first inf or nan with a FloatingPointError that names its origin. Non-finite data is found
+        before anything changes. At a non-finite grad, the grads above it are complete and those below incomplete.
+        Takes about 2.5 times as long. detect_anomaly also names the line of code that made the node.
         Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+
+        >>> x = Value(2.0)
+        >>> (x ** 3).backward()
+        >>> x.grad
+        12.0
         """
         bad = self._sweep(check or anomaly.contexts > 0)
         if bad is not None:
             anomaly.not_finite(bad)
 
-    # Conditions: what comparisons give while a function is recorded, 1 or 0.
+    # Conditions: while a function is recorded, comparisons return Values that will be 1 or 0.
 
     def __and__(self, other: Any) -> Any:
         return _combined(self, other, lambda both: both.equal(2.0))
@@ -138,7 +148,7 @@ class Value(Operand):
 
     def __invert__(self) -> Any:
         if not _is_condition(self):
-            raise TypeError("bad operand type for unary ~: a Value that is no comparison; use x == 0 for 'x is zero'")
+            raise TypeError("bad operand type for unary ~: this Value is not a comparison; use x == 0 for 'x is zero'")
         return self.equal(0.0)
 
     def __repr__(self) -> str:
@@ -156,12 +166,12 @@ class Value(Operand):
         leave("round", self, lib.pgr_h_unknown(TAPE, self._handle))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """What Jupyter shows: the graph, as long as it can be read (see draw.SHOWN_AT_MOST)."""
+        """For Jupyter: the graph, if it is small enough to read (see draw.SHOWN_AT_MOST)."""
         return display(self)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """For copy and pickle: this node, after everything below it (see _Below)."""
-        if type(self).__reduce__ is not object.__reduce__:  # a subclass's own
+        if type(self).__reduce__ is not object.__reduce__:  # the subclass defines one
             return self.__reduce__()  # type: ignore[return-value]
         handle = self._handle
         operands = tuple(self._operands())
@@ -170,11 +180,11 @@ class Value(Operand):
         notes = {name: x for name, x in self._own.items() if name not in _SHOWN}
         past = notes.get("_pygrad_step")
         if type(past) is tuple and past and type(past[0]) is int and 0 <= past[0] < len(TABLE):
-            notes["_pygrad_step"] = (TABLE[past[0]].name, *past[1:])  # numbers of operations change with the version
+            notes["_pygrad_step"] = (TABLE[past[0]].name, *past[1:])  # operation numbers change between versions
         return _restore, (type(self), below, TABLE[op].name, self.data, self.grad, operands, param), notes or None
 
     def __setstate__(self, notes: dict[str, Any]) -> None:
-        """Take over what __reduce_ex__ has given of the user's own."""
+        """Restore the attributes that __reduce_ex__ saved."""
         past = notes.get("_pygrad_step")
         if type(past) is tuple and past and type(past[0]) is str and past[0] in OPS:
             notes = {**notes, "_pygrad_step": (OPS[past[0]], *past[1:])}
@@ -182,42 +192,42 @@ class Value(Operand):
 
 
 def as_value(x: Any) -> Value:
-    """`x` itself, or the Value of a number."""
+    """`x` if it is a Value, else a new Value of it."""
     return x if isinstance(x, Value) else Value(x)
 
 
 def value_of(handle: int) -> Value:
-    """The Value of a handle that C has returned, or the exception of the status that it returned instead."""
+    """The Value of a handle that C returned. A negative handle is a status, and raises its exception."""
     check(-handle if handle < 0 else 0)
     value: Value = Operand._of(handle)
     return value
 
 
-_SHOWN = {"data", "grad", "_prev"}  # by vars(v), beside what is the user's own
+_SHOWN = {"data", "grad", "_prev"}  # in vars(v), next to the attributes that users set
 
 _CONDITIONS = {OPS[name] for name in ("less", "less_equal", "equal")}  # what comparisons record
 
 
 def _is_condition(x: Any) -> bool:
-    """Whether `x` is a bool, or a comparison that has been recorded."""
+    """Whether `x` is a bool or a recorded comparison."""
     if isinstance(x, Value):
         return lib.pgr_h_op(TAPE, x._handle) in _CONDITIONS
     return isinstance(x, bool) or type(x).__name__ in ("bool_", "bool")
 
 
 def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
-    """A condition of two: a test of how many of them hold."""
+    """A condition made of two others: `test` of their sum, the number that hold."""
     if not (_is_condition(x) and _is_condition(y)):
         return NotImplemented
     return test(x + float(y) if not isinstance(y, Value) else x + y)
 
 
 def _reflected(plain: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A reflected operator of a subclass, which Python asks before the plain one of a Value on the left."""
+    """A subclass's reflected operator. Python tries it before the plain operator of a Value on the left."""
     return lambda self, other: plain(other, self) if isinstance(other, Value) else function(self, other)
 
 
-# micrograd's operators that are made of others: used by subclasses that bring one of these.
+# micrograd builds these operators from others: subclasses that define one of the parts get them.
 _MADE_OF: list[tuple[str, set[str], Callable[..., Any]]] = [
     ("__radd__", {"__add__"}, _reflected(Operand.__add__, lambda self, other: self + other)),
     ("__rmul__", {"__mul__"}, _reflected(Operand.__mul__, lambda self, other: self * other)),
@@ -230,7 +240,7 @@ _MADE_OF: list[tuple[str, set[str], Callable[..., Any]]] = [
 
 
 def display(value: Value) -> dict[str, str]:
-    """What Jupyter shows; the package puts its drawings in this place, which stand on Values."""
+    """For Jupyter. The package replaces this with its drawings, since those modules import this one."""
     return {"text/plain": repr(value)}
 
 
@@ -240,7 +250,7 @@ _flattening = threading.local()
 
 
 def _flat() -> set[int]:
-    """Handles of nodes whose operands some _Below under way saves before them."""
+    """Handles of nodes whose operands an active _Below saves before them."""
     try:
         handles: set[int] = _flattening.handles
     except AttributeError:
@@ -249,17 +259,17 @@ def _flat() -> set[int]:
 
 
 class _Below:
-    """Everything below a root, in order, so that copy and pickle meet operands first and never recurse.
+    """Everything below a root, operands first, so that copy and pickle never recurse.
 
-    They see a list that is extended item by item; what they make of it is not needed. While it lives
-    (they keep it until they are done), the nodes in it bring no _Below of their own.
+    They see a list that is extended item by item, and the copy is thrown away. They keep the list until they are
+    done; until then its nodes are saved without a _Below.
     """
 
-    _handles: Set[int] = frozenset()  # if memory runs out before there are some
+    _handles: Set[int] = frozenset()  # in case memory runs out before they are known
 
     def __init__(self, root: Value | None = None) -> None:
         self._values = [] if root is None else [value for value, _ in node_values(root)[:-1]]
-        self._flat = _flat()  # of this thread: another one's collector may be what ends it
+        self._flat = _flat()  # this thread's: another thread's collector may delete the object
         self._handles = {value._handle for value in self._values} - self._flat
         self._flat.update(self._handles)
 
@@ -278,7 +288,7 @@ class _Below:
 def _restore(
     kind: type[Value], _below: Any, name: str, data: float, grad: float, operands: tuple[Value, ...], param: float
 ) -> Value:
-    """Make the node that __reduce_ex__ describes. TypeError or ValueError, with the tape as it was, if none."""
+    """Make the node that __reduce_ex__ described. Raises TypeError or ValueError, and then leaves the tape alone."""
     op = OPS.get(name) if isinstance(name, str) else None
     internal = range(lib.PGR_OP_CUSTOM + 1, lib.PGR_OP_FIRST)
     if not (isinstance(kind, type) and issubclass(kind, Value)) or op is None or op in internal:
@@ -305,7 +315,7 @@ def _restore(
 
 
 class TapeStats(NamedTuple):
-    """The tape's size: nodes, reserved nodes, Values alive, nodes at which it collects, bytes, collections."""
+    """The tape's size: nodes, nodes reserved, live Values, nodes at which it collects, bytes, collections so far."""
 
     nodes: int
     capacity: int
@@ -316,7 +326,13 @@ class TapeStats(NamedTuple):
 
 
 def tape_stats() -> TapeStats:
-    """How large the tape is, garbage that is yet to be collected included."""
+    """The tape's size, including garbage that is not collected yet.
+
+    >>> before = tape_stats().handles
+    >>> x = Value(1.0)
+    >>> tape_stats().handles - before
+    1
+    """
     stats = lib.pgr_tape_stat(TAPE)
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 

@@ -1,8 +1,8 @@
-"""Formulas: text such as "tanh(x*w + b)" becomes a Value; nothing is ever handed to eval.
+"""Formulas: turn text such as "tanh(x*w + b)" into a Value, without eval.
 
-Python's own parser reads the text (ast.parse), a whitelist says what may be in it, and what passes is
-kept as a postfix program, so that neither reading nor evaluating recurses. Functions are the rows of
-csrc/ops/pgr_ops.h; a part without variables is computed in plain floats by that same table.
+Python's own parser reads the text (ast.parse), a whitelist limits its nodes, and the result is a postfix
+program, so that neither reading nor evaluating recurses. Functions are the rows of csrc/ops/pgr_ops.h;
+parts without variables are computed in plain floats by the same table.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pygrad.engine import Value, as_value
 __all__ = ["CONSTANTS", "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Formula", "FormulaError", "parse"]
 
 MAX_LENGTH = 10_000  # characters in a formula
-MAX_DEPTH = 500  # operations inside each other; a sum of n terms is n - 1 deep
+MAX_DEPTH = 500  # nested operations; a sum of n terms is n - 1 deep
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
-FUNCTIONS: tuple[str, ...] = tuple(  # the rows that have a name to call, not an operator's symbol
+FUNCTIONS: tuple[str, ...] = tuple(  # rows called by name, not by an operator
     row.name for row in TABLE if not row.is_leaf and row.symbol.isalnum()
 )
 
@@ -41,7 +41,7 @@ _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {
     ast.USub: ("neg", operator.neg),
 }
 
-# What to call that which is refused.
+# Names of refused nodes in messages.
 _REFUSED: dict[str, str] = {
     "Attribute": "a dot after a name",
     "Subscript": "indexing",
@@ -63,9 +63,9 @@ _Operand = Union[float, Value]
 
 
 class FormulaError(ValueError):
-    """A formula that can't be read, or that doesn't fit the variables given.
+    """A formula that can't be read, or doesn't fit its variables.
 
-    position: the character of the text that it is about, counted from 0, or None.
+    position: index of the character at fault, from 0, or None.
     """
 
     def __init__(self, message: str, position: int | None = None) -> None:
@@ -74,7 +74,7 @@ class FormulaError(ValueError):
 
 
 class _Step(NamedTuple):
-    """One step of a postfix program: push `name`'s value, or `number`; where arity is not 0, apply `op`."""
+    """One step of a postfix program: push `name`'s value, or `number`; if arity is not 0, apply `op`."""
 
     position: int
     number: float = 0.0
@@ -85,10 +85,10 @@ class _Step(NamedTuple):
 
 
 class Formula:
-    """A formula that was read; `parse` makes it.
+    """A parsed formula, made by `parse`.
 
     text: as given. names: the variables that need a value, in order of appearance. constants: those of
-    pi and e that appear; a variable of that name takes their place.
+    pi and e that appear; a variable of the same name replaces them.
     """
 
     def __init__(self, text: str, steps: list[_Step]) -> None:
@@ -102,11 +102,15 @@ class Formula:
         return f"Formula({self.text!r})"
 
     def value(self, /, **variables: Any) -> Value:
-        """Evaluate with these variables: numbers, which become Values labelled with their names, or Values.
+        """Evaluate with these variables: Values, or numbers, which become Values labelled with their names.
 
-        Scalars, float64. A variable that appears twice is one Value. FormulaError for a variable without
-        a value or a value without a variable; ZeroDivisionError, ValueError or OverflowError where
-        Python's own floats and `math` raise them; TypeError for what is no number.
+        Scalars, float64. A variable that appears twice is one Value. Raises FormulaError for a variable without
+        a value and a value without a variable; ZeroDivisionError, ValueError or OverflowError where Python's
+        floats and `math` raise them; TypeError for values that are not numbers.
+
+        >>> y = parse("x*w + 1").value(x=2.0, w=3.0)
+        >>> y.data
+        7.0
         """
         self._check(variables)
         leaves: dict[str, _Operand] = {
@@ -135,7 +139,7 @@ class Formula:
 
 
 def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
-    """Compute one operation: on floats without the tape, so that constants fold; else recorded on it."""
+    """Compute one operation: on floats without the tape, to fold constants; else record it."""
     row = TABLE[step.op]
     if row.has_param and len(operands) == 2 and isinstance(operands[1], Value):
         raise FormulaError(f"the second argument of {row.name} must be a number", step.position)
@@ -154,8 +158,11 @@ def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
 def parse(text: str) -> Formula:
     """Read a formula: numbers, names, + - * / % **, parentheses and calls of FUNCTIONS.
 
-    FormulaError, with the position, for all else, for more than MAX_LENGTH characters or MAX_DEPTH
-    levels, and for a number too large for a float64. TypeError if `text` is not a str.
+    Raises FormulaError, with the position, for anything else, for more than MAX_LENGTH characters or
+    MAX_DEPTH levels, and for numbers that exceed float64; TypeError if `text` is not a str.
+
+    >>> parse("tanh(x*w + b)").names
+    ['x', 'w', 'b']
     """
     if not isinstance(text, str):
         raise TypeError(f"a formula must be a str, not {type(text).__name__}")
@@ -163,7 +170,7 @@ def parse(text: str) -> Formula:
 
 
 class _Reader:
-    """From one text to its steps; here is the whitelist."""
+    """Reads one text into steps; contains the whitelist."""
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_LENGTH:
@@ -173,16 +180,16 @@ class _Reader:
         self.flat = flat.strip(" ")
         if not self.flat:
             raise FormulaError("the formula is empty", 0)
-        for character in "#\0":  # a comment; what ast.parse has no one way to refuse
+        for character in "#\0":  # comments, and null bytes, which ast.parse refuses in several ways
             if character in self.flat:
                 raise FormulaError(f"{character!r} can't be in a formula", self.indent + self.flat.index(character))
 
     def position(self, node: Any) -> int:
-        """Where a node starts; ast counts in bytes of UTF-8."""
+        """The character at which a node starts; ast counts UTF-8 bytes."""
         return self.indent + len(self.flat.encode()[: node.col_offset].decode())
 
     def after(self, node: ast.expr) -> int:
-        """Where the operator after a node starts."""
+        """The character at which the operator after a node starts."""
         end = len(self.flat.encode()[: node.end_col_offset].decode())
         return self.indent + end + len(self.flat[end:]) - len(self.flat[end:].lstrip(" )"))
 
@@ -199,12 +206,12 @@ class _Reader:
             raise FormulaError(f"the formula is nested more than {MAX_DEPTH} levels deep") from None
 
     def unreadable(self, error: SyntaxError) -> FormulaError:
-        """Python's own words, without its guesses at what a program might have meant."""
+        """Python's message, without its guesses about programs."""
         message = re.split(r"\. (?:Maybe|Perhaps|Did) ", error.msg)[0]
         column = min(max((error.offset or 1) - 1, 0), len(self.flat))
         if message == "invalid syntax" and error.offset == 0:
             message, column = "the formula ends too early", len(self.flat)
-        elif message == "unexpected EOF while parsing":  # Python 3.9, whatever the last word's mistake
+        elif message == "unexpected EOF while parsing":  # Python 3.9 says so for any mistake at the end
             message = "invalid syntax"
         elif message == "invalid decimal literal":
             message += " (a product is written 2*x)"
@@ -213,7 +220,7 @@ class _Reader:
         return FormulaError(message, self.indent + column)
 
     def steps(self) -> list[_Step]:
-        """Postfix order: visit each node before its operands, the last operand first, then turn it round."""
+        """Postfix order: visit each node before its operands, the last operand first, then reverse."""
         steps: list[_Step] = []
         todo: list[tuple[ast.expr, int]] = [(self.tree(), 0)]
         while todo:
@@ -248,7 +255,7 @@ class _Reader:
     def number(self, node: ast.Constant) -> float:
         position = self.position(node)
         if type(node.value) not in (int, float):
-            raise FormulaError(f"{self.source(node)} is no real number", position)
+            raise FormulaError(f"{self.source(node)} is not a real number", position)
         try:
             number = float(node.value)  # type: ignore[arg-type, unused-ignore]
         except OverflowError:

@@ -1,8 +1,8 @@
-"""Functions like those of Python's `math`, of numbers, Values and arrays of them, and those for recorded functions.
+"""Functions like those of Python's `math`, on numbers, Values and arrays of them; and branches that can be recorded.
 
-Each row of csrc/ops/pgr_ops.h that is not an operator is here by its name (exp, log, sqrt, tanh, relu, hypot, ...). On
-numbers they give Values. `where`, `maximum`, `minimum` and `clip` stand for branches where a value is not known
-yet.
+Each row of csrc/ops/pgr_ops.h that is not an operator is a function here (exp, log, sqrt, tanh, relu, hypot, ...). On
+numbers they return Values. `where`, `maximum`, `minimum` and `clip` replace branches while a function is recorded,
+when a Value has no number yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["clip", "maximum", "minimum", "where"]
 
 
 def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
-    """`function` of Values, elementwise where an argument is an array."""
+    """`function(*args)`, elementwise if an argument is an array."""
     if "numpy" in sys.modules:
         np = sys.modules["numpy"]
         if any(hasattr(x, "__array__") and getattr(x, "ndim", 0) > 0 for x in args):
@@ -56,16 +56,20 @@ def _define() -> None:
     for row in OPERATIONS:
         if row.name not in hidden:
             globals()[row.name] = _function(row)
-            if not hasattr(builtins, row.name):  # a star import leaves abs, min and max as they are
+            if not hasattr(builtins, row.name):  # a star import must not shadow abs, min and max
                 __all__.append(row.name)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; elementwise on arrays.
 
-    A condition is what comparisons give, also combined by & | ^ ~: a bool, or a Value while a function is recorded.
-    Other numbers hold unless they are 0, as in Python. Both a and b are computed; a gradient of nan or inf on the
-    side not taken is lost, but for 0 * inf inside it.
+    A condition is a comparison, or comparisons combined by & | ^ ~: a bool, or a Value while a function is recorded.
+    Other numbers count as true unless they are 0, as in Python. Both a and b are computed. A nan or inf gradient on
+    the side not taken is dropped, except for 0 * inf inside that side.
+
+    >>> x = Value(-2.0)
+    >>> where(x > 0, x, 0.1 * x).data
+    -0.2
     """
 
     def choose(c: Any, x: Any, y: Any) -> Any:
@@ -77,17 +81,29 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """The larger of a and b, elementwise on arrays; equal ones share the gradient."""
+    """The larger of a and b, elementwise on arrays; equal operands share the gradient.
+
+    >>> maximum(Value(1.0), 3.0).data
+    3.0
+    """
     return _elementwise(lambda x, y: as_value(x).max(y), a, b)
 
 
 def minimum(a: Any, b: Any) -> Any:
-    """The smaller of a and b, elementwise on arrays; equal ones share the gradient."""
+    """The smaller of a and b, elementwise on arrays; equal operands share the gradient.
+
+    >>> minimum(Value(1.0), 3.0).data
+    1.0
+    """
     return _elementwise(lambda x, y: as_value(x).min(y), a, b)
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:
-    """`x`, but no less than `low` and no more than `high`."""
+    """`x` limited to [low, high], elementwise on arrays.
+
+    >>> clip(Value(7.0), 0.0, 1.0).data
+    1.0
+    """
     return minimum(maximum(x, low), high)
 
 

@@ -1,6 +1,6 @@
 """Neurons, layers and multi-layer perceptrons, with micrograd's signatures, reprs and order of parameters; and more.
 
-Everything here is scalar code over Values, so it runs eagerly, `model(x)`, and recorded, `model.function()`.
+All of it is scalar code over Values, so it runs both eagerly, `model(x)`, and recorded, `model.function()`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 Nonlin = Union[bool, str]
 Init = Union[str, Callable[[int, int], float]]
 
-# What `nonlin` may name: what a neuron's repr calls it, and what it does.
+# The values of `nonlin`: the name in a neuron's repr, and the function.
 _ACTIVATIONS: dict[Any, tuple[str, Callable[[Value], Value]]] = {
     "relu": ("ReLU", lambda v: v.relu()),
     "leaky_relu": ("LeakyReLU", lambda v: v.leaky_relu()),
@@ -59,7 +59,7 @@ _BY_NONLIN = {True: _ACTIVATIONS["relu"], False: _ACTIVATIONS["linear"], **_ACTI
 _APPLY = {nonlin: apply for nonlin, (_, apply) in _BY_NONLIN.items()}
 
 
-# What `init` may name: a number for a weight, from how many inputs and outputs its neuron has. Sources: Glorot &
+# The values of `init`: functions that draw one weight, given the numbers of inputs and outputs. Sources: Glorot &
 # Bengio, AISTATS 2010, eq. 16; He et al., ICCV 2015, eq. 10.
 _INITS: dict[str, Callable[[int, int], float]] = {
     "uniform": lambda _nin, _nout: random.uniform(-1, 1),
@@ -69,12 +69,19 @@ _INITS: dict[str, Callable[[int, int], float]] = {
 
 
 def seed(number: int) -> None:
-    """Make what comes random here the same on every run: Python's `random.seed`, which parameters are drawn by."""
+    """Make parameters the same on every run. Calls `random.seed`, since Python's `random` draws them.
+
+    >>> seed(1)
+    >>> a = Neuron(1).w[0].data
+    >>> seed(1)
+    >>> a == Neuron(1).w[0].data
+    True
+    """
     random.seed(number)
 
 
 def _activation(nonlin: Any) -> tuple[str, Callable[[Value], Value]]:
-    """Its row of the table; ValueError if there is none."""
+    """The table's row for `nonlin`. Raises ValueError for unknown names."""
     try:
         return _BY_NONLIN[nonlin]
     except (KeyError, TypeError):
@@ -83,7 +90,7 @@ def _activation(nonlin: Any) -> tuple[str, Callable[[Value], Value]]:
 
 
 def _size(module: Module, name: str, number: Any) -> int:
-    """How many there are to be; TypeError, ValueError if it is no whole number, or negative."""
+    """A count as an int. Raises TypeError unless it is a whole number, ValueError if it is negative."""
     where = f"{type(module).__name__}: {name}={shown(number)}"
     try:
         size = operator.index(number)
@@ -95,7 +102,7 @@ def _size(module: Module, name: str, number: Any) -> int:
 
 
 def _refuse_inputs(module: Module, x: Any, width: int | None = None) -> None:
-    """Raise TypeError if inputs are no list, ValueError if there are not as many as `width`."""
+    """Raise TypeError unless inputs are a list, ValueError unless there are `width` of them."""
     try:
         iter(x)
     except TypeError:
@@ -111,8 +118,11 @@ class Neuron(Module):
     """nonlin(w . x + b), with nin weights drawn from uniform(-1, 1) by Python's `random`, and b = 0.
 
     nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'silu', 'gelu', 'elu',
-    'sin'. init: 'uniform' as above, 'xavier' (Glorot), 'he', or a function of (number of inputs, of outputs); nout
-    counts the outputs.
+    'sin'. init: 'uniform' as above, 'xavier' (Glorot), 'he', or a function of (nin, nout) that draws one weight; nout
+    is the number of outputs in the layer. Called with a list of nin numbers or Values; returns one Value.
+
+    >>> Neuron(2, nonlin="tanh")
+    TanhNeuron(2)
     """
 
     def __init__(self, nin: int, nonlin: Nonlin = True, init: Init = "uniform", nout: int = 1) -> None:
@@ -134,7 +144,7 @@ class Neuron(Module):
             elif nonlin is True:
                 result = dot(self.w, x, self.b).relu()
             else:
-                try:  # before recording: one that was assigned since may be wrong
+                try:  # look it up before recording: an assigned one may be wrong
                     apply = _APPLY[nonlin]
                 except (KeyError, TypeError):
                     apply = _activation(nonlin)[1]
@@ -152,7 +162,12 @@ class Neuron(Module):
 
 
 class Layer(Module):
-    """nout neurons on the same nin inputs. Called with nin inputs; a list, or the one output if nout is 1."""
+    """nout neurons on the same nin inputs. Called with nin inputs; returns a list, or one Value if nout is 1.
+
+    >>> layer = Layer(2, 3)
+    >>> len(layer([1.0, 2.0])), len(layer.parameters())
+    (3, 9)
+    """
 
     def __init__(self, nin: int, nout: int, **kwargs: Any) -> None:
         count = _size(self, "nout", nout)
@@ -175,7 +190,11 @@ class Layer(Module):
 
 
 class MLP(Module):
-    """Layers of nouts[0], nouts[1], ... neurons on nin inputs; the last layer is linear, the others `nonlin`."""
+    """Layers of nouts[0], nouts[1], ... neurons on nin inputs; the last layer is linear, the others `nonlin`.
+
+    >>> MLP(2, [3, 1])
+    MLP of [Layer of [ReLUNeuron(2), ReLUNeuron(2), ReLUNeuron(2)], Layer of [LinearNeuron(3)]]
+    """
 
     def __init__(self, nin: int, nouts: Sequence[int], nonlin: Nonlin = True, init: Init = "uniform") -> None:
         try:
@@ -203,7 +222,11 @@ class MLP(Module):
 
 
 class Sequential(Module):
-    """Modules and functions, one after another: `Sequential(Layer(2, 8), norm, Layer(8, 1))`."""
+    """Modules and functions, applied one after another. Raises TypeError for a step that is not callable.
+
+    >>> Sequential(Layer(2, 2), softmax, Layer(2, 1))
+    Sequential of [Layer of [ReLUNeuron(2), ReLUNeuron(2)], softmax, Layer of [ReLUNeuron(2)]]
+    """
 
     def __init__(self, *steps: Callable[[Any], Any]) -> None:
         for step in steps:
@@ -228,8 +251,11 @@ class Sequential(Module):
 class Embedding(Module):
     """A vector of `width` parameters for each of `count` symbols, drawn from a normal distribution.
 
-    Called with a symbol's number, 0 .. count-1, or with `count` numbers, a one among zeros, as recorded functions
-    need it. IndexError for another number, ValueError for another length.
+    Called with a symbol's number, 0 .. count-1, or with a one-hot list of `count` numbers, which recorded functions
+    need. Raises IndexError for a number out of range, ValueError for a list of another length.
+
+    >>> len(Embedding(27, 10)(3))
+    10
     """
 
     def __init__(self, count: int, width: int, scale: float = 1.0) -> None:
@@ -251,7 +277,11 @@ class Embedding(Module):
 
 
 class RMSNorm(Module):
-    """x[i] * w[i] / sqrt(mean(x**2) + eps), w from 1. Source: Zhang & Sennrich, NeurIPS 2019, eq. 4."""
+    """x[i] * w[i] / sqrt(mean(x**2) + eps), w from 1. Source: Zhang & Sennrich, NeurIPS 2019, eq. 4.
+
+    >>> [round(v.data, 3) for v in RMSNorm(2)([3.0, 4.0])]
+    [0.849, 1.131]
+    """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         self.w = [Parameter(1.0) for _ in range(width)]
@@ -269,7 +299,11 @@ class RMSNorm(Module):
 
 
 class LayerNorm(Module):
-    """(x[i] - mean) * w[i] / sqrt(variance + eps) + b[i], w from 1 and b from 0. Source: Ba et al., 2016, eq. 4."""
+    """(x[i] - mean) * w[i] / sqrt(variance + eps) + b[i], w from 1 and b from 0. Source: Ba et al., 2016, eq. 4.
+
+    >>> [round(v.data, 3) for v in LayerNorm(2)([3.0, 5.0])]
+    [-1.0, 1.0]
+    """
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         self.w = [Parameter(1.0) for _ in range(width)]

@@ -1,9 +1,9 @@
 """Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call of the C library.
 
-Of Values, whose grads are there after backward(); or of NumPy arrays, alone or nested in lists, tuples and dicts as
-recorded functions take them, which are updated in place: `optimizer.step(grads)` with what value_and_grad gave.
+They update Values from their grads after backward(). They also take NumPy arrays, single or nested in lists, tuples
+and dicts, and update them in place: `optimizer.step(grads)`, with the grads that value_and_grad returned.
 
-Their state can be saved and loaded: `state_dict()` is plain Python, `load_state_dict()` takes it back.
+`state_dict()` returns their state as plain Python objects, and `load_state_dict()` restores it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
 def _parameters(params: Any, kind: str) -> tuple[bool, list[Any], Any]:
-    """Whether they are arrays, each of them, and how they are nested. `kind` is the optimizer's name."""
+    """(whether they are arrays, the list of them, their nesting). `kind` is the optimizer's name, for errors."""
     for part in (params, *(params if isinstance(params, (list, tuple)) else ())):
         if callable(getattr(part, "parameters", None)):
             way = "model.parameters()" if part is params else "[*model.parameters(), ...]"
@@ -56,10 +56,13 @@ def _is_finite(x: Any) -> bool:
 
 
 class Optimizer:
-    """What optimisers have in common: parameters, settings, a step count and arrays of state.
+    """Base of the optimisers: parameters, settings, a step count and arrays of state.
 
-    params: Values, or C-contiguous float64 arrays, nested as they like; at least one, none twice. They are kept alive.
-    Raises TypeError for what is neither, ValueError for a setting out of its range.
+    params: Values, or C-contiguous float64 arrays, in any nesting; at least one, each only once. The optimizer keeps
+    them alive. Raises TypeError for other parameters, ValueError for a setting out of its range.
+
+    >>> SGD([Value(1.0)])
+    SGD(1 parameters, lr=0.001, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False)
     """
 
     _buffers: dict[str, Any]
@@ -83,7 +86,7 @@ class Optimizer:
         self._step = 0
 
     def __getattr__(self, name: str) -> Any:
-        # Settings are attributes, so that opt.lr = ... changes the next step.
+        # Settings are attributes, so that assigning opt.lr changes the next step.
         settings = self.__dict__.get("_settings", {})
         if name in settings:
             return settings[name]
@@ -116,13 +119,18 @@ class Optimizer:
         raise NotImplementedError
 
     def _update_array(self, step: int, size: int, data: Any, grad: Any, at: int) -> None:
-        """The same for one array; its state is in the buffers from `at` on."""
+        """Update one array; its state starts at index `at` of the buffers."""
         raise NotImplementedError
 
     def step(self, grads: Any = None) -> None:
-        """Update every parameter: Values from their grads; arrays from `grads`, structured and shaped as they are.
+        """Update every parameter: Values from their grads; arrays from `grads`, of the same structure and shapes.
 
-        ValueError, with nothing changed, if grads are not.
+        Raises ValueError, with nothing changed, if `grads` has another structure or other shapes.
+
+        >>> w = Value(1.0)
+        >>> opt = SGD([w], lr=0.1)
+        >>> (w * 5.0).backward(); opt.step(); w.data
+        0.5
         """
         if not self._of_arrays:
             if grads is not None:
@@ -142,12 +150,12 @@ class Optimizer:
         self._step += 1
 
     def zero_grad(self) -> None:
-        """Set every parameter's grad to 0. There are none of arrays, and nothing to do."""
+        """Set every parameter's grad to 0. Arrays have no grads, so there it does nothing."""
         if self._handles is not None:
             check(lib.pgr_h_zero_grads(TAPE, len(self.params), self._handles))
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, step count and state, as numbers and lists of them."""
+        """Settings, step count and state, as numbers and lists of numbers."""
         return {
             "settings": dict(self._settings),
             "step": self._step,
@@ -155,7 +163,7 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict()` gave. Raises ValueError, with nothing changed, if it is another optimizer's."""
+        """Restore a state from `state_dict()`. Raises ValueError, with nothing changed, for another optimizer's."""
         buffers, settings, step = state["buffers"], state["settings"], state["step"]
         if set(buffers) != set(self._buffers) or set(settings) != set(self._settings):
             raise ValueError(f"not the state of {type(self).__name__} with these settings")
@@ -183,9 +191,14 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked for; arguments as torch.optim.SGD's.
+    """Stochastic gradient descent, with optional momentum; the arguments of torch.optim.SGD.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
+
+    >>> w = Value(1.0)
+    >>> w.grad = 2.0
+    >>> SGD([w], lr=0.25).step(); w.data
+    0.5
     """
 
     def __init__(
@@ -226,10 +239,15 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam; arguments as torch.optim.Adam's: weight_decay is added to the grad.
+    """Adam, with the arguments of torch.optim.Adam: weight_decay is added to the grad.
 
     Source: Kingma & Ba, Adam: A method for stochastic optimization, ICLR 2015, Algorithm 1; amsgrad: Reddi et
     al., On the convergence of Adam and beyond, ICLR 2018, Algorithm 2.
+
+    >>> w = Value(1.0)
+    >>> w.grad = 2.0
+    >>> Adam([w], lr=0.5).step(); round(w.data, 6)
+    0.5
     """
 
     _decoupled = False
@@ -275,9 +293,14 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the grad; arguments and defaults as torch.optim.AdamW's.
+    """Adam with weight decay decoupled from the grad; the arguments and defaults of torch.optim.AdamW.
 
     Source: Loshchilov & Hutter, Decoupled weight decay regularization, ICLR 2019, Algorithm 2.
+
+    >>> w = Value(1.0)
+    >>> w.grad = 2.0
+    >>> AdamW([w], lr=0.5, weight_decay=0.1).step(); round(w.data, 6)
+    0.45
     """
 
     _decoupled = True

@@ -1,6 +1,6 @@
-"""Pictures of training and of derivatives, with matplotlib: pip install 'pygrad-engine[plot]'.
+"""Plots of training and of derivatives, with matplotlib: pip install 'pygrad-engine[plot]'.
 
-Every function draws into `ax`, or into Axes of its own, and returns the Axes.
+Every function draws into `ax`, or into new Axes, and returns the Axes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from pygrad.engine import Value
 
 __all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
 
-SATURATED = 0.97  # of tanh: beyond it, its derivative is below 0.06
+SATURATED = 0.97  # outputs of tanh beyond it have a derivative below 0.06
 BINS_AT_MOST = 50
 
 
 def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: int = 200) -> Any:
-    """Where a classifier of points in the plane changes its mind, with the points.
+    """Plot points in the plane, and the boundaries between a classifier's regions.
 
-    model: something with `predict`, or a function, from points of shape (n, 2) to a score or a class of each, shape
-    (n,), or to a score for each class, shape (n, classes). X: shape (n, 2). y: shape (n,), classes. resolution: points
-    along each side. ValueError for other shapes.
+    model: an object with `predict`, or a function, from points of shape (n, 2) to a score or class per point, shape
+    (n,), or to a score per class, shape (n, classes). X: shape (n, 2). y: shape (n,), classes. resolution: points
+    along each side. Raises ValueError for other shapes.
+
+    >>> ax = decision_boundary(lambda points: points[:, 0], [[-1.0, 0.0], [1.0, 0.0]], [-1, 1])
+    >>> len(ax.collections) > 0
+    True
     """
     np = need_numpy()
     X, y = real_array(X, "decision_boundary: X"), np.asarray(y)
@@ -44,7 +48,7 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
         scores = scores.argmax(axis=1)
     scores = scores.reshape(grid[0].shape)
     found = np.unique(scores)
-    if len(found) <= max(20, len(classes)):  # classes
+    if len(found) <= max(20, len(classes)):  # they are classes, not scores
         middles = (found[1:] + found[:-1]) / 2
         ax.contourf(*grid, scores, levels=[found[0] - 1, *middles, found[-1] + 1], cmap="coolwarm", alpha=0.35)
         if len(middles):
@@ -59,7 +63,7 @@ def decision_boundary(model: Any, X: Any, y: Any, ax: Any = None, resolution: in
 
 
 def _plain(name: str) -> str:
-    """A name as matplotlib shows it, which takes what is between dollars for a formula."""
+    """A name with dollars escaped, since matplotlib reads text between dollars as a formula."""
     return visible(name).replace("$", r"\$")
 
 
@@ -74,10 +78,14 @@ def _curve(ax: Any, numbers: Sequence[float], label: str) -> None:
 
 
 def activations(root: Value, ax: Any = None) -> Any:
-    """Histograms of what layers put out, of a graph that pygrad.nn has recorded: one curve for each scope `layer...`.
+    """Plot histograms of the layers' outputs in a graph recorded by pygrad.nn: one curve per scope `layer...`.
 
-    Counted are the results of activation functions; where they are tanh, with the share beyond ±0.97, where almost no
-    gradient comes through. ValueError if the graph has no layers. Source: A. Karpathy, Building makemore part 3 (2022).
+    They count the results of activation functions. For tanh, the legend adds the share beyond ±0.97, where almost no
+    gradient passes. Raises ValueError without layers. Source: A. Karpathy, Building makemore part 3 (2022).
+
+    >>> from pygrad.nn import MLP
+    >>> len(activations(MLP(2, [8, 8, 1], nonlin="tanh")([1.0, 2.0])).lines)
+    2
     """
     by_layer: dict[str, list[float]] = {}
     ops: dict[str, set[str]] = {}
@@ -102,7 +110,7 @@ def activations(root: Value, ax: Any = None) -> Any:
 
 
 def _layers(model: Module) -> dict[str, list[Value]]:
-    """A model's parameters by layer: by what comes before `.neurons` in their names."""
+    """A model's parameters by layer: by the part of their names before `.neurons`."""
     found: dict[str, list[Value]] = {}
     for name, value in named(model, model.parameters()):
         found.setdefault(name.partition(".neurons")[0], []).extend([value] if isinstance(value, Value) else value)
@@ -110,7 +118,14 @@ def _layers(model: Module) -> dict[str, list[Value]]:
 
 
 def gradients(model: Module, ax: Any = None) -> Any:
-    """Histograms of the parameters' grads, one curve for each layer, after backward(). ValueError if all are 0."""
+    """Plot histograms of the parameters' grads after backward(), one curve per layer. Raises ValueError if all are 0.
+
+    >>> from pygrad.nn import MLP
+    >>> model = MLP(2, [4, 1], nonlin="tanh")
+    >>> model([1.0, 2.0]).backward()
+    >>> len(gradients(model).lines)
+    2
+    """
     layers = {name: [p.grad for p in parameters] for name, parameters in _layers(model).items()}
     if not any(any(grads) for grads in layers.values()):
         raise ValueError("gradients: every grad is 0: call backward() first")
@@ -123,11 +138,14 @@ def gradients(model: Module, ax: Any = None) -> Any:
 
 
 class UpdateRatios:
-    """How large updates are against the parameters that they change, by layer: about 1e-3 is a good pace.
+    """The size of updates relative to the parameters, by layer: about 1e-3 is a good pace.
 
-    ratios = UpdateRatios(model); after each step ratios.note(); at the end ratios.plot(). A ratio is the standard
-    deviation of what a step has changed over that of the parameters.
-    Source: A. Karpathy, Building makemore part 3 (2022).
+    Call `note()` after each step, and `plot()` at the end. A ratio is the standard deviation of a step's update over
+    that of the parameters. Source: A. Karpathy, Building makemore part 3 (2022).
+
+    >>> from pygrad.nn import MLP
+    >>> ratios = UpdateRatios(MLP(2, [4, 1]))
+    >>> ratios.note()
     """
 
     def __init__(self, model: Module) -> None:
@@ -139,7 +157,7 @@ class UpdateRatios:
         return {name: [p.data for p in parameters] for name, parameters in self._layers.items()}
 
     def note(self) -> None:
-        """Compare the parameters with what they were at the last call."""
+        """Compare the parameters with those at the last call."""
         now = self._data()
         for name, data in now.items():
             spread = _deviation(data)
@@ -148,7 +166,7 @@ class UpdateRatios:
         self._before = now
 
     def plot(self, ax: Any = None) -> Any:
-        """The ratios by step, on a logarithmic scale, and a line at 1e-3."""
+        """Plot the ratios by step, on a logarithmic scale, and a line at 1e-3."""
         ax = axes(ax)
         for name, ratios in self.ratios.items():
             ax.plot(range(1, len(ratios) + 1), ratios, label=name)
@@ -165,10 +183,13 @@ def _deviation(numbers: Sequence[float]) -> float:
 
 
 def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float = 4.0) -> Any:
-    """A function of one number around x, and its tangent there, whose slope is the grad.
+    """Plot a function of one number around x, and its tangent there, whose slope is the grad.
 
-    fn: from a Value to a Value. width: of what is drawn, x in its middle. What fn raises where it is not defined
-    leaves a gap; at x itself it is raised.
+    fn: from a Value to a Value. width: of the interval drawn, centred on x. Where fn raises, the curve has a gap; at x
+    the exception passes on.
+
+    >>> len(tangent(lambda x: x ** 2, 3.0).lines)
+    3
     """
     at = Value(x)
     y = fn(at)

@@ -2,7 +2,8 @@
 
     make_pipeline(StandardScaler(), MLPClassifier(hidden=(32,))).fit(X, y).score(X, y)
 
-As scikit-learn's own of these names, but trained by `pygrad.fit`: float64, the same bits for the same random_state.
+Like scikit-learn's estimators of these names, but trained by `pygrad.fit`: float64, and the same bits for the same
+random_state.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
 def _refuse(name: str, X: Any) -> None:
-    """TypeError for what scikit-learn would read as plain numbers: text, a mask. The rest is its own to check."""
+    """Raise TypeError for text and masks, which scikit-learn reads as plain numbers. It checks the rest itself."""
     if hasattr(X, "toarray"):  # sparse
         return
     try:
@@ -47,12 +48,13 @@ def _refuse(name: str, X: Any) -> None:
 
 
 class _MLP(BaseEstimator):
-    """What both have in common. Parameters:
+    """Base of both estimators. Parameters:
 
     hidden: neurons of each hidden layer; nonlin: their activation, see pygrad.nn.Neuron; optimizer, lr, epochs,
-    batch_size, l2, patience, workers: see pygrad.fit; random_state: an int, or None for other numbers on every fit.
+    batch_size, l2, patience, workers: see pygrad.fit; random_state: an int, or None for new numbers on every fit.
 
-    Fitted: model_, a pygrad.nn.MLP; history_, a pygrad.training.History; n_features_in_, n_iter_ (epochs).
+    Fitted attributes: model_, a pygrad.nn.MLP; history_, the History that fit returned; n_features_in_; n_iter_, the
+    epochs.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class _MLP(BaseEstimator):
 
     def _train(self, X: Any, targets: Any, outputs: int, loss: str) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        before = random.getstate()  # parameters are drawn by Python's generator, which is the caller's
+        before = random.getstate()  # Python's generator draws the parameters: restore the caller's state
         try:
             nn.seed(seed)
             self.model_ = nn.MLP(X.shape[1], [*self.hidden, outputs], nonlin=self.nonlin, init="he")
@@ -125,7 +127,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         return self
 
     def decision_function(self, X: Any) -> Any:
-        """The logits, shape (n, classes); of two classes how much the second's is above the first's, shape (n,)."""
+        """The logits, shape (n, classes); for two classes the second's minus the first's, shape (n,)."""
         logits = self._outputs(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 

@@ -612,12 +612,12 @@ CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] 
 
 REPORT = """# Accuracy
 
-Every operation against [mpmath](https://mpmath.org), in units in the last place (ulp) of the exact result. 0.5 is
-correct rounding. The ulp of a subnormal number is 2**-1074. A result beyond the largest float64 should be infinite;
-infinity counts as 2**1024.
+Errors of every operation against [mpmath](https://mpmath.org), in units in the last place (ulp) of the exact result.
+0.5 is correct rounding. The ulp of a subnormal number is 2**-1074. Results beyond the largest float64 should be
+infinite; infinity counts as 2**1024.
 
-`tests/test_accuracy.py` bounds these figures whenever the tests run, on fewer points: values as good as the platform's,
-partials of Values and functions over points within 4 ulp, of sigmoid and silu over points within 5.
+`tests/test_accuracy.py` bounds these figures on fewer points: values are as good as the platform's; partials of Values
+and functions over points are within 4 ulp, sigmoid and silu over points within 5.
 
 To measure again:
 
@@ -627,48 +627,48 @@ pip install -e '.[test]' && python tests/accuracy.py
 
 Platform: {platform}.
 
-Points: up to {points} for an operation, seed {seed}. A grid with the edges of float64 and of the domains, points
-towards every point where something cancels, and random ones, evenly and of any magnitude. `tests/accuracy.py` has them.
-mpmath works with {prec} bits.
+Points: up to {points} for an operation, seed {seed}. They are a grid with the edges of float64 and of the
+domains, points that approach every cancellation, and random points, uniform and of any magnitude; `tests/accuracy.py`
+lists them. mpmath works with {prec} bits.
 
 ## Values
 
-The value, the same function of Python's `math` (the platform's libm) on the same points, and the partials that
-`backward()` gives; each with the place of its worst error.
+The value, the same function in Python's `math` (the platform's libm) on the same points, and the partials of
+`backward()`; each with its worst error and the point of it.
 
 {eager}
 
-tanh's partial is micrograd's `1 - t*t` where t*t <= 0.5. Beyond it, that cancels: from |a| = 19.07 on it would be 0,
-where 1e-16 is exact; so it is found from `exp(-2 |a|)` there.
+tanh's partial is micrograd's `1 - t*t` while t*t <= 0.5. Above, that formula cancels: from |a| = 19.07 on it would
+return 0 instead of 1e-16. So the partial is computed from `exp(-2 |a|)` there.
 
-gelu is worst where its result is subnormal, below a = -37.5; elsewhere it is within 4 ulp, as the tests hold it to.
+gelu is worst at subnormal results, below a = -37.5; elsewhere it is within 4 ulp, and the tests check that.
 
 ## Functions over points
 
-What recorded functions compute over points with `vmap`: the value with each set of kernels that the machine has, and
-the partials, with the best one. The last columns leave out points with an operand below 1e-3 or above 1e3 in magnitude.
+Recorded functions over points, with `vmap`: the value for each set of kernels on the machine, and the partials for the
+best set. The last columns exclude points with an operand below 1e-3 or above 1e3 in magnitude.
 
 {lanes}
 
-Recorded partials are made of plain formulas, where those of Values take more care. They are off where an intermediate
-result is subnormal or overflows (div, atan, atan2, hypot, pow), where `b - 1` is rounded in the partial of `a ** b`,
-and where `a * a` is rounded in that of erf and erfc, by up to a*a ulp. That of tan, 1 + v*v, has twice the error of the
-value; that of tanh, 1 - v*v, is right to 1e-16 of 1, but not to digits of its own where tanh is near 1, as in JAX and
-PyTorch. So are those of silu and gelu: they cancel around their zeros, at -1.278 and -0.752.
+Recorded partials use plain formulas; those of Values are more careful. Recorded ones lose digits if an intermediate
+result is subnormal or overflows (div, atan, atan2, hypot, pow), if `b - 1` is rounded in the partial of `a ** b`, and
+if `a * a` is rounded in that of erf and erfc, by up to a*a ulp. The partial of tan, 1 + v*v, has twice the value's
+error. The partial of tanh, 1 - v*v, has an absolute error of 1e-16, so it has few correct digits where tanh is near 1,
+as in JAX and PyTorch. The same holds for silu and gelu, which cancel around their zeros, at -1.278 and -0.752.
 
 ## Conventions at kinks
 
-Where there is no derivative, or no finite one. PyTorch's partials are the same unless the last column says otherwise; a
-dash: it has no such function. Values and recorded functions agree.
+Points without a derivative, or without a finite one. PyTorch's partials are the same unless the last column shows
+others; a dash means that it lacks the function. Values and recorded functions agree.
 
 {conventions}
 
-* Infinities and nans pass on as IEEE 754 says: 0 times infinity is nan. So a grad of 0 that meets an infinite partial
-  gives nan, as in `(x.sqrt() * 0).backward()` at x = 0.
+* Infinities and nans propagate by IEEE 754: 0 times infinity is nan. So a grad of 0 times an infinite partial is nan,
+  as in `(x.sqrt() * 0).backward()` at x = 0.
 * Comparisons with nan are false. So relu's partial at nan is 0, and max and min share the gradient; the values are nan.
-* The partial of `a ** b` by b is nan for a negative a, where the power is real for integers alone.
-* Outside of the domain Values raise what Python's floats and `math` raise. Recorded functions give what IEEE 754 says,
-  nan or an infinity.
+* The partial of `a ** b` by b is nan for a negative a, since the power is only real for integers b.
+* Outside the domain, Values raise the exceptions of Python's floats and `math`. Recorded functions return nan or an
+  infinity, by IEEE 754.
 """
 
 

@@ -352,7 +352,7 @@ def test_custom_op_refuses_what_is_wrong(pg):
         op("a")
     assert pg.tape_stats().handles == before
     wrong = pg.custom_op(lambda a, b: a + b, lambda g, y, a, b: (g,), "wrong")
-    with pytest.raises(ValueError, match="vjp of wrong gave 1 adjoints for 2"):
+    with pytest.raises(ValueError, match="vjp of wrong returned 1 adjoints for 2"):
         wrong(1.0, 2.0).backward()
 
 

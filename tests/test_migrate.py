@@ -362,7 +362,7 @@ HEAD = "from micrograd.engine import Value\nfrom micrograd.nn import MLP\na = Va
         ("def f(x: 'micrograd.engine.Value'): pass", "left alone"),
         ("from micrograd import *", "import the names that are used"),
         ("from micrograd.engine import Tensor", "pygrad.engine has no Tensor"),
-        ("import micrograd.layers", "pygrad.layers is no module"),
+        ("import micrograd.layers", "pygrad.layers does not exist"),
         ("from micrograd import layers", "pygrad has no layers"),
         ("if a._op == '-': pass", "one node each"),
         ("if a._op in ('+', '*'): pass", "one node each"),

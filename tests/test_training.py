@@ -198,7 +198,7 @@ def test_ctrl_c_ends_training_with_what_is_reached(pg):
         ({"y": [0, 1, 0.5, 0, 1]}, ValueError, "whole numbers"),
         ({"loss": "crossentropy"}, ValueError, "loss='crossentropy'"),
         ({"optimizer": "adamax"}, ValueError, "optimizer='adamax'"),
-        ({"optimizer": lambda w, lr=0: 3}, TypeError, "no pygrad.optim.Optimizer"),
+        ({"optimizer": lambda w, lr=0: 3}, TypeError, "not a pygrad.optim.Optimizer"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"validation": 1.5}, ValueError, "validation=1.5"),
         ({"resume": True}, ValueError, "checkpoint="),

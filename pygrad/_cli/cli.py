@@ -22,11 +22,11 @@ from pygrad.engine import Value
 from pygrad.formula import FormulaError, parse
 
 FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot"}  # by suffix; dot: as text
-SHOWN_AROUND = 60  # characters of a formula on either side of a mistake in it
+SHOWN_AROUND = 60  # characters of a formula on either side of the error
 
 
 class UsageError(Exception):
-    """The user's mistake, said in one line."""
+    """A usage error, described in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser(
         "migrate",
         help="change micrograd's imports to pygrad's in programs and notebooks",
-        description="Show how the imports of micrograd change in .py and .ipynb files, as a diff, and name what "
-        "behaves otherwise with pygrad. Status 1: a file would change, or could not be read.",
+        description="Show how the imports of micrograd change in .py and .ipynb files, as a diff, and list code "
+        "that behaves differently with pygrad. Status 1: a file would change, or could not be read.",
     )
     migrate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder to look through")
     migrate.add_argument("--write", action="store_true", help="change the files")
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _shield(argv: Sequence[str]) -> list[str]:
-    """Keep argparse from taking a formula such as -x for an option: one that starts with a blank is none."""
+    """Prefix formulas such as -x with a blank, so that argparse does not read them as options."""
     if not argv or argv[0] != "draw":
         return list(argv)
     return [f" {arg}" if arg[:1] == "-" and arg[1:2] != "-" and arg not in ("-", "-o", "-h") else arg for arg in argv]
@@ -141,7 +141,7 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
 
 
 def _say(text: str) -> None:
-    """Print others' text: what could steer a terminal, or is not in its encoding, as Python writes it."""
+    """Print untrusted text: escape terminal control characters, and those outside of the terminal's encoding."""
     text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", text)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
@@ -202,9 +202,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; `argv` is sys.argv[1:] by default. Returns the exit status.
 
-    0: done. 1: something that is needed is not installed, or does not work; `migrate` has found what would change, or
-    could not read a file. 2: the user's mistake, with a line on stderr that starts with "pygrad: error:" and, for one
-    in a formula, the place under it.
+    0: done. 1: a required program or package is missing or fails; for `migrate`, a file would change or could not be
+    read. 2: a usage error, with a line on stderr that starts with "pygrad: error:"; below it, errors in formulas show
+    the position.
     """
     try:
         return _run(_parser().parse_args(_shield(sys.argv[1:] if argv is None else argv)))
@@ -215,11 +215,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"pygrad: error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
-    except subprocess.CalledProcessError as error:  # the renderer's
+    except subprocess.CalledProcessError as error:  # from the renderer
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
         print(f"pygrad: error: the renderer failed{': ' + said[0] if said else ''}", file=sys.stderr)
         return 1
-    except RuntimeError as error:  # draw's: nothing to render with, and what to install
+    except RuntimeError as error:  # from draw: no renderer, and how to install one
         print(f"pygrad: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

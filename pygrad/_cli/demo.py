@@ -1,4 +1,4 @@
-"""The demo: the neuron of the micrograd lecture, drawn, and micrograd's demo, an MLP that tells moons apart."""
+"""The demo: draw the neuron of the micrograd lecture; train micrograd's demo, an MLP on two moons."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pygrad._views.draw import draw_dot, trace
 from pygrad.engine import Value
 from pygrad.nn import MLP
 
-# What the moons need besides pygrad, by import name: name on PyPI.
+# Packages that the moons need besides pygrad: import name, name on PyPI.
 NEEDS = {"matplotlib": "matplotlib", "numpy": "numpy", "sklearn": "scikit-learn", "tqdm": "tqdm"}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lines of columns, the first aligned to the left, the others to the right; floats in full precision."""
+    """A text table: the first column aligned left, the others right; floats in full precision."""
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = (
@@ -32,7 +32,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def neuron() -> Value:
-    """The neuron of the lecture, tanh(x1*w1 + x2*w2 + b), with every node labelled. Not yet differentiated."""
+    """The lecture's neuron, tanh(x1*w1 + x2*w2 + b), with every node labelled. Not yet differentiated."""
     x1, x2 = Value(2.0, label="x1"), Value(0.0, label="x2")
     w1, w2 = Value(-3.0, label="w1"), Value(1.0, label="w2")
     b = Value(6.8813735870195432, label="b")
@@ -50,7 +50,7 @@ def neuron() -> Value:
 
 
 def show_neuron(out: Path) -> bool:
-    """Differentiate the neuron, print its nodes, write out/neuron.svg. False if nothing can render."""
+    """Differentiate the neuron, print its nodes, write out/neuron.svg. Returns False if there is no renderer."""
     o = neuron()
     o.backward()
     print("A neuron: o = tanh(x1*w1 + x2*w2 + b)\n")
@@ -67,7 +67,7 @@ def show_neuron(out: Path) -> bool:
 
 
 class Trained(NamedTuple):
-    """What training gave: the loss and accuracy of the last step, before its update, and the seconds it took."""
+    """A training's result: loss and accuracy of the last step, before its update, and the seconds it took."""
 
     model: MLP
     X: Any  # (n, 2) array of points
@@ -80,7 +80,7 @@ class Trained(NamedTuple):
 def train(steps: int, seed: int) -> Trained:
     """Train as micrograd's demo notebook does: 100 points, max-margin loss with L2, a learning rate that decays.
 
-    The loss and accuracy that come back are the last step's, before its update, as the notebook prints them.
+    Returns the loss and accuracy of the last step, before its update, as the notebook prints them.
     """
     import numpy as np
     from sklearn.datasets import make_moons
@@ -116,7 +116,7 @@ def train(steps: int, seed: int) -> Trained:
 
 
 def scores(model: MLP, points: Any) -> Any:
-    """The model's output for each row of an (n, 2) array, an (n,) array: ReLU layers in NumPy, without a graph."""
+    """The model's outputs, shape (n,), for points of shape (n, 2): ReLU layers in NumPy, without a graph."""
     import numpy as np
 
     for layer in model.layers:
@@ -129,7 +129,7 @@ def scores(model: MLP, points: Any) -> Any:
 
 
 def draw_moons(trained: Trained, path: Path) -> None:
-    """Write a PNG of the points, of the model's score behind them, and of the line where the score is 0."""
+    """Write a PNG of the points, the model's score behind them, and the line where the score is 0."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -163,7 +163,7 @@ def draw_moons(trained: Trained, path: Path) -> None:
 
 
 def show_moons(steps: int, seed: int, out: Path) -> None:
-    """Train on the moons, print how it went, write out/moons.png."""
+    """Train on the moons, print the result, write out/moons.png."""
     print(f"\nTwo moons: an MLP(2, [16, 16, 1]) learns 100 points in {steps} steps\n")
     trained = train(steps, seed)
     print(f"step {steps - 1}: loss {trained.loss}, accuracy {trained.accuracy:.0%}")
@@ -173,13 +173,13 @@ def show_moons(steps: int, seed: int, out: Path) -> None:
 
 
 def run(steps: int, seed: int, out: Path) -> int:
-    """The whole demo, its files in `out`, which is made. 0, or 1 where something is not installed."""
+    """Run the whole demo; its files go to `out`, which is created. Returns 0, or 1 if a package is missing."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = show_neuron(out)
     missing = [package for name, package in NEEDS.items() if importlib.util.find_spec(name) is None]
     if missing:
         print(f"pygrad demo needs {', '.join(missing)}: pip install 'pygrad-engine[demo]'", file=sys.stderr)
         return 1
-    sys.stdout.flush()  # before the progress bar, which is on stderr
+    sys.stdout.flush()  # before the progress bar on stderr
     show_moons(steps, seed, out)
     return 0 if drawn else 1

@@ -1,4 +1,4 @@
-"""What behaves otherwise here than in micrograd, found in a program's syntax tree, and strings that name micrograd."""
+"""Find code whose behaviour differs between micrograd and pygrad, and strings that name micrograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLD, NEW = "micrograd", "pygrad"
 
 Places = Iterator[tuple[int, str]]  # lines from 1, and a sentence for each
 
-_MEANT = re.compile(  # a string that means the package, rather than tells of it
+_MEANT = re.compile(  # a string that refers to the package, not one that mentions it
     rf"\A{OLD}(\.\w+)*\Z|\bimport\s+{OLD}\b|\bfrom\s+{OLD}(\.\w+)*\s+import\b|\b{OLD}\.(engine|nn)\b"
     rf"|\binstall\b[^\n]*\b{OLD}\b"
 )
@@ -56,12 +56,12 @@ def _is_own_value(node: ast.AST) -> bool:
     attributes = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
     if {"_children", "_local_grads"} <= attributes:
         return "backward" in methods
-    # The lecture's has no backward() of its own until late; before that it is told by what it adds up.
+    # The lecture's Value gets backward() late; before that, it is recognised by its additions to grads.
     return {"_prev", "_backward"} <= attributes and not methods.isdisjoint(("backward", "__add__", "__mul__"))
 
 
 def _name(node: ast.AST | None) -> str:
-    """The last name of a dotted one; "" of anything else."""
+    """The last part of a dotted name; "" for anything else."""
     return node.id if isinstance(node, ast.Name) else _attribute(node)
 
 
@@ -70,7 +70,7 @@ def _attribute(node: ast.AST | None) -> str:
 
 
 def _walk(node: ast.AST, but: tuple[type, ...] = ()) -> Iterator[ast.AST]:
-    """The nodes below one, without copies of Value, nodes of the types `but`, and what is below these."""
+    """The nodes below `node`, except copies of Value, nodes of the types `but`, and the nodes below those."""
     todo = [node]
     while todo:
         for child in ast.iter_child_nodes(todo.pop()):
@@ -80,7 +80,7 @@ def _walk(node: ast.AST, but: tuple[type, ...] = ()) -> Iterator[ast.AST]:
 
 
 def differences(tree: ast.Module) -> Places:
-    """What the README's table of differences has, as far as a program's text shows it."""
+    """The documented differences, as far as a program's text shows them."""
     nodes = list(_walk(tree))
     yield from _missing(nodes)
     yield from _op_tests(nodes)
@@ -93,7 +93,7 @@ def differences(tree: ast.Module) -> Places:
 
 
 def _missing(nodes: Iterable[ast.AST]) -> Places:
-    """Imports that pygrad cannot serve as micrograd does."""
+    """Imports that pygrad can't serve like micrograd."""
     for node in nodes:
         if isinstance(node, ast.Import):
             modules = [(renamed(name.name), "") for name in node.names]
@@ -103,9 +103,9 @@ def _missing(nodes: Iterable[ast.AST]) -> Places:
             continue
         for module, name in modules:
             if module == NEW and name == "*":
-                yield node.lineno, f"{OLD}'s brings no name, {NEW}'s all that is public: import the names that are used"
+                yield node.lineno, f"{OLD}'s imports no name, {NEW}'s every public one: import the names that are used"
             elif module is not None and not _has(module, name):
-                yield node.lineno, f"{module}{f' has no {name}' if name else ' is no module'}: bring along your own"
+                yield node.lineno, f"{module}{f' has no {name}' if name else ' does not exist'}: bring along your own"
 
 
 def _has(module: str, name: str) -> bool:
@@ -120,7 +120,7 @@ def _has(module: str, name: str) -> bool:
 
 
 def _op_tests(nodes: Sequence[ast.AST]) -> Places:
-    """Tests of `_op` that differences and quotients pass in one of the libraries only."""
+    """Tests of `_op` that treat differences and quotients differently in the two libraries."""
     lines, words = [], set()
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -130,13 +130,13 @@ def _op_tests(nodes: Sequence[ast.AST]) -> Places:
             lines += [node.lineno] if tested & _OPS else []
         elif isinstance(node, ast.Subscript) and _attribute(node.slice) == "_op":
             lines.append(node.lineno)
-    if not {"-", "/"} <= words:  # else it is prepared for both
+    if not {"-", "/"} <= words:  # a program with both strings handles both libraries
         for line in lines:
             yield line, f"a - b and a / b are one node each in {NEW}, '-' and '/'; in {OLD} several, '+' and '*'"
 
 
 def _roots(node: ast.AST) -> Iterator[tuple[str, int]]:
-    """Names of variables whose backward() is called in a node, and the lines."""
+    """The variables whose backward() a node calls, and the lines."""
     for part in [node, *_walk(node, _FUNCTIONS)]:
         if isinstance(part, ast.Call) and _attribute(part.func) == "backward":
             root = part.func.value  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def _stored(node: ast.AST) -> set[str]:
 
 
 def _second_passes(tree: ast.Module, nodes: Iterable[ast.AST]) -> Places:
-    """backward() of a graph that has had its backward pass: in a loop that does not make it, or further down."""
+    """Second calls of backward() on one graph: in a loop that does not rebuild the graph, or further down."""
     text = f"a second backward() of one graph: {NEW} overwrites the grads between root and leaves, {OLD} adds to them"
     for node in [tree, *nodes]:
         if isinstance(node, _LOOPS):
@@ -166,7 +166,7 @@ def _second_passes(tree: ast.Module, nodes: Iterable[ast.AST]) -> Places:
 
 
 def _numbers(nodes: Sequence[ast.AST]) -> Places:
-    """Where it shows that data is float64, always."""
+    """Code that depends on data not being float64."""
     values = {"Value"} | {part.asname for part in nodes if isinstance(part, ast.alias) and part.name == "Value"}
     formatted = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
@@ -189,7 +189,7 @@ def _name_of_type(arguments: Sequence[ast.expr]) -> bool:
 
 
 def _no_float(data: ast.expr) -> Iterator[str]:
-    """Why a number given to Value is not kept as it is."""
+    """Reasons why Value does not keep a number unchanged."""
     called = _name(data.func) if isinstance(data, ast.Call) else ""
     constants = [part.value for part in ast.walk(data) if isinstance(part, ast.Constant)] if not called else []
     is_text = isinstance(data, ast.Constant) and isinstance(data.value, (str, bytes))
@@ -203,7 +203,7 @@ def _no_float(data: ast.expr) -> Iterator[str]:
 
 
 def _wrong_inputs(nodes: Iterable[ast.AST]) -> Places:
-    """Models called with another number of inputs than they were made for, where both are written out."""
+    """Models called with a wrong number of inputs, if the source shows both numbers."""
     sizes: dict[str, set[Any]] = {}
 
     def size(call: ast.AST) -> Any:
@@ -222,13 +222,13 @@ def _wrong_inputs(nodes: Iterable[ast.AST]) -> Places:
         known = sizes.get(_name(function), set()) if isinstance(function, ast.Name) else {size(function)}
         starred = any(isinstance(part, ast.Starred) for part in inputs)
         if len(known) == 1 and not starred and isinstance(number := next(iter(known)), int) and number != len(inputs):
-            yield line, f"{len(inputs)} inputs for {number}: {NEW} raises ValueError, {OLD} drops what is too much"
+            yield line, f"{len(inputs)} inputs for {number}: {NEW} raises ValueError, {OLD} drops the excess"
 
 
 def renamed(module: str | None) -> str | None:
-    """The module of pygrad for one of micrograd; None for another's."""
+    """The module in pygrad for one in micrograd; None for other modules."""
     first, dot, rest = (module or "").partition(".")
     return f"{NEW}{dot}{rest}" if first == OLD else None
 
 
-_FLOAT = f"data is a float in {NEW}, that of Value(2), too: write int(v.data) for an int"
+_FLOAT = f"data is always a float in {NEW}, even in Value(2): write int(v.data) for an int"

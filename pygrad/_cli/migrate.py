@@ -1,8 +1,8 @@
-"""From micrograd to pygrad: imports of programs and notebooks changed, and what behaves otherwise named.
+"""Migrate from micrograd to pygrad: change the imports of programs and notebooks, and list different behaviour.
 
-Names are edited where Python's own parser finds imports and uses, in the text as it is. The syntax tree must then be
-the old one with these names changed; else nothing is. The cells of a notebook are one program, and of its JSON only the
-strings that hold changed lines are written anew.
+Edits names in the text, where Python's own parser finds imports and uses. The new syntax tree must be the old one with
+these names changed; otherwise nothing is edited. The cells of a notebook are one program; only JSON strings with new
+lines are rewritten.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
 
 @dataclass
 class Found:
-    """What `examine` finds in one file: in each of its segments, the cells of a notebook or the whole program."""
+    """The findings of `examine` in one file, by segment: the cells of a notebook, or the whole program."""
 
     path: Path
     names: list[str] = field(default_factory=list)  # "a.py", "a.ipynb:cell 3"
@@ -37,18 +37,18 @@ class Found:
     after: list[str] = field(default_factory=list)
     data: bytes = b""  # the whole file after the change
     notes: set[tuple[int, int, str]] = field(default_factory=set)  # segment, line from 1, sentence
-    errors: list[str] = field(default_factory=list)  # why the file, or a cell, could not be read
+    errors: list[str] = field(default_factory=list)  # reasons why the file, or a cell, could not be read
 
     @property
     def is_changed(self) -> bool:
         return self.before != self.after
 
     def advice(self) -> list[str]:
-        """The notes in order: place, and sentence."""
+        """The notes in order, each with its place."""
         return [f"{self.names[segment]}:{line}: {text}" for segment, line, text in sorted(self.notes)]
 
     def diff(self) -> Iterator[str]:
-        """What changes, as a unified diff, line by line."""
+        """The changes, as the lines of a unified diff."""
         for name, before, after in zip(self.names, self.before, self.after):
             for line in difflib.unified_diff(_lines(before), _lines(after), name, name):
                 yield line if line.endswith(("\r", "\n")) else f"{line}\n\\ No newline at end of file\n"
@@ -80,7 +80,7 @@ def _said(error: OSError) -> str:
 
 
 def examine(path: Path) -> Found:
-    """What would change in a file, and what to know about it. A file that cannot be read is in Found.errors."""
+    """Find the changes and notes for a file. If it can't be read, Found.errors says why."""
     found = Found(path)
     try:
         data = found.data = path.read_bytes()
@@ -97,18 +97,18 @@ def examine(path: Path) -> Found:
 
 
 def _lines(text: str) -> list[str]:
-    """Its lines with their ends, as Python's parser counts them: a form feed is no end."""
+    """The lines of `text` with their ends, as Python's parser counts them: a form feed does not end a line."""
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text)
 
 
 def _parsed(text: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes in strings
+        warnings.simplefilter("ignore")  # of invalid escapes in strings
         return ast.parse(text)
 
 
 def _stop(error: SyntaxError | ValueError) -> tuple[int, str]:
-    """Where the parser stopped, a line from 1, and why. ValueError is for null bytes."""
+    """Where the parser stopped, a line from 1, and why. Null bytes raise ValueError."""
     if isinstance(error, SyntaxError):
         return error.lineno or 1, f"does not parse: {error.msg}"
     return 1, f"does not parse: {error}"
@@ -135,14 +135,14 @@ def _python(found: Found, data: bytes) -> None:
 
 
 class _Text(str):
-    """A string of a JSON document that knows where it stands there, quotes included."""
+    """A string in a JSON document that knows its position there, quotes included."""
 
     start: int
     stop: int
 
 
 class _Decoder(json.JSONDecoder):
-    """json's decoder in Python, whose strings are _Texts."""
+    """json's Python decoder, with _Texts as strings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,15 +157,15 @@ class _Decoder(json.JSONDecoder):
         return made, stop
 
 
-# Lines that IPython reads, not Python; and magics whose cells are Python all the same.
+# Lines for IPython, not Python; and magics whose cells are still Python.
 _IPYTHON = re.compile(r"\s*([%!?]|.*\?\s*$|[\w.,\s\[\]]+=\s*[%!]|(pip3?|conda|mamba|cd|ls)\s)")
 _PYTHON_CELL = re.compile(r"\s*%%(time|timeit|capture|prun|memit|mprun|lprun)\b")
 
 
 def _masked(cell: str) -> tuple[list[str], list[int]] | tuple[int, str]:
-    """A cell's lines, those of IPython as `pass`, and their indices; or where it does not parse, and why.
+    """A cell's lines, with `pass` for those of IPython, and the indices of these; or where parsing fails, and why.
 
-    Only lines where the parser stops are touched, so a % within an expression or a string stays.
+    Replaces only lines where the parser stops, so a % inside an expression or a string stays.
     """
     lines = _lines(cell)
     masked: list[int] = []
@@ -206,9 +206,9 @@ def _notebook(found: Found, data: bytes) -> None:
     if not language.lower().startswith(("python", "ipython")):
         return
     cells = notebook.get("cells") or [cell for sheet in notebook.get("worksheets", []) for cell in sheet["cells"]]
-    parts: list[list[_Text]] = []  # of each cell that can be read
+    parts: list[list[_Text]] = []  # for each readable cell
     lines: list[list[str]] = []
-    keeps_name = False  # some line that cannot be changed uses it
+    keeps_name = False  # a line that can't be changed uses it
     for number, cell in enumerate(cells, 1):
         if cell["cell_type"] != "code":
             continue
@@ -248,11 +248,11 @@ def _notebook(found: Found, data: bytes) -> None:
 
 # ---- Edits -----------------------------------------------------------------------------------------
 
-Edit = tuple[int, int, str]  # from, to, and the text in place of it
+Edit = tuple[int, int, str]  # from, to, and the new text
 
 
 def _edited(text: str, edits: Iterable[Edit], start: int = 0) -> str:
-    """A part of a text, which begins at `start` of it, after those of the edits that lie in the part."""
+    """Apply the edits that lie in `text`, a part that begins at offset `start` of the whole."""
     parts, at = [], 0
     for first, last, new in sorted(edits):
         a, b = first - start, last - start
@@ -263,7 +263,7 @@ def _edited(text: str, edits: Iterable[Edit], start: int = 0) -> str:
 
 
 class _Renaming(ast.NodeTransformer):
-    """The tree that a program must have after its edits."""
+    """Turns a program's tree into the one that its edits must produce."""
 
     def __init__(self, keeps_name: bool) -> None:
         self.keeps_name = keeps_name
@@ -314,7 +314,7 @@ class _Program:
         )
 
     def binds_otherwise(self) -> bool:
-        """Whether the old name or the new one stands for something else than the package, somewhere."""
+        """Whether the old or the new name is bound to anything but the package."""
         uses_new = binds_new = False
         for node in ast.walk(self.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -354,7 +354,7 @@ class _Program:
         return found
 
     def _place(self, node: ast.Name | ast.stmt) -> tuple[int, int]:
-        """Its line, and its column in characters."""
+        """The node's line, and its column in characters."""
         line = self.lines[node.lineno - 1].encode()
         return node.lineno, len(line[: node.col_offset].decode(errors="ignore"))
 
@@ -387,9 +387,9 @@ def _import_edits(tokens: Iterable[tokenize.TokenInfo], keeps_name: bool) -> Ite
 
 
 def _program(found: Found, segments: Sequence[Sequence[str]], keeps_name: bool = False) -> list[list[Edit]]:
-    """The edits of each segment's text, whose lines are given; notes and errors go to `found`.
+    """The edits for each segment, given as lines; notes and errors go to `found`.
 
-    Where another thing has the name, or a line that uses it cannot be changed, it stays: import pygrad as micrograd.
+    The name stays if it is bound to anything else or used in a fixed line: import pygrad as micrograd.
     """
     places = [(segment, line) for segment, lines in enumerate(segments) for line in range(len(lines))]
     program = _Program([line for lines in segments for line in lines])

@@ -1,4 +1,4 @@
-"""Checked backward passes: where the first inf or nan comes from."""
+"""Checked backward passes: find the origin of the first inf or nan."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from pygrad._core.layer import TAPE
 from pygrad._core.text import visible
 from pygrad._pgr import ffi, lib
 
-contexts = 0  # of detect_anomaly() under way
+contexts = 0  # active detect_anomaly() blocks
 
 
 @contextlib.contextmanager
 def detect_anomaly() -> Iterator[None]:
     """In a `with` block: every backward() is backward(check=True), and its error names the line that made the node.
 
-    As torch.autograd.detect_anomaly. What is recorded within is tagged with the line of the user's code, which makes
-    recording 20 to 80 times slower: for finding a mistake, not for training.
+    As torch.autograd.detect_anomaly. Every node recorded in the block is tagged with its line of user code, which
+    makes recording 20 to 80 times slower: use it to find a mistake, not to train.
+
+    >>> from pygrad import Value
+    >>> with detect_anomaly():
+    ...     (Value(0.0) ** 0.5).backward()
+    Traceback (most recent call last):
+    FloatingPointError: ...
     """
     global contexts
     contexts += 1
@@ -34,7 +40,7 @@ def detect_anomaly() -> Iterator[None]:
 
 
 def not_finite(node: Any) -> NoReturn:
-    """Raise FloatingPointError: `node` has a number, or gives a grad, that is inf or nan."""
+    """Raise FloatingPointError: `node` holds, or passes on, an inf or nan."""
     scope = "/".join(scopes.path(lib.pgr_h_tag(TAPE, lib.PGR_TAG_SCOPE, node._handle)))
     leaf = "the constant" if lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST else "the leaf"
     name = (

@@ -1,4 +1,4 @@
-"""From a status of the C library to an exception that names the value and the way out."""
+"""Exceptions: turn a C status into one that names the value and the fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ _repr.maxstring = _repr.maxother = 60
 
 
 class RecordingError(TypeError):
-    """A function that is being recorded asks for a value that is not known until it runs."""
+    """A function can't be recorded: it needs a number that is unknown until it runs, or does what C can't repeat.
+
+    >>> from pygrad import jit
+    >>> jit(lambda x: x if x > 0 else -x)(1.0)
+    Traceback (most recent call last):
+    pygrad._core.errors.RecordingError: ...
+    """
 
 
 _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
@@ -54,7 +60,7 @@ def _expression(op: int, a: float, b: float) -> str:
 
 
 def fail(status: int, op: int, a: float, b: float) -> NoReturn:
-    """Raise what `status` stands for, after op(a, b) was not recorded."""
+    """Raise the exception of `status`, after op(a, b) failed to record."""
     if status == lib.PGR_ERR_STOPPED:
         error: BaseException = _pgr.__dict__.pop("_stopped_by")
         raise error
@@ -66,7 +72,7 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     raise exception(text)
 
 
-# By what needs the number of a Value that has none.
+# Messages by the operation that needs a number, for Values that have none.
 _UNKNOWN = {
     "if": "`if`, `while`, `and` and `in` need a number, but a Value has none while its function is recorded: use "
     "pygrad.where(cond, a, b), maximum, minimum or clip; compare arrays of Values by pygrad.math.less or equal",
@@ -78,17 +84,17 @@ _UNKNOWN = {
 }
 
 
-# Between the user's code and ours there may be others': NumPy calls operators, the standard library functions.
+# NumPy calls our operators and the standard library calls functions, so skip their frames, too.
 _NOBODY = {"pygrad", "numpy", "cffi", *getattr(sys, "stdlib_module_names", ())}
 
 
 def is_users(frame: FrameType) -> bool:
-    """Whether a frame runs code that the user would know."""
+    """Whether a frame runs user code."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _NOBODY
 
 
 def users_line() -> str:
-    """Where the caller's own code is: file, line and text of the nearest frame outside this package."""
+    """The position in user code: file, line and text of the nearest frame that is_users accepts."""
     frame = sys._getframe(1)
     while frame.f_back is not None and not is_users(frame):
         frame = frame.f_back
@@ -97,7 +103,7 @@ def users_line() -> str:
 
 
 def unknown(where: str) -> NoReturn:
-    """Raise RecordingError: `where` needs the value of a node that has none."""
+    """Raise RecordingError: `where` needs the number of a node that has none."""
     text = _UNKNOWN.get(
         where,
         f"{where}() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
@@ -107,7 +113,7 @@ def unknown(where: str) -> NoReturn:
 
 
 def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:
-    """Raise TypeError: float() of a Value, or `how`, would cut the graph; RecordingError while it has no number."""
+    """Raise TypeError: `how`, such as float, would cut the graph; RecordingError if the Value has no number."""
     if is_unknown:
         unknown(how)
     raise TypeError(
@@ -117,23 +123,23 @@ def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:
 
 
 def check(status: int) -> None:
-    """Raise what `status` stands for, if it is not PGR_OK."""
+    """Raise the exception of `status`, unless it is PGR_OK."""
     if status != lib.PGR_OK:
         fail(status, lib.PGR_OP_LEAF, 0.0, 0.0)
 
 
 def custom_operation(value: Any) -> str:
-    """A custom operation's result, named in a message."""
+    """A custom operation's name for a message, given its result."""
     return f"the custom operation {value._op}" if value._op else "a custom operation"
 
 
 def shown(value: Any) -> str:
-    """A value's repr, at most a line of it."""
+    """A value's repr, shortened to one line."""
     return _repr.repr(value)
 
 
 def reject(where: str, value: Any) -> NoReturn:
-    """Raise TypeError: `value` is no number, or no Value, for what `where` names."""
+    """Raise TypeError: `where` can't take `value`, which has the wrong type."""
     text, kind, more = shown(value), type(value).__name__, way_out(value)
     if is_foreign(value):
         raise TypeError(f"{where}: {_foreign(value)}")
@@ -159,7 +165,7 @@ def reject(where: str, value: Any) -> NoReturn:
 
 
 def no_graph(x: Any) -> NoReturn:
-    """Raise TypeError: `x` is no Value, so there is no graph below it."""
+    """Raise TypeError: `x` is not a Value, so it has no graph."""
     if is_foreign(x):
         raise TypeError(_foreign(x))
     if callable(x):
@@ -182,7 +188,7 @@ def _foreign(value: Any) -> str:
 
 
 def refuse_operand(symbol: str, value: Any) -> Any:
-    """NotImplemented, so that `value` gets its chance as an operand of a Value; TypeError if it has none."""
+    """Return NotImplemented, so that Python tries the operator of `value`; TypeError if that can't work."""
     if is_hopeless(value) or is_foreign(value):
         reject(symbol, value)
     return NotImplemented

@@ -1,4 +1,4 @@
-"""Writing files so that a failure leaves what was there."""
+"""Write files so that a failure leaves the old file in place."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import IO
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of the one at `path` once all is written.
+    """A file to write to; it replaces the one at `path` when it is complete.
 
-    It is written beside that one, so the folder must be writable. Devices and pipes are written directly. OSError names
+    It is written in the same folder, which must be writable. Devices and pipes are written directly. An OSError names
     `path`.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
+    target = Path(os.path.realpath(path))  # keep links
     if target.exists() and not target.is_file():
         with target.open("wb") as file:
             yield file
@@ -40,7 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write(path: str | os.PathLike[str], text: str | bytes) -> None:
-    """Write text, as UTF-8, or bytes to a file; what was there stays if that fails."""
+    """Write text, as UTF-8, or bytes to a file; if that fails, the old content stays."""
     data = text.encode() if isinstance(text, str) else text
     with replacing(path) as file:
         file.write(data)

@@ -1,7 +1,7 @@
-"""The operand layer that Value stands on, and what the modules above share of it: the tape, handles, node tables.
+"""The operand layer below Value, and the parts that modules above share: the tape, handles, node tables.
 
-On CPython it is the compiled type of csrc/python/operand.c; elsewhere, and with PYGRAD_OPERANDS=cffi, its twin in
-portable.py. Both behave alike.
+On CPython it is the compiled type of csrc/python/operand.c; elsewhere, and under PYGRAD_OPERANDS=cffi, its twin in
+portable/. Both behave alike.
 """
 
 from __future__ import annotations
@@ -82,24 +82,24 @@ __all__ = [
     "taken",
 ]
 
-# {handle: __dict__} of nodes whose Values are gone: what belongs to a node outlives them.
+# {handle: __dict__} of nodes whose Values are gone: a node's attributes outlive its Values.
 notes: dict[int, dict[str, Any]] = {}
 
 
 def symbol(op: int, param: float, own: dict[str, Any] | None) -> str:
-    """What `_op` says: the user's own word, else the table's."""
+    """The string in `_op`: the one that the user set, else the table's."""
     return symbol_of(op, param) if own is None or "_op" not in own else str(own["_op"])
 
 
 def held(handle: int) -> Any:
-    """The Value of a handle that someone else holds. ReferenceError if it is stale."""
+    """The Value of a handle that someone else holds. Raises ReferenceError if it is stale."""
     result = lib.pgr_h_hold(TAPE, handle)
     check(-result if result < 0 else 0)
     return Operand._of(result)
 
 
 def taken(handles: Iterable[int]) -> list[Any]:
-    """The Values of handles, whose holds pass to them: all of them, even if it fails."""
+    """The Values of handles. They own the holds; on failure all holds are released."""
     rest = iter(handles)
     try:
         return [Operand._of(handle) for handle in rest]
@@ -109,11 +109,11 @@ def taken(handles: Iterable[int]) -> list[Any]:
         raise
 
 
-tables: weakref.WeakSet[Any] = weakref.WeakSet()  # that are being read: the numbers in them keep their meaning
+tables: weakref.WeakSet[Any] = weakref.WeakSet()  # tables in use: scope and line numbers in them must stay valid
 
 
 def export(root: Any, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` the caller takes its handles. TypeError if it is no Value."""
+    """The table below `root`; with `hold` the caller owns its handles. Raises TypeError unless it is a Value."""
     if not isinstance(root, Operand):
         no_graph(root)
     root._settle()
@@ -131,7 +131,7 @@ def table_values(root: Any) -> tuple[Any, list[Any]]:
 
 
 def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
-    """The nodes that `root` was made from, itself last, as Values, each with its operands' indices in this list."""
+    """The Values below `root`, which comes last, each with its operands' indices in this list."""
     table, values = table_values(root)
     rows = (table.rows[i] for i in range(table.row_count))
     spans = [(row.first_operand, row.operand_count) for row in rows]
@@ -139,7 +139,13 @@ def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def collect() -> None:
-    """Free now what no Value needs. The tape does so by itself each time it has doubled."""
+    """Free all nodes that no Value needs. The tape does so itself whenever it has doubled in size.
+
+    >>> from pygrad import Value, tape_stats
+    >>> x = Value(1.0) + 1.0
+    >>> del x; collect(); tape_stats().collections > 0
+    True
+    """
     check(lib.pgr_h_collect(TAPE))
     if not TYPE_CHECKING and OPERANDS == "cffi":
         drop_dead()

@@ -1,7 +1,7 @@
-"""What counts as a real number, for both operand layers and for all that takes numbers or arrays.
+"""The definition of a real number, for both operand layers and for every function that takes numbers or arrays.
 
-Numbers are accepted, Decimal and Fraction among them, and objects with __float__ or __index__. NumPy's scalars of other
-kinds have a __float__, too, which drops an imaginary part, reads text, ignores a mask or a unit: they are refused.
+Accepted are numbers, including Decimal and Fraction, and objects with __float__ or __index__. Other NumPy scalars are
+refused although they have a __float__: it drops imaginary parts, reads text, and ignores masks and units.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import operator
 import sys
 from typing import Any
 
-# NumPy's own types that are float() of by definition: the compiled layer converts them without asking as_number.
+# NumPy types for which float() is right by definition: the compiled layer converts them without as_number.
 PLAIN: set[type] = set()
 
 _TEXT = (str, bytes, bytearray)
 
 
 def as_number(x: Any) -> float | None:
-    """The number that `x` is, or None. OverflowError if it is too large for a float64."""
+    """`x` as a float, or None if it is not a real number. Raises OverflowError if it exceeds float64."""
     kind = type(x)
     if kind is float:
         return x  # type: ignore[no-any-return]
@@ -26,7 +26,7 @@ def as_number(x: Any) -> float | None:
     if np is not None and isinstance(x, np.ndarray):
         return as_number(x.item()) if x.ndim == 0 and array_fault(x) is None else None
     if isinstance(x, float):
-        return float.__float__(x)  # whatever a subclass makes of it
+        return float.__float__(x)  # a subclass may override it
     if isinstance(x, int):
         return int.__float__(x)
     if kind in PLAIN:
@@ -39,7 +39,7 @@ def as_number(x: Any) -> float | None:
         if kind.__module__ == "numpy" and kind is not np.longdouble:
             PLAIN.add(kind)
         return _converted(x)
-    if hasattr(kind, "__len__"):  # arrays of others, whose own operators go elementwise
+    if hasattr(kind, "__len__"):  # arrays of other libraries: their operators work elementwise
         return None
     if hasattr(kind, "__float__"):
         return _converted(x)
@@ -47,7 +47,7 @@ def as_number(x: Any) -> float | None:
 
 
 def _converted(x: Any) -> float:
-    """float(x), which Decimal and long doubles let overflow."""
+    """float(x), but raise OverflowError where Decimal and long double return inf."""
     number = float(x)
     if math.isinf(number) and x != number:
         raise OverflowError(f"{x!r} is too large for a float64")
@@ -55,7 +55,7 @@ def _converted(x: Any) -> float:
 
 
 def array_fault(x: Any) -> str | None:
-    """Why a NumPy array cannot be read as plain numbers, and the way out; None if it can. Objects come later."""
+    """Why a NumPy array can't be read as plain numbers, and the fix; None if it can. Does not look into objects."""
     np = sys.modules["numpy"]
     kind = type(x)
     masked = sys.modules.get("numpy.ma")
@@ -63,13 +63,13 @@ def array_fault(x: Any) -> str | None:
         if masked.is_masked(x):
             return f"a masked array{way_out(x)}"
     elif kind not in (np.ndarray, np.memmap) and not hasattr(kind, "_of_values"):
-        # A matrix, whose * is another, or numbers with units.
+        # A matrix has another *, and other subclasses may carry units.
         return f"an array of the subclass {kind.__name__}; pass a plain one: np.asarray(x)"
     return None if x.dtype.kind in "fiubO" else f"an array of {x.dtype}{way_out(x)}"
 
 
 def is_hopeless(x: Any) -> bool:
-    """Whether `x`, no number, will never know a Value. NumPy makes plain numbers of some of these, such as times."""
+    """Whether `x`, not a number, can never handle a Value. NumPy would turn some, such as times, into numbers."""
     kind = type(x)
     np = sys.modules.get("numpy")
     if np is not None and kind is np.ndarray:
@@ -84,13 +84,13 @@ def is_hopeless(x: Any) -> bool:
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether `x` is a Value of micrograd's, or of a copy: it would take ours for a number, and lose the gradient."""
+    """Whether `x` is a Value of micrograd or of a copy: it would treat ours as a number and lose the gradient."""
     kind = type(x)
     return kind.__name__ == "Value" and not hasattr(kind, "_handle") and hasattr(x, "grad") and hasattr(x, "_prev")
 
 
 def way_out(x: Any) -> str:
-    """What to do with what is no real number, to follow a message; "" where there is nothing to say."""
+    """Advice for a value that is not a real number, to end a message; "" if there is none."""
     if x is None:
         return "; did a function forget its return?"
     if isinstance(x, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The set that `_prev` gives: one that says when it is changed, so that nobody need look whether it was."""
+"""The set that `_prev` returns: it reports changes, so that no one has to check for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHANGES = (
 
 
 def operand_set(changed: Callable[[], None]) -> type[set[Any]]:
-    """A subclass of set whose objects call `changed` when they are changed; copies and pickles are plain sets."""
+    """A subclass of set that calls `changed` on every change; its copies and pickles are plain sets."""
 
     class OperandSet(set[Any]):
         __slots__ = ()

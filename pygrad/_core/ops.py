@@ -1,4 +1,4 @@
-"""The table of operations, as the C library has it: csrc/ops/pgr_ops.h. The one place in Python that reads it."""
+"""The C library's table of operations, csrc/ops/pgr_ops.h. Only this module reads it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Operation(NamedTuple):
 
     op: int
     name: str  # of the method: 'tanh'
-    symbol: str  # that is drawn: 'tanh', '+'
-    rule: str  # what an error says: 'the argument must be positive'
+    symbol: str  # in drawings: 'tanh', '+'
+    rule: str  # for errors: 'the argument must be positive'
     doc: str
     c: str  # the value, as a C99 expression in a and b
     da: str  # the partial derivatives, in pgr_ops.h's words
@@ -28,17 +28,17 @@ class Operation(NamedTuple):
 
     @property
     def has_param(self) -> bool:
-        """Whether it has one operand and a number: an exponent, a slope."""
+        """Whether it takes one operand and a number, such as an exponent or a slope."""
         return bool(self.kind == lib.PGR_KIND_PARAM)
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it is a leaf's, which nothing computes."""
+        """Whether it marks a leaf, which is not computed."""
         return bool(self.kind == lib.PGR_KIND_LEAF)
 
     @property
     def operands(self) -> int:
-        """How many operands its nodes have."""
+        """The number of operands."""
         return 2 if self.is_binary else 0 if self.kind in (lib.PGR_KIND_LEAF, lib.PGR_KIND_CUT) else 1
 
     @property
@@ -55,12 +55,12 @@ def _read(op: int) -> Operation:
 
 
 TABLE: list[Operation] = [_read(op) for op in range(lib.pgr_op_count())]
-OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's own
+OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's internal rows
 OPS: dict[str, int] = {row.name: row.op for row in TABLE}
 
 
 def symbol_of(op: int, param: float) -> str:
-    """What `_op` says of an operation: its symbol, with a constant exponent after **; '' for a leaf."""
+    """The string in `_op`: the operation's symbol, with a constant exponent after **; '' for a leaf."""
     if op in (lib.PGR_OP_LEAF, lib.PGR_OP_CONST, lib.PGR_OP_CUSTOM):
         return ""
     row = TABLE[op]

@@ -1,6 +1,6 @@
-"""Where nodes come from: scopes that the user names, `with scope("layer1"):`, and lines of the user's code.
+"""The origin of nodes: named scopes, `with scope("layer1"):`, and lines of user code.
 
-Both are numbers that the tape keeps by runs of nodes (csrc/tape/tags.c); here is what they mean.
+The tape stores both as numbers, by runs of nodes (csrc/tape/tags.c); this module maps the numbers to names.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from pygrad._pgr import ffi, lib
 
 PARAMETERS = 1  # the scope of leaves that are parameters
 
-_NAMES_AT_LEAST = 1 << 16  # names, of scopes or lines, at which those that nobody uses are dropped
+_NAMES_AT_LEAST = 1 << 16  # drop unused names of scopes or lines from this number on
 
 T = TypeVar("T")
 
 
 class _Scopes:
-    """What the numbers of scopes mean.
+    """The names of scope numbers.
 
-    A unit is a scope, or a series of them, inside another; it has numbers in a row. When the names have doubled, units
-    go that no node on the tape is in, nor any thread. Their numbers are given out again after the next such purge, not
-    at once: a thread may have one in hand that it is about to enter.
+    A unit is a scope, or a series of scopes, inside another; its numbers are consecutive. When the names have doubled,
+    a purge drops the units that contain no node on the tape and no thread. Their numbers become free after the next
+    purge, not at once: a thread may be about to enter one.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a finaliser may record anywhere
-        self.names: list[tuple[int, str] | None] = [(0, ""), (0, "")]  # by number: the scope around it, its name
-        self.units: dict[tuple[int, str, int], range] = {}  # by the scope around them, name, and count: 0 for a scope
+        self.names: list[tuple[int, str] | None] = [(0, ""), (0, "")]  # by number: enclosing scope, name
+        self.units: dict[tuple[int, str, int], range] = {}  # by enclosing scope, name, count (0: one scope)
         self.free: dict[int, list[range]] = {}  # by length
-        self.dropped: list[range] = []  # by the last purge
-        self.held: list[tuple[int, int]] = []  # scopes that threads will return to, and that they are in
+        self.dropped: list[range] = []  # in the last purge
+        self.held: list[tuple[int, int]] = []  # for each thread's scopes: the outer one, and the one that it is in
         self.alive = 0  # names
         self.limit = _NAMES_AT_LEAST
 
     def unit(self, around: int, name: str, count: int) -> range:
-        """The numbers of a unit, new ones if there is none. With the lock."""
+        """The numbers of a unit; makes the unit if it is new. The caller has the lock."""
         key = around, name, count
         unit = self.units.get(key)
         if unit is None:
@@ -59,11 +59,11 @@ class _Scopes:
         return unit
 
     def is_full(self) -> bool:
-        """Whether it is time to purge. Tables that are being read hold numbers, too."""
+        """Whether to purge now. Tables in use hold numbers, too."""
         return self.alive >= self.limit and not tables
 
     def purge(self) -> None:
-        """Drop the names that nobody uses, if it is time."""
+        """Drop unused names, if is_full."""
         if not self.is_full():
             return
         collect()
@@ -103,7 +103,7 @@ _scopes = _Scopes()
 
 
 def _tags(channel: int) -> set[int]:
-    """The tags of all nodes on the tape, and of the next."""
+    """The tags of all nodes on the tape, and of the next one."""
     capacity = 0
     while True:
         tags = ffi.new("uint32_t[]", capacity)
@@ -132,12 +132,12 @@ def series(around: int, name: str, count: int) -> range:
 
 
 def count() -> int:
-    """How many numbers of scopes there are."""
+    """The number of scope numbers."""
     return len(_scopes.names)
 
 
 def path(number: int) -> tuple[str, ...]:
-    """The names of a scope, the outermost first; () for none, and for that of parameters."""
+    """The names of a scope, the outermost first; () for no scope and for that of parameters."""
     names: list[str] = []
     while number > PARAMETERS and (scope := _scopes.names[number]) is not None:
         number, name = scope
@@ -151,11 +151,18 @@ def line(number: int) -> str:
 
 
 class scope(contextlib.ContextDecorator):  # noqa: N801
-    """with scope("attention"): what is recorded there belongs together, and large drawings show it as one box.
+    """with scope("attention"): group the nodes recorded inside; large drawings show them as one box.
 
-    name: a str, not empty; scopes nest, and "a/b" is b inside a. Also a decorator: @scope("attention"). Scopes are the
-    thread's own; what other threads record at the same moment may be taken for this one's. TypeError, ValueError for
-    names that are none. A name is remembered as long as anything recorded in it lives.
+    name: a str, not empty; scopes nest, and "a/b" is b inside a. Also a decorator: @scope("attention"). Every thread
+    has its own scope, but nodes that other threads record at the same moment may be put into this one's. Raises
+    TypeError or ValueError for bad names. A name is kept as long as any node recorded in it.
+
+    >>> import json
+    >>> from pygrad import Value, to_json
+    >>> with scope("square"):
+    ...     y = Value(3.0) ** 2
+    >>> json.loads(to_json(y))["nodes"][-1]["scope"]
+    'square'
     """
 
     def __init__(self, name: str) -> None:
@@ -164,7 +171,7 @@ class scope(contextlib.ContextDecorator):  # noqa: N801
         if not all(name.split("/")):
             raise ValueError(f"scope({name!r}): a name must not be empty, nor a part of it between slashes")
         self.name = name
-        self._held: list[tuple[int, int]] = []  # entered again within itself, it is left as often
+        self._held: list[tuple[int, int]] = []  # a stack, since a scope may be entered again inside itself
 
     def _recreate_cm(self) -> scope:
         return scope(self.name)
@@ -187,7 +194,7 @@ class scope(contextlib.ContextDecorator):  # noqa: N801
 
 
 def each(name: str, parts: Sequence[T]) -> Iterator[T]:
-    """Go through parts, each in a scope of its own: name1, name2, ..."""
+    """Iterate over parts, each in its own scope: name1, name2, ..."""
     if not parts:
         return
     before = present_scope()
@@ -209,7 +216,7 @@ _lines_at_most = _NAMES_AT_LEAST
 
 
 def tag_line(text: str) -> None:
-    """Tag what is recorded from now on with a line, 'file:line'; '' for none."""
+    """Tag all nodes recorded from now on with a line, 'file:line'; '' for none."""
     global _lines_at_most
     if len(_lines) >= _lines_at_most and not tables:
         collect()
@@ -231,9 +238,9 @@ _new_lines = itertools.count(1)
 
 @contextlib.contextmanager
 def watched_lines(reached: Callable[[str], None], wanted: Callable[[], Any] = lambda: True) -> Iterator[None]:
-    """Tell of every line of the user's code that is run meanwhile, 'file:line', while it is `wanted`.
+    """In a `with` block: call `reached` with 'file:line' for every line of user code, while wanted() is true.
 
-    Slow: Python calls back for every line. Whoever else traces, a debugger or coverage, sees nothing meanwhile.
+    Slow: Python calls back for every line. Other tracers, such as debuggers and coverage, see nothing meanwhile.
     """
 
     def tell(frame: FrameType | None) -> None:
@@ -249,13 +256,13 @@ def watched_lines(reached: Callable[[str], None], wanted: Callable[[], Any] = la
     before = sys.gettrace()
     here: FrameType | None = sys._getframe()
     traced = []
-    while here is not None:  # Python asks by itself only in functions that are called from now on
+    while here is not None:  # settrace only affects functions called from now on
         if is_users(here):
             traced.append((here, here.f_trace))
             here.f_trace = watch
         here = here.f_back
     if wanted():
-        tell(sys._getframe())  # the rest of the line that has begun
+        tell(sys._getframe())  # the current line, which has begun already
     sys.settrace(watch)
     try:
         yield

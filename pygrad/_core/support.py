@@ -1,4 +1,4 @@
-"""Refuses platforms and installations that the rest can't run on, each with one sentence, before anything is loaded."""
+"""Reject unsupported platforms and broken installations up front, each with a one-line ImportError."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise ImportError("pygrad needs a Python with its global lock: free-threaded builds are not supported yet")
 
-for _name in ("_interpreters", "_xxsubinterpreters"):  # of Python 3.13, and before
+for _name in ("_interpreters", "_xxsubinterpreters"):  # of Python 3.13, and of earlier ones
     try:
         _interpreters = importlib.import_module(_name)
     except ImportError:
@@ -30,7 +30,7 @@ except ModuleNotFoundError as _error:
         "or build it here with pip install -e ."
     ) from None
 
-# Two distributions that both bring a package of this name overwrite each other's files.
+# Two distributions with a package of the same name overwrite each other's files.
 if any(_FOLDER.parent.glob("pygrad-*.dist-info")):
     raise ImportError(
         "another distribution, named pygrad, is installed beside pygrad-engine, and has files in the same folder: "

@@ -1,14 +1,14 @@
-"""Labels and names as others may read them: what has no shape of its own, or moves its neighbours, is written out."""
+"""Labels and names made safe to read: invisible characters, and those that move their neighbours, are escaped."""
 
 from __future__ import annotations
 
-LABEL_AT_MOST = 60  # characters, where labels are shown
-_JOINER = "\u200d"  # between the parts of one emoji; moves nothing
+LABEL_AT_MOST = 60  # characters, in views
+_JOINER = "\u200d"  # joins the parts of one emoji; harmless
 
 
 def visible(text: str) -> str:
-    r"""`text` on one line: blanks of any kind as spaces; control characters, marks of direction and lone surrogates as
-    Python writes them, such as \u202e.
+    r"""`text` on one line: any blank becomes a space; control characters, direction marks and lone surrogates are
+    escaped as in Python, such as \u202e.
     """
     if text.isprintable():
         return text
@@ -19,6 +19,6 @@ def visible(text: str) -> str:
 
 
 def shortened(label: str) -> str:
-    """A label's beginning and end, if it is long."""
+    """The label, or only its beginning and end if it is long."""
     half = LABEL_AT_MOST // 2
     return label if len(label) <= LABEL_AT_MOST else f"{label[: half - 1]} … {label[2 - half :]}"

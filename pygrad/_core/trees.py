@@ -1,6 +1,6 @@
-"""Structures: how numbers and arrays are nested in lists, tuples and dicts, and how they are taken out and put back.
+"""Structures: numbers and arrays nested in lists, tuples and dicts; flatten and unflatten them.
 
-A structure is described by nested tuples: 'scalar', ('array', shape), ('list', ...), ('tuple', ...),
+A structure is a nested tuple: 'scalar', ('array', shape), ('list', ...), ('tuple', ...),
 ('dict', keys, ...).
 """
 
@@ -16,7 +16,7 @@ from pygrad._core.numbers import array_fault, as_number, way_out
 
 
 def need_numpy() -> Any:
-    """NumPy. ImportError that says how to get it."""
+    """NumPy. Raises an ImportError that says how to install it."""
     try:
         import numpy
     except ImportError:
@@ -25,7 +25,7 @@ def need_numpy() -> Any:
 
 
 class Tracer:
-    """What stands for an array while a function is recorded: it has a shape and ndim."""
+    """The placeholder for an array while a function is recorded: it has a shape and ndim."""
 
     shape: tuple[int, ...]
     ndim: int
@@ -37,7 +37,7 @@ def is_array(x: Any) -> bool:
 
 
 def as_float64(x: Any) -> Any:
-    """The array itself where it is laid out as programs read it, else a copy. TypeError if it holds no numbers."""
+    """The array itself if programs can read its layout, else a copy. Raises TypeError unless it holds numbers."""
     np = need_numpy()
     if x.dtype != object:
         return np.ascontiguousarray(x, dtype="d")
@@ -45,7 +45,7 @@ def as_float64(x: Any) -> Any:
 
 
 def real_number(x: Any, where: str) -> float:
-    """The number that `x` is. TypeError, naming `where` it stands, if it is none, or a Value."""
+    """`x` as a float. Raises TypeError, naming `where`, for a Value and for anything but a real number."""
     found = None if isinstance(x, Operand) else as_number(x)
     if found is None:
         raise TypeError(f"{where}: {shown(x)} is of type {type(x).__name__}; it must be a real number{way_out(x)}")
@@ -53,7 +53,7 @@ def real_number(x: Any, where: str) -> float:
 
 
 def real_array(x: Any, where: str) -> Any:
-    """`x`, nested lists or an array, as a C-contiguous float64 array. TypeError if something in it is no number."""
+    """`x`, nested lists or an array, as a C-contiguous float64 array. Raises TypeError unless all are numbers."""
     np = need_numpy()
     fault = masked_in(x)
     if fault is None:
@@ -65,7 +65,7 @@ def real_array(x: Any, where: str) -> Any:
 
 
 def masked_in(x: Any) -> str | None:
-    """What is wrong with a masked array, or a list of them, which NumPy reads as plain numbers; None if nothing."""
+    """The fault of a masked array, or of a list with one; NumPy would ignore the mask. None if there is no mask."""
     if is_array(x) and type(x).__name__ != "ndarray":
         return array_fault(x)
     if isinstance(x, (list, tuple)) and x and not isinstance(x[0], (float, int)):
@@ -74,7 +74,7 @@ def masked_in(x: Any) -> str | None:
 
 
 def tree_flatten(x: Any) -> tuple[list[Any], Any]:
-    """(the scalars and arrays in `x`, its structure). TypeError for anything else in it."""
+    """(the scalars and arrays in `x`, its structure). Raises TypeError for anything else in it."""
     out: list[Any] = []
     structure = _flatten(x, out)
     return out, structure
@@ -106,7 +106,7 @@ def _flatten(x: Any, out: list[Any]) -> Any:
             out.append(x)
             return ("array", x.shape)
         return _flatten(x.item(), out)
-    if isinstance(x, tuple):  # a named one
+    if isinstance(x, tuple):  # a named tuple
         return ("tuple", *[_flatten(y, out) for y in x])
     found = as_number(x)
     if found is not None:
@@ -119,7 +119,7 @@ def _flatten(x: Any, out: list[Any]) -> Any:
 
 
 def refuse_values(args: tuple[Any, ...], whose: str) -> None:
-    """TypeError if an eager Value is among the arguments of a recorded function, whose result is numbers."""
+    """Raise TypeError for an eager Value among a recorded function's arguments: the results are plain numbers."""
     keys = _first_value(args)
     if keys is None:
         return
@@ -136,7 +136,7 @@ def refuse_values(args: tuple[Any, ...], whose: str) -> None:
 
 
 def _first_value(x: Any) -> list[Any] | None:
-    """The keys and indices by which the first Value in nested arguments is reached; None if there is none."""
+    """The keys and indices that lead to the first Value in nested arguments; None if there is none."""
     if isinstance(x, Operand):
         return []
     items: Any = ()
@@ -155,7 +155,7 @@ def _first_value(x: Any) -> list[Any] | None:
 
 
 def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
-    """The tree of this structure, with its scalars and arrays from `values`, in order."""
+    """The tree of this structure, filled with `values`, its scalars and arrays in order."""
     return _unflatten(structure, iter(values))
 
 
@@ -170,13 +170,17 @@ def _unflatten(structure: Any, values: Iterator[Any]) -> Any:
 
 
 def tree_map(function: Callable[[Any], Any], x: Any) -> Any:
-    """`function` of every scalar and array of `x`, in the same structure."""
+    """Apply `function` to every scalar and array of `x`; returns the same structure."""
     out, structure = tree_flatten(x)
     return tree_unflatten(structure, [function(leaf) for leaf in out])
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """All numbers or Values in nested lists, tuples, dicts and arrays, in order."""
+    """All numbers or Values in nested lists, tuples, dicts and arrays, in order.
+
+    >>> tree_leaves({"a": 1.0, "b": [2.0, (3.0,)]})
+    [1.0, 2.0, 3.0]
+    """
     return [x for leaf in tree_flatten(tree)[0] for x in (elements(leaf) if is_array(leaf) else (leaf,))]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what fit writes after every epoch, and goes on from."""
+"""Checkpoints: fit writes one after every epoch, and can resume from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pygrad.optim import Optimizer
 
 
 def save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best: Best) -> None:
-    """Write where a training is, for `load`. The file is replaced as a whole."""
+    """Write the state of a training, for `load`. Replaces the file as a whole."""
     np = need_numpy()
     state = opt.state_dict()
     text = {
@@ -35,7 +35,7 @@ def save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best:
 
 
 def load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, Best]:
-    """What `save` has written. ValueError, naming the file, with nothing changed, if it is damaged or another's."""
+    """Restore a state from `save`. Raises ValueError, naming the file, with nothing changed, if it does not fit."""
     arrays = npz.read(file, (2 + len(opt.state_dict()["buffers"])) * w.size, texts=("text",))
     try:
         text = _checked_text(arrays.pop("text", ""))
@@ -47,7 +47,7 @@ def load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, Bes
             if array.shape != w.shape:
                 raise ValueError(f"a checkpoint of {array.size} parameters; the model has {w.size}")
         if not all(name.startswith("state_") and array.ndim == 1 for name, array in arrays.items()):
-            raise ValueError("it has an array that no checkpoint has")
+            raise ValueError("it has arrays that do not belong in a checkpoint")
         buffers = {name[6:]: array.astype(float).tolist() for name, array in arrays.items()}
         opt.load_state_dict({"settings": text["settings"], "step": text["step"], "buffers": buffers})
     except ValueError as error:
@@ -58,7 +58,7 @@ def load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, Bes
 
 
 def _checked_text(text: str) -> dict[str, Any]:
-    """The part of a checkpoint that is no array. ValueError if `save` cannot have written it."""
+    """A checkpoint's metadata. Raises ValueError if `save` cannot have written it."""
     try:
         x = json.loads(text)
         epoch, loss_and_more, best = x["epoch"], x["history"], x["best"]
@@ -77,5 +77,5 @@ def _checked_text(text: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         fits = False
     if not fits:
-        raise ValueError("a damaged checkpoint: its text is none")
+        raise ValueError("damaged checkpoint: its metadata cannot be read")
     return dict(x)

@@ -1,4 +1,4 @@
-"""Samples and targets as arrays of finite numbers, and what is said of those that are not."""
+"""Samples and targets as arrays of finite numbers, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pygrad._core.trees import need_numpy, real_array
 
 
 def rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
-    """An array of finite numbers, one row a sample."""
+    """`X` as an array of finite numbers, one row per sample."""
     np = need_numpy()
     try:
         array = real_array(X, name)
@@ -27,7 +27,7 @@ def rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
 
 
 def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
-    """Class numbers as rows with a one among zeros; ValueError for what is no class."""
+    """Class numbers as one-hot rows. Raises ValueError for labels that are not classes."""
     np = need_numpy()
     numbers = np.asarray(y)
     if numbers.ndim != 1 or not np.all(numbers == np.floor(numbers)):
@@ -39,13 +39,13 @@ def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
 
 
 def outputs_of(result: Any) -> Any:
-    """What a module gives for many samples as one array, whether it gives a number or a list of them."""
+    """A module's outputs for many samples, numbers or lists of numbers, as one array."""
     np = need_numpy()
     return np.stack(result, axis=-1) if isinstance(result, (list, tuple)) else result
 
 
 def with_shapes(function: Callable[..., Any], name: str, X: Any) -> Callable[..., Any]:
-    """`function`, whose complaint about a sample's length names the argument."""
+    """`function`, with errors about a sample's length that name the argument."""
 
     def run(*args: Any) -> Any:
         try:
@@ -59,7 +59,7 @@ def with_shapes(function: Callable[..., Any], name: str, X: Any) -> Callable[...
 
 
 def split(X: Any, y: Any, validation: tuple[Any, Any] | float | None) -> tuple[Any, Any, tuple[Any, Any] | None]:
-    """(X, y, what is set aside for validation): see fit. ValueError if samples and targets do not fit together."""
+    """(X, y, validation data or None): see fit. Raises ValueError unless samples and targets fit together."""
     X, y = rows("X", X, (2,)), rows("y", y, (1, 2))
     if len(X) != len(y):
         raise ValueError(f"X has {len(X)} samples and y {len(y)}; there must be as many of each")

@@ -1,7 +1,7 @@
 """fit: training a module on arrays, recorded underneath.
 
-The loss of a batch and its gradient are one program over lanes; an optimizer's update is one call of C. The
-module's Values get their numbers when training ends, however it ends.
+A batch's loss and gradient are one program over lanes; an optimizer's update is one call of C. The module's Values
+get their numbers when training ends, even by an exception.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _optimizer(optimizer: Any, parameters: Any, lr: float | None) -> Optimizer:
         optimizer = _OPTIMIZERS[optimizer]
     made = optimizer(parameters) if lr is None else optimizer(parameters, lr=lr)
     if not isinstance(made, Optimizer):
-        raise TypeError(f"optimizer: {optimizer!r} gave {made!r}, which is no pygrad.optim.Optimizer")
+        raise TypeError(f"optimizer: {optimizer!r} returned {made!r}, not a pygrad.optim.Optimizer")
     return made
 
 
@@ -71,18 +71,23 @@ def fit(
     """Train `model` on samples X, shape (n, inputs), with targets y, shape (n,) or (n, outputs).
 
     loss: 'mse', 'cross_entropy' (y: class numbers), 'binary_cross_entropy', 'hinge', or a function of a sample's output
-    and target, Values both; what is minimised is its mean over a batch plus l2 times the sum of squares of the
-    parameters. optimizer: 'sgd', 'adam', 'adamw', or what makes one of an array, such as Adam; lr: its learning rate.
-    batch_size=None: all at once. validation: (X, y), or the share of samples that is set aside, the last ones.
-    patience: epochs without a better validation loss (training loss where there is none) after which training stops,
-    with the best parameters.
+    and target, both Values. fit minimises its mean over a batch plus l2 times the sum of squares of the parameters.
+    optimizer: 'sgd', 'adam', 'adamw', or a function from an array to an optimizer, such as Adam; lr: its learning rate.
+    batch_size=None: all samples at once. validation: (X, y), or the share of samples, taken from the end, to set aside.
+    patience: stop after so many epochs without a better validation loss (training loss without validation), and keep
+    the best parameters.
 
-    The same seed gives the same numbers, whatever `workers`. progress: a bar (tqdm) with loss and rate. Ctrl-C ends
-    training with what is reached. checkpoint: a file that is written after every epoch; with resume=True training goes
-    on from there if it exists, as if it had never stopped.
+    The same seed gives the same numbers for any `workers`. progress: a bar (tqdm) with loss and rate. Ctrl-C stops
+    training and keeps the progress made. checkpoint: a file, written after every epoch; with resume=True training
+    continues from it if it exists, with the same results as an uninterrupted run.
 
-    Raises ValueError for samples and targets that do not fit the model, have nan among them, or labels out of range;
-    FloatingPointError if the loss turns nan or infinite, naming epoch, step and what else is known.
+    Returns a History of losses. Raises ValueError if samples and targets do not fit the model, contain nan, or have
+    labels out of range; FloatingPointError if the loss becomes nan or infinite, naming epoch, step and parameters.
+
+    >>> from pygrad import nn
+    >>> history = fit(nn.MLP(1, [1]), [[0.0], [1.0]], [1.0, 3.0], epochs=500, lr=0.1)
+    >>> history.loss[-1] < 1e-3
+    True
     """
     function = _loss(loss)
     X, y, held = split(X, y, validation)
@@ -109,7 +114,7 @@ def fit(
 
 
 class _Training:
-    """A training under way: the parameters as an array, and how far it is."""
+    """The state of a running fit: the parameters as an array, and the progress."""
 
     def __init__(
         self, model: Module, w: Any, optimizer: Optimizer, X: Any, y: Any, held: tuple[Any, Any] | None, workers: int
@@ -118,10 +123,10 @@ class _Training:
         self.X, self.y, self.held = X, y, held
         self.workers = workers
         self.history, self.best = History(), Best(float("inf"), 0, w.copy())
-        self.done = 0  # epochs
+        self.done = 0  # in epochs
 
     def record(self, loss: Callable[[Any, Any], Any], l2: float) -> None:
-        """Make the functions that give the loss, and its gradient. They are recorded when they are first called."""
+        """Make the functions for the loss and its gradient. They are recorded on their first call."""
         call = self.model.function()
 
         def sample(w: Any, x: Any, t: Any) -> Any:
@@ -138,11 +143,11 @@ class _Training:
         self.measure = with_shapes(jit(data_loss, workers=self.workers), "validation's X", held)
 
     def resume(self, file: Path) -> None:
-        """Go on from a checkpoint. ValueError, with nothing changed, if it is damaged, or another model's."""
+        """Resume from a checkpoint. Raises ValueError, with nothing changed, if it is damaged or another model's."""
         self.done, self.best = checkpoints.load(file, self.w, self.optimizer, self.history)
 
     def run(self, epochs: int, size: int, seed: int | None, patience: int | None, file: Path | None, show: Any) -> None:
-        """Train until all epochs are done, the loss has not improved for `patience` of them, or Ctrl-C."""
+        """Train until all epochs are done, until `patience` epochs bring no improvement, or until Ctrl-C."""
         history = self.history
         start = perf_counter() - (history.seconds[-1] if history.seconds else 0.0)
         bar = show(epochs, self.done) if show is not None else None
@@ -175,7 +180,7 @@ class _Training:
                 p.data = number
 
     def epoch(self, number: int, size: int, seed: int | None) -> float:
-        """Go through all samples once, in batches, shuffled by the seed; their mean loss."""
+        """Train on all samples once, in batches, shuffled by the seed. Returns their mean loss."""
         np = need_numpy()
         count = len(self.X)
         order = np.arange(count) if seed is None else np.random.default_rng([seed, number]).permutation(count)
@@ -199,7 +204,7 @@ def _bar(epochs: int, done: int) -> Any:
 
 
 def _why(model: Module, w: Any, value: float, grads: Any, epoch: int, k: int) -> str:
-    """What is known of a loss that is no number."""
+    """The message for a loss or grads that are not finite."""
     np = need_numpy()
     text = f"epoch {epoch + 1}, step {k + 1}: the loss is {value}"
     odd = np.flatnonzero(~np.isfinite(w) if not np.isfinite(w).all() else ~np.isfinite(grads))

@@ -1,4 +1,4 @@
-"""What a training went through, and its picture."""
+"""The history of a training, and its plot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ class Best(NamedTuple):
 
     loss: float
     epoch: int
-    w: Any  # the parameters' numbers
+    w: Any  # the parameters
 
 
 class History:
-    """What a training went through: lists of one number an epoch, and how it ended.
+    """The history of a training: lists with one number per epoch, and how it ended.
 
     loss: the mean over the epoch's batches, while parameters change; validation: the loss on the validation data after
-    it; seconds: since the start. stopped: 'finished', 'early' or 'interrupted'.
+    the epoch; seconds: since the start. stopped: 'finished', 'early' or 'interrupted'.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class History:
         return f"<History of {len(self.loss)} epochs{last}, {self.stopped}>"
 
     def plot(self, ax: Any = None) -> Any:
-        """Losses by epoch on a logarithmic scale (matplotlib); returns the Axes, drawn into `ax` where there is one."""
+        """Plot losses by epoch on a logarithmic scale, into `ax` or new Axes (matplotlib). Returns the Axes."""
         return loss_history(self, ax)
 
 
 def axes(ax: Any) -> Any:
-    """`ax`, or new Axes of matplotlib. ImportError that says how to get it."""
+    """`ax`, or new matplotlib Axes. Raises an ImportError that says how to install it."""
     if ax is not None:
         return ax
     try:
@@ -47,7 +47,11 @@ def axes(ax: Any) -> Any:
 
 
 def loss_history(history: Any, ax: Any = None) -> Any:
-    """Losses by epoch: of the History that fit() gives, or of a list; on a logarithmic scale where all are above 0."""
+    """Plot losses by epoch, from fit's History or a list; the scale is logarithmic if all are above 0.
+
+    >>> loss_history([1.0, 0.5, 0.25]).get_xlabel()
+    'epoch'
+    """
     ax = axes(ax)
     loss = list(getattr(history, "loss", history))
     validation = list(getattr(history, "validation", []))

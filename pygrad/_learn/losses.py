@@ -1,4 +1,4 @@
-"""Losses of one sample, and what they are made of: softmax and its logarithm."""
+"""Losses of one sample, and their parts: softmax and its logarithm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pygrad.engine import Value, as_value
 
 
 def logsumexp(xs: Iterable[Any]) -> Value:
-    """log(sum(exp(x))), without overflow for large x: the largest is taken out first. ValueError if xs is empty."""
+    """log(sum(exp(x))). Subtracts the largest x first, so it does not overflow. Raises ValueError if xs is empty.
+
+    >>> round(logsumexp([1000.0, 1000.0]).data, 4)
+    1000.6931
+    """
     values = [as_value(x) for x in xs]
     if not values:
         raise ValueError("logsumexp of nothing: it needs at least one Value or number")
@@ -22,7 +26,11 @@ def logsumexp(xs: Iterable[Any]) -> Value:
 
 
 def softmax(xs: Iterable[Any]) -> list[Value]:
-    """exp(x) / sum(exp(x)) for each x, without overflow; they add up to 1. ValueError if xs is empty."""
+    """exp(x) / sum(exp(x)) for each x, without overflow; the sum is 1. Raises ValueError if xs is empty.
+
+    >>> [round(v.data, 4) for v in softmax([2.0, 2.0])]
+    [0.5, 0.5]
+    """
     values = [as_value(x) for x in xs]
     total = logsumexp(values)
     return [(v - total).exp() for v in values]
@@ -40,7 +48,11 @@ def _only(loss: str, output: Any) -> Any:
 
 
 def mse(output: Any, target: Any) -> Value:
-    """The mean of (output - target)**2 over one or more outputs and as many targets; ValueError if they differ."""
+    """The mean of (output - target)**2 over outputs and targets. Raises ValueError if their numbers differ.
+
+    >>> mse([Value(1.0), Value(2.0)], [0.0, 4.0]).data
+    2.5
+    """
     outputs, targets = _outputs(output), _outputs(target)
     if len(outputs) != len(targets):
         raise ValueError(f"mse: {len(outputs)} outputs and {len(targets)} targets; there must be as many of each")
@@ -49,9 +61,12 @@ def mse(output: Any, target: Any) -> Value:
 
 
 def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
-    """-log of the probability that softmax(logits) gives the target, a class's number, or the classes' probabilities.
+    """-log(softmax(logits)[target]), where the target is a class number, or the probabilities of all classes.
 
-    ValueError for a class that there is not, or for as many probabilities.
+    Raises ValueError for a class out of range, or a wrong number of probabilities.
+
+    >>> round(cross_entropy([Value(1.0), Value(1.0)], 0).data, 4)
+    0.6931
     """
     if hasattr(target, "__index__") and getattr(target, "ndim", 0) == 0:
         number = target.__index__()
@@ -66,7 +81,11 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
 
 
 def binary_cross_entropy(logit: Any, target: Any) -> Value:
-    """-log of the probability that sigmoid(logit) gives the target, 0 or 1 (or between), without overflow."""
+    """-log of the probability that sigmoid(logit) gives the target, from 0 to 1, without overflow.
+
+    >>> round(binary_cross_entropy(Value(0.0), 1).data, 4)
+    0.6931
+    """
     x = _only("binary_cross_entropy", logit)
     value = as_value(x)
     loss: Value = value.softplus() - target * value
@@ -74,7 +93,11 @@ def binary_cross_entropy(logit: Any, target: Any) -> Value:
 
 
 def hinge(score: Any, target: Any) -> Value:
-    """max(0, 1 - target * score), for targets -1 and 1."""
+    """max(0, 1 - target * score), for targets -1 and 1.
+
+    >>> hinge(Value(0.25), 1).data
+    0.75
+    """
     x = _only("hinge", score)
     value: Value = (1 - target * x).relu()
     return value

@@ -1,4 +1,4 @@
-"""Module: something with parameters, which can be saved, called with others in their place, and run on arrays."""
+"""Module: an object with parameters. It can be saved, called with other parameters, and run on arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from pygrad.engine import Value, as_value
 
 
 def Parameter(data: Any, label: str = "") -> Value:  # noqa: N802
-    """A Value that drawings show as a parameter; in all else like any other leaf."""
+    """A Value that drawings show as a parameter; otherwise a leaf like any other.
+
+    >>> Parameter(0.5)
+    Value(data=0.5, grad=0.0)
+    """
     before = present_scope()
     enter_scope(PARAMETERS)
     try:
@@ -30,7 +34,18 @@ def Parameter(data: Any, label: str = "") -> Value:  # noqa: N802
 
 
 class Module:
-    """Something with parameters: Values among its attributes, or in lists, tuples, dicts and Modules there."""
+    """An object with parameters: Values in its attributes, and in lists, tuples, dicts and Modules there.
+
+    Subclasses override `parameters`.
+
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.w = Parameter(2.0)
+    ...     def parameters(self):
+    ...         return [self.w]
+    >>> Scale().state_dict()
+    {'w': 2.0}
+    """
 
     def zero_grad(self) -> None:
         """Set the grad of every parameter to 0."""
@@ -42,9 +57,9 @@ class Module:
         return []
 
     def function(self) -> Callable[..., Any]:
-        """A function of (parameters, *inputs): what the module gives for these in place of its own.
+        """A function of (parameters, *inputs) that calls the module with these parameters instead of its own.
 
-        parameters: as many numbers or Values as `parameters()`, in an array or nested as they like. For recorded
+        parameters: as many numbers or Values as in `parameters()`, as an array or in any nesting. Use it in recorded
         functions: `value_and_grad(lambda w, x: model.function()(w, x)...)`. The module is not changed.
         """
         own = self.parameters()
@@ -59,9 +74,9 @@ class Module:
         return call
 
     def predict(self, X: Any) -> Any:
-        """The outputs for each row of X: shape (n, inputs) to (n,) or (n, outputs). Recorded; a NumPy array.
+        """The outputs for each row of X, as an array: shape (n, inputs) to (n,) or (n, outputs). Runs recorded.
 
-        ValueError if X has no two dimensions, or rows of another length than the module takes.
+        Raises ValueError unless X has two dimensions and rows of the length that the module takes.
         """
         X = rows("X", X, (2,))
         if self not in _functions:
@@ -69,14 +84,14 @@ class Module:
         return outputs_of(with_shapes(_functions[self], "X", X)(numbers_of(self), X))
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameters' numbers by name: where each Value or list of them is, "layers.0.neurons.1.w"."""
+        """The parameters' numbers by name, the path of a Value or list of Values: "layers.0.neurons.1.w"."""
         return {
             name: value.data if isinstance(value, Value) else [v.data for v in value]
             for name, value in named(self, self.parameters())
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict()` gave. ValueError, with nothing changed, if names or sizes are others."""
+        """Load a state from `state_dict()`. Raises ValueError, with nothing changed, if names or sizes differ."""
         here = dict(named(self, self.parameters()))
         if set(here) != set(state):
             odd = sorted(set(here) ^ set(state))
@@ -100,21 +115,21 @@ class Module:
             value.data = number
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a NumPy .npz file: an array for each name of `state_dict()`."""
+        """Write the state to a NumPy .npz file: one array per name of `state_dict()`."""
         np = need_numpy()
         with replacing(path) as file:
             np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state that `save` has written; safe for any file.
+        """Load a state written by `save`; safe for any file.
 
-        ValueError, with nothing changed, if it is another module's, or damaged.
+        Raises ValueError, with nothing changed, if it is damaged or another module's.
         """
         self.load_state_dict(npz.read(path, len(self.parameters())))
 
 
 def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:
-    """A copy of `x` with other Values for those in `new`; what holds none is the same object."""
+    """A copy of `x` with the Values in `new` replaced; parts without such Values are not copied."""
     if isinstance(x, Value):
         return new.get(x, x)
     if id(x) in seen:
@@ -140,7 +155,7 @@ def _replaced(x: Any, new: Mapping[Value, Value], seen: dict[int, Any]) -> Any:
 
 
 def named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, Value or list of Values) of the parameters in `x`."""
+    """(name, Value or list of Values) for the parameters in `x`."""
     wanted = set(parameters)
     found: set[Value] = set()
 
@@ -163,7 +178,7 @@ def named(x: Any, parameters: list[Value], path: str = "") -> Iterator[tuple[str
 
     yield from walk(x, path)
     rest = [p for p in parameters if p not in found]
-    if rest:  # kept in ways of the user's own
+    if rest:  # kept where named() does not look
         yield "parameters", rest
 
 
@@ -171,7 +186,7 @@ _functions: weakref.WeakKeyDictionary[Module, Function] = weakref.WeakKeyDiction
 
 
 def numbers_of(model: Module) -> Any:
-    """The parameters' numbers, an array. ValueError if there are none."""
+    """The parameters' numbers, as an array. Raises ValueError if there are no parameters."""
     numbers = need_numpy().array([p.data for p in model.parameters()], dtype=float)
     if numbers.size == 0:
         raise ValueError(f"{model!r} has no parameters: there is nothing to train")
@@ -179,7 +194,7 @@ def numbers_of(model: Module) -> Any:
 
 
 def name_of(model: Module, index: int) -> str:
-    """The name of the parameter of that number."""
+    """The name of the parameter with this index."""
     wanted = model.parameters()[index]
     for name, value in named(model, model.parameters()):
         if value is wanted or (isinstance(value, list) and wanted in value):

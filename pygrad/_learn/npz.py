@@ -1,6 +1,6 @@
-"""NumPy's .npz files, read as what a stranger may have written: numbers or ValueError, in bounded memory.
+"""Read untrusted .npz files of NumPy: numbers or a ValueError, in bounded memory.
 
-numpy.load raises a dozen kinds of exceptions for damaged files, and takes as much memory as their headers say.
+numpy.load raises a dozen kinds of exceptions for damaged files, and allocates as much memory as their headers claim.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from pygrad._core.trees import need_numpy
 
 _MAGIC = b"\x93NUMPY"
-# What NumPy and its imitators write: kinds of real numbers, bools and text, never objects.
+# Headers as NumPy and others write them: kinds of real numbers, bools and text, never objects.
 _HEADER = re.compile(
     r"\{'descr': '([<>|=][fiubU][0-9]{1,9})', 'fortran_order': (True|False), "
     r"'shape': \(((?:[0-9]{1,15}, ?)*[0-9]{0,15})\),? ?\}\s*",
@@ -33,10 +33,10 @@ class _DamagedError(Exception):
 
 
 def read(path: str | os.PathLike[str], numbers: int, texts: Collection[str] = ()) -> dict[str, Any]:
-    """The arrays of a file by name; those named in `texts` as str. `numbers`: how many are expected.
+    """The arrays of a file by name; those named in `texts` as str. `numbers`: the expected number of numbers.
 
-    ValueError, naming the file, if it is damaged or would take much more memory than the file itself and so many
-    numbers; OSError if it cannot be read.
+    Raises ValueError, naming the file, if it is damaged or would need much more memory than the file itself and
+    `numbers` numbers; OSError if it cannot be read.
     """
     data = Path(path).read_bytes()
     try:
@@ -57,13 +57,13 @@ def _read(data: bytes, numbers: int, texts: Collection[str]) -> dict[str, Any]:
             size = sum(entry.file_size for entry in entries)
             _need(size <= len(data) + 16 * numbers + _SPARE, f"it unpacks to {size} bytes")
             plain = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            _need(all(entry.compress_type in plain for entry in entries), "its compression is none of NumPy's")
-            _need(all(entry.filename.endswith(".npy") for entry in entries), "an entry is no .npy")
+            _need(all(entry.compress_type in plain for entry in entries), "its compression is not one of NumPy's")
+            _need(all(entry.filename.endswith(".npy") for entry in entries), "an entry is not a .npy")
             contents = {entry.filename[:-4]: archive.read(entry) for entry in entries}
             _need(len(contents) == len(entries), "a name is there twice")
     except (zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise _DamagedError(str(error).rstrip(".")) from None
-    except (EOFError, OSError, RuntimeError, ValueError, OverflowError, NotImplementedError):  # zipfile's, of odd files
+    except (EOFError, OSError, RuntimeError, ValueError, OverflowError, NotImplementedError):  # zipfile, on odd files
         raise _DamagedError("its entries cannot be read") from None
     arrays = {}
     for name, content in contents.items():
@@ -79,7 +79,7 @@ def _read(data: bytes, numbers: int, texts: Collection[str]) -> dict[str, Any]:
 def _array(name: str, data: bytes) -> Any:
     np = need_numpy()
     version = data[6:8]
-    _need(data.startswith(_MAGIC) and version in (b"\1\0", b"\2\0") and len(data) >= 12, f"{name!r} is no array")
+    _need(data.startswith(_MAGIC) and version in (b"\1\0", b"\2\0") and len(data) >= 12, f"{name!r} is not an array")
     at = 10 if version == b"\1\0" else 12
     length = int.from_bytes(data[8:at], "little")
     header = _HEADER.fullmatch(data[at : at + min(length, 10_000)].decode("latin-1"))
@@ -101,8 +101,8 @@ def _array(name: str, data: bytes) -> Any:
 
 
 def _text(name: str, array: Any) -> str:
-    _need(array.dtype.kind == "U" and array.shape == (), f"{name!r} is no text")
+    _need(array.dtype.kind == "U" and array.shape == (), f"{name!r} is not text")
     try:
         return str(array.astype("<U").tobytes().decode("utf-32-le")).rstrip("\0")
     except UnicodeDecodeError:
-        raise _DamagedError(f"{name!r} is no text") from None
+        raise _DamagedError(f"{name!r} is not text") from None

@@ -1,1 +1,1 @@
-"""Programs, which C runs: what they are made of, as text, as C, as files."""
+"""Programs, which C runs: their parts, and how they become text, C and files."""

@@ -1,4 +1,4 @@
-"""C source of programs: a C99 file that needs nothing but libm."""
+"""C source of programs: one C99 file that needs only libm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pygrad._core.ops import OPERATIONS, TABLE
 from pygrad._pgr import lib
 from pygrad._program.code import Code, Leaf
 
-MOST_LINES = 64  # of an array's numbers, before they are a loop
+MOST_LINES = 64  # one per number of an array; longer arrays become a loop
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main"""
 
@@ -32,7 +32,7 @@ def to_c(code: Code, name: str) -> str:
     inputs, _ = code.arrays()
     in_start, in_table = _layout(code.arguments, "in")
     out_start, out_table = _layout(code.results, "out")
-    for array in range(len(in_start), len(inputs)):  # constants are in the file; Values from outside come last
+    for array in range(len(in_start), len(inputs)):  # constants are written in the file; Values from outside come last
         in_start.append([-1] if inputs[array] and inputs[array][0].shape is not None else [])
     outside = inputs[-1]
     in_size = sum(_size(leaf) for leaf in code.arguments)
@@ -66,7 +66,7 @@ void {name}(const double *in, double *out)
 
 
 def _in_comment(text: str) -> str:
-    """Names, which may be anything, as they can stand in a comment: nothing that ends it, or a line."""
+    """Names are arbitrary text: remove everything that could end a comment or its line."""
     plain = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
@@ -76,7 +76,7 @@ def _size(leaf: Leaf) -> int:
 
 
 def _layout(leaves: list[Leaf], side: str) -> tuple[list[list[int]], list[str]]:
-    """Where the program's arrays are in the flat one: the place of each scalar, of an array's first; and as text."""
+    """Places in the flat array: of each scalar, and of each array's first element; and lines that describe them."""
     starts: list[list[int]] = [[]]
     text = []
     at = 0
@@ -108,7 +108,7 @@ def _body(code: Code, parts: Any, in_start: list[list[int]], out_start: list[lis
     first_constant = 1 + sum(leaf.shape is not None for leaf in code.arguments)
 
     def lanes(array: int, stride: int) -> str:
-        if array == 0 and stride:  # in a damaged program: scalars do not lie side by side
+        if array == 0 and stride:  # only in a damaged program: scalars are not adjacent
             raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
         return f" + lane * {stride}"
 

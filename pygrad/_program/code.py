@@ -1,4 +1,4 @@
-"""What programs are made of: the code that C runs, and what its arrays and numbers mean."""
+"""The parts of programs: the code that C runs, and the meaning of its arrays and numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pygrad._pgr import ffi, lib
 
-# The parts that are arrays, in the order in which they are written: their counts, and the C types of their elements.
+# The parts that are arrays, in file order: their counts, and the C types of their elements.
 ARRAYS = {
     "instructions": ("instruction_count", "pgr_instruction"),
     "args": ("arg_count", "uint32_t"),
@@ -18,23 +18,23 @@ ARRAYS = {
     "inputs": ("input_count", "pgr_uniform_input"),
     "outputs": ("output_count", "pgr_output"),
     "lane_inputs": ("lane_input_count", "pgr_lane_input"),
-    "group_first_input": ("group_count", "uint32_t"),  # and one more
+    "group_first_input": ("group_count", "uint32_t"),  # one element more than the count
     "group_lanes": ("group_count", "uint64_t"),
 }
 COUNTS = [*dict.fromkeys(count for count, _ in ARRAYS.values()), "uniform_slots", "lane_slots", "block", "nodes"]
 
 
 def count_of(name: str, counts: Any) -> int:
-    """How many elements one of these arrays has."""
+    """The number of elements of one of these arrays."""
     return int(counts[ARRAYS[name][0]]) + (name == "group_first_input")
 
 
 class ProgramStats(NamedTuple):
-    """How large a program is.
+    """A program's size.
 
-    nodes: of the recorded graph; instructions: what is left of them; dots: of those, sums of products; constants:
-    numbers that are kept; uniform_slots: numbers in the workspace; lane_slots: the same for each lane of a vmap,
-    `block` of which are worked on together; bytes: of the program itself.
+    nodes: of the recorded graph; instructions: left after optimising; dots: instructions that sum products; constants:
+    numbers stored; uniform_slots: numbers in the workspace; lane_slots: numbers in it per lane of a vmap; block: lanes
+    that run together; bytes: of the program itself.
     """
 
     nodes: int
@@ -60,7 +60,7 @@ class Leaf(NamedTuple):
 
 
 class Code:
-    """A program as C has it, with what its numbers mean: arguments, results, constants, Values from outside."""
+    """A C program and the meaning of its numbers: arguments, results, constants, Values from outside."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Code:
         self.constants = tuple(constants)
         self.captured = tuple(captured)
         self.names = [f"arg{i}" for i in range(len(self.structure_in) - 1)] if names is None else list(names)
-        self.is_loaded = is_loaded  # then it may leave elements of its results unwritten
+        self.is_loaded = is_loaded  # a loaded program may leave elements of its results unwritten
         self.shapes_in, self.shapes_out = shapes(self.structure_in), shapes(self.structure_out)
 
     @property
@@ -87,30 +87,30 @@ class Code:
 
     @property
     def arguments(self) -> list[Leaf]:
-        """The scalars and arrays that go in, in order, with their names and shapes."""
+        """The input scalars and arrays, in order, with their names and shapes."""
         parts = zip(self.names, self.structure_in[1:])
         return [Leaf(name + path, shape) for name, part in parts for path, shape in _paths(part)]
 
     @property
     def results(self) -> list[Leaf]:
-        """The scalars and arrays that come out, in order, with their places and shapes."""
+        """The result scalars and arrays, in order, with their places and shapes."""
         return [Leaf("result" + path, shape) for path, shape in _paths(self.structure_out)]
 
     def parts(self) -> Any:
-        """The program's parts, a pgr_program_parts (see csrc/pgr.h), which are there as long as the program."""
+        """The program's parts, a pgr_program_parts (see csrc/pgr.h); valid as long as the program lives."""
         parts = ffi.new("pgr_program_parts *")
         lib.pgr_program_to_parts(self.c, parts)
         return parts
 
     def sizes(self) -> tuple[list[int], list[int]]:
-        """How many numbers the arrays have that go in, and those that come out. The first holds the scalars."""
+        """The lengths of the input arrays, and of the result arrays. The first of each holds the scalars."""
         inputs = [self.shapes_in.count(None), *(math.prod(shape) for shape in self.shapes_in if shape is not None)]
         outputs = [self.shapes_out.count(None), *(math.prod(shape) for shape in self.shapes_out if shape is not None)]
         inputs += [constant.size for constant in self.constants]
         return [*inputs, len(self.captured)] if self.captured else inputs, outputs
 
     def arrays(self) -> tuple[list[list[Leaf]], list[list[Leaf]]]:
-        """The arrays that C reads and writes, by number, as the leaves that each holds; the first holds the scalars."""
+        """The leaves in each array that C reads, and in each that it writes. The first of each holds the scalars."""
         sides = []
         for leaves in (self.arguments, self.results):
             scalars = [leaf for leaf in leaves if leaf.shape is None]
@@ -126,13 +126,13 @@ class Code:
         arrays = []
         for name, (_, kind) in ARRAYS.items():
             array, count = getattr(parts, name), count_of(name, counts)
-            if name == "lane_inputs":  # without what happens to be in their padding
+            if name == "lane_inputs":  # their padding is arbitrary
                 array = ffi.new(f"{kind}[]", [(x.array, x.offset, x.stride) for x in array[0:count]])
             arrays.append(bytes(ffi.buffer(array, count * ffi.sizeof(kind))) if count else b"")
         return arrays
 
     def content(self) -> tuple[Any, ...]:
-        """All that results depend on but the numbers of Values from outside: equal programs compute the same."""
+        """All that results depend on, except the numbers of Values from outside. Equal contents, equal results."""
         constants = [(constant.shape, constant.tobytes()) for constant in self.constants]
         return (
             self.structure_in,
@@ -149,7 +149,7 @@ def shapes(structure: Any) -> list[Any]:
 
 
 def _paths(structure: Any) -> Iterator[tuple[str, Any]]:
-    """For each leaf how it is reached, as Python writes it, and its shape."""
+    """For each leaf: its path, as Python source, and its shape."""
     if structure == "scalar":
         yield "", None
     elif structure[0] == "array":

@@ -1,7 +1,7 @@
 """Programs as bytes.
 
-A file is a line of text, a header in JSON and the program's numbers, little-endian. Loading checks all of it: any file
-gives an error or a program, and running that program touches its own memory only.
+A file is a line of text, a header in JSON and the program's numbers, little-endian. Loading verifies everything: any
+file yields an error or a program, and such a program touches only its own memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _MAGIC = b"pygrad program 1\n"
 
 
 def to_bytes(code: Code) -> bytes:
-    """The bytes that from_bytes reads. ValueError for keys of dicts that JSON has no text for."""
+    """The bytes that from_bytes reads. Raises ValueError for dict keys that JSON can't write."""
     if sys.byteorder != "little":
         raise NotImplementedError("programs are saved by little-endian machines only")
     parts = code.parts()
     header = {
         "counts": {name: getattr(parts, name) for name in COUNTS},
-        # Operations by name: their numbers may be others in another version.
+        # Save operations by name: their numbers change between versions.
         "operations": {row.op: row.name for row in TABLE},
         "arguments": code.structure_in,
         "results": code.structure_out,
@@ -57,7 +57,7 @@ def _keys(structure: Any) -> Iterator[Any]:
 
 
 def from_bytes(data: bytes, where: str, captured: Sequence[Any] = ()) -> Code:
-    """The program that the bytes stand for. ValueError, naming `where`, if they stand for none."""
+    """The program in these bytes. Raises ValueError, naming `where`, if they hold none."""
     try:
         return _from_bytes(data, captured)
     except _DamagedError as damage:
@@ -86,10 +86,10 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
         header = json.loads(data[end + 1 : at])
     except (ValueError, RecursionError):
         raise _DamagedError("the header is not JSON") from None
-    _need(isinstance(header, dict), "the header is no object")
+    _need(isinstance(header, dict), "the header is not an object")
     counts = header.get("counts")
     _need(isinstance(counts, dict) and set(counts) == set(COUNTS), "the header has no counts")
-    _need(all(_is_count(x, 2**32) for x in counts.values()), "a count is no number")
+    _need(all(_is_count(x, 2**32) for x in counts.values()), "a count is not a number")
     parts = ffi.new("pgr_program_parts *", counts)
     alive = []
     for name, (_, kind) in ARRAYS.items():
@@ -103,7 +103,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
         at += size
     _renumber(alive[0], header.get("operations"))
     structures = tuple([_structure(header.get(name)) for name in ("arguments", "results")])
-    _need(structures[0][0] == "tuple", "the arguments are no tuple")
+    _need(structures[0][0] == "tuple", "the arguments are not a tuple")
     constants = []
     constant_shapes = header.get("constants")
     _need(isinstance(constant_shapes, list), "the constants have no shapes")
@@ -113,7 +113,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
         constants.append(need_numpy().frombuffer(data[at : at + size], dtype="<f8").reshape(shape))
         at += size
     _need(at == len(data), f"{len(data) - at} bytes follow its end")
-    _need(header.get("outside") == len(captured), "the Values that it reads are not with it")
+    _need(header.get("outside") == len(captured), "it reads Values that the file does not hold")
     names = header.get("names")
     _need(
         isinstance(names, list) and len(names) == len(structures[0]) - 1 and all(isinstance(n, str) for n in names),
@@ -122,7 +122,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
     in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured).sizes()
     c = ffi.new("pgr_program **")
     status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
-    _need(status != lib.PGR_ERR_PROGRAM, "its instructions are none, or reach beyond its slots and arrays")
+    _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its slots and arrays")
     check(status)
     return Code(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured, names, is_loaded=True)
 
@@ -132,7 +132,7 @@ def _is_count(x: Any, limit: int) -> bool:
 
 
 def _renumber(instructions: Any, names: Any) -> None:
-    """Gives operations the numbers that they have here."""
+    """Give operations the numbers of this version."""
     _need(isinstance(names, dict), "the header has no operations")
     numbers = {}
     for number, name in names.items():
@@ -148,24 +148,24 @@ def _renumber(instructions: Any, names: Any) -> None:
 
 
 def _shape(x: Any) -> tuple[int, ...]:
-    _need(isinstance(x, list) and len(x) <= 32 and all(_is_count(n, 2**48) for n in x), "a shape is none")
+    _need(isinstance(x, list) and len(x) <= 32 and all(_is_count(n, 2**48) for n in x), "malformed shape")
     _need(math.prod(x) < 2**48, "a shape is too large")
     return tuple(x)
 
 
 def _structure(x: Any, depth: int = 0) -> Any:
-    """A structure as `describe` makes them, of what JSON makes of it."""
+    """A structure, from its JSON form: tuples again, checked."""
     if x == "scalar":
         return "scalar"
     _need(depth < 100, "arguments or results are nested too deeply")
-    _need(isinstance(x, list) and len(x) > 0, "a structure is none")
+    _need(isinstance(x, list) and len(x) > 0, "malformed structure")
     kind = x[0]
     if kind == "array":
-        _need(len(x) == 2, "a structure is none")
+        _need(len(x) == 2, "malformed structure")
         return ("array", _shape(x[1]))
     if kind == "dict":
-        _need(len(x) > 1 and isinstance(x[1], list) and len(x[1]) == len(x) - 2, "a structure is none")
-        _need(all(type(key) in (str, int, float) for key in x[1]), "a key is none")
+        _need(len(x) > 1 and isinstance(x[1], list) and len(x[1]) == len(x) - 2, "malformed structure")
+        _need(all(type(key) in (str, int, float) for key in x[1]), "malformed key")
         return ("dict", tuple(x[1]), *[_structure(part, depth + 1) for part in x[2:]])
-    _need(kind in ("list", "tuple"), "a structure is none")
+    _need(kind in ("list", "tuple"), "malformed structure")
     return (kind, *[_structure(part, depth + 1) for part in x[1:]])

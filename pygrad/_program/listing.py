@@ -13,30 +13,30 @@ from pygrad._core.text import visible
 from pygrad._pgr import lib
 from pygrad._program.code import Code, Leaf
 
-SHOWN_TERMS = 4  # of a dot
+SHOWN_TERMS = 4  # products of a dot
 
 
 class Step(NamedTuple):
     """One instruction: `result` = `operation` of `operands`, names of arguments, numbers and earlier results."""
 
     number: int  # of the instruction in its program
-    group: int | None  # of lanes; None: run once
+    group: int | None  # of lanes; None: it runs once
     result: str
     operation: str
     operands: list[str]
-    sources: list[tuple[Any, ...]]  # of the operands: ("result", number), else what tells two with one name apart
+    sources: list[tuple[Any, ...]]  # of operands: ("result", number), or a key that separates equal names
     text: str  # as an expression
 
 
 class Named(NamedTuple):
-    """What a slot holds."""
+    """The content of a slot."""
 
     source: tuple[Any, ...]
     name: str
 
 
 def place(leaf: Leaf, offset: int, stride: int = 0) -> str:
-    """An element of an argument or a result, as Python writes it; `stride` is that of lanes."""
+    """An element of an argument or a result, as Python source; `stride` is between lanes."""
     if leaf.shape is None:
         return visible(leaf.name)
     indices, rest = [], offset
@@ -49,14 +49,14 @@ def place(leaf: Leaf, offset: int, stride: int = 0) -> str:
 
 
 def element(leaves: list[Leaf], offset: int, stride: int = 0) -> str:
-    """An element of such an array."""
-    if leaves and leaves[0].shape is None and stride:  # in a damaged program
+    """An element of the array that holds these leaves."""
+    if leaves and leaves[0].shape is None and stride:  # only in a damaged program
         return f"scalars[{offset} + {stride}*lane]"
     return visible(leaves[offset].name) if leaves and leaves[0].shape is None else place(leaves[0], offset, stride)
 
 
 class _Names:
-    """What slots hold, looked up when it is needed: a file may claim more of them than there is memory."""
+    """The contents of slots, created on demand: a file may claim more slots than fit in memory."""
 
     def __init__(self, code: Code) -> None:
         self._parts = code.parts()
@@ -65,7 +65,7 @@ class _Names:
         starts = [(self._parts.inputs[i].slot, i) for i in range(self._parts.input_count)]
         self._runs = sorted(starts)
         ends = [slot + self._parts.inputs[i].count for slot, i in self._runs]
-        self._overlap = any(end > slot for end, (slot, _) in zip(ends, self._runs[1:]))  # in damaged programs
+        self._overlap = any(end > slot for end, (slot, _) in zip(ends, self._runs[1:]))  # only in damaged programs
 
         self._zeros: list[range] = []
 
@@ -86,13 +86,13 @@ class _Names:
         return Named(("constant", slot), repr(self._parts.constants[slot]))
 
     def clear(self, slots: range) -> None:
-        """From now on they hold 0."""
+        """Set these slots to 0."""
         for slot in slots if len(slots) < len(self._written) else [slot for slot in self._written if slot in slots]:
             self._written.pop(slot, None)
         self._zeros.append(slots)
 
     def read(self, array: int, offset: int, stride: int = 0) -> Named:
-        """An element of an array that goes in."""
+        """An element of an input array."""
         return Named(("input", array, offset, stride), element(self._inputs[array], offset, stride))
 
 
@@ -130,7 +130,7 @@ def _segment(parts: Any, names: _Names, segment: Any) -> Iterator[Step]:
             what = _dot(parts, names, i) if i.op == lib.PGR_PROGRAM_DOT else _operation(names, i)
             names[i.out] = made
         yield _step(index, group, made.name, *what)
-    if group is not None:  # sums that nothing is added to are 0
+    if group is not None:  # sums start from 0
         names.clear(range(segment.first_sum, segment.first_sum + segment.sum_count))
     for slot, total in sums.items():
         names[slot] = total
@@ -141,13 +141,13 @@ def _step(number: int, group: int | None, result: str, operation: str, operands:
 
 
 def _result(names: _Names, output: Any, value: Named, number: int, group: int | None) -> Step:
-    """A result, which is written."""
+    """The step that writes a result."""
     place = element(names.outputs[output.array], output.offset, output.stride if number >= 0 else 0)
     return _step(number, group, place, "", [value], value.name)
 
 
 def _lane_sum(names: _Names, i: Any, before: Named | None) -> tuple[str, list[Named], str]:
-    """A sum over lanes: operation, operands, text; `before` is what has been added up already."""
+    """A sum over lanes: operation, operands, text; `before` is the sum so far."""
     operands = [names[i.a], names[i.b]] if i.op == lib.PGR_PROGRAM_LANE_DOT else [names[i.a]]
     text = f"sum over lanes of {'*'.join(x.name for x in operands)}"
     if before is not None:

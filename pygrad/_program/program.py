@@ -22,13 +22,18 @@ Path_ = Union[str, "os.PathLike[str]"]
 
 
 class Program:
-    """A recorded function as C runs it. Immutable: one may run in many threads.
+    """A recorded function as C runs it. Immutable: many threads may run one program.
 
-    print(program) lists its instructions, `pygrad.draw_dot` draws them; `to_c` writes them as C.
+    print(program) lists its instructions, `pygrad.draw_dot` draws them, `to_c` writes them as C.
+
+    >>> from pygrad import jit
+    >>> program = jit(lambda x: x * x).program(2.0)
+    >>> program(3.0)
+    9.0
     """
 
     def __init__(self, code: Code, again: Callable[[], list[str] | None] | None = None) -> None:
-        """again: records the function once more, and returns the line of each instruction."""
+        """`again` records the function once more and returns the line of each instruction."""
         self.code = code
         self._again = again
         self._captured_handles = ffi.new("pgr_handle[]", [value._handle for value in code.captured])
@@ -41,12 +46,12 @@ class Program:
 
     @property
     def arguments(self) -> list[Leaf]:
-        """The scalars and arrays that go in, in order, with their names and shapes."""
+        """The input scalars and arrays, in order, with their names and shapes."""
         return self.code.arguments
 
     @property
     def results(self) -> list[Leaf]:
-        """The scalars and arrays that come out, in order, with their places and shapes."""
+        """The result scalars and arrays, in order, with their places and shapes."""
         return self.code.results
 
     def __repr__(self) -> str:
@@ -58,26 +63,27 @@ class Program:
         return self.listing(200)
 
     def listing(self, limit: int | None = None) -> str:
-        """The instructions as text, at most `limit` of them, each with the line of code that it comes from."""
+        """The instructions as text, at most `limit` of them, each with its line of your code."""
         return listing.listing(self.code, self.lines(), limit)
 
     def lines(self) -> list[str] | None:
-        """For each instruction 'file:line' of the function, which is recorded again to know; None if that is gone."""
+        """'file:line' for each instruction, found by recording the function again; None if the function is gone."""
         lines = None if self._again is None else self._again()
         return lines if lines is not None and len(lines) == self.stats.instructions else None
 
     def to_c(self, name: str) -> str:
-        """The program as a C99 file that needs nothing but libm, with `void name(const double *in, double *out)`.
+        """The program as a C99 file that needs only libm, with `void name(const double *in, double *out)`.
 
-        `in` has the arguments' numbers and arrays one after the other, `out` the results'; the file says where each
-        is. Values from outside that the function reads come last in `in`. ValueError if name is no C identifier.
+        `in` holds the arguments' numbers and arrays one after another, `out` the results'; a comment in the file gives
+        their places. Values from outside that the function reads come last in `in`. Raises ValueError if `name` is not
+        a C identifier.
         """
         return c_source.to_c(self.code, name)
 
-    # ---- Running it ----
+    # ---- Running ----
 
     def __call__(self, *args: Any, workers: int = 1) -> Any:
-        """The result for arguments of the structure and shapes that it was recorded for; else ValueError."""
+        """The result for these arguments. Raises ValueError unless they have the recorded structure and shapes."""
         refuse_values(args, "the program")
         given, structure = tree_flatten(args)
         if structure != self.code.structure_in:
@@ -86,7 +92,7 @@ class Program:
         return self.run(given, workers)
 
     def plan(self, workers: int) -> Any:
-        """What _call needs for running it (see csrc/python/call.c); None where it cannot."""
+        """The plan by which _call runs it (see csrc/python/call.c); None if _call can't."""
         if self.code.captured:
             return None
         scalars_in, scalars_out = self.code.shapes_in.count(None), self.code.shapes_out.count(None)
@@ -104,16 +110,16 @@ class Program:
             object if np is None else np.ndarray,
             self.code.constants,
             workers,
-            self.code.c,  # which has to live as long
+            self.code.c,  # keep it alive as long as the plan
         )
 
     def _new(self) -> Any:
-        """What makes an array for results: of zeros where a loaded program may leave some of it unwritten."""
+        """The function that allocates results: zeroed if a loaded program may leave parts unwritten."""
         np = need_numpy()
         return np.zeros if self.code.is_loaded else np.empty
 
     def run(self, args: Sequence[Any], workers: int = 1) -> Any:
-        """The result for the arguments' scalars and arrays, in order."""
+        """Run on the arguments' scalars and arrays, in order."""
         numbers = tuple([x for shape, x in zip(self.code.shapes_in, args) if shape is None])
         arrays = [as_float64(x) for shape, x in zip(self.code.shapes_in, args) if shape is not None]
         arrays += self.code.constants
@@ -129,9 +135,9 @@ class Program:
         )
 
     def save(self, path: Path_) -> None:
-        """Writes the program to a file, for Program.load.
+        """Write the program to a file, for Program.load.
 
-        ValueError if it reads Values from outside, which another process does not have: pass them as arguments.
+        Raises ValueError if it reads Values from outside, which another process does not have: pass them as arguments.
         """
         if self.code.captured:
             raise ValueError(
@@ -142,7 +148,7 @@ class Program:
 
     @staticmethod
     def load(path: Path_) -> Program:
-        """The program in a file that `save` has written. ValueError if it is none, or is damaged; safe for any file."""
+        """The program in a file written by `save`. Raises ValueError for any other or damaged file; safe for any."""
         return Program(from_bytes(Path(path).read_bytes(), str(path)))
 
     def __reduce__(self) -> tuple[Any, ...]:

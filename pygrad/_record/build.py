@@ -1,4 +1,4 @@
-"""Building: from a recording and the function's result to a program."""
+"""Building: turn a recording and the function's result into a program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(
     names: Sequence[str] | None = None,
     again: Callable[[], list[str] | None] | None = None,
 ) -> Program:
-    """The program for a recorded function's result. RecordingError if it cannot be one."""
+    """The program that computes a recorded function's result. Raises RecordingError if there can be none."""
     out, out_structure = tree_flatten(result)
     values: list[Value] = []
     places: list[tuple[int, int, int]] = []  # array, offset, stride from lane to lane
@@ -30,8 +30,8 @@ def build(
     for leaf in out:
         layout = leaf.lane_layout() if isinstance(leaf, Array) else None
         if layout is not None:
-            # Lanes are written by lanes: one that is the same in all becomes a lane by taking nothing of one away. If
-            # it were added, -0.0 would become 0.0.
+            # Only lanes can be written as lanes. Subtracting a lane's zero makes one of a Value that is the same in all
+            # lanes; adding it would turn -0.0 into 0.0.
             nothing = Value(0.0).pick(layout[0].group.witness())
             values += [value if is_lane(value) else value - nothing for value, _, _ in layout[1]]
             places += [(array, place, stride) for _, place, stride in layout[1]]
@@ -64,7 +64,7 @@ def build(
         program,
         bad,
     )
-    bad_value = value_of(bad[0]) if bad[0] else None  # its hold is ours
+    bad_value = value_of(bad[0]) if bad[0] else None  # we own its hold
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
             "a Value of a function that was recorded before is used: it has no value outside of that function. "
@@ -79,6 +79,6 @@ def build(
     c = ffi.gc(program[0], lib.pgr_program_free)
     handles = ffi.new("const pgr_handle **")
     count = lib.pgr_h_program_captures(c, handles)
-    captured = taken(handles[0][0:count])  # Values from outside, whose numbers are read at every call
+    captured = taken(handles[0][0:count])  # Values from outside: every call reads their numbers
     constants = [constant for _, constant in sorted(recording.constants.items())]
     return Program(Code(c, (structure, out_structure), constants, captured, names), again)

@@ -1,6 +1,6 @@
 """Derivatives of functions: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp, named as in JAX.
 
-Each is a function of Values: called within a function that is being recorded, it records its derivative, so they
+All of them work on Values: called inside a function that is being recorded, they record the derivative. So they
 compose with each other and with vmap.
 
 Source: Griewank & Walther, Evaluating Derivatives (2nd ed., SIAM 2008), ch. 3, 5 and 7.
@@ -43,7 +43,7 @@ def _as_value(x: Any, what: str) -> Value:
 
 
 def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
-    """The Values of what `function` writes, `count` handles."""
+    """The Values of the `count` handles that `function` writes."""
     out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
     status = function(out, bad)
     if status == lib.PGR_ERR_OPAQUE:
@@ -61,7 +61,7 @@ def _handles(values: list[Value]) -> list[int]:
 
 
 def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value]:
-    # Within a vmap each lane has a derivative of its own.
+    # Within a vmap, every lane has its own derivative.
     within = recordings.stack[-1].within if recordings.stack else None
     group = lib.PGR_NO_GROUP if within is None else within.number
     given = (_handles(roots), _handles(seeds), _handles(wrt))
@@ -78,7 +78,7 @@ def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Va
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:
-    """The arguments that are derived by, as a tuple, and all of them with those copied."""
+    """The arguments to differentiate by, and all arguments with copies in their place."""
     positions = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in positions:
         if not isinstance(i, int):
@@ -104,7 +104,7 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[
         except RecordingError:
             if recordings.stack or recordings.deriving:
                 raise
-            value.backward()  # through custom operations, once
+            value.backward()  # passes custom operations, but only gives first derivatives
             grads = [Value(v.grad) for v in nodes]
         results = variables.filled(grads)
         return value, results[0] if isinstance(argnums, int) else tuple([results[i] for i in variables.order])
@@ -117,9 +117,12 @@ def value_and_grad(
 ) -> Any:
     """A function that returns (fn(*args), its gradient), as jax.value_and_grad.
 
-    fn's result is a scalar. The gradient is structured as the argument number `argnums`; a tuple of such where
-    argnums is a sequence. record=False runs fn eagerly at every call, for control flow that depends on values;
-    workers: see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+    fn returns a scalar. The gradient has the structure of argument number `argnums`; if argnums is a sequence, it is a
+    tuple of gradients. record=False runs fn eagerly at every call, for control flow that depends on values; workers:
+    see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+
+    >>> value_and_grad(lambda x: x ** 2)(3.0)
+    (9.0, 6.0)
     """
     if fn is None:
         return functools.partial(value_and_grad, argnums=argnums, record=record, workers=workers)
@@ -127,7 +130,13 @@ def value_and_grad(
 
 
 def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: bool = True, workers: int = 1) -> Any:
-    """A function that returns fn's gradient, structured as the argument, as jax.grad. See value_and_grad."""
+    """A function that returns fn's gradient, structured as the argument, as jax.grad. See value_and_grad.
+
+    >>> grad(lambda p: p["a"] * p["b"])({"a": 2.0, "b": 3.0})
+    {'a': 3.0, 'b': 2.0}
+    >>> grad(grad(lambda x: x ** 3))(2.0)
+    12.0
+    """
     if fn is None:
         return functools.partial(grad, argnums=argnums, record=record, workers=workers)
     both = _value_and_grad(fn, argnums)
@@ -135,7 +144,7 @@ def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: 
 
 
 def _need_alike(x: Any, y: Any, what: str, whose: str) -> None:
-    """ValueError unless `y` is structured as `x`."""
+    """Raise ValueError unless `y` has the structure of `x`."""
     if tree_structure(x) != tree_structure(y):
         raise ValueError(f"{what} must have the structure and shapes of {whose}")
 
@@ -155,7 +164,7 @@ def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Pullback:
-    """fn called once, and a function from cotangents of its result to the arguments' gradients."""
+    """Calls fn once; then maps cotangents of its result to the arguments' gradients."""
 
     def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...]) -> None:
         self._fn, self._primals = fn, primals
@@ -167,7 +176,7 @@ class _Pullback:
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         _need_alike(self.result, cotangent, "the cotangent", "the result")
         if recordings.stack and recordings.stack[-1].within is not self._within:
-            # Within a vmap, lanes of fn's own vmaps would meet that one's: there fn is recorded slice by slice.
+            # Lanes of fn's vmaps must not meet those of the vmap around the call: record fn slice by slice.
             return _Pullback(self._fn, self._primals)(cotangent)
         results = Results(self.result, along=cotangent)
         nodes = self._variables.nodes()
@@ -180,7 +189,7 @@ def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
-    """What `make` makes of fn. A recorded function keeps it, any other is recorded anew: it may have changed."""
+    """`make(fn)` as a Function. A recorded fn caches it; any other is recorded anew, since it may have changed."""
     if not isinstance(fn, Function):
         return Function(make(fn), fn, name, record)
     if (name, record) not in fn.derived:
@@ -191,9 +200,12 @@ def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, re
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, record: bool = True) -> Any:
     """(fn(*primals), its derivative in the direction of `tangents`), as jax.jvp.
 
-    primals and tangents are sequences of arguments, structured alike; ValueError if they are not. fn is recorded at
-    every call, since what it reads may have changed. Where that takes too long, pass jit(fn), which is recorded once
-    for each structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
+    primals and tangents are sequences of arguments of the same structure; else it raises ValueError. Every call
+    records fn, since the variables that it reads may have changed. To avoid that cost, pass jit(fn), which records
+    once per structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
+
+    >>> jvp(lambda x: x ** 2, (3.0,), (1.0,))
+    (9.0, 6.0)
     """
     return _directional(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
 
@@ -201,9 +213,13 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any],
 def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any, Callable[[Any], Any]]:
     """(fn(*primals), pullback), as jax.vjp: pullback(cotangent) is the tuple of the arguments' gradients.
 
-    The cotangent is structured as fn's result; ValueError if it is not. fn is recorded at every call, as by jvp; the
-    pullback is the derivative of what fn was then, and can be called any number of times. Source: Griewank & Walther,
+    The cotangent has the structure of fn's result; else it raises ValueError. Every call records fn, as jvp does. The
+    pullback differentiates fn as it was then, and can be called any number of times. Source: Griewank & Walther,
     ch. 3.2.
+
+    >>> value, pullback = vjp(lambda x, y: x * y, 2.0, 3.0)
+    >>> value, pullback(1.0)
+    (6.0, (3.0, 2.0))
     """
     if recordings.stack or recordings.eager:
         pullback = _Pullback(fn, primals)
@@ -236,7 +252,7 @@ def _inline_jacobian(fn: Callable[..., Any], argnums: int) -> Callable[..., Any]
 
 
 def _nest(result: Any, x: Any, rows: list[list[Any]]) -> Any:
-    """Rows of a Jacobian in the structure of the result, each entry in that of the argument; arrays joined."""
+    """The rows of a Jacobian, in the result's structure; each entry has the argument's. Arrays are joined."""
     out, structure = tree_flatten(result)
     at = 0
     blocks = []
@@ -264,8 +280,11 @@ def _nest(result: Any, x: Any, rows: list[list[Any]]) -> Any:
 def jacobian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
     """A function that returns fn's Jacobian by one argument: result's shape + argument's shape, as jax.jacobian.
 
-    By reverse or forward derivatives, whichever needs fewer. record, workers: see value_and_grad, jit. Source:
+    Uses reverse or forward mode, whichever takes fewer passes. record, workers: see value_and_grad, jit. Source:
     Griewank & Walther, ch. 3.
+
+    >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
+    [[3.0, 2.0], [4.0, 0.0]]
     """
     if fn is None:
         return functools.partial(jacobian, argnums=argnums, record=record, workers=workers)
@@ -273,9 +292,12 @@ def jacobian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: 
 
 
 def hessian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
-    """A function that returns the matrix of second derivatives of fn by one argument. fn's result is a scalar.
+    """A function that returns the matrix of second derivatives of fn by one argument. fn returns a scalar.
 
     Its shape is the argument's, twice. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+
+    >>> hessian(lambda x: x[0] ** 2 * x[1])([1.0, 2.0])
+    [[4.0, 2.0], [2.0, 0.0]]
     """
     if fn is None:
         return functools.partial(hessian, argnums=argnums, record=record, workers=workers)
@@ -284,10 +306,13 @@ def hessian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: b
 
 
 def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
-    """A function of (x, v) that returns the Hessian of fn at x times v, without the Hessian: forward over reverse.
+    """A function of (x, v) that returns the Hessian of fn at x times v, without forming it: forward over reverse.
 
-    x and v are structured alike. record, workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact
+    x and v have the same structure. record, workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact
     multiplication by the Hessian, Neural Computation 6(1), 1994.
+
+    >>> hvp(lambda x: x[0] ** 2 * x[1])([1.0, 2.0], [1.0, 0.0])
+    [4.0, 2.0]
     """
     if fn is None:
         return functools.partial(hvp, record=record, workers=workers)

@@ -1,4 +1,4 @@
-"""Recorded functions: recorded on their first call for each structure and shape of the arguments, kept as programs.
+"""Recorded functions: the first call for each structure and shape of the arguments records a program and keeps it.
 
 Source: Frostig, Johnson & Leary, Compiling machine learning programs via high-level tracing, SysML 2018.
 """
@@ -56,7 +56,7 @@ def _record(
 
 
 def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
-    """For each instruction of the program of `function` 'file:line', which is found by recording it once more."""
+    """'file:line' for each instruction of the program of `function`, found by recording it once more."""
     args = tree_unflatten(structure, [_stand_in(shape) for shape in shapes(structure)])
     try:
         with scopes.watched_lines(scopes.tag_line, lambda: recordings.stack):
@@ -68,7 +68,7 @@ def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
 
 
 def _names(function: Any, count: int) -> list[str] | None:
-    """What the function's first arguments are called; None if nobody knows."""
+    """The names of the function's first arguments; None if they are unknown."""
     try:
         names = [p.name for p in inspect.signature(function).parameters.values()]
     except (TypeError, ValueError):
@@ -83,10 +83,10 @@ def _stand_in(shape: Any) -> Any:
 class Function:
     """A function that is recorded on its first call for each structure and shape of its arguments.
 
-    Within another one that is being recorded it does what it stands for, on that one's Values.
+    Called inside another function that is being recorded, it runs inline, on that function's Values.
     """
 
-    cache_size = 64  # programs that are kept, the last used
+    cache_size = 64  # programs kept, the most recently used
 
     def __init__(
         self, function: Callable[..., Any], of: Callable[..., Any], name: str, record: bool = True, workers: int = 1
@@ -101,7 +101,7 @@ class Function:
         self._eager = not record
         self._workers = workers
         self._programs: OrderedDict[Any, Program] = OrderedDict()
-        self._plan: Any = None  # of the program that ran last
+        self._plan: Any = None  # the plan of the program that ran last
         self.derived: dict[Any, Function] = {}  # see derivatives.py's _directional
 
     def __repr__(self) -> str:
@@ -133,24 +133,24 @@ class Function:
             again = functools.partial(_lines, self._function, key)
             made = recorded(self._function, functools.partial(_record, self._function, args, names, again))
             program = self._programs.setdefault(key, made)  # another thread may have been first
-        with contextlib.suppress(KeyError):  # another thread may have dropped it, or the last one that is too many
+        with contextlib.suppress(KeyError):  # another thread may have dropped it already
             self._programs.move_to_end(key)
             while len(self._programs) > self.cache_size:
                 self._programs.popitem(last=False)
         return program
 
     def program(self, *args: Any) -> Program:
-        """The program for arguments of this structure and shape, recorded now if there is none."""
+        """The program for arguments of this structure and shape; records it now if needed."""
         return self._program(tree_structure(args), args)
 
     @property
     def programs(self) -> list[Program]:
-        """The programs that are kept, the last used at the end."""
+        """The programs kept, the most recently used at the end."""
         return list(self._programs.values())
 
 
 def run_eagerly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """The result of `function`, as numbers and arrays."""
+    """Run `function` on Values; return its result as numbers and arrays."""
     return tree_map(number_of, one_deeper(function, args))
 
 
@@ -172,11 +172,15 @@ def number_of(leaf: Any) -> Any:
 
 
 def jit(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
-    """`fn` as a recorded function: the same results at C's speed. A decorator, too.
+    """`fn` as a recorded function: the same results at C's speed. Also works as a decorator.
 
-    Results are floats and NumPy arrays, structured as what fn returns. Raises RecordingError where fn asks for a
-    value that is not known yet, or draws random numbers; to be sure of that, fn may be recorded more than once.
-    workers: threads that share the lanes of a vmap; results do not depend on them.
+    Results are floats and NumPy arrays, in the structure that fn returns. Raises RecordingError if fn needs a number
+    that is not known while recording, or draws random numbers; to detect draws, fn may be recorded more than once.
+    workers: threads that share the lanes of a vmap; results do not depend on their number.
+
+    >>> f = jit(lambda x, y: x * y + 1)
+    >>> f(2.0, 3.0)
+    7.0
     """
     if fn is None:
         return functools.partial(jit, record=record, workers=workers)

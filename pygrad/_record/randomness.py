@@ -1,10 +1,10 @@
-"""Functions that draw random numbers while they are recorded: the numbers would be the same on every call.
+"""Detect functions that draw random numbers while they are recorded: every call would reuse the same numbers.
 
-Nothing global is touched, and draws of other threads do not count. A recording is suspicious if the state of a
-generator that the function may draw from has changed meanwhile, or if its code names a source of fresh generators or of
-the system's entropy. If there is no other thread, a changed state is proof. Else the function is recorded again under a
-profile function, which is the thread's own: it sees calls of Python's generators and of os.urandom. It does not see
-NumPy's methods, nor calls by C code; but then the program differs, or the state does not change when nobody draws.
+The check changes nothing global and ignores draws of other threads. A recording is suspicious if a generator that the
+function can reach has changed its state meanwhile, or if the function's code names a source of fresh generators or of
+the system's entropy. With no other thread running, a changed state is proof. Otherwise the function is recorded again
+under a profile function, which belongs to this thread: it sees calls of Python's generators and of os.urandom. It does
+not see NumPy's methods or calls by C code; but then the programs differ, or the state stays when nobody draws.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _DRAWS = (
     "arguments, or use record=False"
 )
 _DIFFERS = (
-    "Recorded twice, the function differed: it draws random numbers, or reads what changes. Pass such numbers as "
+    "Recorded twice, the function differed: it draws random numbers, or reads state that changes. Pass such numbers as "
     "arguments, or use record=False"
 )
-_AGAIN = 9  # recordings, while others draw from the same generators
-_WAIT = 0.1  # seconds, to see whether others do
-_QUIET = 4  # times that they do not, which others' chance draws do not explain
+_AGAIN = 9  # recordings, while other threads draw from the same generators
+_WAIT = 0.1  # seconds to watch whether others draw
+_QUIET = 4  # draws in quiet surroundings that are too many to be another thread's by chance
 
 
 def recorded(function: Any, record: Callable[[], Program]) -> Program:
-    """record(), a recording of `function`. RecordingError if that draws random numbers."""
+    """Return record(), a recording of `function`. Raises RecordingError if it draws random numbers."""
     generators, names_source = _sources(function)
     before = _states(generators)
     program = record()
@@ -51,7 +51,7 @@ def recorded(function: Any, record: Callable[[], Program]) -> Program:
         _refuse(_DRAWS)
     if not changed and not names_source:
         return program
-    quiet = 0  # recordings that drew, while nobody did before and after
+    quiet = 0  # recordings that drew, while nobody drew before and after
     for _ in range(_AGAIN):
         before = _states(generators)
         _record_again(record, program, generators)
@@ -66,7 +66,7 @@ def recorded(function: Any, record: Callable[[], Program]) -> Program:
 
 
 def _record_again(record: Callable[[], Program], program: Program, generators: list[Any]) -> None:
-    """Raise RecordingError if a second recording is seen to draw, or is not the same program."""
+    """Record again. Raises RecordingError if that draws, or gives another program."""
     watched = {id(generator) for generator in generators}
     seen = False
 
@@ -75,7 +75,7 @@ def _record_again(record: Callable[[], Program], program: Program, generators: l
         if event == "c_call" and (called is os.urandom or id(getattr(called, "__self__", None)) in watched):
             seen = True
 
-    profiles = sys.getprofile() is None  # else somebody else's is left in peace
+    profiles = sys.getprofile() is None  # leave another profiler alone
     error = None
     again = None
     try:
@@ -98,7 +98,7 @@ def _refuse(text: str, cause: Exception | None = None) -> NoReturn:
 
 
 def _states(generators: list[Any]) -> list[Any]:
-    """What tells whether a generator has drawn."""
+    """States of the generators: they change with every draw."""
     return [_state(generator) for generator in generators]
 
 
@@ -110,10 +110,10 @@ def _state(generator: Any) -> Any:
 
 
 def _sources(function: Any) -> tuple[list[Any], bool]:
-    """What the function may draw from: Python's and NumPy's global generators, and those that it can reach.
+    """(generators that the function may draw from, whether it may reach a source of others).
 
-    It reaches them through its closure, defaults and globals, and those of the functions in them. And whether code or
-    objects on the way name a source of others.
+    These are Python's and NumPy's global generators, and all that it reaches through its closure, defaults and
+    globals, and through those of the functions in them.
     """
     found: list[Any] = [random._inst]
     kinds: tuple[type, ...] = (random.Random,)
@@ -139,12 +139,12 @@ def _sources(function: Any) -> tuple[list[Any], bool]:
 
 
 def _is_users(x: Any) -> bool:
-    """Whether `x` is a function of the user's."""
+    """Whether `x` is a function from user code."""
     return isinstance(x, FunctionType) and str(x.__module__).partition(".")[0] not in _NOBODY
 
 
 def _reached(x: Any) -> list[Any]:
-    """What `x` may call or read."""
+    """The objects that `x` may call or read."""
     if isinstance(x, FunctionType):
         reached = [cell.cell_contents for cell in x.__closure__ or () if not _is_empty(cell)]
         reached += [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
@@ -161,7 +161,7 @@ def _reached(x: Any) -> list[Any]:
 
 
 def _globals_of(function: FunctionType) -> list[Any]:
-    """The globals that a function's code names, and what it may take from modules of the user's among them."""
+    """The globals that a function's code names, and the names it may use from user modules among them."""
     names = _names(function.__code__)
     used = [function.__globals__[name] for name in names if name in function.__globals__]
     modules = [x for x in used if isinstance(x, ModuleType) and x.__name__.partition(".")[0] not in _NOBODY]
@@ -176,5 +176,5 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _names(code: CodeType) -> set[str]:
-    """The globals and attributes that a function and those within it may use."""
+    """The globals and attributes that a function and its inner functions may use."""
     return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))

@@ -1,7 +1,7 @@
-"""Recording: what stands for a function's arguments while it is called once, and what is known of the call.
+"""Recording: the placeholders for a function's arguments while it is called once, and the state of that call.
 
-Scalars are Values without a value (pgr_input). An array is an Array: it makes Values of its elements when they are
-needed, and gives a vmap its slices as lanes without making any.
+Scalars are Values without a value (pgr_input). Arrays are Arrays: they make Values for elements when these are used,
+and hand a vmap their slices as lanes without making any.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pygrad.engine import Value, as_value, value_of
 
 
 class Recordings(threading.local):
-    """The recordings under way in a thread, the innermost last."""
+    """The active recordings of a thread, the innermost last."""
 
     def __init__(self) -> None:
         self.stack: list[Recording] = []
-        self.eager = 0  # transforms with record=False under way, within each other
-        self.deriving = 0  # functions under way that are being derived, within each other
+        self.eager = 0  # depth of active transforms with record=False
+        self.deriving = 0  # depth of active functions that are being differentiated
 
     @contextlib.contextmanager
     def recorded(self, recording: Recording) -> Iterator[None]:
-        """While a function runs that is being recorded."""
+        """Context while a function is recorded."""
         self.stack.append(recording)
         lib.pgr_set_recording(1)
         try:
@@ -41,7 +41,7 @@ class Recordings(threading.local):
 
     @contextlib.contextmanager
     def derived(self) -> Iterator[None]:
-        """While a function runs that is derived afterwards."""
+        """Context while a function runs that is differentiated afterwards."""
         self.deriving += 1
         try:
             yield
@@ -58,11 +58,11 @@ class Group:
     def __init__(self, recording: Recording, number: int, count: int) -> None:
         self.recording, self.number, self.count = recording, number, count
         self.inputs: list[tuple[int, int, int]] = []  # by index: array, offset, stride
-        # The lanes that the function was given, each with the elements that it stands for: source, offset, stride.
+        # The function's input lanes, each with its elements: source, offset, stride.
         self.places: list[tuple[Value, Source, int, int]] = []
 
     def take(self, source: Source, offset: int, stride: int) -> Value:
-        """A Value that is each of these elements in its lane."""
+        """A Value whose lanes are these elements."""
         value = source.lane(self, offset, stride)
         self.places.append((value, source, offset, stride))
         return value
@@ -70,20 +70,20 @@ class Group:
     def witness(self) -> Value:
         """A Value that may differ from lane to lane."""
         found = next((value for value, *_ in self.places if is_lane(value)), None)
-        if found is None:  # all that the function was given is the same in all lanes
+        if found is None:  # all inputs are the same in all lanes
             found = self.take(Constant(self.recording, [0.0]), 0, 0)
         return found
 
 
 class Recording:
-    """What is known of a function while it is being recorded: its inputs and its groups of lanes."""
+    """State of one recording: the function's inputs and its groups of lanes."""
 
     def __init__(self) -> None:
-        self.start = Value(0.0)  # nodes from here on are the recording's
+        self.start = Value(0.0)  # the recording's nodes come after this one
         self.groups: list[Group] = []
-        self.within: Group | None = None  # whose function is being called
-        self.constants: dict[int, Any] = {}  # arrays from outside that are mapped over, by number
-        self.arrays = 1  # numbers given out: array 0 holds the scalars
+        self.within: Group | None = None  # the vmap whose function is running
+        self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
+        self.arrays = 1  # numbers in use: array 0 holds the scalars
 
     def scalar(self, array: int, offset: int) -> Value:
         return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset))
@@ -101,7 +101,7 @@ class Recording:
         return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, group.number << 32 | (len(group.inputs) - 1)))
 
     def lane_values(self, count: int, roots: list[Value], lanes: list[int]) -> list[list[Value]]:
-        """The roots, Values of vmaps of `count` lanes, in each of the lanes: recorded again, one by one."""
+        """The roots, which belong to vmaps of `count` lanes, for each lane: recorded again, one by one."""
         places = [place for group in self.groups if group.count == count for place in group.places]
         handles = [value._handle for value, *_ in places]
         used = ffi.new("uint8_t[]", len(places))
@@ -130,7 +130,7 @@ def is_lane(value: Value) -> bool:
 
 
 def passed(value: Value, group: Group) -> Value:
-    """A lane as one of another group of as many lanes."""
+    """A lane, moved into another group with as many lanes."""
     return value_of(lib.pgr_h_lane_pass(TAPE, value._handle, group.number)) if is_lane(value) else value
 
 
@@ -139,10 +139,10 @@ def lane_sum(value: Value, group: Group) -> Value:
 
 
 class Source(Protocol):
-    """Where the elements of an Array come from, by their offset."""
+    """Where an Array takes its elements from, by offset."""
 
     def elements(self, offsets: list[int]) -> list[Value]:
-        """Values of these elements."""
+        """The Values of the elements at these offsets."""
         ...
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
@@ -150,7 +150,7 @@ class Source(Protocol):
         ...
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
-        """A Value that is each of them in its lane."""
+        """A Value whose lanes are those elements."""
         ...
 
 
@@ -209,7 +209,7 @@ class Elements:
 
 
 class Lanes:
-    """A result of a vmap that is not reduced: a Value for each place of a slice. Values may be alike in all lanes.
+    """An unreduced result of a vmap: a Value for each place of a slice. A Value may be the same in all lanes.
 
     Place k of lane i is the element at offsets[k] + i * stride.
     """
@@ -231,7 +231,7 @@ class Lanes:
         return [self._made[lane][k] for lane, k in where]
 
     def _where(self, offset: int) -> tuple[int, int]:
-        lane = offset % (self.stride * self.group.count) // self.stride  # lanes are an axis of the array
+        lane = offset % (self.stride * self.group.count) // self.stride  # the lanes are one axis of the array
         return lane, self.place[offset - lane * self.stride]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
@@ -242,10 +242,10 @@ class Lanes:
 
 
 class Copy:
-    """A copy of an array, element by element or lane by lane as it is used: what a function is derived by."""
+    """A copy of an array to differentiate by. Elements and lanes are copied when they are used."""
 
     def __init__(self, array: Array, along: Array | None = None) -> None:
-        self.array, self.along = array, along  # lanes must be had of both
+        self.array, self.along = array, along  # both must be able to supply a lane
         self.made: dict[int, Value] = {}
         self.made_lanes: dict[tuple[int, int, int], tuple[Group, Value]] = {}  # by count, offset, stride
 
@@ -262,7 +262,7 @@ class Copy:
         key = (group.count, offset, stride)
         if key not in self.made_lanes:
             value = self.array.lane(group, offset, stride) * 1.0
-            if not is_lane(value):  # alike in all lanes, but each is derived by on its own
+            if not is_lane(value):  # the same in all lanes, but each lane needs its own derivative
                 value = value - Value(0.0).pick(group.witness())
             self.made_lanes[key] = (group, value)
         home, value = self.made_lanes[key]
@@ -277,7 +277,7 @@ def _values_type() -> Any:
     class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
         """An array of Values without a value: comparisons are conditions, elementwise."""
 
-        _of_values = True  # no stranger among arrays: see _numbers.array_fault
+        _of_values = True  # accepted by _core.numbers.array_fault
 
         def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
             if out is not None:
@@ -303,7 +303,7 @@ _COMPARISONS = {
 
 
 def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
-    """An array of Values; while a function is recorded, one whose comparisons are conditions."""
+    """An array of Values. While a function is recorded, its comparisons are conditions."""
     np = need_numpy()
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -314,7 +314,7 @@ def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
 class Array(Tracer):
     """An array while a function is recorded: elements of a source, by their offsets.
 
-    Behaves as the NumPy array of its Values, `__array__()`, in all that it does not do itself.
+    Everything that it does not define is left to the NumPy array of its Values, `__array__()`.
     """
 
     __array_priority__ = 100.0
@@ -349,7 +349,7 @@ class Array(Tracer):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise RecordingError(
-            f"{users_line()}\nA function is being recorded, and its arguments are not to be changed: assign to a copy, "
+            f"{users_line()}\nA function is being recorded, and its arguments must not be changed: assign to a copy, "
             "x = 1 * x or np.array(x)"
         )
 
@@ -367,14 +367,14 @@ class Array(Tracer):
             raise AttributeError(name)
         return getattr(self.__array__(), name)
 
-    # By place in the array itself, row by row:
+    # Places count the array's own elements, row by row:
 
     def elements(self, places: list[int]) -> list[Value]:
         flat = self.view.ravel()
         return self.source.elements([int(flat[place]) for place in places])
 
     def lanes_of(self, place: int, stride: int, count: int) -> tuple[int, int] | None:
-        """(offset, stride) in the source of count elements from `place` on; None if they can't be lanes."""
+        """(offset, stride) in the source of `count` elements from `place` on; None if they can't be lanes."""
         np = need_numpy()
         offsets = self.view.ravel()[place : place + (count - 1) * stride + 1 : stride]
         step = int(offsets[1] - offsets[0]) if count > 1 else 1
@@ -384,7 +384,7 @@ class Array(Tracer):
         return (first, step) if self.source.has_lane(first, step, count) else None
 
     def lane(self, group: Group, place: int, stride: int) -> Value:
-        """A Value that is each of these elements in its lane."""
+        """A Value whose lanes are these elements."""
         found = self.lanes_of(place, stride, group.count)
         assert found is not None
         return group.take(self.source, *found)
@@ -401,7 +401,7 @@ class Array(Tracer):
         return (view[0], stride) if possible else None
 
     def lane_layout(self) -> tuple[Lanes, list[tuple[Value, int, int]]] | None:
-        """For the whole of a vmap's result, in any order: its Values, and the place and stride of each here."""
+        """A vmap's whole result, in any order: its Lanes, and (Value, place here, stride here) for each; else None."""
         np = need_numpy()
         lanes, flat = self.source, self.view.ravel()
         if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:
@@ -423,7 +423,7 @@ def _plain(x: Any) -> Any:
 
 
 def _define_operators() -> None:
-    """Operators are those of the array of Values."""
+    """Give Array the operators of the array of its Values."""
     for name in ("add", "sub", "mul", "truediv", "mod", "pow", "matmul", "and", "or", "xor"):
         for reflected in ("", "r"):
             method = f"__{reflected}{name}__"
@@ -439,7 +439,7 @@ _define_operators()
 
 
 def as_array(recording: Recording, x: Any) -> Array:
-    """Any array as one whose slices can be lanes, if possible."""
+    """Any array as an Array, whose slices can be lanes if possible."""
     if isinstance(x, Array):
         return x
     return Array.of(Elements(x) if x.dtype == object else Constant(recording, x), x.shape)

@@ -1,4 +1,4 @@
-"""Variables and results of a derivative: arguments as new nodes, results as roots, arrays as lanes where possible."""
+"""Variables and results of a derivative: arguments as new nodes, results as roots, arrays as lanes if possible."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pygrad.engine import Value, as_value
 
 
 class Variables:
-    """What a function is derived by: `value` is `x` with new nodes for its Values, and for its arrays' elements.
+    """The arguments to differentiate by: `value` is `x` with new nodes for its Values and its arrays' elements.
 
-    While a function is recorded, an array is copied as it is used, so that slices that a vmap takes stay lanes.
-    along: arrays that the same lanes must be had of, structured as x. by_element: copy every element now.
+    While a function is recorded, arrays are copied lazily, so that a vmap's slices stay lanes. along: arrays, in the
+    structure of x, that must be able to supply the same lanes. by_element: copy every element now.
     """
 
     def __init__(self, x: Any, along: Any = None, by_element: bool = False) -> None:
@@ -25,7 +25,7 @@ class Variables:
         self.value = tree_unflatten(structure, self._leaves)
         self._structure = structure
         self._layouts: list[Any] = []
-        self.order: list[int] = []  # of the caller's argnums
+        self.order: list[int] = []  # index of each of the caller's argnums
 
     def _copy(self, leaf: Any, other: Any) -> Any:
         if not is_array(leaf):
@@ -36,7 +36,7 @@ class Variables:
         return Array.of(Copy(as_array(self._recording, leaf), along), leaf.shape)
 
     def nodes(self) -> list[Value]:
-        """The nodes that have been used so far."""
+        """The nodes used so far."""
         found: list[Value] = []
         self._layouts = []
         for leaf in self._leaves:
@@ -52,7 +52,7 @@ class Variables:
         return found
 
     def tangents(self, x: Any) -> list[Value]:
-        """What stands in `x`, structured alike, where the nodes stand."""
+        """The elements of `x`, of the same structure, at the nodes' places."""
         found: list[Value] = []
         for leaf, layout in zip(tree_flatten(x)[0], self._layouts):
             if layout is None:
@@ -66,7 +66,7 @@ class Variables:
         return found
 
     def filled(self, grads: list[Value]) -> Any:
-        """The grads of the nodes, structured as the variables."""
+        """The nodes' grads, in the structure of the variables."""
         rest = iter(grads)
         out = []
         for leaf, layout in zip(self._leaves, self._layouts):
@@ -80,13 +80,13 @@ class Variables:
         return tree_unflatten(self._structure, out)
 
     def _joined(self, shape: tuple[int, ...], made: dict[int, Value], lanes: dict[Any, Any], grads: Any) -> Any:
-        """The gradient of an array, by the grads of its elements and of its lanes."""
+        """The gradient of an array, joined from the grads of its elements and lanes."""
         size = int(need_numpy().prod(shape, dtype=int))
         zero = Value(0.0)
         parts: list[tuple[list[int], list[Value]]] = []  # places, their grads
         if made:
             parts.append((list(made), [next(grads) for _ in made]))
-        layouts: dict[tuple[int, int], tuple[Any, dict[int, Value]]] = {}  # by count and stride: group; by place
+        layouts: dict[tuple[int, int], tuple[Any, dict[int, Value]]] = {}  # (count, stride): (group, {place: grad})
         for (count, place, stride), (group, _) in lanes.items():
             home, grad_of = layouts.setdefault((count, stride), (group, {}))
             grad_of[place] = passed(next(grads), home)
@@ -111,7 +111,7 @@ class Variables:
 
 
 def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
-    """The axis of an array that has this length and stride."""
+    """The axis with this length and stride; None if there is none."""
     width = 1
     for axis in reversed(range(len(shape))):
         if width == stride and shape[axis] == count:
@@ -121,7 +121,7 @@ def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
 
 
 class Results:
-    """What is derived: the Values of a result. Those of a vmap stay lanes where `along` has such lanes, too."""
+    """The Values to differentiate. A vmap's stay lanes if `along`, the cotangent, can supply the same lanes."""
 
     def __init__(self, x: Any, along: Any = None) -> None:
         self._leaves, self._structure = tree_flatten(x)
@@ -152,7 +152,7 @@ class Results:
 
     @staticmethod
     def _lane_seeds(lanes: Lanes, array: Array) -> list[Value] | None:
-        """A seed for each Value of lanes: a lane of the array, its sum for one that is the same in all lanes."""
+        """A seed for each Value: a lane of the array, or the lane's sum for a Value that is the same in all lanes."""
         group, seeds = lanes.group, []
         for offset, value in zip(lanes.offsets, lanes.values):
             if array.lanes_of(offset, lanes.stride, group.count) is None:
@@ -162,7 +162,7 @@ class Results:
         return seeds
 
     def filled(self, values: list[Value]) -> Any:
-        """`values`, one for each node, structured as the result."""
+        """`values`, one per node, in the structure of the result."""
         rest = iter(values)
         out: list[Any] = []
         for leaf, lanes in zip(self._leaves, self._lanes):

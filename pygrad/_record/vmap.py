@@ -1,4 +1,4 @@
-"""vmap: a function for every slice of its arguments, as lanes where the arrays allow it."""
+"""vmap: map a function over slices of its arguments, as lanes where the arrays allow it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ def vmap(
     record: bool = True,
     workers: int = 1,
 ) -> Any:
-    """`fn` for every slice of its arguments along an axis, as jax.vmap.
+    """Map `fn` over slices of its arguments along an axis, as jax.vmap.
 
-    in_axes: the axis to map over, for each argument; None for one that is the same for all. reduce: None gives
-    results with a new first axis, 'sum' and 'mean' their sum or mean, which is worked out on the way. Where the
-    mapped arrays are arguments of the recorded function, the slices are lanes of SIMD registers; else fn is recorded
-    for each slice. Sums over lanes are added up in blocks, in an order that depends on how many there are, not on
-    workers (see jit).
+    in_axes: the axis to map over, for each argument; None passes the whole argument to every call. reduce: None
+    returns results with a new first axis; 'sum' and 'mean' add them up during the run. If the mapped arrays are
+    arguments of the recorded function, the slices become lanes of SIMD registers; otherwise fn is recorded for each
+    slice. Sums over lanes are added in blocks, in an order that depends on the number of lanes, not of workers (see
+    jit).
+
+    >>> import numpy as np
+    >>> vmap(lambda x: x ** 2)(np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 4.0, 9.0]
     """
     if fn is None:
         return functools.partial(vmap, in_axes=in_axes, reduce=reduce, record=record, workers=workers)
@@ -74,12 +78,12 @@ def _count(args: tuple[Any, ...], axes: list[Any]) -> int:
     return count
 
 
-# A mapped array: its source, the offsets in a slice, the stride from slice to slice.
+# A mapped array: its source, the offsets in its first slice, the stride between slices.
 _Slices = tuple[Source, Any, int]
 
 
 def _slices(recording: Recording, args: tuple[Any, ...], axes: list[Any]) -> list[_Slices] | None:
-    """The slices of each mapped array; None if those of one can't be lanes."""
+    """The slices of each mapped array; None if some array's can't be lanes."""
     found: list[_Slices] = []
     for arg, axis in zip(args, axes):
         if axis is None:

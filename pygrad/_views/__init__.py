@@ -1,1 +1,1 @@
-"""Views of a graph: its table, folded, drawn, as text and data, step by step."""
+"""Views of a graph: tables, folding, drawings, text and data formats, the explorer."""

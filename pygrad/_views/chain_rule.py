@@ -1,4 +1,4 @@
-"""The chain rule in words: operations' partial derivatives as one would write them, from csrc/ops/pgr_ops.h."""
+"""The chain rule in words: partial derivatives of operations as readable text, from csrc/ops/pgr_ops.h."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple
 
 from pygrad._core.ops import TABLE
 
-# How tightly a piece of text holds together: what needs brackets where.
+# How tightly a piece of text binds: decides where brackets are needed.
 _SUM, _PRODUCT, _POWER, _ATOM = range(4)
 
 
@@ -78,7 +78,7 @@ def _read(tokens: Iterator[str], names: dict[str, _Piece]) -> _Piece:
     parts = []
     assert next(tokens) == "("
     depth = 0
-    while token == "EITHER_" and ((skipped := next(tokens)) != "," or depth > 0):  # C, which stands for a number
+    while token == "EITHER_" and ((skipped := next(tokens)) != "," or depth > 0):  # skip C code
         depth += (skipped == "(") - (skipped == ")")
     while True:
         parts.append(_read(tokens, names))
@@ -94,8 +94,8 @@ def _tokens(expression: str) -> tuple[str, ...]:
 def partial(op: int, operand: int, names: tuple[str, str, str]) -> str:
     """The partial derivative of an operation by an operand, 0 or 1, as text.
 
-    names: of the two operands and of the result, in brackets if they are more than names. It is in brackets itself
-    where it is a sum.
+    names: of the two operands and of the result, bracketed if they are longer than a name. A sum is returned in
+    brackets.
     """
     expression = TABLE[op].db if operand else TABLE[op].da
     pieces = {key: _Piece(name) for key, name in zip("abv", names)}

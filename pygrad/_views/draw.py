@@ -20,7 +20,7 @@ from pygrad.engine import Value
 
 SHOWN = ("data", "grad")
 
-# What leaves look like, so that constants are told from parameters and from inputs.
+# Leaves differ in looks, to tell constants, parameters and inputs apart.
 _LOOKS = {
     "operation": {},
     "input": {"style": "rounded"},
@@ -31,7 +31,13 @@ _FOLD_LOOKS = {"shape": "box", "style": "filled", "fillcolor": "#eeeeee", "perip
 
 
 def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
-    """Nodes and edges below `root`, operands before results; an operand used twice has two edges."""
+    """Nodes and edges below `root`, operands before results; an operand used twice has two edges.
+
+    >>> x = Value(2.0)
+    >>> nodes, edges = trace(x * x)
+    >>> len(nodes), len(edges)
+    (2, 2)
+    """
     found = node_values(root)
     nodes = [value for value, _ in found]
     return nodes, [(nodes[i], value) for value, operands in found for i in operands]
@@ -52,20 +58,24 @@ def draw_dot(
     """The graph below `root`: a box {label | data | grad} for each value, an oval for each operation.
 
     Constants are dashed, parameters of pygrad.nn blue, other leaves round. A graph of more than `max_nodes` nodes is
-    folded: by scope (see pygrad.scope; those of nn are layer1, layer1/neuron1, ...), and what is in none beyond a
-    distance from the root. Folds say how many nodes they hold.
+    folded by scope (see pygrad.scope; nn makes layer1, layer1/neuron1, ...); nodes outside of scopes are folded beyond
+    a distance from the root. Each fold shows its number of nodes.
     collapse: the scopes to fold: a depth, 1 for layers, 2 for neurons, 0 for none; or names.
-    unfold: names of scopes to show node by node, by their first call: "layer2/neuron3".
-    show: of "data" and "grad" what boxes show. precision: decimals. color: "grad" paints boxes by their grad, blue
-    below 0, red above, the stronger the larger.
-    format: svg, png, pdf, ..., of what .render() writes and .pipe() returns. rankdir: 'LR', left to right, or 'TB',
-    top to bottom. In Jupyter the result shows itself. ValueError, TypeError for arguments that are none of these.
+    unfold: names of scopes to show node by node, in their first call: "layer2/neuron3".
+    show: "data", "grad" or both. precision: decimals. color: "grad" paints boxes by their grad, blue below 0, red
+    above, stronger for larger ones.
+    format: svg, png, pdf, ..., for .render() and .pipe(). rankdir: 'LR', left to right, or 'TB', top to bottom. In
+    Jupyter the result displays as a picture. Raises ValueError or TypeError for other arguments.
 
-    A recorded Program is drawn by its instructions, those of lanes in a frame of their own; ValueError if there are
-    more than 1,000. Of the arguments it takes format and rankdir.
+    A recorded Program is drawn by its instructions, with a frame around those of lanes; it takes format and rankdir
+    only. Raises ValueError for more than 1,000 instructions.
+
+    >>> graph = draw_dot(Value(2.0) * 3.0)
+    >>> graph.source.splitlines()[0]
+    'digraph {'
     """
     fields = _fields(format, rankdir, show, precision, color)
-    # Monospaced fonts are alike in width, so text fits its box whichever one the viewer has.
+    # Monospaced fonts have similar widths, so text fits its box with any of them.
     graph = drawing.Drawing(format=format, graph_attr={"rankdir": rankdir}, node_attr={"fontname": "Courier"})
     if isinstance(root, Program):
         draw_program(graph, root.code)
@@ -96,7 +106,7 @@ def draw_dot(
 
 
 def _fields(kind: str, rankdir: str, show: str, precision: int, color: str | None) -> list[str]:
-    """What boxes show. ValueError for arguments of draw_dot that are out of their range."""
+    """The fields of boxes. Raises ValueError for arguments of draw_dot that are out of range."""
     if "." in kind:
         name = kind.rpartition(".")[0]
         raise ValueError(f"format={kind!r}: must be a format, 'svg'; to write a file: draw_dot(v).render({name!r})")
@@ -129,7 +139,7 @@ def _largest_grad(folded: Folded) -> float:
 
 
 def _paint(grad: float, largest: float) -> dict[str, str]:
-    """How a box shows its grad: its sign by the hue, its size over three decades by how strong it is."""
+    """A box's colours for its grad: the hue shows the sign, the strength the size, over three decades."""
     if not math.isfinite(grad):
         return {"style": "filled", "fillcolor": "#ffd500"}
     if not grad:
@@ -141,7 +151,7 @@ def _paint(grad: float, largest: float) -> dict[str, str]:
 
 
 def mimebundle(root: Value) -> dict[str, str]:
-    """What Jupyter shows of a Value: its repr and, if it can be rendered, its graph."""
+    """For Jupyter: a Value's repr and, if it can be rendered, its graph."""
     bundle = {"text/plain": repr(root)}
     if drawing.find_renderer() is not None:
         bundle["image/svg+xml"] = draw_dot(root).pipe(format="svg", encoding="utf-8")

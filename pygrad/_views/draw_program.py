@@ -15,7 +15,7 @@ PRODUCTS_AT_MOST = 20_000
 
 
 def draw_program(drawing: Drawing, code: Code) -> None:
-    """Draw a program into `drawing`. ValueError if it is too large to be read."""
+    """Draw a program into `drawing`. Raises ValueError if it is too large to be legible."""
     parts = code.parts()
     ops = [(i.op, i.b) for i in parts.instructions[0 : parts.instruction_count]]
     shown = sum(op not in (lib.PGR_PROGRAM_RUN, lib.PGR_PROGRAM_LOAD) for op, _ in ops)

@@ -1,4 +1,4 @@
-"""Drawing: a graphviz.Digraph whose text is quoted, and the program that renders it."""
+"""Drawing: a graphviz.Digraph that quotes all text, and the search for a renderer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from graphviz.backend import dot_command
 
 from pygrad._core.text import visible
 
-_STRING_AT_MOST = 16_000  # bytes; dot fails for strings from 16,384 on
+_STRING_AT_MOST = 16_000  # bytes; dot fails for strings of 16,384 or more
 
 
 def find_renderer() -> str | None:
-    """The program that renders: `dot` where it is on the PATH, else PyPI's graphviz-pure, else None."""
+    """The renderer: `dot` if it is on the PATH, else PyPI's graphviz-pure, else None."""
     found = shutil.which("dot") or shutil.which("graphviz-pure")
-    if found is None:  # installed in a virtual environment that is not activated
+    if found is None:  # it may be in a virtual environment that is not active
         beside = Path(sysconfig.get_path("scripts")) / ("graphviz-pure.exe" if os.name == "nt" else "graphviz-pure")
         found = str(beside) if beside.exists() else None
     return found
@@ -30,7 +30,7 @@ def find_renderer() -> str | None:
 
 @contextlib.contextmanager
 def _renderer() -> Iterator[None]:
-    """While something is rendered. RuntimeError if nothing can, or if what there is does not know the format."""
+    """Context for rendering. Raises RuntimeError if there is no renderer, or if it does not know the format."""
     found = find_renderer()
     if found is None:
         raise RuntimeError(
@@ -54,12 +54,12 @@ def _renderer() -> Iterator[None]:
 class Drawing(graphviz.Digraph):
     """A graphviz.Digraph that finds its renderer, or says what to install.
 
-    `node` and `edge` take text of the form <...> for HTML, and write it bare, with all that is in it. So this module
-    draws by `put` and `join`, which quote all text.
+    `node` and `edge` take text of the form <...> for HTML and write it unquoted. So pygrad draws with `put` and
+    `join`, which quote all text.
     """
 
     def put(self, name: str, *lines: str, **looks: str) -> None:
-        """Add a node: lines of text, the fields of a record if its shape is one."""
+        """Add a node: lines of text, or the fields of a record if that is its shape."""
         label = "\\n".join(map(_text, lines))
         if looks.get("shape") == "record":
             label = f"{{ {' | '.join([_text(line, special='{}|<>') for line in lines])} }}"
@@ -70,12 +70,12 @@ class Drawing(graphviz.Digraph):
         self.body.append(f"\t{tail} -> {head}{f' [{_attributes(looks)} ]' if looks else ''}\n")
 
     def pipe(self, *args: Any, **kwargs: Any) -> Any:
-        """As graphviz.Digraph.pipe: the picture, as bytes or text. RuntimeError if it can't be rendered."""
+        """As graphviz.Digraph.pipe: the picture, as bytes or text. Raises RuntimeError if it can't be rendered."""
         with _renderer():
             return super().pipe(*args, **kwargs)
 
     def render(self, filename: Any = None, *args: Any, **kwargs: Any) -> str:
-        """As graphviz.Digraph.render: writes the picture; "g" and "g.svg" both give g.svg. RuntimeError as pipe."""
+        """As graphviz.Digraph.render: write the picture; "g" and "g.svg" both write g.svg. RuntimeError as pipe."""
         if filename is not None and Path(filename).suffix == f".{kwargs.get('format') or self.format}":
             filename = Path(filename).with_suffix("")
         with _renderer():
@@ -87,11 +87,11 @@ class Drawing(graphviz.Digraph):
 
 
 def _text(text: str, special: str = "", backslash: str = "\\\\") -> str:
-    """Text as DOT shows it, where backslashes and entities mean something, and `special` too; cut to what dot reads."""
+    """Text escaped for DOT (backslashes, entities, and `special`), and cut to the length that dot can read."""
     written = {"\\": backslash, "&": "&amp;", '"': '\\"', **{c: f"\\{c}" for c in special}}
     parts = [written.get(c, c) for c in visible(text)]
     room = _STRING_AT_MOST
-    if 5 * len(parts) > room:  # 5 is the size of &amp;
+    if 5 * len(parts) > room:  # &amp; has 5 characters
         for i, part in enumerate(parts):
             room -= len(part.encode())
             if room < 0:

@@ -1,4 +1,4 @@
-"""explore: a page on which one steps through a graph: forward, and backward with the chain rule in words."""
+"""explore: a page that steps through a graph: forward, and backward with the chain rule in words."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from pygrad._views.table import Row, row_of
 from pygrad.engine import Value
 
 NODES_AT_MOST = 1000
-_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".gif")  # suffixes that a page can't have
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".gif")  # refused suffixes: explore writes pages
 _TEMPLATE = Path(__file__).with_name("explorer.html")
 _DOTS_PER_INCH = 72
-_CHARACTER = 8.5  # width of one of the page's font, in the same unit
+_CHARACTER = 8.5  # width of a character in the page's font, same unit
 _OPERATION = (46.0, 34.0)  # an oval's size
 
 
 class Page(NamedTuple):
-    """What explore made. In a notebook it shows itself."""
+    """The result of explore. It displays itself in a notebook."""
 
-    path: Path | None  # where it was written
+    path: Path | None  # the file written, if any
     html: str
 
     def _repr_html_(self) -> str:
@@ -44,25 +44,25 @@ class Page(NamedTuple):
 
 
 class _Gift(NamedTuple):
-    """What a node's backward step adds to the grad of one operand."""
+    """The amount that a node's backward step adds to one operand's grad."""
 
     operand: int
     words: str  # (1 − o²) · o.grad
     numbers: str  # 0.5 · 1 = 0.5
-    grad: float  # the operand's, afterwards
+    grad: float  # the operand's grad afterwards
 
 
 def explore(
     root: Value, path: str | os.PathLike[str] | None = "backward.html", precision: int = 6, rankdir: str = "LR"
 ) -> Page:
-    """Write a page on which one steps through the graph below `root`: one HTML file that needs nothing else.
+    """Write one self-contained HTML page that steps through the graph below `root`.
 
-    Forward each operation fills in its number; backward, from the root on, each node in the order in which the engine
-    goes adds to the grads of its operands, with grads that start from 0. The graph is not changed, but a custom
-    operation's function is called once. precision: significant digits; each number is there in full, too, on hover.
-    path: where to write it; None writes nothing: in a notebook the result shows itself. rankdir: 'LR' or 'TB'.
-    ValueError for more than 1,000 nodes and for other arguments; RuntimeError if nothing can lay graphs out: see
-    draw_dot.
+    Forward, each operation fills in its number. Backward, grads start from 0 and each node, in the engine's order from
+    the root, adds to its operands' grads. The graph is not changed, but functions of custom operations are called
+    once. path: the file; None writes nothing, and the result displays itself in a notebook. precision: significant
+    digits; hovering shows a number in full. rankdir: 'LR' or 'TB'.
+    Raises ValueError for more than 1,000 nodes and for other arguments; RuntimeError if no program can lay out graphs
+    (see draw_dot).
     """
     if isinstance(precision, bool) or not isinstance(precision, int) or not 1 <= precision <= 17:
         raise ValueError(f"precision={precision!r}: must be an int from 1 to 17")
@@ -106,13 +106,13 @@ def explore(
         "layout": _layout(rows, sizes, rankdir),
     }
     text = json.dumps(_visible(data), ensure_ascii=False, separators=(",", ":"))
-    for c in "<>&\u2028\u2029":  # so that nothing in it can end the script
+    for c in "<>&\u2028\u2029":  # these could end the script
         text = text.replace(c, f"\\u{ord(c):04x}")
     template = _TEMPLATE.read_text(encoding="utf-8")
     script = template.rpartition("<script>")[2].partition("</script>")[0]
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # no other script runs on the page
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # the page may run this script only
     parts = {"title": html.escape(visible(title)), "data": text, "script": allowed}
-    # In one pass, since a label may say {{data}}.
+    # Replace in one pass, since a label may contain {{data}}.
     page = re.sub(r"\{\{(title|data|script)\}\}", lambda m: parts[m[1]], template)
     if path is not None:
         write(path, page)
@@ -120,7 +120,7 @@ def explore(
 
 
 def _visible(x: Any) -> Any:
-    """JSON's data with every string as others may read it: none reaches the page by another way."""
+    """JSON data with every string made visible (see text.py). All strings of the page pass through here."""
     if isinstance(x, dict):
         return {key: _visible(y) for key, y in x.items()}
     if isinstance(x, (list, tuple)):
@@ -129,17 +129,17 @@ def _visible(x: Any) -> Any:
 
 
 def _term(name: str) -> str:
-    """A name as it stands in a formula."""
+    """A name as text in a formula."""
     return name if re.fullmatch(r"[\w#.\[\]']+", name) else f"({name})"
 
 
 def _size(name: str, precision: int) -> tuple[float, float]:
-    """Of a box: as wide as its name or the longest number."""
+    """A box's size: as wide as its name or the longest number."""
     return max(len(name) + 2, precision + 14) * _CHARACTER, 62.0
 
 
 def _forward(row: Row, rows: list[Row], names: list[str], precision: int) -> str:
-    """How an operation's number comes about, in words and numbers."""
+    """The computation of an operation's number, in words and numbers."""
     if not row.op or row.kind != "operation":
         return ""
 
@@ -158,7 +158,7 @@ def _forward(row: Row, rows: list[Row], names: list[str], precision: int) -> str
 def _backward(
     rows: list[Row], values: list[Value], ops: list[int], params: list[float], names: list[str], precision: int
 ) -> list[list[_Gift]]:
-    """What each node's step gives, in the engine's order: by descending row."""
+    """The backward steps of all nodes, in the engine's order: by descending row."""
     grads = [0.0] * len(rows)
     grads[-1] = 1.0
     partials = ffi.new("double[2]")
@@ -184,7 +184,7 @@ def _backward(
 
 
 def _custom(values: list[Value], i: int, operands: tuple[int, ...], grads: list[float]) -> dict[int, float]:
-    """The grads of a custom operation's operands after its function, which is called with the grads so far."""
+    """The operands' grads after calling a custom operation's function on the grads so far."""
     before = [(k, values[k].grad) for k in (i, *operands)]
     try:
         for k in (i, *operands):
@@ -197,7 +197,7 @@ def _custom(values: list[Value], i: int, operands: tuple[int, ...], grads: list[
 
 
 def _layout(rows: list[Row], sizes: list[tuple[float, float]], rankdir: str) -> dict[str, Any]:
-    """Where Graphviz puts boxes, ovals and edges, y downwards: n3 is row 3's box, o3 its operation."""
+    """Graphviz's positions of boxes, ovals and edges, y downwards: n3 is row 3's box, o3 its operation."""
     drawing = Drawing(graph_attr={"rankdir": rankdir, "ranksep": "0.4"}, node_attr={"fixedsize": "true", "label": ""})
 
     def add(name: str, size: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""Folding: graphs of any size as few enough boxes to be looked at, by scope and by distance from the root."""
+"""Folding: show graphs of any size in few boxes, by scope and by distance from the root."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pygrad._pgr import ffi, lib
 from pygrad._views.table import Row, row_of
 from pygrad.engine import Value
 
-MAX_NODES = 200  # that are drawn before a graph is folded
-FOLDS_AT_MOST = 30  # scopes that are shown if the user doesn't say which
-NEAR_ROOT = 10  # beside scopes, a tenth of the nodes that could be shown are
+MAX_NODES = 200  # larger graphs are folded
+FOLDS_AT_MOST = 30  # scopes shown by default
+NEAR_ROOT = 10  # beside scopes, max_nodes / 10 nodes near the root are shown
 
 Collapse = Union[None, int, str, Iterable[str]]
 
@@ -23,21 +23,21 @@ Collapse = Union[None, int, str, Iterable[str]]
 class Fold(NamedTuple):
     """Several nodes shown as one."""
 
-    title: str  # the scope's path, or what the nodes are
+    title: str  # the scope's path, or a description of the nodes
     nodes: int
-    leaves: int  # as many of the nodes are leaves
-    calls: int  # how often the scope was entered; 0: not one scope's, or not known
+    leaves: int  # number of leaves among the nodes
+    calls: int  # times the scope was entered; 0: unknown, or not one scope
     is_scope: bool
 
     @property
     def text(self) -> str:
-        """How many nodes it holds: '1,700 nodes in 100 calls'."""
+        """Its number of nodes: '1,700 nodes in 100 calls'."""
         held = f"{self.nodes:,} node{'s' if self.nodes != 1 else ''}"
         return f"{held} in {self.calls:,} calls" if self.calls > 1 else held
 
 
 class Edge(NamedTuple):
-    """From an operand to a result, by index; as many `operands` as there are between the two."""
+    """An edge from an operand to a result, by index; `operands` counts the edges that it stands for."""
 
     source: int
     target: int
@@ -45,11 +45,11 @@ class Edge(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A graph as it is shown."""
+    """A graph as shown."""
 
     vertices: list[Row | Fold]
     edges: list[Edge]
-    root: int  # index of the vertex that is the root, or holds it
+    root: int  # index of the vertex with the root
     size: int  # nodes of the graph
 
     @property
@@ -69,9 +69,9 @@ def _paths(name: str, given: Any) -> list[tuple[str, ...]]:
 def fold(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> Folded:
     """The graph below `root`, folded if it has more than `max_nodes` nodes.
 
-    collapse: which scopes become one box each: a depth, 1 for the outermost, 0 for none; or names, 'layer1/neuron3'.
-    unfold: names of scopes that are shown node by node, of the first call where there were several. What no scope
-    folds is shown up to a distance from the root. ValueError, TypeError for what is none of these. O(nodes).
+    collapse: the scopes that become one box each: a depth, 1 for the outermost, 0 for none; or names, 'layer1/neuron3'.
+    unfold: names of scopes to show node by node; of several calls, the first. Nodes outside of folded scopes are shown
+    up to a distance from the root. Raises ValueError or TypeError for other arguments. O(nodes).
     """
     if isinstance(max_nodes, bool) or not isinstance(max_nodes, int) or max_nodes < 1:
         raise ValueError(f"max_nodes={max_nodes!r}: must be a positive int")
@@ -99,7 +99,7 @@ def fold(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unf
 
 
 def _need_scopes(kind: str, names: list[tuple[str, ...]], present: dict[int, tuple[str, ...]]) -> None:
-    """ValueError if the graph has none of these names."""
+    """Raise ValueError if the graph lacks one of these scopes."""
     for path in names:
         if not any(p[: len(path)] == path for p in present.values()):
             known = sorted({"/".join(p) for p in present.values()} - {""})
@@ -119,14 +119,14 @@ def _whole(table: Any) -> Folded:
 
 
 def _scopes_of(table: Any) -> dict[int, tuple[str, ...]]:
-    """The scopes that nodes of a table are in, by number."""
+    """The scopes of a table's nodes, by number."""
     used = ffi.new("uint8_t[]", scopes.count())
     lib.pgr_table_scopes(table, len(used), used)
     return {number: scopes.path(number) for number, is_used in enumerate(ffi.buffer(used)) if is_used != b"\0"}
 
 
 def _depth(present: dict[int, tuple[str, ...]], max_nodes: int) -> int:
-    """The finest depth at which scopes are few enough to be told apart; 0: there are none."""
+    """The finest depth with few enough scopes to tell them apart; 0 if there are no scopes."""
     deepest = max((len(path) for path in present.values()), default=0)
     for depth in range(deepest, 1, -1):
         if len({path[:depth] for path in present.values() if path}) <= min(FOLDS_AT_MOST, max_nodes):
@@ -143,7 +143,7 @@ def _fold(
     closed: list[tuple[str, ...]],
 ) -> Folded:
     titles = ["nodes further from the root", "inputs", "parameters"]
-    counted = set()  # folds whose runs of nodes are calls: nothing in them, or within their scope, interrupts one
+    counted = set()  # folds in which one run of nodes is one call: no other node interrupts it
     numbers: dict[tuple[str, str], int] = {}
 
     def number_of(path: tuple[str, ...], which: str = "") -> int:
@@ -163,7 +163,7 @@ def _fold(
             continue
         around = next((c for c in closed if path[: len(c)] == c), None)
         if around is None and depth and path:
-            # As deep as an opened scope that it is beside asks for, else as the user does.
+            # Beside an unfolded scope, as deep as that one needs; else as deep as the user wants.
             beside = max((_common(path, o) + 1 for o in opened if _common(path, o)), default=0)
             around = path[: max(depth, beside)]
             if any(o[: len(around)] == around for o in opened):
@@ -202,7 +202,7 @@ def _fold(
 
 
 def _common(a: tuple[str, ...], b: tuple[str, ...]) -> int:
-    """How many names two paths begin with in common."""
+    """The number of names that two paths share at the start."""
     count = 0
     while count < min(len(a), len(b)) and a[count] == b[count]:
         count += 1

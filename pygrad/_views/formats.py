@@ -1,6 +1,6 @@
-"""Graphs as text and data: JSON, Mermaid, a tree for terminals, networkx; and labels after variables' names.
+"""Graphs as text and data: JSON, Mermaid, a tree for terminals, networkx; and labels from variables' names.
 
-Like the drawing, all of it walks the node table that C exports in one call.
+As in draw.py, everything here walks the node table that C exports in one call.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from pygrad.engine import Value
 
 __all__ = ["label_from", "to_json", "to_mermaid", "to_networkx", "to_text"]
 
-SHOWN_LINES = 1000  # of a tree
+SHOWN_LINES = 1000  # of a tree, by default
 
 
 def label_from(names: Mapping[str, Any]) -> None:
     """Label Values after their variables: `label_from(locals())`; in lists, tuples and dicts name[i], name[key].
 
-    Labels that there are already stay, and so do Values under names with a leading underscore.
+    Keeps existing labels, and skips names with a leading underscore.
+
+    >>> w = [Value(1.0), Value(2.0)]
+    >>> label_from({"w": w})
+    >>> w[1].label
+    'w[1]'
     """
     if not isinstance(names, Mapping):
         raise TypeError(
@@ -47,7 +52,7 @@ def _label(name: str, x: Any, seen: set[int]) -> None:
 
 
 def _number(x: float) -> Any:
-    """A number as JSON has it; infinities and nan, which it has not, as strings."""
+    """A number for JSON; infinities and nan become strings, since JSON lacks them."""
     return x if math.isfinite(x) else repr(x)
 
 
@@ -56,8 +61,12 @@ def to_json(root: Value, indent: int | None = None) -> str:
 
     {"format": "pygrad graph 1", "root": index, "nodes": [{"label", "op", "data", "grad", "operands", "kind", "scope",
     "line"}, ...]}: operands are indices of earlier nodes, in order, with repeats; op is "" for a leaf; nan and
-    infinities are strings; kind is "operation", "input", "parameter" or "constant"; scope is "layer1/neuron2", "" for
-    none; line "file:line" where it was watched (see detect_anomaly), else "".
+    infinities are strings; kind is "operation", "input", "parameter" or "constant"; scope is "layer1/neuron2", or ""
+    outside of scopes; line is "file:line" if it was watched (see detect_anomaly), else "".
+
+    >>> import json
+    >>> [node["op"] for node in json.loads(to_json(Value(2.0) * 3.0))["nodes"]]
+    ['', '', '*']
     """
     rows = node_table(root)
     nodes = [
@@ -79,7 +88,11 @@ def to_json(root: Value, indent: int | None = None) -> str:
 def to_networkx(root: Value) -> Any:
     """The graph below `root` as a networkx.MultiDiGraph, from operands to results, nodes 0, 1, ... in order.
 
-    Nodes have label, op, data, grad, kind, scope; edges their place among the operands. ImportError if it is missing.
+    Nodes have label, op, data, grad, kind, scope; edges have their place among the operands. Raises ImportError if
+    networkx is missing.
+
+    >>> to_networkx(Value(2.0) * 3.0).nodes[2]["op"]
+    '*'
     """
     try:
         import networkx
@@ -94,12 +107,16 @@ def to_networkx(root: Value) -> Any:
 
 
 def _escaped(text: str) -> str:
-    """Text in a Mermaid label: what means something there, or in HTML, by its number."""
+    """Text for a Mermaid label: characters with a meaning there or in HTML become numbers."""
     return "".join(c if c.isalnum() or c in " _.,+-*/()=" else f"#{ord(c)};" for c in visible(shortened(text)))
 
 
 def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> str:
-    """The graph below `root` as a Mermaid flowchart, for Markdown; a large one folded as by draw_dot."""
+    """The graph below `root` as a Mermaid flowchart, for Markdown; large graphs are folded as by draw_dot.
+
+    >>> to_mermaid(Value(2.0) * 3.0).splitlines()[0]
+    'flowchart LR'
+    """
     folded = fold(root, max_nodes, collapse, unfold)
     lines = ["flowchart LR"]
     for i, vertex in enumerate(folded.vertices):
@@ -120,8 +137,13 @@ def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = Non
 def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
     """The graph below `root` as an indented tree, results above their operands, for terminals.
 
-    A node that is used more than once is written out where it comes first, and referred to by its number after that. At
-    most `lines` lines; the last says how many nodes are not shown.
+    A node used more than once is written out once; later lines refer to it by number. Returns at most `lines` lines;
+    the last one counts the nodes not shown.
+
+    >>> print(to_text(Value(2.0) * 3.0), end="")
+    *  data 6  grad 0
+    ├─ leaf  data 2  grad 0
+    └─ leaf  data 3  grad 0
     """
     rows = node_table(root)
     uses = [0] * len(rows)
@@ -130,7 +152,7 @@ def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
             uses[operand] += 1
     shown: set[int] = set()
     text: list[str] = []
-    todo = [(len(rows) - 1, "", "", "")]  # node, what stands before its line, before its branch, the branch itself
+    todo = [(len(rows) - 1, "", "", "")]  # node, prefix of its line, prefix of its branch, the branch itself
     while todo:
         i, before, below, branch = todo.pop()
         if len(text) >= lines:

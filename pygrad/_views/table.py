@@ -23,11 +23,11 @@ class Row(NamedTuple):
     operands: tuple[int, ...]  # indices of rows, in order, with repeats
     kind: str = "operation"  # or 'input', 'parameter', 'constant': leaves
     scope: str = ""  # 'layer1/neuron3'; see pygrad.scope
-    line: str = ""  # 'file:line' of the code that recorded it, if that was watched: see detect_anomaly
+    line: str = ""  # 'file:line' of the code that recorded it, if watched: see detect_anomaly
 
 
 def node_table(root: Value) -> list[Row]:
-    """The nodes that `root` was made from, itself last, exported by C in one call. O(nodes)."""
+    """The graph below `root`, which comes last, exported by C in one call. O(nodes)."""
     return list(_rows(export(root)))
 
 
@@ -36,7 +36,7 @@ def _rows(table: Any) -> Iterator[Row]:
 
 
 def row_of(table: Any, i: int) -> Row:
-    # Attributes of nodes that have a Value are its __dict__, of the others layer.notes'.
+    # A node's attributes are its Value's __dict__, or in layer.notes if the Value is gone.
     row = table.rows[i]
     own = attributes(row.handle) if row.handle else None
     first = row.first_operand
@@ -63,5 +63,5 @@ def attributes(handle: int) -> dict[str, Any] | None:
         return own
     try:
         return held(handle)._own or None
-    except ReferenceError:  # since the export its Value has gone, and left nothing
+    except ReferenceError:  # its Value died after the export, without attributes
         return None

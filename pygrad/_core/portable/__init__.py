@@ -1,9 +1,9 @@
 """The portable operand layer: csrc/python's twin in Python, through cffi.
 
-For interpreters that have no C number slots (PyPy), and to compare with: PYGRAD_OPERANDS=cffi. An
-Operand is one hold on one node. What the user hangs on it is its __dict__, which goes back to the
-node's notes when the object dies, and to the next object made for that node. A closure that
-captures its own output is a cycle of Python objects here, which Python's collector finds by itself.
+It serves interpreters without C number slots (PyPy), and comparisons: PYGRAD_OPERANDS=cffi. An Operand
+is one hold on one node. Attributes that users set live in its __dict__, which moves to the node's notes
+when the object dies, and on to the next object of that node. A closure that captures its own output is
+a cycle of Python objects here, which Python's collector finds.
 """
 
 from pygrad._core.portable.call import call, run

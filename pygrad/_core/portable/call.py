@@ -17,7 +17,7 @@ def run(
     count: int,
     workers: int,
 ) -> tuple[float, ...]:
-    """Run the program at an address: see csrc/python/call.c, whose twin this is."""
+    """Run the program at an address, as csrc/python/call.c does."""
     if any(memoryview(array).format != "d" for array in arrays):
         raise TypeError("a program's arrays are C-contiguous float64")
     first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)
@@ -35,5 +35,5 @@ def run(
 
 
 def call(_plan: tuple[Any, ...], _args: tuple[Any, ...]) -> Any:
-    """Run a program as planned: CPython's short way, which there is none of here."""
+    """CPython's fast path for planned programs; this layer has none."""
     return NotImplemented

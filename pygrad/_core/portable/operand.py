@@ -54,14 +54,14 @@ class Operand(Slots):
     __array_priority__: ClassVar[float]
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
-        # Subclasses may have an __init__ of their own: theirs is a leaf until Operand.__init__ comes.
+        # A subclass may define __init__: its object is a leaf until Operand.__init__ runs.
         value = object.__new__(cls)
         value._handle, value._kept = 0, None
         value._made = cls is adopted.value_type and bool(args or keywords)
         if value._made:
             value._make(*args, **keywords)
         else:
-            value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, math.nan))  # until __init__ gives a number
+            value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, math.nan))  # until __init__ sets a number
         return value
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -110,7 +110,7 @@ class Operand(Slots):
             self.label = label
 
     def _change(self, is_leaf: bool, number: float, operands: tuple[Any, ...]) -> None:
-        """Make the node anew: what was made from it is now made from these operands."""
+        """Change the node in place: a new number and operands. Results made from it stay connected."""
         for name in ("_op", "_backward", "_local_grads", "_pygrad_step"):
             own_of(self).pop(name, None)
         self._kept = None
@@ -124,7 +124,7 @@ class Operand(Slots):
         check(lib.pgr_h_set_grad(tape, self._handle, 0.0))
 
     def _bind(self, handle: int) -> None:
-        """Take over the hold on a new node, and give back the one on the node before."""
+        """Take the hold on a new node, and release the one on the old node."""
         if handle < 0:
             check(-handle)
         if LATE:
@@ -138,7 +138,7 @@ class Operand(Slots):
     def __del__(self) -> None:
         handle, notes = getattr(self, "_handle", 0), own_of(self)
         if not handle:
-            return  # interrupted while it was made
+            return  # interrupted during construction
         if self._kept is not None:
             settle_at_end(self)
         if type(self) is not adopted.value_type:
@@ -153,7 +153,7 @@ class Operand(Slots):
             drop_dead()
         with lock:
             if not late and references(self) > ALONE:
-                # Another thread has just taken it from the registry. It lives on, but __del__ is not called again.
+                # Another thread has just taken it from the registry. It lives on, but Python won't call __del__ again.
                 notes.pop("__class__", None)
                 self._end = End(handle, notes)
                 objects.setdefault(handle, weakref.ref(self))
@@ -164,7 +164,7 @@ class Operand(Slots):
 
     @property
     def _own(self) -> dict[str, Any]:
-        """The attributes that the user has set."""
+        """The attributes that users set."""
         return own_of(self)
 
     @property
@@ -180,21 +180,21 @@ class Operand(Slots):
     # ---- The graph: csrc/python/place.c
 
     def _settle(self) -> None:
-        """Let changed sets of operands show on the tape, below here."""
+        """Apply changed sets of operands to the tape, below here."""
         settle_all(self)
 
     def _operands(self) -> list[Any]:
-        """The operands in order, with repeats; a parameter is none."""
+        """The operands in order, with repeats; parameters do not count."""
         self._settle()
         return operands_of(self)
 
     @property
     def _prev(self) -> Any:
-        """The operands, a set that is the Value's own: changed or assigned, it changes the graph."""
+        """The operands, as the node's own set: changing or assigning it changes the graph."""
         if self._kept is None:
             operands = adopted.set_type(operands_of(self))
             with lock:
-                if self._kept is None:  # no other thread was quicker
+                if self._kept is None:  # no other thread was faster
                     keep_prev(self, operands)
         return self._kept
 
@@ -207,7 +207,7 @@ class Operand(Slots):
         except ValueError:
             if are_settled():
                 raise
-            self._settle()  # a set that was changed before may have cut the circle
+            self._settle()  # an earlier change of another set may have cut the cycle
             operands = set_operands(self, values)
         keep_prev(self, values if isinstance(values, (set, frozenset, list)) else operands)
 
@@ -235,7 +235,7 @@ class Operand(Slots):
 
     @property
     def _backward(self) -> Any:
-        """One step of backward: called, adds what this node's grad gives its operands to their grads.
+        """One step of backward: calling it adds this node's contributions to its operands' grads.
 
         Assign a function of no arguments to make the node a custom operation, as in micrograd.
         """
@@ -248,15 +248,13 @@ class Operand(Slots):
 
     @_backward.setter
     def _backward(self, function: Any) -> None:
-        if function is None:  # to be rid of a closure
+        if function is None:  # drop a closure
             function = do_nothing
         if not callable(function):
             reject("_backward", function)
         own, op = own_of(self), lib.pgr_h_op(tape, self._handle)
         check(-op if op < 0 else 0)
-        if (
-            not is_leaf(op) and op != lib.PGR_OP_CUSTOM
-        ):  # its symbol and its step stay, with the operands that it has now
+        if not is_leaf(op) and op != lib.PGR_OP_CUSTOM:  # keep its symbol and step, with its current operands
             set_operands(self, operands_of(self))
         own["_backward"] = function
         check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_CUSTOM))
@@ -266,7 +264,7 @@ class Operand(Slots):
         raise AttributeError("a Value's _backward can't be deleted")
 
     def _sweep(self, checked: bool) -> Any:
-        """The reverse sweep from here; the Value at which a checked one has found inf or nan, else None."""
+        """Run the reverse sweep from here. A checked one returns the Value where it found inf or nan, else None."""
         self._settle()
         if not checked:
             check_sweep(lib.pgr_h_backward(tape, self._handle))
@@ -325,7 +323,7 @@ class Operand(Slots):
     def __abs__(self) -> Any:
         return self.abs()
 
-    # math's functions and NumPy ask for a float: the graph would end there without a word.
+    # math's functions and NumPy call __float__: the graph would end there silently.
     def __float__(self) -> NoReturn:
         leave("float", self, lib.pgr_h_unknown(tape, self._handle))
 
@@ -338,7 +336,7 @@ class Operand(Slots):
             unknown("if")
         return True
 
-    # A node may have a second object while a closure keeps an old one (see the module's text).
+    # A node may have a second object while a closure keeps an old one alive (see the package's docstring).
     def __eq__(self, other: object) -> Any:
         if lib.pgr_is_recording() or is_unknown(self, other):
             return compare_unknown("==", self, other)

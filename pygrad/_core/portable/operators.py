@@ -53,7 +53,7 @@ _COMPARISONS = {"<": ("less", False), ">": ("less", True), "<=": ("less_equal", 
 
 
 def compare_unknown(symbol: str, a: Slots, b: Any) -> Any:
-    """Record a comparison as a node, 1 or 0: what a condition is while a function is recorded."""
+    """Record a comparison as a node, 1 or 0: the condition of a function that is being recorded."""
     name, swap = _COMPARISONS.get(symbol, ("equal", False))
     op = OPS[name]
     if isinstance(b, Slots):
@@ -120,7 +120,7 @@ def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
     """B + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.
 
     ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.
-    Raises ValueError if the lengths differ, TypeError for what is no number; then nothing is recorded.
+    Raises ValueError if the lengths differ, TypeError for other elements; then nothing is recorded.
     """
     ws, xs = list(ws), list(xs)
     if len(ws) != len(xs):

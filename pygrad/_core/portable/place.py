@@ -1,4 +1,4 @@
-"""A node's place in the graph, read and changed by programs: `_prev`, its steps. csrc/python/place.c's twin."""
+"""A node's place in the graph, which programs read and change: `_prev`, its steps. csrc/python/place.c's twin."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pygrad._core.portable.objects import Slots, adopted, as_number, of, own_of
 from pygrad._core.portable.tape import tape
 from pygrad._pgr import ffi, lib
 
-_changes = _settled = 0  # of sets that `_prev` gave: how many there were, how many the tape knows of
+_changes = _settled = 0  # changes of `_prev` sets: how many happened, how many are on the tape
 
 
 def note_change() -> None:
-    """Count a change of a set that `_prev` gave."""
+    """Count a change of a set that `_prev` returned."""
     global _changes
     _changes += 1
 
 
 # ---- The graph, changed by programs: csrc/python/place.c ----------------------------------------------
 
-walked: dict[int, weakref.ref[Slots]] = {}  # by id, the objects that have a `_kept`
+walked: dict[int, weakref.ref[Slots]] = {}  # by id: the objects with a `_kept`
 
 
 def is_leaf(op: int) -> bool:
@@ -33,7 +33,7 @@ def is_leaf(op: int) -> bool:
 
 
 def held_operands(value: Slots) -> list[int]:
-    """The operands' handles, each with a hold for the caller."""
+    """The operands' handles; the caller owns a hold on each."""
     handles = ffi.new("pgr_handle[2]")
     count = lib.pgr_h_operands(tape, value._handle, 2, handles)
     if count > 2:
@@ -83,7 +83,7 @@ def keep_prev(value: Slots, values: Any) -> None:
         _doubtful.discard(id(value))
 
 
-# By id, those of them that every look must see: `_kept` may change without a word, or can't be settled yet.
+# Ids of those that every pass must visit: `_kept` may change silently, or can't be settled yet.
 _doubtful: set[int] = set()
 
 
@@ -96,11 +96,11 @@ def _is_strange(kept: Any) -> bool:
 
 
 def settle(value: Slots) -> None:
-    """What has been done to the set that `_prev` gave becomes the node's operands."""
+    """Make the contents of the node's `_prev` set its operands."""
     kept = value._kept
     if not isinstance(kept, (set, list)) or not lib.pgr_h_alive(tape, value._handle):
-        return  # others can't change
-    # By handle: while a function is recorded, == makes nodes.
+        return  # tuples can't change
+    # Compare handles: while a function is recorded, == records nodes.
     present, wanted = held_operands(value), [getattr(v, "_handle", 0) for v in kept]
     for handle in present:
         lib.pgr_h_release(tape, handle, 0)
@@ -119,7 +119,7 @@ def settle_at_end(value: Slots) -> None:
 
 
 class _Unraisable:
-    """Says what went wrong in a __del__ that has more to do."""
+    """Reports an exception in a __del__ that must go on: its own __del__ raises it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -129,7 +129,7 @@ class _Unraisable:
 
 
 def set_operands(value: Any, values: Any) -> tuple[Any, ...]:
-    """Make some Values a node's operands; its step stays what it was."""
+    """Replace a node's operands; it keeps its step."""
     operands = values_of("_prev", values)
     own, op = own_of(value), lib.pgr_h_op(tape, value._handle)
     check(-op if op < 0 else 0)
@@ -142,7 +142,7 @@ def set_operands(value: Any, values: Any) -> tuple[Any, ...]:
 
 
 def has_past(own: dict[str, Any]) -> bool:
-    """Whether set_operands has written down what a node's step was: (op, operands, parameter)."""
+    """Whether set_operands saved the node's step: (op, operands, parameter)."""
     past = own.get("_pygrad_step")
     if type(past) is not tuple or not 3 <= len(past) <= 4 or type(past[0]) is not int or type(past[-1]) is not float:
         return False
@@ -150,7 +150,7 @@ def has_past(own: dict[str, Any]) -> bool:
 
 
 def custom_step(value: Any) -> None:
-    """A custom node's step, but for a function of the user's own."""
+    """Run a custom node's step, unless it is a function assigned to `_backward`."""
     own = own_of(value)
     if "_custom" in own:
         own["_custom"].push(value)
@@ -172,7 +172,7 @@ def custom_step(value: Any) -> None:
 
 
 def _make_step(op: int) -> Callable[[Any], None]:
-    """One step of a Value's node as `op`, which it was when this was asked for."""
+    """A function that runs one step of a Value's node as `op`, even if the node has changed since."""
 
     def _backward(value: Any) -> None:
         if lib.pgr_h_unknown(tape, value._handle):
@@ -192,7 +192,7 @@ STEPS = [_make_step(op) for op in range(lib.pgr_op_count())]
 
 # ---- Custom operations' functions, called from the sweep -----------------------------------------
 
-# What they raise, by thread, since C can't carry it; with the extension module, which copies of this one share.
+# Their exceptions, by thread, since C can't carry them. Kept in the extension module, which all copies share.
 _raised = _pgr.__dict__.setdefault("_raised", threading.local())
 
 
@@ -200,7 +200,7 @@ def _keep(_kind: type[BaseException], error: BaseException, traceback: Traceback
     _raised.error = error.with_traceback(traceback)
 
 
-# Ctrl-C may come before the first line: onerror gets that, too.
+# Ctrl-C may come before the function's first line: onerror catches that, too.
 @ffi.def_extern(name="pgr_py_custom", error=1, onerror=_keep)  # type: ignore[untyped-decorator, unused-ignore]
 def _on_custom(_context: Any, _tape: Any, node: int) -> int:
     handle = lib.pgr_h_hold(tape, node)
@@ -218,7 +218,7 @@ def check_sweep(status: int) -> None:
     if status != lib.PGR_ERR_CUSTOM:
         check(status)
         return
-    # The two that can leave no room for keeping them: at the end of the stack, and twice at once.
+    # Two exceptions may fail to be kept: at the stack's end, and when two come at once.
     lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
     raise _raised.__dict__.pop("error", lost)
 
@@ -235,20 +235,20 @@ lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
 
 
 def are_settled() -> bool:
-    """Whether the tape knows of every change of a set."""
+    """Whether all changes of sets are on the tape."""
     return _changes == _settled and not _doubtful
 
 
 def settle_all(root: Slots) -> None:
-    """Let changed sets of operands show on the tape. Raises what concerns `root`."""
+    """Apply changed sets of operands to the tape. Raises errors that concern `root`."""
     global _settled
     changes = _changes
     if are_settled():
         return
-    # Else only the doubtful ones can differ.
+    # If no change was counted, only the doubtful ones can differ.
     seen = None if changes != _settled else list(_doubtful)
     before, left = -1, len(walked)
-    while left and left != before:  # one set may be told of a circle that goes with the change of another
+    while left and left != before:  # one set's cycle may vanish when another set is settled
         before, left = left, _settle_each(root, seen, False)
     _settled = changes
     if left:
@@ -256,7 +256,7 @@ def settle_all(root: Slots) -> None:
 
 
 def _settle_each(root: Slots, seen: list[int] | None, is_last: bool) -> int:
-    """One look at changed sets; how many can't be settled. The last look raises what concerns `root`."""
+    """Visit changed sets once; return how many can't be settled. The last pass raises errors that concern `root`."""
     left = 0
     for key in list(walked) if seen is None else seen:
         reference = walked.get(key)
@@ -267,7 +267,7 @@ def _settle_each(root: Slots, seen: list[int] | None, is_last: bool) -> int:
             settle(value)
             if not _is_strange(value._kept):
                 _doubtful.discard(key)
-        except Exception:  # another thread's pass goes through it, or it can't be: whoever is above is told
+        except Exception:  # busy in another thread, or a cycle: reported to roots above it
             left += 1
             _doubtful.add(key)
             if is_last and lib.pgr_h_is_made_from(tape, root._handle, value._handle):

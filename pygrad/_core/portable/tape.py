@@ -33,7 +33,7 @@ else:
     check(lib.pgr_tape_use_mutex(tape))
 
     class _TapeLock:
-        """The tape's own mutex: with another lock beside it, two threads could wait for each other."""
+        """The tape's own mutex: a second lock beside it could deadlock."""
 
         def __enter__(self) -> None:
             lib.pgr_tape_lock(tape, 1)
@@ -45,10 +45,10 @@ else:
     stop = lib.pgr_py_stop
     lib.pgr_tape_on_stop(tape, stop, ffi.NULL)
 
-# Without reference counts objects die late, when the interpreter's collector comes by.
+# Without reference counts, objects die late, when the interpreter's collector runs.
 LATE = platform.python_implementation() != "CPython"
 
-_collector = 0  # the thread in which it runs
+_collector = 0  # the thread that it runs in
 
 
 def in_collector() -> bool:
@@ -57,7 +57,7 @@ def in_collector() -> bool:
 
 
 def collecting() -> bool:
-    """Whether a __del__ that runs now may be that collector's doing."""
+    """Whether that collector may be the caller of a __del__ that runs now."""
     return LATE or in_collector()
 
 
@@ -74,7 +74,7 @@ _objects_left = _OBJECTS_AT_LEAST
 
 
 def count_object() -> None:
-    """Run a collector that comes late each time the objects have doubled: it does not know what they keep."""
+    """Run a late collector whenever the objects have doubled: it can't see how much memory they keep."""
     global _objects_left
     _objects_left -= 1
     if _objects_left <= 0:
@@ -95,13 +95,13 @@ def present_scope() -> int:
 
 
 def enter_scope(number: int) -> None:
-    """From now on, what the thread records is in the scope of this number."""
+    """Put all nodes that this thread records from now on into the scope of this number."""
     check(lib.pgr_tape_tag(tape, lib.PGR_TAG_SCOPE, number))
     _thread.scope = number
 
 
 def call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
-    """Return [f(x) for f in functions], each in a scope of its own: first, first + 1, ..."""
+    """Return [f(x) for f in functions], each in its own scope: first, first + 1, ..."""
     before = _thread.scope
     call = _Call((first, len(functions), before))
     _calls.add(call)
@@ -113,7 +113,7 @@ def call_in_scopes(functions: list[Any], x: Any, first: int) -> list[Any]:
 
 
 class _Call(tuple[int, int, int]):
-    """A call of call_in_scopes under way: the first of its scopes, how many, the scope before."""
+    """An active call of call_in_scopes: its first scope, their number, the scope before."""
 
     __slots__ = ()
     __eq__ = object.__eq__
@@ -124,5 +124,5 @@ _calls: set[_Call] = set()
 
 
 def active_scopes() -> list[tuple[int, int, int]]:
-    """Return the calls of call_in_scopes under way, in all threads."""
+    """Return the active calls of call_in_scopes, in all threads."""
     return list(_calls)

@@ -1,0 +1,59 @@
+"""The examples in docstrings run and print what they say, and every public callable has one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import pygrad
+
+pytest.importorskip("numpy")  # some examples use arrays
+
+WITHOUT = {
+    "dot": "compiled: its docstring is in csrc/python",
+    "explore": "writes a file, and needs a renderer",
+}
+
+
+def _modules():
+    """Every module but the portable layer's: importing that would set its callbacks beside the compiled one."""
+    folder = Path(pygrad.__file__).parent
+    for file in sorted(folder.rglob("*.py")):
+        parts = file.relative_to(folder).with_suffix("").parts
+        if not {"portable", "__init__", "__main__"} & {*parts}:
+            try:
+                yield importlib.import_module(".".join(("pygrad", *parts)))
+            except ImportError:
+                if parts != ("sklearn",):  # which needs scikit-learn
+                    raise
+
+
+def _examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for module in [pygrad, *_modules()]:
+        for test in finder.find(module):
+            if test.examples:
+                yield pytest.param(test, id=test.name)
+
+
+EXAMPLES = list(_examples())
+
+
+@pytest.mark.parametrize("test", EXAMPLES)
+def test_examples_in_docstrings_print_what_they_say(test):
+    told = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    runner.run(test, out=told.append, clear_globs=False)
+    assert runner.failures == 0, "".join(told)
+
+
+def test_every_public_callable_has_an_example():
+    without = {name for name in pygrad.__all__ if callable(getattr(pygrad, name)) and not _has_one(name)}
+    assert without == set(WITHOUT)
+
+
+def _has_one(name):
+    return bool(doctest.DocTestParser().get_examples(getattr(pygrad, name).__doc__ or ""))
