@@ -125,11 +125,8 @@ pgr_status pgr_tape_collect(pgr_tape *tape);
 pgr_status pgr_h_collect(pgr_tape *tape);
 
 /* Sets the least number of nodes at which calls on handles collect (2^14 at first), and the number at which the tape
- * is full (2^32 - 2 at first). Small numbers are for tests. Takes the lock, as do the next two. */
+ * is full (2^32 - 2 at first). Small numbers are for tests. Takes the lock, as does the next. */
 void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes);
-
-/* While the tape is held, calls on handles do not collect, and ids stay as they are. */
-void pgr_tape_hold(pgr_tape *tape, int hold);
 
 typedef struct {
     uint32_t nodes;       /* recorded since the last collection, or kept by it */

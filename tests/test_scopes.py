@@ -289,7 +289,6 @@ def test_checked_and_plain_backward_agree(pg):
 
 
 def test_calls_in_scopes_leave_the_scope_as_it_was(pg):
-    engine = pg.engine
     seen = []
 
     def look(x):

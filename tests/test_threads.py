@@ -439,3 +439,34 @@ def test_a_value_that_another_thread_takes_up_while_it_ends_keeps_what_belongs_t
     del y
     pg.collect()
     assert pg.tape_stats().handles == before
+
+
+COLLECTING = """
+import faulthandler, gc, random, threading, time
+faulthandler.dump_traceback_later(60, exit=True)
+import pygrad
+gc.set_threshold(3)
+end = time.monotonic() + 2
+
+def work():
+    while time.monotonic() < end:
+        for _ in range(3):
+            v = pygrad.Value(1.0)
+            v.me = [v]  # a cycle
+        try:
+            pygrad.jit(lambda x: x * 2.0 + 0.0 * random.random())(1.0)
+        except pygrad.RecordingError:
+            pass
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("ended")
+"""
+
+
+def test_threads_that_record_while_finalisers_run_do_not_wait_for_each_other(pg):
+    """A look at the threads held the interpreter's own lock while a collection within it waited for another."""
+    assert run_python(COLLECTING, pg._core.layer.OPERANDS) == "ended\n"

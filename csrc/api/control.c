@@ -32,14 +32,6 @@ void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nod
     pgr__leave(tape, token);
 }
 
-void pgr_tape_hold(pgr_tape *tape, int hold)
-{
-    const int token = pgr__enter(tape);
-    tape->collect_at = hold ? UINT32_MAX : tape->size > tape->collect_at_least ? tape->size : tape->collect_at_least;
-    tape->limit = tape->size; /* the next record looks again */
-    pgr__leave(tape, token);
-}
-
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
 {
     const int token = pgr__enter(tape);

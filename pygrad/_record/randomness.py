@@ -9,6 +9,7 @@ not see NumPy's methods or calls by C code; but then the programs differ, or the
 
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import pickle
@@ -47,7 +48,7 @@ def recorded(function: Any, record: Callable[[], Program]) -> Program:
     before = _states(generators)
     program = record()
     changed = _states(generators) != before
-    if changed and len(sys._current_frames()) == 1:
+    if changed and _is_alone():
         _refuse(_DRAWS)
     if not changed and not names_source:
         return program
@@ -63,6 +64,16 @@ def recorded(function: Any, record: Callable[[], Program]) -> Program:
         if quiet == _QUIET:
             _refuse(_DRAWS)
     return program
+
+
+def _is_alone() -> bool:
+    """Whether there is no other thread.
+
+    sys._current_frames() would know of those that C has made, too. But it may collect while it holds a lock of the
+    interpreter's, and a finaliser that waits for another thread then waits for ever.
+    """
+    count: int = getattr(_thread, "_count", lambda: 1)()  # without the main thread
+    return count == 0
 
 
 def _record_again(record: Callable[[], Program], program: Program, generators: list[Any]) -> None:
