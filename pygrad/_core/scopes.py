@@ -39,7 +39,7 @@ class _Scopes:
         self.units: dict[tuple[int, str, int], range] = {}  # by enclosing scope, name, count (0: one scope)
         self.free: dict[int, list[range]] = {}  # by length
         self.dropped: list[range] = []  # in the last purge
-        self.held: list[tuple[int, int]] = []  # for each thread's scopes: the outer one, and the one that it is in
+        self.held: list[tuple[int, int]] = []  # (outer, present) for each active scope
         self.alive = 0  # names
         self.limit = _NAMES_AT_LEAST
 

@@ -39,7 +39,7 @@ _DIFFERS = (
 )
 _AGAIN = 9  # recordings, while other threads draw from the same generators
 _WAIT = 0.1  # seconds to watch whether others draw
-_QUIET = 4  # draws in quiet surroundings that are too many to be another thread's by chance
+_QUIET = 4  # recordings that drew while nobody else did: enough to rule out chance
 
 
 def recorded(function: Any, record: Callable[[], Program]) -> Program:

@@ -42,7 +42,7 @@ adopted = _Adopted()
 
 
 def adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *used: Any) -> None:
-    """From now on, make results of `value_type`, a subclass of Operand. Of `used` only the last, the set type, is."""
+    """From now on, make results of `value_type`, a subclass of Operand. `used` ends with the set type (rest: for C)."""
     adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, used[-1]
 
 

@@ -99,7 +99,7 @@ def settle(value: Slots) -> None:
     """Make the contents of the node's `_prev` set its operands."""
     kept = value._kept
     if not isinstance(kept, (set, list)) or not lib.pgr_h_alive(tape, value._handle):
-        return  # tuples can't change
+        return  # only sets and lists can change
     # Compare handles: while a function is recorded, == records nodes.
     present, wanted = held_operands(value), [getattr(v, "_handle", 0) for v in kept]
     for handle in present:
