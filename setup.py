@@ -93,22 +93,51 @@ class Operand:
 ARGUMENTS = {"UNARY": "", "CUT": "", "BINARY": ", other: Other, /", "PARAM": ", param: float = ..., /"}
 
 
-def stub() -> str:
-    """The stub of pygrad._pgr, with a method for each row of the table of operations."""
+def rows() -> list[tuple[str, str, str]]:
+    """Name, kind and docstring of each row of the table of operations."""
     table = (Path(__file__).parent / "csrc" / "ops" / "pgr_ops.h").read_text(encoding="utf-8")
-    rows = re.findall(r'^X\(\w+,\s*"(\w+)",\s*"[^"]*",\s*(\w+),.*?"([^"]*)"\)', table, re.MULTILINE | re.DOTALL)
-    methods = [f"    def {name}(self{ARGUMENTS[kind]}) -> Value:\n        {doc!r}\n" for name, kind, doc in rows]
+    return re.findall(r'^X\(\w+,\s*"(\w+)",\s*"[^"]*",\s*(\w+),.*?"([^"]*)"\)', table, re.MULTILINE | re.DOTALL)
+
+
+def stub() -> str:
+    """The stub of pygrad._pgr, with a method for each row."""
+    methods = [f"    def {name}(self{ARGUMENTS[kind]}) -> Value:\n        {doc!r}\n" for name, kind, doc in rows()]
     return STUB + "".join(methods)
+
+
+MATH = '''\
+"""Generated from csrc/ops/pgr_ops.h by setup.py."""
+
+from typing import Any
+
+def where(condition: Any, a: Any, b: Any) -> Any: ...
+def maximum(a: Any, b: Any) -> Any: ...
+def minimum(a: Any, b: Any) -> Any: ...
+def clip(x: Any, low: Any, high: Any) -> Any: ...
+'''
+ELEMENTWISE = {
+    "UNARY": "a: Any, /",
+    "CUT": "a: Any, /",
+    "BINARY": "a: Any, b: Any, /",
+    "PARAM": "a: Any, /, *param: float",
+}
+
+
+def math_stub() -> str:
+    """The stub of pygrad.math, with a function for each row that it does not hide."""
+    text = (Path(__file__).parent / "pygrad" / "math.py").read_text(encoding="utf-8")
+    hidden = re.findall(r'"(\w+)"', re.search(r"hidden = \{(.*?)\}", text)[1])
+    shown = [row for row in rows() if row[0] not in hidden]
+    return MATH + "".join(f"def {name}({ELEMENTWISE[kind]}) -> Any:\n    {doc!r}\n" for name, kind, doc in shown)
 
 
 class BuildWithStub(build_py):
     def run(self) -> None:
         super().run()
-        target = Path(self.build_lib) / "pygrad" / "_pgr.pyi"
-        if self.editable_mode:
-            target = Path(__file__).parent / "pygrad" / "_pgr.pyi"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(stub(), encoding="utf-8")
+        folder = Path(__file__).parent if self.editable_mode else Path(self.build_lib)
+        (folder / "pygrad").mkdir(parents=True, exist_ok=True)
+        for name, text in (("_pgr.pyi", stub()), ("math.pyi", math_stub())):
+            (folder / "pygrad" / name).write_text(text, encoding="utf-8")
 
 
 if importlib.util.find_spec("cffi") is None or int(setuptools.__version__.split(".")[0]) < 77:

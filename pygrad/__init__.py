@@ -14,6 +14,7 @@ from pygrad._core.layer import collect, dot
 from pygrad.engine import Value, tape_stats
 
 if TYPE_CHECKING:
+    from pygrad import formula as formula, math as math, nn as nn, optim as optim, plot as plot, sklearn as sklearn
     from pygrad._core.anomaly import detect_anomaly
     from pygrad._core.errors import RecordingError
     from pygrad._core.scopes import scope
@@ -50,6 +51,7 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"formula", "math", "nn", "optim", "plot", "sklearn"}
+_ELSEWHERE = {"nn": {"MLP", "Layer", "Module", "Neuron"}, "optim": {"SGD", "Adam", "AdamW"}}  # often looked for here
 
 __all__ = [
     "GradcheckError",
@@ -89,23 +91,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"pygrad.{_HOME[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"pygrad.{name}")
-    elif name == "__version__":
-        from importlib.metadata import version
+if TYPE_CHECKING:
+    __version__: str
+else:
 
-        value = version("pygrad-engine")
-    else:
-        homes = [
-            module for module in ("nn", "optim", "math") if name in importlib.import_module(f"pygrad.{module}").__all__
-        ]
-        hint = f": from pygrad.{homes[0]} import {name}" if homes and not name.startswith("_") else ""
-        raise AttributeError(f"module 'pygrad' has no attribute {name!r}{hint}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            value = getattr(importlib.import_module(f"pygrad.{_HOME[name]}"), name)
+        elif name in _MODULES:
+            value = importlib.import_module(f"pygrad.{name}")
+        elif name == "__version__":
+            from importlib.metadata import version
+
+            value = version("pygrad-engine")
+        else:
+            hint = "".join(f": from pygrad.{home} import {name}" for home, names in _ELSEWHERE.items() if name in names)
+            raise AttributeError(f"module 'pygrad' has no attribute {name!r}{hint}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -35,11 +35,8 @@ def _programs():
     for page, text in PAGES.items():
         for section in re.split(r"^##? ", text, flags=re.MULTILINE)[1:]:
             title, blocks = f"{page}: {section.partition(chr(10))[0]}", BLOCK.findall(section)
-            pairs = [(block[1], after) for block, after in zip(blocks, [*blocks[1:], None]) if block[0] == "python"]
-            assert all(after is not None and after[0] == "text" for _, after in pairs), (
-                f"{title}: Python without output"
-            )
-            programs = [(source, after[1]) for source, after in pairs]
+            pairs = [(block[1], after) for block, after in zip(blocks, [*blocks[1:], ("", "")]) if block[0] == "python"]
+            programs = [(source, text if kind == "text" else "") for source, (kind, text) in pairs]
             alone = [[program] for program in programs] if page == "README" else [programs] if programs else []
             yield from (pytest.param(program, id=title) for program in alone)
 

@@ -139,7 +139,7 @@ done:
 /* The items of a plan, which Program.plan makes. */
 enum {
     PLAN_PROGRAM,      /* its address */
-    PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see structures.py */
+    PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see pygrad/_core/trees.py */
     PLAN_NUMBERS_IN, PLAN_ARRAYS_IN, PLAN_NUMBERS_OUT, /* counts */
     PLAN_SHAPES,       /* of the result's arrays */
     PLAN_EMPTY,        /* numpy.empty */

@@ -52,11 +52,6 @@ class Folded(NamedTuple):
     root: int  # index of the vertex with the root
     size: int  # nodes of the graph
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every node is shown as itself."""
-        return len(self.vertices) == self.size
-
 
 def _paths(name: str, given: Any) -> list[tuple[str, ...]]:
     names = [given] if isinstance(given, str) else list(given)

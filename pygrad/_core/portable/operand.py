@@ -177,7 +177,7 @@ class Operand(Slots):
     def __dict__(self, own: dict[str, Any]) -> None:
         set_own(self, own)
 
-    # ---- The graph: csrc/python/place.c
+    # ---- The graph: csrc/python/prev.c, symbol.c, step.c
 
     def _settle(self) -> None:
         """Apply changed sets of operands to the tape, below here."""

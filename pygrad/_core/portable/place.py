@@ -1,4 +1,4 @@
-"""A node's place in the graph, which programs read and change: `_prev`, its steps. csrc/python/place.c's twin."""
+"""A node's place in the graph: `_prev`, its steps, read and changed. csrc/python's prev.c, symbol.c and step.c."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ def note_change() -> None:
     global _changes
     _changes += 1
 
-
-# ---- The graph, changed by programs: csrc/python/place.c ----------------------------------------------
 
 walked: dict[int, weakref.ref[Slots]] = {}  # by id: the objects with a `_kept`
 
