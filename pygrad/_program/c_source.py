@@ -41,7 +41,7 @@ def to_c(code: Code, name: str) -> str:
         in_table.append(f"in[{in_size + i}]  {leaf.name}, a Value from outside")
     parts = code.parts()
     used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & {row.op for row in OPERATIONS})
-    body = "\n".join(f"    {line}" for line in _body(code, parts, in_start, out_start))
+    body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start)))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
     functions = "\n".join(_function(op) for op in used)
     constants = "\n".join(_constant(i, constant) for i, constant in enumerate(code.constants) if constant.size)
@@ -104,66 +104,85 @@ def _constant(i: int, array: Any) -> str:
     return f"static const double constant{i}[] = {{{numbers}}};"
 
 
-def _body(code: Code, parts: Any, in_start: list[list[int]], out_start: list[list[int]]) -> Iterator[str]:
-    first_constant = 1 + sum(leaf.shape is not None for leaf in code.arguments)
+class _Places:
+    """How C writes the elements of the program's arrays, in the two flat ones that its function takes."""
 
-    def lanes(array: int, stride: int) -> str:
-        if array == 0 and stride:  # only in a damaged program: scalars are not adjacent
-            raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
-        return f" + lane * {stride}"
+    def __init__(self, code: Code, in_start: list[list[int]], out_start: list[list[int]]) -> None:
+        self._in_start, self._out_start = in_start, out_start
+        self._first_constant = 1 + sum(leaf.shape is not None for leaf in code.arguments)
+        self._constants = range(self._first_constant, self._first_constant + len(code.constants))
 
-    def read(array: int, offset: int, lane: str = "") -> str:
-        if first_constant <= array < first_constant + len(code.constants):
-            return f"constant{array - first_constant}[{offset}{lane}]"
-        starts = in_start[array]
-        many = 0 < array < first_constant
+    def read(self, array: int, offset: int, lane: str = "") -> str:
+        """An element of an argument, of a constant array or of the Values from outside."""
+        if array in self._constants:
+            return f"constant{array - self._first_constant}[{offset}{lane}]"
+        starts = self._in_start[array]
+        many = 0 < array < self._first_constant
         return f"in[{starts[0] + offset if many else starts[offset]}{lane}]"
 
-    def write(array: int, offset: int, lane: str = "") -> str:
-        return f"out[{out_start[array][0] + offset if array > 0 else out_start[0][offset]}{lane}]"
+    def write(self, array: int, offset: int, lane: str = "") -> str:
+        """An element of a result."""
+        return f"out[{self._out_start[array][0] + offset if array > 0 else self._out_start[0][offset]}{lane}]"
 
+
+def _lane(array: int, stride: int) -> str:
+    if array == 0 and stride:  # only in a damaged program: scalars are not adjacent
+        raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
+    return f" + lane * {stride}"
+
+
+def _body(parts: Any, places: _Places) -> Iterator[str]:
     for i in range(parts.constant_count):
         yield f"u[{i}] = {number(parts.constants[i])};"
     for i in range(parts.input_count):
-        given = parts.inputs[i]
-        if given.array > 0 and given.count > MOST_LINES:
-            first = read(given.array, given.offset, " + i")
-            yield f"for (long i = 0; i < {given.count}; i++) u[{given.slot} + i] = {first};"
-            continue
-        for k in range(given.count):
-            yield f"u[{given.slot + k}] = {read(given.array, given.offset + k)};"
+        yield from _input(places, parts.inputs[i])
     for s in range(parts.segment_count):
         segment = parts.segments[s]
         instructions = [parts.instructions[i] for i in range(segment.first, segment.first + segment.count)]
-        if segment.group == 2**32 - 1:
-            for i in instructions:
-                if i.op != lib.PGR_PROGRAM_RUN:
-                    yield f"{_slot(i.out)} = {_expression(parts, i)};"
+        if segment.group != 2**32 - 1:
+            yield from _lanes(parts, places, segment, instructions)
             continue
-        if segment.sum_count > MOST_LINES:
-            yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
-        else:
-            yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
-        yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
-        yield f"    double v[{max(1, parts.lane_slots)}];"
         for i in instructions:
-            if i.op == lib.PGR_PROGRAM_LOAD:
-                x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-                yield f"    {_slot(i.out)} = {read(x.array, x.offset, lanes(x.array, x.stride))};"
-            elif i.op == lib.PGR_PROGRAM_STORE:
-                o = parts.outputs[i.b]
-                yield f"    {write(o.array, o.offset, lanes(o.array, o.stride))} = {_slot(i.a)};"
-            elif i.op == lib.PGR_PROGRAM_LANE_SUM:
-                yield f"    {_slot(i.out)} += {_slot(i.a)};"
-            elif i.op == lib.PGR_PROGRAM_LANE_DOT:
-                yield f"    {_slot(i.out)} += {_slot(i.a)} * {_slot(i.b)};"
-            else:
-                yield f"    {_slot(i.out)} = {_expression(parts, i)};"
-        yield "}"
+            if i.op != lib.PGR_PROGRAM_RUN:
+                yield f"{_slot(i.out)} = {_expression(parts, i)};"
     for i in range(parts.output_count):
         o = parts.outputs[i]
         if o.node != lib.PGR_SLOT_LANE:
-            yield f"{write(o.array, o.offset)} = {_slot(o.node)};"
+            yield f"{places.write(o.array, o.offset)} = {_slot(o.node)};"
+
+
+def _input(places: _Places, given: Any) -> Iterator[str]:
+    """Read adjacent numbers of an argument into slots."""
+    if given.array > 0 and given.count > MOST_LINES:
+        first = places.read(given.array, given.offset, " + i")
+        yield f"for (long i = 0; i < {given.count}; i++) u[{given.slot} + i] = {first};"
+        return
+    for k in range(given.count):
+        yield f"u[{given.slot + k}] = {places.read(given.array, given.offset + k)};"
+
+
+def _lanes(parts: Any, places: _Places, segment: Any, instructions: list[Any]) -> Iterator[str]:
+    """A loop over the lanes of a group."""
+    if segment.sum_count > MOST_LINES:
+        yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
+    else:
+        yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
+    yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
+    yield f"    double v[{max(1, parts.lane_slots)}];"
+    for i in instructions:
+        if i.op == lib.PGR_PROGRAM_LOAD:
+            x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
+            yield f"    {_slot(i.out)} = {places.read(x.array, x.offset, _lane(x.array, x.stride))};"
+        elif i.op == lib.PGR_PROGRAM_STORE:
+            o = parts.outputs[i.b]
+            yield f"    {places.write(o.array, o.offset, _lane(o.array, o.stride))} = {_slot(i.a)};"
+        elif i.op == lib.PGR_PROGRAM_LANE_SUM:
+            yield f"    {_slot(i.out)} += {_slot(i.a)};"
+        elif i.op == lib.PGR_PROGRAM_LANE_DOT:
+            yield f"    {_slot(i.out)} += {_slot(i.a)} * {_slot(i.b)};"
+        else:
+            yield f"    {_slot(i.out)} = {_expression(parts, i)};"
+    yield "}"
 
 
 def _slot(slot: int) -> str:
