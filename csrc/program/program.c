@@ -5,6 +5,11 @@
 #include "tape/tape.h"
 #include "program/program.h"
 
+/* Files hold these as they are in memory: another layout needs another magic line in pygrad/_program/files.py. */
+_Static_assert(sizeof(pgr_instruction) == 16 && sizeof(pgr_program_dot) == 8 && sizeof(pgr_segment) == 20, "layout");
+_Static_assert(sizeof(pgr_uniform_input) == 24 && sizeof(pgr_output) == 24, "layout");
+_Static_assert(_Alignof(uint64_t) != 8 || sizeof(pgr_lane_input) == 24, "layout");
+
 #include <string.h>
 
 void program_join_outputs(pgr_program *p)

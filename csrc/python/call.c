@@ -136,19 +136,40 @@ done:
 
 /* ---- Calls by structure ---------------------------------------------------------------------------- */
 
-/* The items of a plan, which Program.plan makes. */
-enum {
-    PLAN_PROGRAM,      /* its address */
-    PLAN_IN, PLAN_OUT, /* the structures of arguments and result, see pygrad/_core/trees.py */
-    PLAN_NUMBERS_IN, PLAN_ARRAYS_IN, PLAN_NUMBERS_OUT, /* counts */
-    PLAN_SHAPES,       /* of the result's arrays */
-    PLAN_EMPTY,        /* numpy.empty */
-    PLAN_ARRAY_TYPE,   /* numpy.ndarray */
-    PLAN_CONSTANTS,    /* arrays after the arguments' */
-    PLAN_WORKERS,
-    PLAN_OWNER,        /* of the program: keeps it alive */
-    PLAN_SIZE
-};
+/* The items of a plan, which Program.plan makes, by the names that _plan_items() returns:
+ * PROGRAM      its address
+ * IN, OUT      the structures of arguments and result: see pygrad/_core/trees.py
+ * NUMBERS_IN, ARRAYS_IN, NUMBERS_OUT   counts
+ * SHAPES       of the result's arrays
+ * EMPTY        numpy.empty
+ * ARRAY_TYPE   numpy.ndarray
+ * CONSTANTS    arrays after the arguments'
+ * OWNER        of the program: keeps it alive */
+#define PLAN(X) \
+    X(PROGRAM) X(IN) X(OUT) X(NUMBERS_IN) X(ARRAYS_IN) X(NUMBERS_OUT) X(SHAPES) X(EMPTY) X(ARRAY_TYPE) X(CONSTANTS) \
+    X(WORKERS) X(OWNER)
+
+#define X(NAME) PLAN_##NAME,
+enum { PLAN(X) PLAN_SIZE };
+#undef X
+
+static PyObject *plan_items(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+#define X(NAME) #NAME,
+    static const char *const names[] = {PLAN(X)};
+#undef X
+    PyObject *const tuple = PyTuple_New(PLAN_SIZE);
+    for (int i = 0; tuple != NULL && i < PLAN_SIZE; i++) {
+        PyObject *const name = PyUnicode_FromString(names[i]);
+        if (name == NULL) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(tuple, i, name);
+    }
+    return tuple;
+}
 
 typedef struct {
     PyTypeObject *array_type;
@@ -349,5 +370,6 @@ done:
 PyMethodDef pgr__program_methods[] = {
     {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/python/call.c."},
     {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/python/call.c."},
+    {"_plan_items", plan_items, METH_NOARGS, "The names of a plan's items, in order."},
     {NULL, NULL, 0, NULL},
 };

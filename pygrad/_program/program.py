@@ -9,7 +9,7 @@ from typing import Any, Callable, Union
 
 from pygrad._core.errors import check
 from pygrad._core.files import write
-from pygrad._core.layer import TAPE, run
+from pygrad._core.layer import TAPE, plan_items, run
 from pygrad._core.text import visible
 from pygrad._core.trees import as_float64, need_numpy, refuse_values, tree_flatten, tree_unflatten
 from pygrad._pgr import ffi, lib
@@ -98,20 +98,21 @@ class Program:
         scalars_in, scalars_out = self.code.shapes_in.count(None), self.code.shapes_out.count(None)
         arrays_out = tuple([shape for shape in self.code.shapes_out if shape is not None])
         np = need_numpy() if any(shape is not None for shape in (*self.code.shapes_in, *self.code.shapes_out)) else None
-        return (
-            self._address,
-            self.code.structure_in,
-            self.code.structure_out,
-            scalars_in,
-            len(self.code.shapes_in) - scalars_in,
-            scalars_out,
-            arrays_out,
-            None if np is None else self._new(),
-            object if np is None else np.ndarray,
-            self.code.constants,
-            workers,
-            self.code.c,  # keep it alive as long as the plan
-        )
+        items = {
+            "PROGRAM": self._address,
+            "IN": self.code.structure_in,
+            "OUT": self.code.structure_out,
+            "NUMBERS_IN": scalars_in,
+            "ARRAYS_IN": len(self.code.shapes_in) - scalars_in,
+            "NUMBERS_OUT": scalars_out,
+            "SHAPES": arrays_out,
+            "EMPTY": None if np is None else self._new(),
+            "ARRAY_TYPE": object if np is None else np.ndarray,
+            "CONSTANTS": self.code.constants,
+            "WORKERS": workers,
+            "OWNER": self.code.c,
+        }
+        return tuple([items[name] for name in plan_items()])
 
     def _new(self) -> Any:
         """The function that allocates results: zeroed if a loaded program may leave parts unwritten."""

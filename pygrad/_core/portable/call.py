@@ -37,3 +37,8 @@ def run(
 def call(_plan: tuple[Any, ...], _args: tuple[Any, ...]) -> Any:
     """CPython's fast path for planned programs; this layer has none."""
     return NotImplemented
+
+
+def plan_items() -> tuple[str, ...]:
+    """The names of a plan's items: none, since there are no plans here."""
+    return ()
