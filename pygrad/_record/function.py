@@ -163,10 +163,13 @@ def one_deeper(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 
 def number_of(leaf: Any) -> Any:
+    """A scalar or an array of a result as float64, as a program returns it."""
     if isinstance(leaf, Value):
         return leaf.data
-    if not is_array(leaf) or leaf.dtype != object:
-        return leaf
+    if not is_array(leaf):
+        return real_number(leaf, "result")
+    if leaf.dtype != object:
+        return need_numpy().array(leaf, dtype="d", order="C")
     numbers = [x.data if isinstance(x, Value) else real_number(x, "result") for x in elements(leaf)]
     return need_numpy().array(numbers).reshape(leaf.shape)
 
