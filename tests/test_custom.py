@@ -502,3 +502,21 @@ def test_a_function_may_add_to_any_node_below_whatever_else_is_swept(pg, Value, 
     assert (x.grad, y.grad, z.grad) == (11.0, 11.0, 1.0)
     top.backward()
     assert (x.grad, y.grad, z.grad) == (22.0, 11.0, 1.0)
+
+
+def test_a_nested_pass_through_nodes_below_adds_up_at_the_end(Value):
+    """What it gives to nodes that the outer pass has yet to visit waits there: a row of docs/micrograd.md."""
+    x = Value(1.0)
+    shared = x * 2.0
+    y = shared * 3.0
+    top = Value(1.0, (y,), "top")
+    at_once = []
+
+    def give():
+        y.grad += top.grad
+        (shared * 5.0).backward()
+        at_once.append(x.grad)
+
+    top._backward = give
+    top.backward()
+    assert at_once == [0.0] and x.grad == 2.0 * (3.0 + 5.0)

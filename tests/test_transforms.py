@@ -767,3 +767,11 @@ def test_a_recorded_power_of_zero_has_the_partials_of_the_eager_one(pg):
         base, power = pg.Value(0.0), pg.Value(exponent)
         (base**power).backward()
         assert pg.grad(lambda x, y: x**y, argnums=(0, 1))(0.0, exponent) == (base.grad, power.grad)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_results_are_float64_arrays_of_their_own(pg, record):
+    x = np.array([1.0, 2.0], dtype=">f4")
+    through, number = pg.jit(lambda x: [x, 2], record=record)(x)
+    assert through.dtype == np.dtype("d") and through is not x and through.tolist() == [1.0, 2.0]
+    assert type(number) is float and number == 2.0
