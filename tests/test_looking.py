@@ -394,6 +394,55 @@ def test_copies_of_a_cut_node_give_to_copies_of_its_operands(pg):
         assert next(v for v in z2._prev if v._op)._prev == set()
 
 
+def edited_graph(pg, seed):
+    """Values of a random graph, some of whose nodes were cut from their operands or given others."""
+    r = random.Random(seed)
+    leaves = [pg.Value(r.uniform(-2, 2)) for _ in range(3)]
+    values = list(leaves)
+    for _ in range(r.randint(3, 10)):
+        how, a, b = r.random(), r.choice(values), r.choice(values)
+        if how < 0.7:
+            values.append(a + b if how < 0.35 else a * b)
+        elif how < 0.8:
+            values.append(a.tanh())
+        elif a._prev:
+            if how < 0.9:
+                a._prev = set()
+            elif how < 0.95:
+                a._prev.discard(max(a._prev, key=lambda v: v.data))
+            elif len(a._prev) == 1:  # a third operand would move the node behind others, which may change its grad
+                a._prev.add(r.choice(leaves))
+    return values
+
+
+def grads_after(values, seed):
+    r = random.Random(seed)
+    for root in r.choices(values, k=2):
+        root.backward()
+    return [v.grad for v in values]
+
+
+def test_copies_of_edited_graphs_give_the_same_grads(pg, rng):
+    """Whatever the copy meets first: a copy that is made before its step's operands would give to them too late."""
+    for _ in range(400):
+        seed = rng.randrange(2**32)
+        expected = grads_after(edited_graph(pg, seed), seed)
+        for clone in (copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))):
+            assert grads_after(clone(edited_graph(pg, seed)), seed) == pytest.approx(expected, 1e-9, 1e-12), seed
+            backwards = clone(edited_graph(pg, seed)[::-1])[::-1]
+            assert grads_after(backwards, seed) == pytest.approx(expected, 1e-9, 1e-12), seed
+
+
+def test_a_long_chain_of_cut_nodes_is_copied_without_recursion(pg):
+    chain = [pg.Value(1.0)]
+    for _ in range(150):
+        chain.append(chain[-1] * 1.0)
+        chain[-1]._prev = set()
+    for copied in (copy.deepcopy(chain[::-1]), pickle.loads(pickle.dumps(chain[::-1]))):
+        copied[0].backward()
+        assert copied[1].grad == 1.0 and copied[2].grad == 0.0
+
+
 def test_attributes_of_the_programs_own_may_have_any_name(pg):
     for value in (3, (), (13,), (13, 1.0), (99, pg.Value(1.0), pg.Value(2.0)), ("add", 1), None, (2**70, 1, 2)):
         x = pg.Value(3.0)
