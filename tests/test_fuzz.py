@@ -398,11 +398,11 @@ def test_what_a_file_claims_costs_no_more_than_what_is_shown(pg):
     def huge(header, arrays):
         header["arguments"] = ["tuple", "scalar", ["array", [claimed]]]
         header["names"] = ["x", "y"]
-        header["counts"]["uniform_slots"] = claimed
+        header["counts"]["uniform_registers"] = claimed
         header["counts"]["input_count"] = 2
         at = place_of(pg, header, "inputs")
-        (slot,) = struct.unpack("<I", arrays[at : at + 4])
-        arrays[at + 24 : at + 24] = struct.pack("<IIQQ", slot + 1, 1, 0, claimed - slot - 1)
+        (register,) = struct.unpack("<I", arrays[at : at + 4])
+        arrays[at + 24 : at + 24] = struct.pack("<IIQQ", register + 1, 1, 0, claimed - register - 1)
 
     strange = changed(pg, program, huge)
     assert len(str(strange)) < 1000 and len(strange.to_c("f")) < 2000 and len(pg.draw_dot(strange).source) < 2000

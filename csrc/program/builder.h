@@ -17,7 +17,7 @@ typedef struct {
     uint32_t a, b;         /* values; NONE */
     uint32_t uses;
     uint32_t chain;        /* of the dot that ends here; NONE */
-    uint32_t slot;
+    uint32_t reg;
     uint16_t stage, group; /* group: 1 and up; 0: the same in all lanes */
     uint32_t output;       /* the first output that is this value; NONE */
     uint32_t line;         /* see pgr_program_lines */

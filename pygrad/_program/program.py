@@ -56,7 +56,7 @@ class Program:
 
     def __repr__(self) -> str:
         stats = self.stats
-        lanes = f", {stats.lane_slots} slots of {stats.block} lanes" if stats.block else ""
+        lanes = f", {stats.lane_registers} registers of {stats.block} lanes" if stats.block else ""
         return f"<Program of {stats.instructions} instructions from {stats.nodes} nodes, {stats.dots} dots{lanes}>"
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ enum { IN_COUNT = 3, OUT_COUNT = 3, MOST = 512, MOST_WORK = 20000 };
 
 typedef struct {
     uint16_t instructions, args, dots, segments, constants, inputs, outputs, lane_inputs, groups;
-    uint16_t uniform_slots, lane_slots, block, kernels, spare;
+    uint16_t uniform_registers, lane_registers, block, kernels, spare;
     uint16_t in_sizes[IN_COUNT], out_sizes[OUT_COUNT];
 } header;
 
@@ -147,8 +147,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     pgr_program_parts parts = {
         .instruction_count = h.instructions, .arg_count = h.args, .dot_count = h.dots, .segment_count = h.segments,
         .constant_count = h.constants, .input_count = h.inputs, .output_count = h.outputs,
-        .lane_input_count = h.lane_inputs, .group_count = h.groups, .uniform_slots = h.uniform_slots,
-        .lane_slots = h.lane_slots, .block = h.block,
+        .lane_input_count = h.lane_inputs, .group_count = h.groups, .uniform_registers = h.uniform_registers,
+        .lane_registers = h.lane_registers, .block = h.block,
     };
     void *const arrays[] = {
         taken(&from, h.instructions, sizeof(pgr_instruction)), taken(&from, h.args, sizeof(uint32_t)),

@@ -54,7 +54,7 @@ def parts(program: Program) -> bytes | None:
     if len(inside) > 3 or len(outside) > 3 or max(*inside, *outside) >= 512:
         return None
     counts = [p.instruction_count, p.arg_count, p.dot_count, p.segment_count, p.constant_count, p.input_count]
-    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_slots, p.lane_slots, p.block, 0, 0]
+    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_registers, p.lane_registers, p.block, 0, 0]
     sizes = [*inside, *[0] * (3 - len(inside)), *outside, *[0] * (3 - len(outside))]
     arrays = b""
     for name, (count, kind) in ARRAYS.items():
