@@ -70,7 +70,8 @@ enum {
     PGR_OP_FIRST
 };
 
-typedef enum { PGR_KIND_LEAF = 0, PGR_KIND_UNARY, PGR_KIND_BINARY, PGR_KIND_PARAM, PGR_KIND_CUT } pgr_kind;
+/* PGR_KIND_OWN: one of the tape's own ops. */
+typedef enum { PGR_KIND_OWN = 0, PGR_KIND_UNARY, PGR_KIND_BINARY, PGR_KIND_PARAM, PGR_KIND_CUT } pgr_kind;
 
 typedef struct {
     const char *name;      /* "tanh": the method's name */
@@ -376,7 +377,7 @@ typedef struct {
 } pgr_output;
 
 /* Builds the program that computes the outputs, outputs[i] from nodes[i]: without dead code, with equal subexpressions
- * shared, constants folded, chains of multiply-adds made dot products, and values that depend on no lane computed once.
+ * shared, constants folded, sums of products made dot products, and values that depend on no lane computed once.
  * Groups of equally many lanes become one. PGR_ERR_OPAQUE if an output depends on a custom node of the recording;
  * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
  * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold

@@ -10,11 +10,12 @@ typedef struct {
     pgr_tape *tape;
     const pgr_table *table;
     const pgr_fold_options *options;
-    uint32_t *fold;     /* by row: its fold; later its vertex */
-    uint32_t *scratch;  /* by row */
-    uint32_t *first;    /* by scope: its first call */
+    uint32_t *fold;      /* by row */
+    uint32_t *vertex;    /* by row; in the memory of `fold`, which ends where vertices begin */
+    uint32_t *scratch;   /* by row */
+    uint32_t *first;     /* by scope: its first call */
     uint32_t *vertex_of; /* by fold */
-    uint32_t *buckets;     /* of a hash table: edge + 1 */
+    uint32_t *buckets;   /* of a hash table: edge + 1 */
     uint32_t bucket_count;
 } folder;
 
@@ -147,7 +148,7 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
                 f->vertex_of[fold] = v;
         }
         pgr_vertex *const vertex = &out->vertices[v];
-        f->fold[i] = v;
+        f->vertex[i] = v;
         vertex->row = i;
         vertex->count++;
         vertex->leaves += is_leaf(row);
@@ -200,7 +201,7 @@ static pgr_status make_edges(folder *f, pgr_folding *out)
     for (uint32_t i = 0; i < table->row_count; i++) {
         const pgr_row *const row = &table->rows[i];
         for (uint32_t k = 0; k < row->operand_count; k++) {
-            const uint32_t from = f->fold[table->operands[row->first_operand + k]], to = f->fold[i];
+            const uint32_t from = f->vertex[table->operands[row->first_operand + k]], to = f->vertex[i];
             if (from == to)
                 continue;
             const uint32_t bucket = bucket_of(f, out->edges, from, to);
@@ -227,8 +228,8 @@ pgr_status pgr_fold(pgr_tape *tape, const pgr_table *table, const pgr_fold_optio
     uint32_t *const room = tape_resize(tape, NULL, (3 * rows + scopes + folds + 1) * sizeof *room);
     if (room == NULL)
         return PGR_ERR_NOMEM;
-    folder f = {.tape = tape, .table = table, .options = options, .fold = room, .scratch = room + rows,
-                .first = room + 3 * rows, .vertex_of = room + 3 * rows + scopes};
+    folder f = {.tape = tape, .table = table, .options = options, .fold = room, .vertex = room,
+                .scratch = room + rows, .first = room + 3 * rows, .vertex_of = room + 3 * rows + scopes};
     memset(f.first, 0xff, (scopes + folds) * sizeof *room);
     pgr_folding out = {NULL, NULL, 0, 0};
     fold_by_scope(&f);

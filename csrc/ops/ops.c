@@ -7,14 +7,14 @@
 #define KIND_CUT(param)    PGR_KIND_CUT, NAN
 
 static const pgr_op_info rows[PGR_OP_COUNT] = {
-    [PGR_OP_LEAF] = {"leaf", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_CONST] = {"const", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_CUSTOM] = {"custom", "custom", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_PAIR] = {"pair", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_INPUT] = {"input", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_LANE] = {"lane", "", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_LANE_SUM] = {"lane_sum", "lane sum", "", "", "", "", "", PGR_KIND_LEAF, NAN},
-    [PGR_OP_LANE_PASS] = {"lane_pass", "lane pass", "", "", "", "", "", PGR_KIND_LEAF, NAN},
+    [PGR_OP_LEAF] = {"leaf", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_CONST] = {"const", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_CUSTOM] = {"custom", "custom", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_PAIR] = {"pair", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_INPUT] = {"input", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_LANE] = {"lane", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_LANE_SUM] = {"lane_sum", "lane sum", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_LANE_PASS] = {"lane_pass", "lane pass", "", "", "", "", "", PGR_KIND_OWN, NAN},
 /* Of db, only PARAM's is read here as a number: a constant. */
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     [PGR_OP_##ID] = {name, symbol, rule, doc, #value, #da, #db, KIND_##KIND(db)},

@@ -40,7 +40,7 @@ static inline double ops_linear(int op, double a, double b)
     return all[op - PGR_OP_ADD];
 }
 
-/* Inlined with a constant op, the switch folds to one row; compilers would not inline it by its size. */
+/* Inlined with a constant op, the switch becomes one row; compilers would not inline it by its size. */
 #if defined(__GNUC__)
 __attribute__((always_inline))
 #endif
@@ -247,7 +247,8 @@ typedef struct {
 #define PARTIALS_PARAM(da, db)  (ops_pair){(da), 0.0}
 #define PARTIALS_CUT(da, db)    (ops_pair){0.0, 0.0}
 
-/* One row's derivatives, for hot loops: a switch with a constant op folds, but is too large to be inlined. */
+/* One row's derivatives, for hot loops: a switch with a constant op becomes one row, but is too large to be
+ * inlined. */
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     static inline ops_pair ops_partials_##ID(double a, double b, double v) \
     { \

@@ -67,7 +67,7 @@ static void fit(builder *b)
 static void free_scratch(builder *b)
 {
     void *const scratch[] = {b->values, b->table, b->merged, b->first_input, b->lane_input, b->links,
-                             b->chains, b->next_output, b->sorted, b->stage_end, b->level};
+                             b->dots, b->next_output, b->sorted, b->stage_end, b->level};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(b->tape, scratch[i], 0);
 }

@@ -87,13 +87,13 @@ static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
 {
     const uint32_t first = b->sorted[i];
     const value *const v = &b->values[first];
-    if (v->chain != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
+    if (v->dot != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
         return 0;
     uint32_t count = 1;
     for (; i + count < to; count++) {
         const uint32_t id = b->sorted[i + count];
         const value *const next = &b->values[id];
-        if (next->op != v->op || next->chain != NONE)
+        if (next->op != v->op || next->dot != NONE)
             break;
         if (!has_uniform_instruction(next) || b->level[id] != b->level[first])
             break;

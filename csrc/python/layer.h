@@ -44,7 +44,7 @@ typedef struct {
     PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
     PyTypeObject *set_type;   /* the type of `_prev`: sets count their changes in .. */
     uint64_t changes;
-    operand *free_objects;    /* chained through dict */
+    operand *free_objects;    /* a list, linked through dict */
     int free_count;
 } pgr__operand_layer;
 

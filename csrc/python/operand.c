@@ -25,7 +25,7 @@
 
 /* ---- Recording ----------------------------------------------------------------------------- */
 
-/* Callers pass a constant `op`, so that switches fold. */
+/* Callers pass a constant `op`, so that a switch becomes one case. */
 PGR_INLINE PyObject *record_unary(int op, PyObject *self)
 {
     pgr_status status = ready(1);

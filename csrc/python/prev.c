@@ -105,7 +105,7 @@ static bool remember(PyObject *self, past *p)
 {
     const int op = tape->nodes[id_of(self)].op;
     *p = (past){NULL, NULL};
-    if (op == PGR_OP_CUSTOM || is_leaf(op))
+    if (!is_operation(op))
         return true;
     p->symbol = pgr__get_op(self, NULL);
     PyObject *const list = p->symbol == NULL ? NULL : Py_BuildValue("[i]", op);
