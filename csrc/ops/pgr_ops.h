@@ -12,10 +12,10 @@
  *                   (NAN: no default)
  *           CUT     f(a), recorded without its operand: no gradient flows, and the operand is not kept
  *   value   an expression in a and b, the operands' numbers. Plain C99, since exported code contains it, too
- *   da, db  the local derivatives, in a, b and v, the result. Written in words (ADD_, MUL_, ...), so that one
- *           expression serves three times: ops.h turns it into numbers, derive.c into nodes, chain_rule.py into text.
- *           OF_(EXP, x) is another row's function, NUMBER_(0.5) a constant. EITHER_(x, y) is x in numbers, where y
- *           would lose digits, and y in nodes and text
+ *   da, db  the local derivatives, in a, b and v, the result. Written in words (ADD_, MUL_, ...: see words.h), so that
+ *           one expression serves three times: ops.h turns it into numbers, derive.c into nodes, chain_rule.py into
+ *           text. OF_(EXP, x) is another row's function, NUMBER_(0.5) a constant. EITHER_(x, y) is x in numbers, where
+ *           y would lose digits, and y in nodes and text
  *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
  *   rule    the error message's reason when the check fails
  *
