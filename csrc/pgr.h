@@ -79,7 +79,7 @@ typedef struct {
     const char *rule;      /* what an error says: "the argument must be positive" */
     const char *doc;       /* one sentence */
     const char *c;         /* the value, as a C99 expression in a and b */
-    const char *da, *db;   /* the partial derivatives in pgr_ops.h's words; db of PGR_KIND_BINARY only */
+    const char *da, *db;   /* the partial derivatives in words (see ops/words.h); db of PGR_KIND_BINARY only */
     pgr_kind kind;
     double param_default;  /* of PGR_KIND_PARAM; NAN: no default */
 } pgr_op_info;

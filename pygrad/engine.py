@@ -359,4 +359,15 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN, operand_set(note_change))
+adopt(
+    value_type=Value,
+    notes=notes,
+    fail=fail,
+    reject=reject,
+    unknown=unknown,
+    leave=leave,
+    refuse_operand=refuse_operand,
+    as_number=as_number,
+    plain_numbers=PLAIN,
+    set_type=operand_set(note_change),
+)

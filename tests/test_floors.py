@@ -245,11 +245,11 @@ def test_public_modules_are_those_of_the_docs():
 def test_the_package_lists_what_is_public(pg):
     assert dir(pg) == pg.__all__ == sorted(pg.__all__)
     assert all(getattr(pg, name) is not None for name in pg.__all__)
-    lines = python_files()["__init__.py"].body
-    table = next(node.value for node in lines if type(node) is ast.Assign and ast.unparse(node.targets[0]) == "_HOMES")
-    homes = ast.literal_eval(table)
-    typed = next(node for node in lines if isinstance(node, ast.If)).body
-    assert {node.module.removeprefix("pygrad."): tuple(a.name for a in node.names) for node in typed[1:]} == homes
+    choice = next(node for node in python_files()["__init__.py"].body if isinstance(node, ast.If))
+    modules, *typed = [node for node in choice.body if isinstance(node, ast.ImportFrom)]
+    assert {a.name for a in modules.names} == pg._MODULES
+    assert {node.module.removeprefix("pygrad."): tuple(a.name for a in node.names) for node in typed} == pg._HOMES
+    assert all(a.asname == a.name for node in (modules, *typed) for a in node.names)  # re-exported to type checkers
 
 
 def statements(function):

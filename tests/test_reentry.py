@@ -571,7 +571,8 @@ class Value(engine.Operand):
 kept = [engine.Value(1.0) for _ in range(100)]
 del kept[:50]
 nothing = lambda *_: None
-_pgr._adopt(Value, {}, nothing, lambda *_: 1, lambda *_: 1 / 0, nothing, nothing, nothing, set(), set)
+_pgr._adopt(value_type=Value, notes={}, fail=nothing, reject=lambda *_: 1, unknown=lambda *_: 1 / 0, leave=nothing,
+    refuse_operand=nothing, as_number=nothing, plain_numbers=set(), set_type=set)
 for use in (lambda: Value(2.0) / 0.0, lambda: Value("a"), lambda: _pgr.Operand._of(12345678)):
     try:
         use()

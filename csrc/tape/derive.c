@@ -292,33 +292,6 @@ static void push(recorder *e, sheet *s, pgr_id id, pgr_id g)
         accumulate(e, s, id, node.rhs, record(e, PGR_OP_MUL, g, p.db));
 }
 
-pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
-                   size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad)
-{
-    recorder e = begin(tape);
-    sheet s = {.within = within + 1};
-    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
-        return PGR_ERR_NOMEM;
-    for (size_t i = 0; i < root_count; i++)
-        if (is_active(&s, roots[i]))
-            accumulate(&e, &s, roots[i], roots[i], seeds[i]);
-    for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
-        if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
-            continue;
-        const pgr_id id = s.first + (pgr_id)i;
-        derive_node(&e, id);
-        ask(&e, i);
-        gather_lanes(&e, &s, i);
-        push(&e, &s, id, s.adjoint[i]);
-    }
-    for (size_t i = 0; i < wrt_count && e.status == PGR_OK; i++) {
-        const pgr_id g = in_sheet(&s, wrt[i]) ? s.adjoint[wrt[i] - s.first] : 0;
-        out[i] = g != 0 ? g : zero(&e);
-    }
-    free_sheet(tape, &s);
-    return end(&e, bad);
-}
-
 /* Adds to the tangent of a node, whose operands' are ta and tb; 0: no tangent. */
 static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
 {
@@ -337,6 +310,45 @@ static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
         accumulate(e, s, id, id, record(e, PGR_OP_MUL, tb, p.db));
 }
 
+/* Gives nodes their seeds or tangents, added up if a node comes twice. */
+static void seed(recorder *e, sheet *s, size_t count, const pgr_id *nodes, const pgr_id *seeds)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_active(s, nodes[i]))
+            accumulate(e, s, nodes[i], nodes[i], seeds[i]);
+}
+
+/* Writes the adjoints or tangents of nodes to `out`, and frees the sheet. */
+static pgr_status finish(recorder *e, sheet *s, size_t count, const pgr_id *nodes, pgr_id *out, pgr_id *bad)
+{
+    for (size_t i = 0; i < count && e->status == PGR_OK; i++) {
+        const pgr_id made = in_sheet(s, nodes[i]) ? s->adjoint[nodes[i] - s->first] : 0;
+        out[i] = made != 0 ? made : zero(e);
+    }
+    free_sheet(e->tape, s);
+    return end(e, bad);
+}
+
+pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
+                   size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad)
+{
+    recorder e = begin(tape);
+    sheet s = {.within = within + 1};
+    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
+        return PGR_ERR_NOMEM;
+    seed(&e, &s, root_count, roots, seeds);
+    for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
+        if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
+            continue;
+        const pgr_id id = s.first + (pgr_id)i;
+        derive_node(&e, id);
+        ask(&e, i);
+        gather_lanes(&e, &s, i);
+        push(&e, &s, id, s.adjoint[i]);
+    }
+    return finish(&e, &s, wrt_count, wrt, out, bad);
+}
+
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out, pgr_id *bad)
 {
@@ -344,9 +356,7 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
     sheet s = {0};
     if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
         return PGR_ERR_NOMEM;
-    for (size_t i = 0; i < wrt_count; i++)
-        if (in_sheet(&s, wrt[i]))
-            accumulate(&e, &s, wrt[i], wrt[i], tangents[i]);
+    seed(&e, &s, wrt_count, wrt, tangents);
     for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
         const pgr_id id = s.first + (pgr_id)i;
         const pgr_node *const node = &tape->nodes[id];
@@ -358,10 +368,5 @@ pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pg
         ask(&e, i);
         pull(&e, &s, id, ta, tb);
     }
-    for (size_t i = 0; i < root_count && e.status == PGR_OK; i++) {
-        const pgr_id t = in_sheet(&s, roots[i]) ? s.adjoint[roots[i] - s.first] : 0;
-        out[i] = t != 0 ? t : zero(&e);
-    }
-    free_sheet(tape, &s);
-    return end(&e, bad);
+    return finish(&e, &s, root_count, roots, out, bad);
 }
