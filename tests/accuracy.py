@@ -3,8 +3,8 @@
     python tests/accuracy.py            measures, and writes docs/accuracy.md
     python tests/accuracy.py --print    .. and only prints it
 
-Values and partials of eager Values, the platform's own libm (Python's `math`) on the same points, and the functions
-over points of `vmap`, with each set of kernels that the machine has. test_accuracy.py holds the figures to bounds.
+Measures values and partials of eager Values, libm (Python's `math`) on the same points, and functions over points of
+`vmap`, with each set of kernels that the machine has. test_accuracy.py holds the figures to bounds.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ EPS = 2.0**-52
 
 
 def ulps(got: float, exact: Any) -> float:
-    """How many units in the last place of the exact result `got` is off; subnormals have the smallest normal's.
+    """The error of `got`, in units in the last place of `exact`; for subnormals, in the smallest normal's.
 
-    Beyond the largest float64 the next number would be 2**1024: infinity counts as that.
+    Infinity counts as 2**1024, the number after the largest float64.
     """
     if math.isnan(got) or mp.isnan(exact):
         return 0.0 if math.isnan(got) and mp.isnan(exact) else math.inf
@@ -70,7 +70,7 @@ Points = Callable[[random.Random, int], Iterator[tuple[float, ...]]]
 def line(
     low: float = -HUGE, high: float = HUGE, near: tuple[float, ...] = (), spans: Any = ((-1, 1), (-20, 20))
 ) -> Points:
-    """Points from low to high: the grid, towards each of `near`, of any magnitude, and evenly over each of `spans`."""
+    """Points from low to high: a grid, some near each of `near`, of any magnitude, and evenly over each of `spans`."""
 
     def draw(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
         close = [
@@ -96,7 +96,7 @@ def line(
 
 
 def plane(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
-    """Pairs: of the grid, of any magnitudes, of like magnitudes, of small numbers; none of them 0."""
+    """Pairs of nonzero numbers: from the grid, of any magnitudes, of like magnitudes, and small."""
     for _ in range(count):
         kind = rng.randrange(5)
         if kind == 0:
@@ -114,7 +114,7 @@ def plane(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
 
 
 def powers(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
-    """Bases and exponents with a power that is about to over- or underflow at the outside."""
+    """Bases and exponents whose powers reach just beyond overflow and underflow."""
     for _ in range(count):
         kind = rng.randrange(7)
         if kind == 0:  # a base near 1 and a large exponent
@@ -239,7 +239,7 @@ def _mod(a: Any, b: Any) -> Any:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table of operations: value and partials in mpmath, where to measure, and who else has it."""
+    """One row of the table of operations: value and partials in mpmath, where to measure, and libm's function."""
 
     value: Callable[..., Any]
     partials: tuple[Callable[..., Any], ...]
@@ -247,7 +247,7 @@ class Row:
     libm: Callable[..., float] | None = None
 
 
-# Where plain formulas fail: a quotient that is subnormal, a square that overflows, an exponent less 1 that is rounded.
+# Where plain formulas fail: a subnormal quotient, a square that overflows, an exponent less 1 that is rounded.
 HARD: dict[str, list[tuple[float, ...]]] = {
     "div": [(5e-324, 9.667833291936212e-14)],
     "pow": [
@@ -406,7 +406,7 @@ class Worst:
 class Measured:
     value: Worst = field(default_factory=Worst)
     libm: Worst = field(default_factory=Worst)
-    worse: Worst = field(default_factory=Worst)  # by how much more than libm's the value is off, on one point
+    worse: Worst = field(default_factory=Worst)  # the error less libm's, on one point
     partials: list[Worst] = field(default_factory=list)
     lanes: dict[str, Worst] = field(default_factory=dict)  # by kernels
     recorded: list[Worst] = field(default_factory=list)  # partials over points, with the best kernels
@@ -422,7 +422,7 @@ def is_parameter(pg: Any, name: str) -> bool:
 
 
 def _or_infinity(function: Callable[..., float], args: tuple[float, ...], sign: float) -> float:
-    """What it gives; where it says that the result is too large, that infinity."""
+    """Its result; infinity where it raises OverflowError."""
     try:
         return function(*args)
     except OverflowError:
@@ -458,7 +458,7 @@ def kernels(pg: Any) -> dict[str, int]:
 
 
 def over_points(pg: Any, function: Any, columns: list[Any], results: int, which: int = 0) -> list[Any]:
-    """The arrays that vmap(function) gives, run with one set of kernels."""
+    """The arrays that vmap(function) returns with one set of kernels."""
     import numpy as np
 
     ffi, lib = pg._core.layer.ffi, pg._core.layer.lib
@@ -535,7 +535,7 @@ def measure(pg: Any, name: str, rng: random.Random, count: int, lanes: bool = Tr
 
 INF, NAN = math.inf, math.nan
 
-# Operation, operands, value, partials, and PyTorch's partials where they are others. PyTorch 2.13 on a CPU.
+# Operation, operands, value, partials, and PyTorch's partials where they differ. PyTorch 2.13 on a CPU.
 CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] | None]] = [
     ("relu", (0.0,), 0.0, [0.0], None),
     ("relu", (-0.0,), 0.0, [0.0], None),

@@ -1,4 +1,4 @@
-"""Random programs of nested transforms, as Python source, and what they are compared with (see oracles.py).
+"""Random programs of nested transforms, as Python source, run over pygrad and over the oracles (oracles.py).
 
 A program is the source of `main`, the texts of its arguments for two calls, and what it captures from outside. The same
 source runs over pygrad, over plain loops with pygrad's eager derivatives, over dual numbers, and over JAX.
@@ -27,7 +27,7 @@ WITHIN = ["log10(abs({}) + 0.5)", "log2(abs({}) + 0.5)", "acosh(abs({}) + 1.5)",
 WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
 CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
 CORNERS += ["0.0 ** ({})", "({}) ** 0.5"]
-MOST = {"hessian": 4, "jacobian": 5}  # numbers that are derived by; 8 elsewhere
+MOST = {"hessian": 4, "jacobian": 5}  # numbers to derive by; 8 elsewhere
 
 
 # ---- Types: a shape is a leaf; ("list", t, ...), ("tuple", t, ...), ("dict", {key: t}) -------------
@@ -38,7 +38,7 @@ def is_leaf(t):
 
 
 def paths(text, t):
-    """The leaves of what `text` gives, as (text, shape)."""
+    """The leaves of the expression `text`, as (text, shape)."""
     if is_leaf(t):
         return [(text, t)]
     if t[0] == "dict":
@@ -192,7 +192,7 @@ class Generator:
 
     def leaf_text(self, shape):
         if shape:
-            # Eager functions see arrays as they are: NumPy's booleans and small integers compute otherwise.
+            # Eager functions get arrays as they are, and NumPy computes differently with booleans and small integers.
             return self.array_text(shape, (">f8",) if self.is_eager else ("f4", ">f8", "?", "i1"))
         text = self.number()
         kind = self.rng.random()
@@ -224,7 +224,7 @@ class Generator:
     # ---- Expressions. A scope is a list of (text, shape) ----
 
     def pick(self, scope, shape):
-        """A leaf of this shape from the scope, by some way; None if there is none."""
+        """A leaf of this shape made from one in the scope; None if there is none."""
         found = [text for text, s in scope if s == shape]
         if len(shape) == 2:
             found += [f"{text}.T" for text, s in scope if s == shape[::-1]]
@@ -389,7 +389,7 @@ class Generator:
         return self.compared(x, rng.choice(["<", "<=", ">", ">="]), y, shape)
 
     def compared(self, x, op, y, shape):
-        """A comparison. Those of arrays that NumPy has made of Values are functions."""
+        """A comparison; by a function of pygrad.math for arrays that NumPy has made of Values."""
         plain = all(re.fullmatch(r"-?[\w.]+", text) for text in (x, y))
         if shape and not (plain and self.is_given(x) and self.is_given(y)) and self.chance(0.9):
             self.features["comparison by name"] += 1
@@ -402,7 +402,7 @@ class Generator:
     # ---- Functions ----
 
     def function(self, params, result, outer, block, depth, chain):
-        """Emits a function of parameters of these types into `block`, or makes a lambda; gives its text."""
+        """Emit a function of parameters of these types into `block`, or make a lambda; return its text."""
         rng = self.rng
         names = [self.new(rng.choice("pqxyw")) for _ in params]
         own = [p for name, t in zip(names, params) for p in paths(name, t)]
@@ -441,7 +441,7 @@ class Generator:
         rng.shuffle(found)
         for text, shape in found:
             root = re.escape(re.match(r"\w+", text)[0])
-            # What nothing needs is added to the result: no program would notice it otherwise.
+            # Add what nothing uses to the result; otherwise programs would drop it.
             if len(re.findall(rf"\b{root}\b", " ".join([*inner, *texts]))) == 1 and self.chance(0.8):
                 i = rng.randrange(len(texts))
                 texts[i] = f"{texts[i]} {rng.choice('+-')} {self.number()} * {self.total(text, shape)}"
@@ -453,7 +453,7 @@ class Generator:
         return name
 
     def statement(self, scope, block, depth):
-        """Emits a statement; gives what it adds to the scope."""
+        """Emit a statement; return what it adds to the scope."""
         rng = self.rng
         kind = rng.random()
         if kind < 0.55 or depth <= 0:
@@ -468,7 +468,7 @@ class Generator:
         return self.apply(rng.choice(TRANSFORMS + ["vmap"] * 3), scope, block, depth - 1, [])
 
     def stages(self, scope, block):
-        """Some vmaps over the same or other arrays, of the same numbers from outside and of results of those before."""
+        """Some vmaps over the same or other arrays, of the same numbers from outside and of each other's results."""
         rng = self.rng
         self.features["stages"] += 1
         self.features["many lanes"] += self.many > 0
@@ -537,7 +537,7 @@ class Generator:
         )
 
     def late_binding(self, scope, block):
-        """Functions made in a loop, names that change, lists that change: a call uses what holds at its time."""
+        """Functions made in a loop, names and lists that change: a call uses what they are when it is made."""
         rng = self.rng
         self.features["late binding"] += 1
         n = rng.choice([2, 3])
@@ -586,7 +586,7 @@ class Generator:
     def argument(self, scope, t, depth, block):
         """The text of an argument of this type."""
         depth = min(depth, self.rng.choice([0, 0, 1, 2]))
-        if scope and self.chance(0.4):  # of little, so that it may be the same in all lanes
+        if scope and self.chance(0.4):  # of few names, so that it may be the same in all lanes
             scope = self.rng.sample(scope, min(len(scope), self.rng.randint(0, 2)))
         return build(t, lambda shape: self.expr(scope, shape, depth, block))
 
@@ -597,7 +597,7 @@ class Generator:
         return ""
 
     def derived(self, kind, depth):
-        """The type of an argument that is derived by: small where there are many derivatives."""
+        """The type of an argument to derive by: small where there are many derivatives."""
         for _ in range(20):
             t = self.type(2 if depth > 1 else 1)
             if size(t) <= MOST.get(kind, 8):
@@ -717,7 +717,7 @@ class Generator:
         return f"{text}{extra})", types, result if reduce else map_type(result, lambda s: (lanes, *s)), given
 
     def apply(self, kind, scope, block, depth, chain):
-        """A transform of a function of its own, called within the scope: the leaves of its result."""
+        """A transform of a new function, called within the scope: the leaves of its result."""
         if kind in ("vjp", "jvp"):
             self.features[kind] += 1
             f, params, result, _ = self.function_of(kind, scope, block, depth, chain)
@@ -753,7 +753,7 @@ class Generator:
         return found
 
     def kept(self, text, t, block):
-        """The leaves of what an expression gives, by a name where there may be one."""
+        """The leaves of an expression's result, which may get a name."""
         if block is None:
             return paths(text, t)
         name = self.new("v")
@@ -761,7 +761,7 @@ class Generator:
         return paths(name, t)
 
     def is_given(self, text):
-        """Whether it is an array of the program's arguments, or of numbers from outside: its slices can be lanes."""
+        """Whether it is an array among the arguments or from outside: its slices can be lanes."""
         name = re.match(r"-?\w+", text)[0]
         return name in self.given or name[0] == "A" or not name[0].isalpha()
 
@@ -824,7 +824,7 @@ def load(program, names):
 
 
 def numbers(program, call):
-    """What is captured and the arguments, as floats and arrays of float64."""
+    """The captured numbers and the arguments, as floats and arrays of float64."""
     captured = {name: floats(x) for name, x in captured_names(program, call, float).items()}
     return captured, [floats(x) for x in arguments(program, call)]
 
@@ -851,7 +851,7 @@ def eagerly(pg, program, call):
 
 
 class Recorded:
-    """The program over pygrad's transforms, to be called more than once."""
+    """The program over pygrad's transforms, a function."""
 
     def __init__(self, pg, program):
         names = oracles.recorded_namespace(pg)
@@ -867,7 +867,7 @@ class Recorded:
         return self.main(*arguments(self.program, call))
 
     def unpickled(self):
-        """The result of the first call's program after a round through pickle, and the verifier."""
+        """The result of the first call's program, pickled and loaded, and so verified."""
         args = arguments(self.program, 0)
         return pickle.loads(pickle.dumps(self.main.program(*args)))(*args)
 
@@ -893,7 +893,7 @@ class InJax:
 
 
 def difference(got, expected, lenient=False, exact=False, path="result"):
-    """None where they agree in structure, types, shapes and numbers; else what differs.
+    """None if they agree in structure, types, shapes and numbers; else the difference.
 
     Lenient: nan is anything, and inf of any sign. Exact: to the last bit.
     """
@@ -934,7 +934,7 @@ def is_tame(program):
 
 
 def is_ill_conditioned(program, call, expected):
-    """Whether errors of an ulp in inexact operations change the result by much."""
+    """Whether errors of one ulp in inexact operations change the result much."""
     with np.errstate(all="ignore"):
         for seed in (1, 2, 3):
             noisy = by_duals(program, call, seed)
@@ -969,7 +969,7 @@ def run(f, kind, call):
 
 
 def is_refusal(error):
-    """Whether the domain of Python's and of eager numbers is the reason: programs follow IEEE 754 there."""
+    """Whether an argument outside a domain is the reason: eager numbers raise there, programs follow IEEE 754."""
     text = str(error)
     if isinstance(error, ValueError):
         return "the argument must" in text or "a negative base" in text
@@ -977,7 +977,7 @@ def is_refusal(error):
 
 
 def compares_numpys_array(error):
-    """Whether a comparison of an array that NumPy has made of Values asked for their truth, which is refused."""
+    """Whether NumPy asked for the truth of a comparison of Values, which is refused."""
     return "need a number" in str(error) and "math.less" in str(error)
 
 
@@ -991,7 +991,7 @@ def check(pg, program, jax=False, taken=None):
         pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1 << 14, 2**32 - 2)
 
 
-# What may make a finite number of the nan that 0 * inf in a derivative is, in one way of working it out.
+# These may turn the nan of a derivative's 0 * inf into a finite number, on one side only.
 HIDING = ("comparison", "comparison as a number", "equality", "where", "minmax", "condition of conditions")
 
 
@@ -1020,7 +1020,7 @@ def compare(pg, program, jax, taken):
         first = got if call == 0 else first
         if "record=False" in program.source.splitlines()[-1]:
             got = floats(got)  # arguments come back as they are
-        # 0 * inf of a derivative depends on what is known to be 0.
+        # A derivative has 0 * inf or not, depending on what is known to be 0.
         lenient = program.is_corner and any(
             program.features[name] for name in TRANSFORMS if name not in ("jit", "vmap")
         )
@@ -1063,7 +1063,7 @@ def compare(pg, program, jax, taken):
 
 
 def make(seed):
-    """The program of a seed: the first that draws tame numbers."""
+    """The program of a seed: the first one with tame numbers."""
     for attempt in range(50):
         program = Generator(seed, attempt).program()
         try:

@@ -1,4 +1,4 @@
-"""What nested transforms are compared with: plain loops over lanes, dual numbers written here, and JAX.
+"""Oracles of nested transforms: plain loops over lanes, dual numbers, and JAX.
 
 Each `*_namespace` gives a program's names (grad, vmap, sin, where, ...) one meaning, so that one source runs on all.
 """
@@ -34,7 +34,7 @@ def leaves(tree):
 
 
 def mapped(f, *trees):
-    """`f` of the leaves of trees of one structure."""
+    """Apply `f` to the leaves of trees of one structure."""
     first = trees[0]
     if isinstance(first, (list, tuple)):
         return type(first)(mapped(f, *parts) for parts in zip(*trees))
@@ -57,7 +57,7 @@ def objects(values, shape=None):
 
 
 def joined(parts):
-    """What np.stack is to arrays."""
+    """np.stack, of trees."""
     shape = parts[0].shape if is_array(parts[0]) else ()
     return objects([x for part in parts for x in (part.ravel() if shape else [part])], (len(parts), *shape))
 
@@ -104,7 +104,7 @@ def loop_vmap(fn, in_axes=0, reduce=None, **_):
 
 
 class Noise:
-    """Relative errors of about an ulp in whatever is not exact; the same for the same operands."""
+    """Relative errors of about an ulp in inexact operations; the same for the same operands."""
 
     seed = 0
 
@@ -212,12 +212,12 @@ def side(x):
 
 
 def wins(a, b):
-    """Partial of max(a, b) by a; equal ones share."""
+    """Partial of max(a, b) by a; ½ if they are equal."""
     return 0.5 + 0.5 * side(number(a) - number(b))
 
 
 def ratio(a, b):
-    """The quotient, and 0 where b is 0."""
+    """The quotient; 0 where b is 0."""
     return 0.0 if at_kink(b) else apply("div", a, b)
 
 
@@ -279,9 +279,9 @@ def jumping(partial, rest):
 
 
 class Work:
-    """What the dual numbers have met since it was last reset."""
+    """What the dual numbers have met since the last reset."""
 
-    most = 100_000  # operations: programs that need more are drawn again
+    most = 100_000  # operations; longer programs are drawn again
     done = 0
     overflows = 0
     kinks = 0  # where there is no derivative, and conventions differ
@@ -316,7 +316,7 @@ def apply(op, *args):
 
 
 def times(a, b):
-    """The product, but nothing comes of what does not change."""
+    """The product; 0.0 if a factor is exactly 0.0, even beside inf."""
     if type(a) is float and a == 1.0:
         return b
     if type(b) is float and b == 1.0:

@@ -24,10 +24,10 @@ from accuracy import (
 
 pytest.importorskip("numpy")
 
-# What IEEE 754 rounds correctly, and what is exact.
+# Correctly rounded by IEEE 754, or exact.
 ROUNDED = {"add", "sub", "mul", "div", "sqrt", "leaky_relu", "mod"}
 EXACT = {"neg", "abs", "relu", "min", "max", "sign", "less", "less_equal", "equal", "pick", "keep", "detach", "floor"}
-# What recorded partials lose digits in, and gelu's subnormal results, is in docs/accuracy.md.
+# docs/accuracy.md tells where recorded partials lose digits, and of gelu's subnormal results.
 LOSES_DIGITS = ["pow", "powc", "erf", "erfc", "tan", "tanh", "silu", "gelu"]
 EXACT_PARTIALS = (EXACT | {"add", "sub", "mul", "leaky_relu"}) - {"abs"}
 

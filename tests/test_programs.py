@@ -1,4 +1,4 @@
-"""Programs: what they say of themselves, as files, as C, over workers and lanes."""
+"""Programs: listings and figures, files, C, workers and lanes."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""README.md and the guides of docs/: what they show runs, and prints what they say.
+"""README.md and the guides of docs/: their code runs, and prints what they show.
 
 A block of text is what the block of Python before it prints. Those run in an empty folder: each alone in the
 README, those under one `##` heading one after another in a guide. In a console block, `$ pygrad ...` is run in process.

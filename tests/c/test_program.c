@@ -1,4 +1,4 @@
-/* Recorded functions: derivatives as nodes, building, running, and parts that anybody may have written. */
+/* Recorded functions: derivatives as nodes, building, running, and untrusted parts. */
 #include "check.h"
 #include "program/program.h"
 
@@ -173,7 +173,7 @@ static void a_run_stops_when_it_is_told_to(void)
         const pgr_run_options options = {.workers = workers, .stop = stop_at_once, .ctx = &asked};
         const pgr_status status = pgr_program_run(program, in, to, &options);
         CHECK(workers > 1 || asked == 1);
-        CHECK_EQ(status, asked == 0 ? PGR_OK : PGR_ERR_STOPPED); /* others may be done before the caller asks */
+        CHECK_EQ(status, asked == 0 ? PGR_OK : PGR_ERR_STOPPED); /* other threads may have finished before the caller asks */
         CHECK(asked <= 1);
     }
     pgr_program_free(program);
@@ -251,7 +251,7 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
     CHECK(failures > 30);
 }
 
-/* Wherever it fails: for want of nodes, or at a custom node, after some have been recorded. */
+/* At every failure: a full tape, or a custom node, after some nodes have been recorded. */
 static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
 {
     for (int forward = 0; forward < 2; forward++) {
@@ -390,7 +390,7 @@ static void damaged_parts_are_refused_or_harmless(void)
     printf("%ld damaged programs, %ld of them run\n", rounds, accepted);
 }
 
-/* A program by hand that has every kind of instruction, and each of its numbers changed to one that must not be. */
+/* A program by hand with every kind of instruction; then each of its numbers is changed to an invalid one. */
 static void every_part_that_is_wrong_is_refused(void)
 {
     enum { LANES_HERE = 10 };
@@ -463,7 +463,7 @@ static void every_part_that_is_wrong_is_refused(void)
         wrong++; \
         number = (__typeof__(number))good; \
     } while (0)
-    /* Operations, by segments that they do not belong to, and by operands. */
+    /* Operations: in the wrong kind of segment, or with wrong operands. */
     REFUSED(i[0].op, PGR_OP_LEAF);
     REFUSED(i[0].op, PGR_OP_CUSTOM);
     REFUSED(i[0].op, PGR_OP_LANE_SUM);
@@ -479,7 +479,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(i[0].op, PGR_PROGRAM_LANE_DOT);
     REFUSED(i[9].op, PGR_PROGRAM_RUN);
     REFUSED(i[9].op, PGR_PROGRAM_RUN + 1);
-    /* Registers: read before they are written, or where there is none, or of the other kind. */
+    /* Registers: read before they are written, beyond the last one, or of the other kind. */
     REFUSED(i[0].a, 3);
     REFUSED(i[0].b, 8);
     REFUSED(i[0].a, 12);
@@ -552,7 +552,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(segments[3].count, 3);
     REFUSED(p.segment_count, 3);
     REFUSED(p.instruction_count, 16);
-    /* What is read and written. */
+    /* Inputs and outputs. */
     REFUSED(inputs[0].array, 2);
     REFUSED(inputs[0].count, 0);
     REFUSED(inputs[0].count, 3);
@@ -579,7 +579,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(outputs[1].node, 12);
     REFUSED(outputs[1].node, PGR_REGISTER_LANE);
     REFUSED(outputs[1].node, l1);
-    /* Counts: no more than something could fill, and blocks that there are. */
+    /* Counts: more registers than could be filled, and invalid blocks. */
     REFUSED(p.constant_count, 13);
     REFUSED(p.uniform_registers, 11);
     REFUSED(p.uniform_registers, 21);
@@ -589,7 +589,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(p.block, 24);
     REFUSED(p.block, 512);
     REFUSED(p.group_count, 0);
-    /* Lanes that all read and write one place can be many, not too many. */
+    /* Lanes of stride 0 can be many, but not too many. */
     lane_inputs[0].stride = lane_inputs[1].stride = outputs[0].stride = outputs[2].stride = 0;
     REFUSED(group_lanes[0], (UINT64_C(1) << 48) + 1);
 #undef REFUSED

@@ -1,5 +1,5 @@
-/* Any bytes as the parts of a program: refused, or run within its own workspace and the arrays it is given, with
- * results that do not depend on what was in memory before.
+/* Any bytes as the parts of a program: refused, or run without access to other memory than its workspace and arrays,
+ * with results that do not depend on what was in memory before.
  *
  * With libFuzzer (-fsanitize=fuzzer), or with REPLAY a main that reads files. The input, little-endian: the counts
  * of `header`, IN_COUNT + OUT_COUNT sizes of arrays, and then the parts in the order of pgr_program_parts; bytes that
@@ -52,7 +52,7 @@ static void *taken(input *from, size_t count, size_t size)
 
 static int accepted;
 
-/* What a run finds in its workspace. */
+/* The byte that fills new memory, and so a run's workspace. */
 static int filling;
 
 static void *filled_resize(void *ctx, void *p, size_t size)
@@ -75,7 +75,7 @@ static void fill_stack(void)
         below[i] = (uint8_t)filling;
 }
 
-/* Instructions, terms of dots and lanes: how long a run takes. */
+/* How long a run takes: its instructions, terms of dots and lanes. */
 static uint64_t work_of(const pgr_program *p)
 {
     uint64_t work = 0;

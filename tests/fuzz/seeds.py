@@ -28,7 +28,7 @@ def mean_loss(w, X, y):
 
 
 def programs() -> dict[str, Program]:
-    """Programs that have all kinds of instructions and segments between them."""
+    """Programs that together have every kind of instruction and segment."""
     X, y = np.ones((40, 2)), np.ones(40)
     return {
         "scalar": jit(lambda x: x.exp() + 2 * x).program(1.0),
@@ -90,7 +90,7 @@ FORMULAS = [
 
 
 def entries(path: Path) -> bytes:
-    """An .npz file as fuzz_load.py puts one together: name, length, bytes of each entry."""
+    """An .npz file as fuzz_load.py makes one: name, length, bytes of each entry."""
     import zipfile
 
     with zipfile.ZipFile(path) as file:
