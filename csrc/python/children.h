@@ -19,7 +19,7 @@ static inline bool is_operation(int op) { return op >= PGR_OP_FIRST; } /* of the
 /* An attribute that the user or the library has set, borrowed; NULL, perhaps with an exception. */
 static inline PyObject *own(PyObject *self, PyObject *name)
 {
-    PyObject *const dict = ((operand *)self)->dict;
+    PyObject *const dict = ((object *)self)->dict;
     return dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
 }
 

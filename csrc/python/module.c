@@ -39,8 +39,8 @@ static PyObject *adopt(PyObject *unused, PyObject *args, PyObject *keywords)
     type->tp_vectorcall = pgr__value_vectorcall;
     PyType_Modified(type);
     while (pgr__layer.free_objects != NULL) { /* of the previous type, if engine.py is loaded again */
-        operand *const o = pgr__layer.free_objects;
-        pgr__layer.free_objects = (operand *)o->dict;
+        object *const o = pgr__layer.free_objects;
+        pgr__layer.free_objects = (object *)o->dict;
         tape_free_slot(pgr__layer.tape, o->slot);
         Py_TYPE(o)->tp_free((PyObject *)o);
         Py_DECREF(pgr__layer.value_type);

@@ -407,7 +407,7 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
             return pgr__get_prev(self, NULL);
     }
     PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
-    PyObject *const dict = ((operand *)self)->dict;
+    PyObject *const dict = ((object *)self)->dict;
     if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && (dict == NULL || PyDict_Contains(dict, name) == 0)) {
         PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
         if (method >= methods && method < methods + sizeof methods / sizeof *methods)
@@ -418,7 +418,7 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
         if (attribute >= attributes && attribute < attributes + sizeof attributes / sizeof *attributes)
             return attribute->get(self, NULL);
     }
-    if (found == NULL && ((operand *)self)->dict == NULL && is_special(name)) {
+    if (found == NULL && ((object *)self)->dict == NULL && is_special(name)) {
         /* NumPy looks for three of these on each Value: nobody reads a message. */
         PyErr_SetObject(PyExc_AttributeError, name);
         return NULL;
@@ -427,14 +427,14 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
 }
 
 static PyMemberDef members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(operand, dict), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(operand, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(object, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(object, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 /* ---- The type ------------------------------------------------------------------------------ */
 
-PGR_NOINLINE static void free_walked(operand *o)
+PGR_NOINLINE static void free_walked(object *o)
 {
     /* No code may run here: it could get this object, which is being freed, from the node. */
     const bool is_changed = pgr__may_have_changed(o) && !pgr__agrees(o);
@@ -451,7 +451,7 @@ PGR_NOINLINE static void free_walked(operand *o)
 
 void pgr__operand_dealloc(PyObject *self)
 {
-    operand *const o = (operand *)self;
+    object *const o = (object *)self;
     if (PGR_UNLIKELY(o->prev != NULL))
         free_walked(o);
     else if (!set_aside(o))
@@ -472,7 +472,7 @@ static PyType_Slot slots[] = {
 
 PyType_Spec pgr__operand_spec = {
     .name = "pygrad._pgr.Operand",
-    .basicsize = sizeof(operand),
+    .basicsize = sizeof(object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = slots,
 };
