@@ -26,7 +26,7 @@ FUNCTIONS += ["silu", "gelu", "elu", "asinh", "erfc"]
 WITHIN = ["log10(abs({}) + 0.5)", "log2(abs({}) + 0.5)", "acosh(abs({}) + 1.5)", "atanh(0.9 * tanh({}))", "floor({})"]
 WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
 CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
-CORNERS += ["0.0 ** ({})", "({}) ** 0.5"]
+CORNERS += ["0.0 ** ({})", "abs({}) ** 0.5"]  # Python's own (-1.0) ** 0.5 is complex
 MOST = {"hessian": 4, "jacobian": 5}  # numbers to derive by; 8 elsewhere
 
 

@@ -415,7 +415,7 @@ static void every_part_that_is_wrong_is_refused(void)
         {PGR_PROGRAM_LOAD, l0, 0, 0}, /* 15: once more */
         {PGR_PROGRAM_STORE, none, l0, 2},
     };
-    uint32_t args[] = {1, 2, 3, none, 8, l0, l0, l1, l1, none};
+    uint32_t args[] = {1, 2, 3, none, 8, l0, l0, l1, l1, none, /* beyond arg_count, valid: */ l1, l1, l1, l1};
     pgr_program_dot dots[] = {{0, 2}, {4, 3}};
     pgr_segment segments[] = {{0, 7, UINT32_MAX, 0, 0}, {7, 7, 0, 9, 2}, {14, 1, UINT32_MAX, 0, 0}, {15, 2, 0, 0, 0}};
     double constants[] = {0.5};
