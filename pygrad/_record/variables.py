@@ -6,8 +6,37 @@ import itertools
 from typing import Any
 
 from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_unflatten
-from pygrad._record.recording import Array, Copy, Lanes, as_array, is_lane, lane_sum, object_array, passed, recordings
+from pygrad._record.arrays import Array, as_array, object_array
+from pygrad._record.recording import Group, Lanes, is_lane, lane_sum, passed, recordings
 from pygrad.engine import Value, as_value
+
+
+class Copy:
+    """A copy of an array to differentiate by. Elements and lanes are copied when they are used."""
+
+    def __init__(self, array: Array, along: Array | None = None) -> None:
+        self.array, self.along = array, along  # both must be able to supply a lane
+        self.made: dict[int, Value] = {}
+        self.made_lanes: dict[tuple[int, int, int], tuple[Group, Value]] = {}  # by count, offset, stride
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
+        for offset, value in zip(missing, self.array.elements(missing)):
+            self.made[offset] = value * 1.0
+        return [self.made[offset] for offset in offsets]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        key = (group.count, offset, stride)
+        if key not in self.made_lanes:
+            value = self.array.lane(group, offset, stride) * 1.0
+            if not is_lane(value):  # the same in all lanes, but each lane needs its own derivative
+                value = value - Value(0.0).pick(group.witness())
+            self.made_lanes[key] = (group, value)
+        home, value = self.made_lanes[key]
+        return value if home is group else passed(value, group)
 
 
 class Variables:
