@@ -71,13 +71,14 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     >>> where(x > 0, x, 0.1 * x).data
     -0.2
     """
+    return _elementwise(chosen, condition, a, b)
 
-    def choose(c: Any, x: Any, y: Any) -> Any:
-        if isinstance(c, Value):
-            return c.keep(x) + c.equal(0.0).keep(y)
-        return x if c else y
 
-    return _elementwise(choose, condition, a, b)
+def chosen(condition: Any, a: Any, b: Any) -> Any:
+    """`where` for scalars."""
+    if isinstance(condition, Value):
+        return condition.keep(a) + condition.equal(0.0).keep(b)
+    return a if condition else b
 
 
 def maximum(a: Any, b: Any) -> Any:

@@ -5,56 +5,29 @@ hands a vmap their slices as lanes without making any. What is computed from it 
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Iterator
 from typing import Any
 
 from pygrad._core.errors import RecordingError, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
-from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, recordings
+from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
 from pygrad.engine import Value
 
 
 @functools.cache
 def _values_type() -> Any:
-    np = need_numpy()
-    compare = {name: np.frompyfunc(getattr(operator, short), 2, 1) for name, short in _COMPARISONS.items()}
-
-    class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
-        """An array of Values without a value: comparisons are conditions, elementwise."""
-
-        _of_values = True  # accepted by _core.numbers.array_fault
-
-        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
-            if out is not None:
-                keywords["out"] = tuple([x.view(np.ndarray) if isinstance(x, Values) else x for x in out])
-            plain = [_plain(x) for x in inputs]
-            plain = [x.view(np.ndarray) if isinstance(x, Values) else x for x in plain]
-            result = getattr(compare.get(ufunc.__name__, ufunc), method)(*plain, **keywords)
-            if out is not None and len(out) == 1:
-                return out[0]
-            return result.view(Values) if isinstance(result, np.ndarray) and result.dtype == object else result
+    from pygrad._record.values import Values
 
     return Values
 
 
-_COMPARISONS = {
-    "less": "lt",
-    "less_equal": "le",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "equal": "eq",
-    "not_equal": "ne",
-}
-
-
 def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
-    """An array of Values. While a function is recorded, its comparisons are conditions."""
+    """An array of Values. Within a transform, NumPy's functions of it are ours."""
     np = need_numpy()
     array = np.empty(len(values), dtype=object)
     array[:] = values
     array = array.reshape(shape)
-    return array.view(_values_type()) if recordings.stack else array
+    return array.view(_values_type()) if recordings.stack or recordings.eager else array
 
 
 class Array(Tracer):
@@ -83,14 +56,17 @@ class Array(Tracer):
     def size(self) -> int:
         return int(self.view.size)
 
-    def reshape(self, *shape: Any) -> Array:
-        return Array(self.source, self.view.reshape(*shape))
-
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        view = self.view[index]
+        try:
+            view = self.view[index]
+        except IndexError as error:
+            from pygrad._record import functions
+
+            functions.refuse_index(index, error)
+            raise
         return Array(self.source, view) if getattr(view, "ndim", 0) else self.source.elements([int(view)])[0]
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -106,11 +82,63 @@ class Array(Tracer):
         return object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
-        return getattr(ufunc, method)(*map(_plain, inputs), **keywords)
+        return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        if args and isinstance(args[0], Array):
+            name, more = function.__name__, args[1:]
+            if name in ("sum", "mean"):
+                return getattr(args[0], name)(*more, **keywords)
+            if name in _MOVES and not any(isinstance(x, (Array, Value)) for x in more):
+                return args[0]._moved(function, *more, **keywords)
+        args, keywords = _plain_within(args), {name: _plain_within(x) for name, x in keywords.items()}
+        return _values_type().__array_function__(None, function, types, args, keywords)
+
+    def _moved(self, function: Any, *args: Any, **keywords: Any) -> Any:
+        """What `function`, which moves elements only, makes of the array."""
+        views = function(self.view, *args, **keywords)
+        if isinstance(views, (list, tuple)):
+            return [Array(self.source, view) for view in views]
+        return Array(self.source, views)
+
+    def sum(self, axis: Any = None, **keywords: Any) -> Any:
+        """A vmap's result is added up over lanes, as by its reduce=."""
+        totals = None if keywords.keys() - {"keepdims"} else self._lane_totals(axis)
+        if totals is None:
+            return self.__array__().sum(axis, **keywords)
+        return totals.sum(axis, **keywords)
+
+    def mean(self, axis: Any = None, **keywords: Any) -> Any:
+        totals = None if keywords.keys() - {"keepdims"} else self._lane_totals(axis)
+        if totals is None:
+            return self.__array__().mean(axis, **keywords)
+        total = totals.sum(axis, **keywords)
+        return total / (self.size // max(1, int(need_numpy().size(total))))
+
+    def _lane_totals(self, axis: Any) -> Any:
+        """The array with its axis of lanes added up, to length 1; None if it has none, or `axis` leaves it."""
+        layout = self.lane_layout() if recordings.stack and recordings.stack[-1].within is None else None
+        if layout is None:
+            return None
+        lanes, found = layout
+        count = lanes.group.count
+        at = axis_of(self.shape, count, found[0][2])
+        axes = (
+            range(self.ndim)
+            if axis is None
+            else [x % self.ndim for x in (axis if isinstance(axis, tuple) else (axis,))]
+        )
+        if at is None or at not in axes or any(step != found[0][2] for _, _, step in found):
+            return None
+        rest = sorted(found, key=lambda one: one[1])
+        shape = (*self.shape[:at], 1, *self.shape[at + 1 :])
+        return object_array([lane_sum(value, lanes.group) for value, _, _ in rest], shape)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in _MOVING_METHODS:
+            return functools.partial(self._moved, getattr(need_numpy().ndarray, name))
         return getattr(self.__array__(), name)
 
     # Places count the array's own elements, row by row:
@@ -164,19 +192,43 @@ class Array(Tracer):
         return lanes, found
 
 
+# Functions and methods that move elements, and compute nothing: an Array's view of offsets can go through them.
+_MOVING_METHODS = {"reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal"}
+_MOVES = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal", "moveaxis", "rollaxis"}
+_MOVES |= {"permute_dims", "matrix_transpose", "expand_dims", "broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d"}
+_MOVES |= {"flip", "fliplr", "flipud", "rot90", "roll", "tile", "take_along_axis", "delete", "copy"}
+_MOVES |= {"split", "array_split", "hsplit", "vsplit", "dsplit", "unstack"}
+
+
 def _plain(x: Any) -> Any:
     return x.__array__() if isinstance(x, Array) else x
 
 
+def _plain_within(x: Any) -> Any:
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(_plain_within, x))
+    return _plain(x)
+
+
+def axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
+    """The axis with this length and stride; None if there is none."""
+    width = 1
+    for axis in reversed(range(len(shape))):
+        if width == stride and shape[axis] == count:
+            return axis
+        width *= shape[axis]
+    return None
+
+
 def _define_operators() -> None:
     """Give Array the operators of the array of its Values."""
-    for name in ("add", "sub", "mul", "truediv", "mod", "pow", "matmul", "and", "or", "xor"):
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul", "and", "or", "xor"):
         for reflected in ("", "r"):
             method = f"__{reflected}{name}__"
             setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
     for method in ("__neg__", "__pos__", "__abs__", "__invert__"):
         setattr(Array, method, lambda self, m=method: getattr(self.__array__(), m)())
-    for name in _COMPARISONS.values():
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
         method = f"__{name}__"
         setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
 

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_unflatten
-from pygrad._record.arrays import Array, as_array, object_array
+from pygrad._record.arrays import Array, as_array, axis_of, object_array
 from pygrad._record.recording import Group, Lanes, is_lane, lane_sum, passed, recordings
 from pygrad.engine import Value, as_value
 
@@ -121,7 +121,7 @@ class Variables:
             grad_of[place] = passed(next(grads), home)
         assert self._recording is not None
         for (count, stride), (group, grad_of) in layouts.items():
-            axis = _axis_of(shape, count, stride)
+            axis = axis_of(shape, count, stride)
             if axis is None:
                 rows = self._recording.lane_values(count, list(grad_of.values()), list(range(count)))
                 for k, place in enumerate(grad_of):
@@ -137,16 +137,6 @@ class Variables:
             for place, value in zip(part, values):
                 total[place] = value if total[place] is None else total[place] + value
         return object_array([zero if value is None else value for value in total], shape)
-
-
-def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
-    """The axis with this length and stride; None if there is none."""
-    width = 1
-    for axis in reversed(range(len(shape))):
-        if width == stride and shape[axis] == count:
-            return axis
-        width *= shape[axis]
-    return None
 
 
 class Results:
