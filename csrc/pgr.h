@@ -88,6 +88,10 @@ typedef struct {
 const pgr_op_info *pgr_op_row(int op);
 int pgr_op_count(void);
 
+/* The source of the i-th function, counted from 0, that the rows' C calls beside libm; it may call those before it.
+ * NULL for other numbers. Borrowed for ever. */
+const char *pgr_op_special(int i);
+
 /* Evaluates `*out` = op(a, b); unary ops ignore b. Returns PGR_OK; PGR_ERR_DOMAIN, _DIVZERO or _RANGE where Python's
  * float and math raise for the same numbers, though `*out` is still the IEEE 754 result; PGR_ERR_OP if `op` is not in
  * the table. */

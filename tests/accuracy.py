@@ -279,9 +279,56 @@ def _minus_one(*_: Any) -> Any:
     return mp.mpf(-1)
 
 
+def _cbrt(a: Any) -> Any:
+    return mp.sign(a) * mp.cbrt(abs(a))
+
+
+def _lgamma(a: Any) -> Any:
+    return mp.loggamma(a).real
+
+
+def _polygamma(n: Any, b: Any) -> Any:
+    return mp.digamma(b) if n == 0 else mp.polygamma(int(n), b)
+
+
+def _ndtr(a: Any) -> Any:
+    return mp.erfc(-a / mp.sqrt(2)) / 2
+
+
+def _density(a: Any) -> Any:
+    return mp.exp(-a * a / 2) / mp.sqrt(2 * mp.pi)
+
+
+def _lower_quantile(p: Any) -> Any:
+    """The x at which ndtr(-x) is p, at most 1/2, by Newton's method for the logarithm, which is concave."""
+    x = mp.sqrt(max(-2 * mp.log(2 * p), 0)) / 2
+    for _ in range(200):
+        step = (mp.log(_ndtr(-x)) - mp.log(p)) * _ndtr(-x) / _density(x)
+        x += step
+        if abs(step) <= mp.ldexp(abs(x), -250):
+            return x
+    raise AssertionError(p)
+
+
+def _erfinv(a: Any) -> Any:
+    if abs(a) < 1e-30:
+        return a / _two_over_root_pi
+    if abs(a) < 0.5:
+        return mp.erfinv(a)
+    return mp.sign(a) * _lower_quantile((1 - abs(a)) / 2) / mp.sqrt(2)
+
+
+def orders(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
+    """Orders of polygamma, and arguments above 0."""
+    for _ in range(count):
+        x = rng.uniform(0, 12) if rng.random() < 0.6 else anywhere(rng, 1e-5, 1e6)
+        yield float(rng.randint(0, 6)), x or 1.0
+
+
 _two_over_root_pi = 2 / mp.sqrt(mp.pi)
 _turns = tuple(k * math.pi / 2 for k in (1, 2, 3, 4, 11, 710, 1e5))
 _circle = {"near": _turns, "spans": ((-7, 7), (-1000, 1000), (-1e7, 1e7))}
+_above_0 = ((0, 3), (1, 2), (0, 20), (0, 1e3))
 _to_700 = ((-1, 1), (-40, 40), (-746, 710))
 
 ROWS: dict[str, Row] = {
@@ -385,6 +432,42 @@ ROWS: dict[str, Row] = {
     ),
     "floor": Row(mp.floor, (_zero,), line(near=(1.0, -2.0, 2.0**52))),
     "mod": Row(_mod, (_one, lambda a, b: -_quotient_below(a, b)), plane, lambda a, b: a % b),
+    "rint": Row(mp.nint, (_zero,), line(near=(0.5, -2.5, 2.0**52))),
+    "exp2": Row(
+        lambda a: mp.power(2, a), (lambda a: mp.ln2 * mp.power(2, a),), line(-1100, 1023.99, spans=((-1, 1), (-60, 60)))
+    ),
+    "cbrt": Row(_cbrt, (lambda a: 1 / (3 * _cbrt(a) ** 2),), line(spans=((-1, 1), (-30, 30)))),
+    "logit": Row(
+        lambda a: mp.log(a / (1 - a)),
+        (lambda a: 1 / (a * (1 - a)),),
+        line(TINY, 1 - EPS / 2, (0.25, 0.5, 0.75, 1.0), ((0, 1),)),
+    ),
+    "gamma": Row(
+        mp.gamma,
+        (lambda a: mp.gamma(a) * mp.digamma(a),),
+        line(1e-300, 171.6, (1.0, 1.4616321449683622, 2.0), ((0, 3), (0, 20), (0, 171))),
+    ),
+    "lgamma": Row(_lgamma, (mp.digamma,), line(1e-300, 1e300, (1.4616321449683622,), _above_0)),
+    "digamma": Row(
+        mp.digamma, (lambda a: _polygamma(1, a),), line(1e-150, 1e150, (1.0, 1.4616321449683622, 3.0, 10.0), _above_0)
+    ),
+    "polygamma": Row(_polygamma, (_zero, lambda n, b: _polygamma(n + 1, b)), orders),
+    "erfinv": Row(
+        _erfinv,
+        (lambda a: mp.exp(_erfinv(a) ** 2) / _two_over_root_pi,),
+        line(EPS / 2 - 1, 1 - EPS / 2, (0.0, 0.5, -0.5, 1.0, -1.0), ((-1, 1), (-0.5, 0.5))),
+    ),
+    "ndtr": Row(_ndtr, (_density,), line(-38.4, 38, (0.0, -1.0), ((-2, 2), (-38, 9)))),
+    "ndtri": Row(
+        lambda a: -_lower_quantile(a) if a < 0.5 else _lower_quantile(1 - a),
+        (lambda a: 1 / _density(_lower_quantile(min(a, 1 - a))),),
+        line(1e-295, 1 - EPS / 2, (0.25, 0.5, 0.75, 1.0), ((0, 1), (0, 1e-3))),
+    ),
+    "log_ndtr": Row(
+        lambda a: mp.log1p(-_ndtr(-a)) if a > 0 else mp.log(_ndtr(a)),
+        (lambda a: _density(a) / _ndtr(a),),
+        line(-1e6, 37, (0.0, -5.0, -20.0), ((-2, 2), (-10, 5), (-50, 0))),
+    ),
 }
 
 # ---- Measuring -----------------------------------------------------------------------------------------------------

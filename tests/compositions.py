@@ -25,6 +25,9 @@ FUNCTIONS += ["silu", "gelu", "elu", "asinh", "erfc"]
 # Functions that have a domain, or that jump.
 WITHIN = ["log10(abs({}) + 0.5)", "log2(abs({}) + 0.5)", "acosh(abs({}) + 1.5)", "atanh(0.9 * tanh({}))", "floor({})"]
 WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
+WITHIN += ["rint({})", "exp2(tanh({}))", "cbrt(abs({}) + 0.5)", "logit(0.8 * sigmoid({}) + 0.1)", "ndtr({})"]
+WITHIN += ["gamma(abs(tanh({})) + 1.5)", "lgamma(abs({}) + 0.5)", "digamma(abs({}) + 0.5)", "log_ndtr({})"]
+WITHIN += ["erfinv(0.9 * tanh({}))", "ndtri(0.8 * sigmoid({}) + 0.1)"]
 CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
 CORNERS += ["0.0 ** ({})", "abs({}) ** 0.5"]  # Python's own (-1.0) ** 0.5 is complex
 MOST = {"hessian": 4, "jacobian": 5}  # numbers to derive by; 8 elsewhere
@@ -276,7 +279,7 @@ class Generator:
             rng.shuffle(pair)
             return f"({pair[0]} {op} {pair[1]})"
         if kind < 0.54:
-            if self.chance(0.15):
+            if self.chance(0.2):
                 return rng.choice(WITHIN).format(sub())
             return f"{rng.choice(FUNCTIONS)}({sub()})"
         if kind < 0.56:

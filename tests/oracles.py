@@ -14,10 +14,12 @@ import types
 from fractions import Fraction
 
 import numpy as np
+import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
 UNARY += ["silu", "gelu", "elu", "asinh", "acosh", "atanh", "log10", "log2", "erfc", "floor"]
+UNARY += ["rint", "exp2", "cbrt", "logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"]
 COMPARISONS = ["less", "less_equal", "equal"]
 BINARY = ["maximum", "minimum", "atan2", "hypot"]
 
@@ -197,6 +199,17 @@ NUMBERS = {
     "erfc": math.erfc,
     "floor": lambda a: float(np.floor(a)),
     "mod": lambda a, b: a % b if b else math.nan,
+    "rint": lambda a: float(np.rint(a)),
+    "exp2": lambda a: float(np.exp2(np.float64(a))),
+    "cbrt": lambda a: float(np.cbrt(a)),
+    **{
+        name: lambda a, f=getattr(scipy.special, f): float(f(a))
+        for name, f in zip(
+            ["logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
+            ["logit", "gamma", "gammaln", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
+        )
+    },
+    "polygamma": lambda n, a: float(scipy.special.polygamma(int(n), a)),
 }
 
 
@@ -268,6 +281,18 @@ PARTIALS = {
     "log2": lambda a, v: (apply("div", 1.0 / math.log(2.0), a),),
     "erfc": lambda a, v: (-2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
     "floor": lambda a, v: (jumping(0.0, number(a) - number(v)),),
+    "rint": lambda a, v: (jumping(0.0, abs(number(a) - number(v)) - 0.5),),
+    "exp2": lambda a, v: (math.log(2.0) * v,),
+    "cbrt": lambda a, v: (apply("div", 1.0, 3.0 * v * v),),
+    "logit": lambda a, v: (apply("div", 1.0, a * (1.0 - a)),),
+    "gamma": lambda a, v: (v * apply("digamma", a),),
+    "lgamma": lambda a, v: (apply("digamma", a),),
+    "digamma": lambda a, v: (apply("polygamma", 1.0, a),),
+    "polygamma": lambda n, a, v: (0.0, apply("polygamma", number(n) + 1.0, a)),
+    "erfinv": lambda a, v: (math.sqrt(math.pi) / 2.0 * apply("exp", v * v),),
+    "ndtr": lambda a, v: (apply("exp", -0.5 * (a * a)) / math.sqrt(2.0 * math.pi),),
+    "ndtri": lambda a, v: (math.sqrt(2.0 * math.pi) * apply("exp", 0.5 * (v * v)),),
+    "log_ndtr": lambda a, v: (apply("exp", -0.5 * (a * a) - v) / math.sqrt(2.0 * math.pi),),
     "mod": lambda a, b, v: (1.0, jumping(-float(np.floor_divide(number(a), number(b))), v)),
 }
 
@@ -726,7 +751,11 @@ def jax_namespace():
         "silu": lambda x: jax.nn.silu(1.0 * x),
         "gelu": lambda x: jax.nn.gelu(1.0 * x, approximate=False),
         "elu": lambda x: jax.nn.elu(1.0 * x),
-        "erfc": jax.scipy.special.erfc,
+        **{
+            name: getattr(jax.scipy.special, name)
+            for name in ("erfc", "logit", "gamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr")
+        },
+        "lgamma": jax.scipy.special.gammaln,
         "asinh": jnp.arcsinh,
         "acosh": jnp.arccosh,
         "atanh": jnp.arctanh,

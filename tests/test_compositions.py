@@ -116,7 +116,11 @@ def test_dual_numbers_are_right_about_derivatives():
     rng = random.Random(1)
     for op, partials in oracles.PARTIALS.items():
         for _ in range(5):
-            low, high = {"acosh": (1.2, 2.5), "atanh": (0.1, 0.9)}.get(op, (0.3, 1.5))
+            if op == "polygamma":  # derived by its argument only, below
+                continue
+            low, high = {"acosh": (1.2, 2.5), **dict.fromkeys(("atanh", "logit", "erfinv", "ndtri"), (0.1, 0.9))}.get(
+                op, (0.3, 1.5)
+            )
             xs = [rng.uniform(low, high) for _ in range(partials.__code__.co_argcount - 1)]
 
             def value(*args):

@@ -25,6 +25,17 @@ static const pgr_op_info rows[PGR_OP_COUNT] = {
 #undef X
 };
 
+#define PGR_SPECIAL(name, ...) #__VA_ARGS__,
+static const char *const special[] = {
+#include "ops/special.h"
+};
+#undef PGR_SPECIAL
+
+const char *pgr_op_special(int i)
+{
+    return i >= 0 && i < (int)(sizeof special / sizeof *special) ? special[i] : NULL;
+}
+
 const pgr_op_info *pgr_op_row(int op) { return op >= 0 && op < PGR_OP_COUNT ? &rows[op] : NULL; }
 
 int pgr_op_count(void) { return PGR_OP_COUNT; }

@@ -8,6 +8,10 @@
 #include "pgr.h"
 #include "ops/pgr_ops.h"
 
+#define PGR_SPECIAL(name, ...) __VA_ARGS__
+#include "ops/special.h"
+#undef PGR_SPECIAL
+
 enum {
     PGR_OP_BEFORE_FIRST = PGR_OP_FIRST - 1,
 #define X(ID, ...) PGR_OP_##ID,

@@ -164,6 +164,44 @@ static inline double pgr_gelu_da(double a, double v)
     return is_near ? slope : v / a + slope;
 }
 
+/* exp(-a*a / 2) / sqrt(2 pi), as in pgr_erf_da. */
+static inline double pgr_ndtr_da(double a)
+{
+    const double square = a * a;
+    if (!(square < 1600.0))
+        return exp(-square);
+    const double high = (double)(float)a, low = a - high;
+    const double lost = high * high - square + 2.0 * high * low + low * low;
+    const double root = exp(-0.25 * square);
+    const double e = 0.3989422804014327 * (square < 1400.0 ? exp(-0.5 * square) : root * root);
+    return e - 0.5 * lost * e;
+}
+
+/* The quotient of the density and ndtr; far below 0 its series. */
+static inline double pgr_log_ndtr_da(double a)
+{
+    if (!(a < -36.0))
+        return pgr_ndtr_da(a) / pgr_ndtr(a);
+    const double x = 1.0 / a / a;
+    const double series = -x * (1.0 - 3.0 * x * (1.0 - 5.0 * x * (1.0 - 7.0 * x * (1.0 - 9.0 * x * (1.0 - 11.0 * x)))));
+    return -a / (1.0 + series);
+}
+
+/* An ulp of v, the inverse function's value, would become 2 v*v ulp: how far off v is shows by the function itself, and
+ * a step of Newton's corrects the derivative. */
+static inline double pgr_erfinv_da(double a, double v)
+{
+    const double t = fabs(v), d = 1.0 / pgr_erf_da(t);
+    const double e = fabs(a) < 0.5 ? fabs(a) - erf(t) : erfc(t) - (1.0 - fabs(a));
+    return isfinite(d) ? d + d * (2.0 * t * e * d) : d;
+}
+
+static inline double pgr_ndtri_da(double a, double v)
+{
+    const double p = a < 0.5 ? a : 1.0 - a, d = 1.0 / pgr_ndtr_da(v);
+    return p > 1e-300 && isfinite(d) ? d + d * (fabs(v) * (pgr_ndtr(-fabs(v)) - p) * d) : d;
+}
+
 /* b * a ** (b - 1); where b - 1 is inexact, b * a ** b / a. */
 static inline double pgr_pow_da(double a, double b)
 {

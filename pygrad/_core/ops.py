@@ -51,6 +51,9 @@ def _read(op: int) -> Operation:
 
 TABLE: list[Operation] = [_read(op) for op in range(lib.pgr_op_count())]
 OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's own ops
+SPECIAL: list[str] = []  # C functions that rows call beside libm; each may call those before it
+while text := lib.pgr_op_special(len(SPECIAL)):
+    SPECIAL.append(ffi.string(text).decode())
 OPS: dict[str, int] = {row.name: row.op for row in TABLE}
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pygrad._core.ops import OPERATIONS, TABLE
+from pygrad._core.ops import OPERATIONS, SPECIAL, TABLE
 from pygrad._pgr import lib
 from pygrad._program.code import Code, Leaf
 
@@ -43,7 +43,7 @@ def to_c(code: Code, name: str) -> str:
     used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & {row.op for row in OPERATIONS})
     body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start)))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
-    functions = "\n".join(_function(op) for op in used)
+    functions = "\n".join([*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used)])
     constants = "\n".join(_constant(i, constant) for i, constant in enumerate(code.constants) if constant.size)
     return f"""/* Written by pygrad from a recorded function. C99 and libm.
  *
@@ -97,6 +97,17 @@ def _function(op: int) -> str:
     row = TABLE[op]
     second = ", double b" if row.is_binary or row.has_param else ""
     return f"static double op_{row.name}(double a{second}) {{ return {row.c}; }}"
+
+
+def _special(code: str) -> list[str]:
+    """The functions beside libm that this C calls, in order."""
+    found: list[str] = []
+    for text in reversed(SPECIAL):
+        name = text.partition("(")[0].split()[-1]
+        if f"{name}(" in code:
+            found.insert(0, text)
+            code += text.partition("{")[2]
+    return found
 
 
 def _constant(i: int, array: Any) -> str:

@@ -5,6 +5,8 @@ hands a vmap their slices as lanes without making any. What is computed from it 
 from __future__ import annotations
 
 import functools
+import operator
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,53 @@ from pygrad._core.errors import RecordingError, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
 from pygrad.engine import Value
+
+
+class _Scalars:
+    """NumPy's protocols for Values, while any thread records: np.maximum(x, 0.0) of a scalar.
+
+    Eager code never gains by them, and products with NumPy's scalars would be slower.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                for name, function in _PROTOCOLS.items():
+                    setattr(Value, name, function)
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                for name in _PROTOCOLS:
+                    delattr(Value, name)
+
+
+scalars_take_part = _Scalars()
+_OPERATORS = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv}
+
+
+def _scalar_ufunc(_: Value, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+    np = need_numpy()
+    simple = _OPERATORS.get(ufunc.__name__) if method == "__call__" and not keywords else None
+    if simple is not None and not any(isinstance(x, (np.ndarray, Array)) for x in inputs):
+        return simple(*[x.item() if isinstance(x, np.generic) else x for x in inputs])
+    if not recordings.stack:  # another thread records
+        return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
+    return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+
+
+def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+    if not recordings.stack:
+        return function._implementation(*args, **keywords)
+    return Array.__array_function__(None, function, types, args, keywords)  # type: ignore[arg-type]
+
+
+_PROTOCOLS = {"__array_ufunc__": _scalar_ufunc, "__array_function__": _scalar_function}
 
 
 @functools.cache

@@ -243,6 +243,68 @@ def nan_to_num(x: Any, copy: Any = True, nan: float = 0.0, posinf: Any = None, n
     return _elementwise(lambda x: chosen(is_nan(x), nan, chosen(x > most, high, chosen(x < -most, low, x))), x)
 
 
+def average(a: Any, axis: Any = None, weights: Any = None, returned: Any = False, *, keepdims: Any = False) -> Any:
+    a = _objects(a)
+    if weights is None:
+        weights = np.ones(a.shape if axis is None else [a.shape[i] for i in np.atleast_1d(axis)])
+    w = _objects(weights)
+    if w.shape != a.shape:
+        if axis is None or w.ndim != 1:
+            raise TypeError("numpy.average: weights must have the shape of a, or of its axis")
+        w = np.moveaxis(np.broadcast_to(w, (*np.moveaxis(a, axis, -1).shape,)), -1, axis)
+    total = np.add.reduce(w, axis=axis, keepdims=keepdims)
+    found = np.add.reduce(a * w, axis=axis, keepdims=keepdims) / total
+    return (found, total) if returned else found
+
+
+def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    f = _objects(f)
+    axes = range(f.ndim) if axis is None else np.atleast_1d(axis).tolist()
+    spacings = [1.0] * len(axes) if not varargs else list(varargs) * (len(axes) if len(varargs) == 1 else 1)
+    if edge_order != 1 or any(np.ndim(h) for h in spacings):
+        _refuse("coordinates or edge_order=2 of numpy.gradient", "pass spacings, or divide np.diff(f) by np.diff(x)")
+
+    def along(i: int, h: Any) -> Any:
+        y = np.moveaxis(f, i, 0)
+        found = np.concatenate([y[1:2] - y[:1], (y[2:] - y[:-2]) / 2.0, y[-1:] - y[-2:-1]]) / h
+        return np.moveaxis(found, 0, i)
+
+    parts = [along(i, h) for i, h in zip(axes, spacings)]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
+    """Of vectors any order, of matrices those that need no singular values."""
+    x = _objects(x)
+    if axis is None and ord is None:
+        total = np.add.reduce(x * x, axis=None, keepdims=keepdims)
+        return _elementwise(SCALARS["sqrt"], total)
+    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    size = _elementwise(abs, x)
+    if len(axes) == 2 and ord not in (None, "fro"):
+        if ord not in (1, -1, math.inf, -math.inf):
+            _refuse(f"order {ord!r} of numpy.linalg.norm", "singular values are not recorded; use 'fro', 1 or inf")
+        first, second = axes if abs(ord) == 1 else axes[::-1]
+        sums = np.add.reduce(size, axis=first, keepdims=True)
+        found = _reduced("maximum" if ord > 0 else "minimum", sums, second, True)
+        return found if keepdims else np.squeeze(found, axis=axes)[()]
+    if ord in (math.inf, -math.inf):
+        return _reduced("maximum" if ord > 0 else "minimum", size, axes, keepdims)
+    if ord == 0:
+        return np.add.reduce(_elementwise(lambda x: 1.0 * truth(x), x), axis=axes, keepdims=keepdims)
+    if ord in (None, 2, "fro"):
+        return _elementwise(SCALARS["sqrt"], np.add.reduce(x * x, axis=axes, keepdims=keepdims))
+    powers = size if ord == 1 else size**ord
+    total = np.add.reduce(powers, axis=axes, keepdims=keepdims)
+    return total if ord == 1 else total ** (1.0 / ord)
+
+
+def _reduced(name: str, x: Any, axis: Any, keepdims: Any) -> Any:
+    for i in sorted(np.atleast_1d(axis) % np.ndim(x), reverse=True):
+        x = np.frompyfunc(SCALARS[name], 2, 1).reduce(_objects(x), axis=i, keepdims=keepdims)
+    return x
+
+
 def vdot(a: Any, b: Any) -> Any:
     return np.dot(_objects(a).ravel(), _objects(b).ravel())
 
@@ -292,6 +354,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "nan_to_num": nan_to_num,
     "real": lambda x: x,
     "vdot": vdot,
+    "average": average,
+    "gradient": gradient,
+    "linalg.norm": norm,
     "cov": cov,
     "full_like": full_like,
     "einsum": lambda *args, optimize=None, **_: linear.einsum(args[0], *map(_objects, args[1:])),

@@ -13,6 +13,7 @@ import numpy as np
 
 from pygrad._core.errors import RecordingError
 from pygrad._record import elementwise, functions
+from pygrad.engine import Value
 
 
 class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
@@ -93,7 +94,14 @@ def _table() -> dict[Any, Any]:
 
 
 def _base(x: Any) -> Any:
-    return x.view(np.ndarray) if isinstance(x, Values) else x
+    """An input as NumPy's loops take it: not one of the types that take part in the protocols."""
+    if isinstance(x, Values):
+        return x.view(np.ndarray)
+    if isinstance(x, Value):
+        array = np.empty((), dtype=object)
+        array[()] = x
+        return array
+    return x
 
 
 def _target(ufunc: Any, x: Any) -> Any:
