@@ -14,7 +14,15 @@ from pygrad._core.layer import collect as collect, dot as dot
 from pygrad.engine import Value as Value, tape_stats as tape_stats
 
 if TYPE_CHECKING:  # what _HOMES and _MODULES name
-    from pygrad import formula as formula, math as math, nn as nn, optim as optim, plot as plot, sklearn as sklearn
+    from pygrad import (
+        formula as formula,
+        math as math,
+        nn as nn,
+        optim as optim,
+        plot as plot,
+        scipy as scipy,
+        sklearn as sklearn,
+    )
     from pygrad._core.anomaly import detect_anomaly as detect_anomaly
     from pygrad._core.errors import RecordingError as RecordingError
     from pygrad._core.scopes import scope as scope
@@ -66,7 +74,7 @@ else:
         "math": ("clip", "maximum", "minimum", "where"),
     }
     _HOME = {name: home for home, names in _HOMES.items() for name in names}
-    _MODULES = {"formula", "math", "nn", "optim", "plot", "sklearn"}
+    _MODULES = {"formula", "math", "nn", "optim", "plot", "scipy", "sklearn"}
     # Often looked for here.
     _ELSEWHERE = {"nn": {"MLP", "Layer", "Module", "Neuron"}, "optim": {"SGD", "Adam", "AdamW"}}
 

@@ -112,6 +112,7 @@ class Value(Operand):
     arcsinh = Operand.asinh
     arccosh = Operand.acosh
     arctanh = Operand.atanh
+    conjugate = Operand.__pos__
 
     def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.

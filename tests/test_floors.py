@@ -196,7 +196,7 @@ def test_files_and_functions_of_c_can_be_held():
 PACKAGE = ROOT / "pygrad"
 PYTHON_FLOORS = (  # from the ground up
     *("_pgr", "_core", "engine", "math", "_custom", "_gradcheck", "_program", "_record", "_views"),
-    *("optim", "_learn", "nn", "plot", "formula", "sklearn", "__init__", "_cli", "__main__"),
+    *("optim", "_learn", "nn", "plot", "formula", "scipy", "sklearn", "__init__", "_cli", "__main__"),
 )
 
 
@@ -237,7 +237,7 @@ def test_imports_lead_down():
 
 def test_public_modules_are_those_of_the_docs():
     public = {module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if not module.name.startswith("_")}
-    assert public == {"engine", "formula", "math", "nn", "optim", "plot", "sklearn"}
+    assert public == {"engine", "formula", "math", "nn", "optim", "plot", "scipy", "sklearn"}
     text = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
     assert all(f"pygrad.{name}" in text for name in public)
 

@@ -67,18 +67,19 @@ static inline double pgr_digamma(double a)
 PGR_SPECIAL(pgr_hurwitz,
 static inline double pgr_hurwitz(double s, double x)
 {
-    double sum = 0.0;
+    double sum = 0.0, lost = 0.0; /* what additions round away */
     for (; x < 10.0 + 2.0 * s; x += 1.0) {
-        const double term = pow(x, -s);
-        sum += term;
+        const double term = pow(x, -s), more = sum + term;
+        lost += isfinite(more) ? sum - more + term : 0.0;
+        sum = more;
         if (term < 1e-18 * sum)
-            return sum;
+            return sum + lost;
     }
     const double y = 1.0 / x / x;
     const double rest = s / 12 * (1.0 - (s + 1) * (s + 2) * y / 60 * (1.0 - (s + 3) * (s + 4) * y / 42 *
         (1.0 - (s + 5) * (s + 6) * y / 40 * (1.0 - (s + 7) * (s + 8) * y * 5 / 198 *
         (1.0 - (s + 9) * (s + 10) * y * 691 / 27300 * (1.0 - (s + 11) * (s + 12) * y * 35 / 1382))))));
-    return sum + pow(x, -s) * (x / (s - 1.0) + 0.5 + rest / x);
+    return sum + (lost + pow(x, -s) * (x / (s - 1.0) + 0.5 + rest / x));
 })
 
 /* Of order n, at x. Left of 0, the terms with a negative base are those of another two sums. */

@@ -57,6 +57,9 @@ def _scalar_ufunc(_: Value, ufunc: Any, method: str, *inputs: Any, **keywords: A
 def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: Any) -> Any:
     if not recordings.stack:
         return function._implementation(*args, **keywords)
+    np = need_numpy()
+    # As arrays, since NumPy would try a Value's own methods, such as max.
+    args = tuple([np.asarray(x, dtype=object).view(_values_type()) if isinstance(x, Value) else x for x in args])
     return Array.__array_function__(None, function, types, args, keywords)  # type: ignore[arg-type]
 
 
@@ -245,7 +248,7 @@ class Array(Tracer):
 _MOVING_METHODS = {"reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal"}
 _MOVES = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal", "moveaxis", "rollaxis"}
 _MOVES |= {"permute_dims", "matrix_transpose", "expand_dims", "broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d"}
-_MOVES |= {"flip", "fliplr", "flipud", "rot90", "roll", "tile", "take_along_axis", "delete", "copy"}
+_MOVES |= {"flip", "fliplr", "flipud", "rot90", "roll", "tile", "take_along_axis", "delete"}
 _MOVES |= {"split", "array_split", "hsplit", "vsplit", "dsplit", "unstack"}
 
 

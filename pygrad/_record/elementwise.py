@@ -75,7 +75,8 @@ def _ceil(x: Any) -> Any:
 
 
 def _truncated(x: Any) -> Any:
-    return as_value(x).abs().floor() * as_value(x).sign()
+    x = as_value(x)
+    return chosen(x < 0.0, _ceil(x), x.floor())
 
 
 def _floor_divided(x: Any, y: Any) -> Any:
@@ -192,8 +193,27 @@ def apply(ufunc: Any, method: str, inputs: list[Any], keywords: dict[str, Any]) 
     name = ufunc.__name__
     if name in SCALARS:
         ufunc = _on_objects(name, ufunc.nin)
+        if method == "reduce" and name not in _IDENTITY:
+            inputs, keywords = _along_one_axis(*inputs, **keywords)
+    shape = keywords.pop("_shape", None)
     result = getattr(ufunc, method)(*inputs, **keywords)
+    if shape is not None:
+        result = result.reshape(shape)
     return _known(result) if name in _CONDITIONS else result
+
+
+def _along_one_axis(a: Any, axis: Any = 0, **keywords: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments for a reduction along the last axis, which joins those of `axis`: NumPy's way for a Python function."""
+    import numpy as np
+
+    a = np.asarray(a, dtype=object)
+    axes = range(a.ndim) if axis is None else [i % a.ndim for i in axis] if isinstance(axis, tuple) else [axis]
+    if len(axes) == 1 or keywords.get("where", True) is not True:
+        return [a], {"axis": axis, **keywords}
+    rest = [i for i in range(a.ndim) if i not in axes]
+    if keywords.pop("keepdims", False):
+        keywords.update(keepdims=True, _shape=[1 if i in axes else n for i, n in enumerate(a.shape)])
+    return [a.transpose([*rest, *axes]).reshape([a.shape[i] for i in rest] + [-1])], {"axis": -1, **keywords}
 
 
 def _known(result: Any) -> Any:

@@ -96,8 +96,10 @@ def var(
     return square / max(math.prod(a.shape[i] for i in axes) - ddof, 0)
 
 
-def std(*args: Any, **keywords: Any) -> Any:
-    return _elementwise(SCALARS["sqrt"], var(*args, **keywords))
+def std(a: Any, axis: Any = None, **keywords: Any) -> Any:
+    found = var(a, axis, **keywords)
+    # A single number has none, and no derivative: that of the root would be nan.
+    return found * 0.0 if np.size(found) == np.size(a) else _elementwise(SCALARS["sqrt"], found)
 
 
 def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
@@ -320,6 +322,15 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: An
     return (np.dot(distance, distance.T) / count).squeeze()[()]
 
 
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
+) -> Any:
+    step = (_objects(stop) - _objects(start)) / max(1, num - 1 if endpoint else num)
+    weights = np.arange(num, dtype=float).reshape(-1, *[1] * np.ndim(step))
+    found = np.moveaxis(_objects(start) + weights * _objects(step), 0, axis)
+    return (found, step) if retstep else found
+
+
 def full_like(
     a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: Any = True, shape: Any = None
 ) -> Any:
@@ -353,13 +364,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fix": lambda x, out=None: _elementwise(SCALARS["trunc"], x),
     "nan_to_num": nan_to_num,
     "real": lambda x: x,
+    "imag": lambda x: _elementwise(lambda _: 0.0, x),
+    "angle": lambda z, deg=False: _elementwise(lambda x: as_value(0.0).atan2(x) * (180.0 / math.pi if deg else 1.0), z),
     "vdot": vdot,
     "average": average,
     "gradient": gradient,
     "linalg.norm": norm,
     "cov": cov,
+    "linspace": linspace,
     "full_like": full_like,
-    "einsum": lambda *args, optimize=None, **_: linear.einsum(args[0], *map(_objects, args[1:])),
+    "einsum": lambda *args, optimize=None, **_: linear.einsum(*linear.with_letters(args)),
     "linalg.solve": lambda a, b: linear.solve(_objects(a), _objects(b)),
     "linalg.inv": lambda a: linear.inv(_objects(a)),
     "linalg.det": lambda a: linear.det(_objects(a)),

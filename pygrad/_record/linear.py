@@ -175,8 +175,6 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
 def einsum(subscripts: Any, *operands: Any) -> Any:
     """The sum of products over the whole index space, an operand at a time: for small arrays."""
-    if not isinstance(subscripts, str):
-        raise TypeError("numpy.einsum: while recording, pass the subscripts as a string such as 'ij,jk->ik'")
     left, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
@@ -195,6 +193,19 @@ def einsum(subscripts: Any, *operands: Any) -> Any:
         total, have = _summed(total, order, later)
     total, have = _summed(total, have, set(out))
     return total.transpose([have.index(x) for x in out]) if out else total[()]
+
+
+def with_letters(args: tuple[Any, ...]) -> list[Any]:
+    """The arguments of einsum with subscripts as text: they may be lists of numbers after each operand."""
+    if isinstance(args[0], str):
+        return [args[0], *(np.asarray(x, dtype=object) for x in args[1:])]
+
+    def text(places: Any) -> str:
+        return "".join("..." if x is Ellipsis else chr(ord("a") + x) for x in places)
+
+    terms = [text(places) for places in args[1::2]]
+    subscripts = ",".join(terms) + (f"->{text(args[-1])}" if len(args) % 2 else "")
+    return [subscripts, *(np.asarray(x, dtype=object) for x in args[: 2 * len(terms) : 2])]
 
 
 def _without_dots(terms: list[str], operands: Any) -> tuple[list[str], str]:

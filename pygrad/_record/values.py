@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pygrad._core.errors import RecordingError
+from pygrad._core.errors import RecordingError, shown
+from pygrad._core.numbers import array_fault
 from pygrad._record import elementwise, functions
 from pygrad.engine import Value
 
@@ -101,6 +102,8 @@ def _base(x: Any) -> Any:
         array = np.empty((), dtype=object)
         array[()] = x
         return array
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray and (fault := array_fault(x)) is not None:
+        raise TypeError(f"{shown(x)} is {fault}")
     return x
 
 
