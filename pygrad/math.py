@@ -22,8 +22,13 @@ def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
     if "numpy" in sys.modules:
         np = sys.modules["numpy"]
         if any(hasattr(x, "__array__") and getattr(x, "ndim", 0) > 0 for x in args):
-            return np.frompyfunc(function, len(args), 1)(*(np.asanyarray(x, dtype=object) for x in args))
+            return of_values(np.frompyfunc(function, len(args), 1)(*(np.asanyarray(x, dtype=object) for x in args)))
     return function(*args)
+
+
+def of_values(array: Any) -> Any:
+    """An array that was made of Values. Recorded functions replace this with arrays that NumPy hands them."""
+    return array
 
 
 def _function(row: Operation) -> Callable[..., Any]:

@@ -28,7 +28,26 @@ WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
 WITHIN += ["rint({})", "exp2(tanh({}))", "cbrt(abs({}) + 0.5)", "logit(0.8 * sigmoid({}) + 0.1)", "ndtr({})"]
 WITHIN += ["gamma(abs(tanh({})) + 1.5)", "lgamma(abs({}) + 0.5)", "digamma(abs({}) + 0.5)", "log_ndtr({})"]
 WITHIN += ["erfinv(0.9 * tanh({}))", "ndtri(0.8 * sigmoid({}) + 0.1)"]
-CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
+# NumPy's functions: of arrays of any shape, and with a scalar, a vector or a matrix as their result.
+ELEMENTWISE = ["xp.maximum({}, {})", "xp.minimum({}, {})", "xp.clip({}, -0.5, 0.5)", "xp.square({})", "xp.sinc({})"]
+ELEMENTWISE += ["xp.deg2rad({})", "xp.reciprocal(xp.square({}) + 1.5)", "xp.logaddexp({}, {})", "xp.sign({}) * {}"]
+ELEMENTWISE += ["xp.heaviside({}, 0.5) * {}", "xp.floor_divide({}, 1.5) * {}", "xp.where({} > 0.25, {}, 0.5)"]
+ELEMENTWISE += ["xp.interp({}, np.array([-1.0, 0.1, 1.0]), np.array([0.5, -1.0, 2.0]))", "xp.exp2(xp.sinc({}))"]
+REDUCTIONS = ["xp.max({v})", "xp.min({B})", "xp.prod({v})", "xp.mean({B})", "xp.var({v})", "xp.median({v})"]
+REDUCTIONS += ["xp.linalg.det({M})", "xp.trace({M})", "(xp.argmax({v}) * {s})", "xp.dot({v}, {w})", "xp.sum({B})"]
+REDUCTIONS += ["xp.std(xp.concatenate([{v}, np.array([3.0, -4.0])]))", "xp.einsum('ij,ji->', {B}, {C})"]
+REDUCTIONS += ["xp.linalg.norm(xp.concatenate([{v}, np.array([1.0])]))", "xp.stack([{s}, {s}])[1]"]
+VECTORS = ["xp.sort({v})", "xp.cumsum({v})", "xp.cumprod({v})", "xp.concatenate([{w}, {v}])[{n}:]", "xp.flip({v})"]
+VECTORS += [
+    "xp.roll({v}, 1)",
+    "xp.linalg.solve({M} + 4.0 * np.eye({n}){turned}, {v})",
+    "xp.einsum('ij,j->i', {M}, {v})",
+]
+VECTORS += ["({v})[np.array({places})]", "({l})[np.array({flags})]", "xp.mean({C}, axis=0)", "xp.max({B}, axis=1)"]
+VECTORS += ["xp.diff(xp.concatenate([{v}, {w}]))[:{n}]", "xp.reshape({M}, -1)[:{n}]", "xp.var({B}, axis=1)"]
+MATRICES = ["xp.outer({v}, {u})", "xp.linalg.inv({M} + 4.0 * np.eye({n}){turned})", "xp.stack([{u}] * {n})"]
+MATRICES += ["xp.linalg.cholesky(xp.dot({M}, xp.transpose({M})) + 2.0 * np.eye({n}))", "xp.outer({v}, xp.sort({u}))"]
+CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1.0", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
 CORNERS += ["0.0 ** ({})", "abs({}) ** 0.5"]  # Python's own (-1.0) ** 0.5 is complex
 MOST = {"hessian": 4, "jacobian": 5}  # numbers to derive by; 8 elsewhere
 
@@ -76,7 +95,8 @@ def size(t):
 class Program:
     """The source, and for each of two calls the arguments' texts and the captured names' texts."""
 
-    def __init__(self, seed, source, args, captured, features, is_corner, chain):
+    def __init__(self, seed, source, args, captured, features, is_corner, chain, has_plain=True):
+        self.has_plain = has_plain
         self.seed, self.source, self.args, self.captured = seed, source, args, captured
         self.features, self.is_corner, self.chain = features, is_corner, chain
         self._expected = {}
@@ -97,7 +117,9 @@ class Program:
             "import numpy as np, operator",
             "from pygrad import *",
             "from pygrad.math import *",
-            "array, eq, ne = np.array, operator.eq, operator.ne",
+            "xp, eq, ne = np, operator.eq, operator.ne",
+            "def stacked(rows): return np.stack([stacked(x) if isinstance(x, list) else x for x in rows])",
+            f"array = {'np.array' if self.has_plain else 'stacked'}",
             "inv = lambda c: ~(np.bool_(c) if isinstance(c, bool) else c)",
         ]
         lines += [f"{name} = {text}" for name, text in self.captured[0].items()]
@@ -124,6 +146,8 @@ class Generator:
         if self.chance(0.25):
             self.chain.pop()
         self.is_corner = self.chance(0.08)
+        # NumPy does not hand us arrays that it has made of Values, np.array([x, y]): then leave its functions alone.
+        self.has_plain = self.chance(0.3)
         self.is_eager = not self.is_corner and self.chance(0.04)
         blocks = len(self.chain) < 3 and not self.is_corner and self.chance(0.12)  # more lanes than a block has
         self.many = self.rng.choice([260, 260, 600]) if blocks else self.rng.choice([9, 40]) if self.chance(0.05) else 0
@@ -270,8 +294,11 @@ class Generator:
         rng = self.rng
         if depth <= 0 or self.chance(0.15):
             return self.leaf(scope, shape)
-        kind = rng.random()
         sub = lambda s=shape: self.expr(scope, s, depth - 1, block)  # noqa: E731
+        if not (self.is_corner or self.is_eager or self.has_plain) and self.chance(0.15):
+            self.features["numpy"] += 1
+            return self.numpy(shape, lambda s: self.expr(scope, s, depth - 2, block))
+        kind = rng.random()
         if kind < 0.34:
             op = rng.choice(["+", "-", "*", "*"])
             other = sub(() if shape and self.chance(0.3) else shape)
@@ -345,6 +372,29 @@ class Generator:
             right = self.leaf(scope, (inner, shape[-1]) if len(shape) == 2 else (inner,))
             return f"({left} @ {right})"
         return sub()
+
+    def numpy(self, shape, sub):
+        """One of NumPy's functions with a result of this shape, of operands from sub(shape)."""
+        rng = self.rng
+        if self.chance(0.35) or len(shape) > 2 or (shape and max(shape) > 4):
+            self.features["numpy elementwise"] += 1
+            return rng.choice(ELEMENTWISE).format(sub(shape), sub(rng.choice([shape, ()])))
+        n, k = shape[0] if shape else rng.choice([1, 2, 3]), rng.choice([1, 2, 3])
+        which = rng.choice(REDUCTIONS if not shape else VECTORS if len(shape) == 1 else MATRICES)
+        if "solve" in which or "inv" in which or "det" in which or "cholesky" in which:
+            if len(shape) == 2 and shape[0] != shape[1]:
+                return f"xp.outer({sub(shape[:1])}, {sub(shape[1:])})"
+            self.features["numpy linear algebra"] += 1
+        self.features[f"numpy {which.partition('(')[0]}"] += 1
+        m = shape[1] if len(shape) == 2 else n
+        places = [rng.randrange(n) for _ in range(n)]
+        flags = [True] * n + [False] * k
+        rng.shuffle(flags)
+        need = {"v": (n,), "w": (n,), "M": (n, n), "B": (n, k), "C": (k, n), "s": (), "u": (m,), "l": (n + k,)}
+        used = set(re.findall(r"\{(\w)\}", which)) & need.keys()
+        texts = {name: sub(need[name]) for name in sorted(used)}
+        more = {"n": n, "m": m, "k": k, "places": places, "flags": flags, "turned": rng.choice(["", "[::-1]"])}
+        return which.format(**texts, **more)
 
     def leaf(self, scope, shape):
         if not shape and self.chance(0.15):
@@ -793,9 +843,9 @@ class Generator:
             made, types, _, _ = self.transformed(kind, [], block, 3, chain, extra=extra)
             block.append(f"main = {made}")
         args = [[build(t, self.leaf_text) for t in types] for _ in range(2)]
-        return Program(
-            self.seed, "\n".join(block) + "\n", args, self.captured, self.features, self.is_corner, self.chain
-        )
+        source = "\n".join(block) + "\n"
+        more = (self.features, self.is_corner, self.chain, self.has_plain)
+        return Program(self.seed, source, args, self.captured, *more)
 
 
 def insert(shape, axis, n):
@@ -857,7 +907,7 @@ class Recorded:
     """The program over pygrad's transforms, a function."""
 
     def __init__(self, pg, program):
-        names = oracles.recorded_namespace(pg)
+        names = oracles.recorded_namespace(pg, program.has_plain)
         self.program, self.pg = program, pg
         self.captured = captured_names(program, 0, pg.Value)
         names.update(self.captured)
@@ -980,8 +1030,10 @@ def is_refusal(error):
 
 
 def compares_numpys_array(error):
-    """Whether NumPy asked for the truth of a comparison of Values, which is refused."""
-    return "need a number" in str(error) and "math.less" in str(error)
+    """Whether NumPy got an array that it has made of Values: it asks for their truth, or knows no loop for objects."""
+    text = str(error)
+    no_loop = "Cannot cast ufunc" in text or "not supported for the input types" in text or "does not support" in text
+    return ("need a number" in text and "math.less" in text) or ("ufunc" in text and no_loop)
 
 
 def check(pg, program, jax=False, taken=None):
@@ -1103,13 +1155,17 @@ def shrink(pg, program, sort, limit=2000):
             tries += 1
             if tries >= limit:
                 break
-            candidate = Program(best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain)
+            candidate = Program(
+                best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain, best.has_plain
+            )
             if len(source) < len(best.source) and fails(candidate):
                 best, progress = candidate, True
                 break
     used = {node.id for node in ast.walk(ast.parse(best.source)) if isinstance(node, ast.Name)}
     captured = [{name: text for name, text in call.items() if name in used} for call in best.captured]
-    return Program(best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain)
+    return Program(
+        best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain, best.has_plain
+    )
 
 
 def smaller(source):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import itertools
 import math
 import operator
 import types
@@ -100,6 +101,176 @@ def loop_vmap(fn, in_axes=0, reduce=None, **_):
         return total if reduce == "sum" else mapped(lambda x: x * (1.0 / count), total)
 
     return run
+
+
+class Loops:
+    """NumPy's functions by loops over scalars of some sort: `names` are functions of those, `value` gives the float."""
+
+    def __init__(self, names, value):
+        self._names, self._value = names, value
+        self.linalg = types.SimpleNamespace(
+            solve=lambda a, b: self._solve(a, b.reshape(len(a), -1)).reshape(b.shape),
+            inv=lambda a: self._solve(a, np.eye(len(a))),
+            det=self._det,
+            cholesky=self._cholesky,
+            norm=lambda v: names["sqrt"](sum(x * x for x in v)),
+        )
+        self.where = names["where"]
+        for name in ("maximum", "minimum", "clip", "exp2"):
+            setattr(self, name, names[name])
+        for name in ("concatenate", "flip", "roll", "reshape", "transpose", "trace", "outer", "dot", "diff"):
+            setattr(self, name, getattr(np, name))
+
+    def __getattr__(self, name):
+        return functools.partial(elementwise, getattr(self, f"_{name}"))
+
+    def _square(self, x):
+        return x * x
+
+    def _sinc(self, x):
+        y = x * math.pi
+        if abs(self._value(y)) > 0.5:
+            return self._names["sin"](y) / y
+        terms = [(y * y) ** k * (-1) ** k / math.factorial(2 * k + 1) for k in range(1, 8)]
+        return sum(terms, 1.0)
+
+    def _deg2rad(self, x):
+        return x * (math.pi / 180.0)
+
+    def _reciprocal(self, x):
+        return 1.0 / x
+
+    def _logaddexp(self, x, y):
+        return y + self._names["softplus"](x - y)
+
+    def _sign(self, x):
+        at_kink(self._value(x))
+        return float(np.sign(self._value(x)))
+
+    def _heaviside(self, x, at_zero):
+        at_kink(self._value(x))
+        return float(np.heaviside(self._value(x), at_zero))
+
+    def _floor_divide(self, x, y):
+        return self._names["floor"](x / y)
+
+    def interp(self, x, xs, ys):
+        def one(x):
+            k = int(np.searchsorted(xs, self._value(x), "right"))
+            for edge in xs:
+                at_kink(self._value(x) - edge)
+            if k in (0, len(xs)):
+                return float(ys[min(k, len(xs) - 1)])
+            return ys[k - 1] + (x - xs[k - 1]) * ((ys[k] - ys[k - 1]) / (xs[k] - xs[k - 1]))
+
+        return elementwise(one, x)
+
+    def _reduced(self, f, x, axis):
+        if axis is None:
+            return f(list(x.ravel()))
+        moved = np.moveaxis(x, axis, -1)
+        return objects([f(list(row)) for row in moved.reshape(-1, moved.shape[-1])], moved.shape[:-1])
+
+    def max(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(self.maximum, row), x, axis)
+
+    def min(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(self.minimum, row), x, axis)
+
+    def prod(self, x):
+        return self._reduced(lambda row: functools.reduce(operator.mul, row), x, None)
+
+    def sum(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(operator.add, row), x, axis)
+
+    def mean(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(operator.add, row) / len(row), x, axis)
+
+    def var(self, x, axis=None):
+        def one(row):
+            mean = functools.reduce(operator.add, row) / len(row)
+            return sum((x - mean) * (x - mean) for x in row) / len(row)
+
+        return self._reduced(one, x, axis)
+
+    def std(self, x):
+        return self._names["sqrt"](self.var(x))
+
+    def median(self, x):
+        row = self._sorted(list(x))
+        return (row[(len(row) - 1) // 2] + row[len(row) // 2]) * 0.5
+
+    def argmax(self, x):
+        values = [self._value(y) for y in x]
+        at_kink(len(set(values)) - len(values))
+        return float(np.argmax(values))
+
+    def sort(self, x):
+        return objects(self._sorted(list(x)))
+
+    def _sorted(self, row):
+        values = sorted(self._value(x) for x in row)
+        if any(a == b for a, b in zip(values, values[2:])):
+            raise OverflowError("three equal numbers share the gradient by the order of comparisons")
+        for end in reversed(range(len(row))):
+            for i in range(end):
+                row[i], row[i + 1] = self.minimum(row[i], row[i + 1]), self.maximum(row[i], row[i + 1])
+        return row
+
+    def cumsum(self, x):
+        return objects([functools.reduce(operator.add, list(x[: k + 1])) for k in range(len(x))])
+
+    def cumprod(self, x):
+        return objects([functools.reduce(operator.mul, list(x[: k + 1])) for k in range(len(x))])
+
+    def stack(self, parts):
+        return joined(parts)
+
+    def einsum(self, subscripts, *args):
+        terms, _, out = subscripts.partition("->")
+        letters = sorted(set(terms) - {","})
+        lengths = {x: n for term, arg in zip(terms.split(","), args) for x, n in zip(term, arg.shape)}
+        totals = {}
+        for places in np.ndindex(*(lengths[x] for x in letters)):
+            at = dict(zip(letters, places))
+            factors = [arg[tuple(at[x] for x in term)] for term, arg in zip(terms.split(","), args)]
+            key = tuple(at[x] for x in out)
+            product = functools.reduce(operator.mul, factors)
+            totals[key] = totals[key] + product if key in totals else product
+        return objects(totals.values(), [lengths[x] for x in out]) if out else totals[()]
+
+    def _solve(self, a, b):
+        """Gauss and Jordan's elimination, with the largest pivot."""
+        n = len(a)
+        rows = [[*x, *y] for x, y in zip(a, b)]
+        for k in range(n):
+            best = max(range(k, n), key=lambda i: abs(self._value(rows[i][k])))
+            rows[k], rows[best] = rows[best], rows[k]
+            rows[k] = [x / rows[k][k] for x in rows[k]]
+            for i in range(n):
+                if i != k:
+                    rows[i] = [x - rows[i][k] * y for x, y in zip(rows[i], rows[k])]
+        return objects([x for row in rows for x in row[n:]], b.shape)
+
+    def _det(self, a):
+        """Leibniz's sum over permutations."""
+        total = 0.0
+        for order in itertools.permutations(range(len(a))):
+            swaps = sum(order[i] > order[j] for i in range(len(order)) for j in range(i, len(order)))
+            total = total + functools.reduce(operator.mul, [a[i, j] for i, j in enumerate(order)]) * (-1.0) ** swaps
+        return total
+
+    def _cholesky(self, a):
+        """Column by column, each subtracted from the rest."""
+        n = len(a)
+        rest, found = a.copy(), objects([0.0] * (n * n), (n, n))
+        for k in range(n):
+            root = self._names["sqrt"](rest[k, k])
+            found[k:, k] = objects([rest[i, k] / root for i in range(k, n)])
+            for i in range(k + 1, n):
+                for j in range(k + 1, i + 1):
+                    rest[i, j] = rest[i, j] - found[i, k] * found[j, k]
+        return found
 
 
 # ---- Dual numbers --------------------------------------------------------------------------------
@@ -203,8 +374,8 @@ NUMBERS = {
     "exp2": lambda a: float(np.exp2(np.float64(a))),
     "cbrt": lambda a: float(np.cbrt(a)),
     **{
-        name: lambda a, f=getattr(scipy.special, f): float(f(a))
-        for name, f in zip(
+        name: functools.partial(lambda f, a: float(f(a)), getattr(scipy.special, theirs))
+        for name, theirs in zip(
             ["logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
             ["logit", "gamma", "gammaln", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
         )
@@ -611,7 +782,7 @@ def dual_namespace():
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
     for name in BINARY:
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
-    return names
+    return {**names, "xp": Loops(names, number)}
 
 
 def dual_number(x):
@@ -655,19 +826,24 @@ def eager_namespace(pg):
         **condition_names(lambda c: bool(data(c)), lambda x, y: data(x) == data(y)),
     )
     names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
-    return names
+    return {**names, "xp": Loops(names, data)}
 
 
-def recorded_namespace(pg):
+def stacked(rows):
+    return np.stack([stacked(row) if isinstance(row, list) else row for row in rows])
+
+
+def recorded_namespace(pg, has_plain=True):
     return {
         **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
         **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, *COMPARISONS, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
         "inv": lambda c: operator.invert(np.bool_(c) if isinstance(c, bool) else c),  # not ~True, which is -2
-        "array": np.array,
+        "array": np.array if has_plain else stacked,
         "sum": builtins.sum,
         "np": np,
+        "xp": np,
     }
 
 
@@ -742,6 +918,7 @@ def jax_namespace():
         "array": array,
         "sum": builtins.sum,
         "np": np,
+        "xp": jnp,
         "clip": lambda x, low, high: jnp.minimum(jnp.maximum(x, low), high),
         "detach": jax.lax.stop_gradient,
         "sigmoid": lambda x: jax.nn.sigmoid(1.0 * x),  # it takes no integers

@@ -65,6 +65,7 @@ FEATURES += ["captured Value", "captured Value changed", "captured array", "capt
 FEATURES += ["transform of a transform", "record=False within", "top, workers=2", "result that does not depend"]
 FEATURES += ["where", "comparison", "equality", "condition of conditions", "condition that is a number", "power"]
 FEATURES += ["minmax", "detach", "matmul", "corner", "comparison as a number"]
+FEATURES += ["numpy elementwise", "numpy linear algebra", "numpy xp.sort", "numpy xp.einsum", "numpy xp.cumsum"]
 FEATURES += [
     f"layout {kind}" for kind in ("C", "F", "strided", "T", "reversed", "broadcast", "column", "int", "f4", "?")
 ]

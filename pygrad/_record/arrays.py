@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from pygrad import math
 from pygrad._core.errors import RecordingError, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
@@ -78,8 +79,15 @@ def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
     np = need_numpy()
     array = np.empty(len(values), dtype=object)
     array[:] = values
-    array = array.reshape(shape)
+    return of_values(array.reshape(shape))
+
+
+def of_values(array: Any) -> Any:
+    """An array of Values as one of ours, within a transform."""
     return array.view(_values_type()) if recordings.stack or recordings.eager else array
+
+
+math.of_values = of_values
 
 
 class Array(Tracer):
