@@ -104,7 +104,24 @@ SCALARS += ["np.dot(s, x)", "np.mean(s)", "x * s > 0.3", "np.maximum(s * np.ones
 def test_scalars_take_part_while_a_function_is_recorded(pg, expression):
     f, args = function(expression), given(5)
     np.testing.assert_allclose(pg.jit(f)(*args), np.asarray(f(*args), dtype=float), rtol=1e-14)
-    assert not hasattr(pg.Value, "__array_ufunc__") and not hasattr(pg.Value, "__array_function__")
+    np.testing.assert_allclose(pg.vmap(f)(*[np.stack([x, x]) for x in args])[1], f(*args), rtol=1e-14)
+
+
+def test_scalars_take_part_from_the_first_recording_that_needs_them(pg, monkeypatch):
+    monkeypatch.delattr(pg.Value, "__array_ufunc__", raising=False)
+    calls = []
+    f = lambda x: calls.append(1) or np.float64(2.0) * x  # noqa: E731
+    assert pg.jit(f)(3.0) == 6.0 and calls == [1]
+    with pytest.raises(pg.RecordingError, match="`if`"):
+        pg.jit(lambda x: 1.0 if x > 0 else 2.0)(1.0)
+    assert not hasattr(pg.Value, "__array_ufunc__")
+    assert pg.jit(lambda x: np.maximum(f(x), 7.0))(3.0) == 7.0
+    assert hasattr(pg.Value, "__array_ufunc__")
+    x, y = pg.Value(3.0), np.float64(2.0)
+    for got, expected in ((y * x, 6.0), (y - x, -1.0), (y / x, 2.0 / 3.0), (y**x, 8.0), (y % x, 2.0), (y + x, 5.0)):
+        assert type(got) is pg.Value and got.data == expected and got._op != ""
+    assert type(np.ones(2) * x) is np.ndarray and (np.ones(2) * x)[0].data == 3.0
+    assert np.maximum(x, 2.0) is x and np.where(True, x, 0.0)[()] is x and np.sqrt(x).data == math.sqrt(3.0)
 
 
 # ---- Elements ----------------------------------------------------------------------------------------
