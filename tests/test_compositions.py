@@ -98,7 +98,7 @@ def test_a_wrong_derivative_is_noticed(pg, monkeypatch):
     faults = {
         "_vjp": lambda *args: [g * 1.000001 for g in vjp(*args)],
         "vmap": lambda fn, in_axes=0, reduce=None, **keywords: lanes(
-            fn, in_axes, "sum" if reduce == "mean" else reduce, **keywords
+            fn, in_axes, reduce="sum" if reduce == "mean" else reduce, **keywords
         ),
     }
     homes = {"_vjp": derivatives, "vmap": vmap}

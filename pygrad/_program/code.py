@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from pygrad._core.trees import tree_paths
 from pygrad._pgr import ffi, lib
 
 # The parts that are arrays, in file order: their counts, and the C types of their elements.
@@ -90,12 +91,12 @@ class Code:
     def arguments(self) -> list[Leaf]:
         """The input scalars and arrays, in order, with their names and shapes."""
         parts = zip(self.names, self.structure_in[1:])
-        return [Leaf(name + path, shape) for name, part in parts for path, shape in _paths(part)]
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in tree_paths(part)]
 
     @property
     def results(self) -> list[Leaf]:
         """The result scalars and arrays, in order, with their places and shapes."""
-        return [Leaf("result" + path, shape) for path, shape in _paths(self.structure_out)]
+        return [Leaf("result" + path, shape) for path, shape in tree_paths(self.structure_out)]
 
     def parts(self) -> Any:
         """The program's parts, a pgr_program_parts (see csrc/pgr.h); valid as long as the program lives."""
@@ -146,17 +147,4 @@ class Code:
 
 def shapes(structure: Any) -> list[Any]:
     """The shape of each leaf, None for a scalar."""
-    return [shape for _, shape in _paths(structure)]
-
-
-def _paths(structure: Any) -> Iterator[tuple[str, Any]]:
-    """For each leaf: its path, as Python source, and its shape."""
-    if structure == "scalar":
-        yield "", None
-    elif structure[0] == "array":
-        yield "", structure[1]
-    else:
-        keys = structure[1] if structure[0] == "dict" else range(len(structure) - 1)
-        for key, part in zip(keys, structure[2 if structure[0] == "dict" else 1 :]):
-            for path, shape in _paths(part):
-                yield f"[{key!r}]{path}", shape
+    return [shape for _, shape in tree_paths(structure)]

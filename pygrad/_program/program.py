@@ -154,8 +154,9 @@ class Program:
         return Program(from_bytes(Path(path).read_bytes(), str(path)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (to_bytes(self.code), self.code.captured)
+        nodes: list[Any] = []
+        return _unpickled, (to_bytes(self.code, nodes), self.code.captured, nodes)
 
 
-def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:
-    return Program(from_bytes(data, "the pickle", captured))
+def _unpickled(data: bytes, captured: Sequence[Value], nodes: Sequence[Any] = ()) -> Program:
+    return Program(from_bytes(data, "the pickle", captured, nodes))
