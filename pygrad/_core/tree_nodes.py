@@ -23,6 +23,10 @@ class Node(NamedTuple):
     def __reduce__(self) -> tuple[Any, ...]:
         return _node, (self.kind, self.aux)
 
+    def made(self, children: Iterable[Any]) -> Any:
+        """The instance with these children."""
+        return self.unflatten(self.aux, tuple(children))
+
     def names(self, count: int) -> list[str]:
         """How Python source writes each of `count` children after an instance."""
         if self.kind in _registered:

@@ -147,9 +147,8 @@ def _flatten(x: Any, out: list[Any]) -> Any:
     if kind is float or kind is int or isinstance(x, Operand):
         out.append(x)
         return "scalar"
-    opened = _opened(x)
-    if opened is not None:
-        return (*opened[0], *[_flatten(y, out) for y in opened[1]])
+    if kind is list or kind is tuple:
+        return (kind.__name__, *[_flatten(y, out) for y in x])
     if isinstance(x, Tracer):
         out.append(x)
         return ("array", x.shape)
@@ -161,6 +160,9 @@ def _flatten(x: Any, out: list[Any]) -> Any:
             out.append(x)
             return ("array", x.shape)
         return _flatten(x.item(), out)
+    opened = _opened(x)
+    if opened is not None:
+        return (*opened[0], *[_flatten(y, out) for y in opened[1]])
     found = as_number(x)
     if found is not None:
         out.append(found)
@@ -228,16 +230,16 @@ def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
 
 
 def _unflatten(structure: Any, values: Iterator[Any]) -> Any:
-    if is_leaf(structure):
+    kind = structure[0]
+    if structure == "scalar" or kind == "array":
         return next(values)
-    if structure[0] == "none":
+    if kind == "list" or kind == "tuple":
+        children = [_unflatten(part, values) for part in structure[1:]]
+        return children if kind == "list" else tuple(children)
+    if kind == "none":
         return None
-    children = [_unflatten(part, values) for part in parts(structure)]
-    if structure[0] == "list":
-        return children
-    if structure[0] == "dict":
-        return dict(zip(structure[1], children))
-    return tuple(children) if structure[0] == "tuple" else structure[1].unflatten(structure[1].aux, tuple(children))
+    children = [_unflatten(part, values) for part in structure[2:]]
+    return dict(zip(structure[1], children)) if kind == "dict" else structure[1].made(children)
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:

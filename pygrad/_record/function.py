@@ -33,6 +33,7 @@ from pygrad._record.build import build
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
 from pygrad._record.recording import Argument, Array, Recording, recordings
+from pygrad._record.travel import digest, findable, packed, unpacked
 from pygrad.engine import Value
 
 
@@ -123,6 +124,7 @@ class Function:
         self._plan: Any = None  # the plan of the program that ran last
         self._variants: OrderedDict[Any, Function] = OrderedDict()  # for static arguments and those by name
         self._places: list[Any] | None = None  # a variant's arguments: positions and names
+        self._recipe: Any = None  # what _variant_of made a variant of
         self._bound = Bound()
         self.derived: dict[Any, Function] = {}  # see derivatives.py's _directional
 
@@ -155,26 +157,32 @@ class Function:
         given = dict(zip(order, (*args, *[keywords[name] for name in sorted(keywords)])))
         fixed = {} if self._static is None else {i: x for i, x in given.items() if self._static.has(i)}
         places = [i for i in order if i not in fixed]
-        key = (tuple(places), tuple([(i, exact(x)) for i, x in fixed.items()]))
         try:
-            hash(key)
-        except TypeError:
+            return self._variant_of(len(args), places, fixed), [given[i] for i in places]
+        except _UnhashableError:
             bad = {i: x for i, x in fixed.items() if not _is_hashable(x)}
             raise TypeError(f"{self!r}: static arguments must be hashable, not {bad}: make a tuple of a list") from None
+
+    def _variant_of(self, count: int, places: list[Any], fixed: dict[Any, Any]) -> Function:
+        """The same with `count` arguments by position, those at `places` recorded, the others fixed."""
 
         def make() -> Function:
             def function(*rest: Any) -> Any:
                 every = {**fixed, **dict(zip(places, rest))}
-                positional = [every[i] for i in range(len(args))]
+                positional = [every[i] for i in range(count)]
                 return self._function(*positional, **{i: x for i, x in every.items() if isinstance(i, str)})
 
             variant = object.__new__(Function)
             vars(variant).update(vars(self), _function=function, _static=None)
             variant._forget()
-            variant._places = places
+            variant._places, variant._recipe = places, (count, places, fixed)
             return variant
 
-        return self._kept(self._variants, key, make), [given[i] for i in places]
+        key = (tuple(places), tuple([(i, exact(x)) for i, x in fixed.items()]))
+        if fixed and not _is_hashable(key):
+            raise _UnhashableError
+        found: Function = self._kept(self._variants, key, make)
+        return found
 
     def _kept(self, cache: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
         """What the cache has under a key, made if needed; drops what was not used for the longest time."""
@@ -210,7 +218,32 @@ class Function:
     @property
     def programs(self) -> list[Program]:
         """The programs kept, the most recently used at the end."""
-        return [*self._programs.values(), *[p for variant in [*self._variants.values()] for p in variant.programs]]
+        return [program for function in self._all() for program in [*function._programs.values()]]
+
+    # ---- Copies and pickles ----
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, of, *rest = self._made_by
+        # A program that reads Values from outside would read copies of them elsewhere.
+        own = [[f._recipe, [p for p in [*f._programs.values()] if not p.code.captured]] for f in self._all()]
+        return _arrived, (make, findable(of), *rest, digest(of), packed(own))
+
+    def _all(self) -> list[Function]:
+        return [self, *self._variants.values()]
+
+    def _take(self, own: list[Any]) -> None:
+        """Keep the programs that __reduce__ saved."""
+        for recipe, programs in own:
+            function = self if recipe is None else self._variant_of(*recipe)
+            for program in programs:
+                key = program.code.structure_in
+                function._programs[key] = program.recorded_by(functools.partial(_lines, function._function, key))
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        _, of, name, record, workers, static, options = self._made_by
+        return normalize_token(("pygrad", name, findable(of), record, workers, static and vars(static), options))
 
     # ---- Methods ----
 
@@ -228,6 +261,20 @@ class Function:
 
         found: Function = self._bound(self_, make, self.cache_size)
         return found
+
+
+class _UnhashableError(TypeError):
+    pass
+
+
+def _arrived(
+    make: Any, of: Any, name: str, record: bool, workers: int, static: Any, options: Any, known: str, data: bytes
+) -> Function:
+    """The function that __reduce__ described, and its programs if they were recorded from the same code."""
+    function = Function(make, of, name, record, workers, static, **options)
+    if data and digest(of) == known:
+        function._take(unpacked(data) or [])
+    return function
 
 
 def _is_tree(kind: type) -> bool:
