@@ -29,23 +29,21 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
-    from pygrad._record.derivatives import (
+    from pygrad._record.signatures import (
         checkpoint as checkpoint,
         grad as grad,
-        jvp as jvp,
-        linearize as linearize,
-        value_and_grad as value_and_grad,
-        vjp as vjp,
-    )
-    from pygrad._record.function import jit as jit
-    from pygrad._record.jacobians import (
         hessian as hessian,
         hvp as hvp,
         jacfwd as jacfwd,
         jacobian as jacobian,
         jacrev as jacrev,
+        jit as jit,
+        jvp as jvp,
+        linearize as linearize,
+        value_and_grad as value_and_grad,
+        vjp as vjp,
+        vmap as vmap,
     )
-    from pygrad._record.vmap import vmap as vmap
     from pygrad._views.draw import draw_dot as draw_dot, trace as trace
     from pygrad._views.explorer import explore as explore
     from pygrad._views.formats import (
