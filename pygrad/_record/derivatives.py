@@ -196,14 +196,15 @@ class _Linear:
 
     def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, by_element: bool) -> None:
         self._fn, self._primals, self._has_aux, self._by_element = fn, primals, has_aux, by_element
-        self._within = recordings.stack[-1].within if recordings.stack else None
+        self._recording = recordings.stack[-1] if recordings.stack else None
+        self._within = None if self._recording is None else self._recording.within
         self._variables = Variables(primals, by_element=by_element)
         with recordings.derived():
             self.result, self.aux = _split(fn(*self._variables.value), has_aux, "vjp")
 
     def _here(self) -> Any:
         """Itself, or within another vmap than before fn recorded anew: the lanes of its vmaps must not meet others."""
-        if recordings.stack and recordings.stack[-1].within is not self._within:
+        if self._recording is not None and recordings.stack and recordings.stack[-1].within is not self._within:
             return type(self)(self._fn, self._primals, self._has_aux, self._by_element)
         return self
 
@@ -297,7 +298,7 @@ def _linear(
 
 
 def _eager(function: Callable[..., Any], *given: Any) -> Any:
-    return run_eagerly(function, given)
+    return function(*given) if recordings.stack or recordings.eager else run_eagerly(function, given)
 
 
 def _apply(function: Function, primals: tuple[Any, ...], is_spread: bool, *given: Any) -> Any:
