@@ -168,7 +168,7 @@ def the_linear_part_of_dynamic_python_recorded(ns):
 
 
 def namespace(library):
-    names = "grad value_and_grad jacfwd jacrev hessian jvp vjp vmap jit".split()
+    names = ["grad", "value_and_grad", "jacfwd", "jacrev", "hessian", "jvp", "vjp", "vmap", "jit"]
     return types.SimpleNamespace(**{name: getattr(library, name) for name in names})
 
 
