@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
+    from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.signatures import (
         checkpoint as checkpoint,
         grad as grad,
@@ -68,6 +69,7 @@ else:
         "_gradcheck": ("GradcheckError", "gradcheck"),
         "_learn.fit": ("fit",),
         "_program.program": ("Program",),
+        "_record.debug": ("debug_print",),
         "_record.derivatives": ("checkpoint", "grad", "jvp", "linearize", "value_and_grad", "vjp"),
         "_record.function": ("jit",),
         "_record.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),

@@ -679,7 +679,7 @@ class Generator:
             return self.rng.choice([0, 0, 0, -1, self.rng.randint(0, least), -self.rng.randint(1, least + 1)])
 
         ranks = [len(s) for _, s in paths("", t)]
-        if is_leaf(t) or self.chance(0.6):
+        if is_leaf(t) or self.chance(0.3):
             return axis(ranks)
         self.features["axes of a tree"] += 1
         return [None if may_be_none and self.chance(0.3) else axis([rank]) for rank in ranks]

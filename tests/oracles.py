@@ -715,7 +715,7 @@ def eager_namespace(pg):
 
 
 def register(pg):
-    if Bag not in pg._core.tree_nodes._registered:
+    with contextlib.suppress(ValueError):  # registered already
         pg.register_tree_node(Bag, lambda bag: (bag.parts, len(bag.parts)), lambda _, parts: Bag(*parts))
 
 

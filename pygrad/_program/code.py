@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pygrad._core.trees import tree_paths
+from pygrad._core.trees import tree_map, tree_paths
 from pygrad._pgr import ffi, lib
 
 # The parts that are arrays, in file order: their counts, and the C types of their elements.
@@ -61,6 +62,29 @@ class Leaf(NamedTuple):
         return math.prod(self.shape or ())
 
 
+class Print(NamedTuple):
+    """A debug_print: its text, how many lanes print a line each (None: it is in no lane), and the slices that it is in.
+
+    slices: their numbers, those of the vmaps around it, the outermost first; None in place of the lane's number.
+    """
+
+    text: str
+    lanes: int | None
+    slices: tuple[int | None, ...]
+
+    def write(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Print the text with (arguments, arguments by name), numbers and arrays."""
+        for lane in range(self.lanes or 1):
+            row = given if self.lanes is None else tree_map(lambda x: _item(x, lane), given)  # noqa: B023
+            numbers = ", ".join([str(lane if i is None else i) for i in self.slices])
+            start = f"lane {numbers}: " if numbers else ""
+            sys.stdout.write(f"{start}{self.text.format(*row[0], **row[1])}\n")
+
+
+def _item(x: Any, lane: int) -> Any:
+    return float(x[lane]) if x.ndim == 1 else x[lane]
+
+
 class Code:
     """A C program and the meaning of its numbers: arguments, results, constants, Values from outside."""
 
@@ -72,14 +96,18 @@ class Code:
         captured: Sequence[Any] = (),
         names: Sequence[str] | None = None,
         is_loaded: bool = False,
+        prints: Sequence[tuple[Print, Any]] = (),
     ) -> None:
+        """prints: what is printed after a run, and the structures of numbers that follow the results for that."""
         self.c = c
         self.structure_in, self.structure_out = structures
+        self.prints = tuple(prints)
         self.constants = tuple(constants)
         self.captured = tuple(captured)
         self.names = [f"arg{i}" for i in range(len(self.structure_in) - 1)] if names is None else list(names)
         self.is_loaded = is_loaded  # a loaded program may leave elements of its results unwritten
-        self.shapes_in, self.shapes_out = shapes(self.structure_in), shapes(self.structure_out)
+        self.shapes_in = shapes(self.structure_in)
+        self.shapes_out = [leaf.shape for leaf in self.results]
 
     @property
     def stats(self) -> ProgramStats:
@@ -95,8 +123,12 @@ class Code:
 
     @property
     def results(self) -> list[Leaf]:
-        """The result scalars and arrays, in order, with their places and shapes."""
-        return [Leaf("result" + path, shape) for path, shape in tree_paths(self.structure_out)]
+        """The result scalars and arrays, in order, with their places and shapes; then what is printed."""
+        parts = [
+            ("result", self.structure_out),
+            *[(f"printed[{i}]", given) for i, (_, given) in enumerate(self.prints)],
+        ]
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in tree_paths(part)]
 
     def parts(self) -> Any:
         """The program's parts, a pgr_program_parts (see csrc/pgr.h); valid as long as the program lives."""
@@ -139,6 +171,7 @@ class Code:
         return (
             self.structure_in,
             self.structure_out,
+            self.prints,
             self.array_bytes(),
             constants,
             [value._handle for value in self.captured],

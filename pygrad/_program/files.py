@@ -69,10 +69,15 @@ def _numbered(structure: Any, nodes: list[Any] | None) -> Any:
     return (kind, structure[1], *inner)
 
 
-def from_bytes(data: bytes, where: str, captured: Sequence[Any] = (), nodes: Sequence[Any] = ()) -> Code:
-    """The program in these bytes. Raises ValueError, naming `where`, if they hold none."""
+def from_bytes(
+    data: bytes, where: str, captured: Sequence[Any] = (), nodes: Sequence[Any] = (), prints: Sequence[Any] = ()
+) -> Code:
+    """The program in these bytes. Raises ValueError, naming `where`, if they hold none.
+
+    captured, nodes, prints: what a pickle has besides the bytes.
+    """
     try:
-        return _from_bytes(data, captured, nodes)
+        return _from_bytes(data, captured, nodes, prints)
     except _DamagedError as damage:
         raise ValueError(f"{where}: not a program, or a damaged one: {damage}") from None
 
@@ -86,7 +91,7 @@ def _need(condition: bool, what: str) -> None:
         raise _DamagedError(what)
 
 
-def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any]) -> Code:
+def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any], prints: Sequence[Any]) -> Code:
     _need(data.startswith(_MAGIC), f"it does not begin with {_MAGIC.decode().strip()!r}")
     if sys.byteorder != "little":
         raise NotImplementedError("programs are loaded by little-endian machines only")
@@ -132,12 +137,13 @@ def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any]) -> C
         isinstance(names, list) and len(names) == len(structures[0]) - 1 and all(isinstance(n, str) for n in names),
         "its arguments have no names",
     )
-    in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured).sizes()
+    in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured, prints=prints).sizes()
     c = ffi.new("pgr_program **")
     status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
     _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its registers and arrays")
     check(status)
-    return Code(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured, names, is_loaded=True)
+    c_program = ffi.gc(c[0], lib.pgr_program_free)
+    return Code(c_program, structures, constants, captured, names, is_loaded=True, prints=prints)
 
 
 def _is_count(x: Any, limit: int) -> bool:

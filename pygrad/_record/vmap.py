@@ -166,9 +166,11 @@ def _in_lanes(
         return values[0] if offsets.ndim == 0 else object_array(values, offsets.shape)
 
     recording.within = group
+    recordings.slices.append(None)
     try:
         result = call(lanes)
     finally:
+        recordings.slices.pop()
         recording.within = None
 
     def total(x: Any) -> Value:
@@ -220,7 +222,11 @@ def _unrolled(call: Callable[..., Any], count: int, reduce: str | None, out_axes
             used.extend(x for x in values if isinstance(x, Value))
             return like(part, values) if recordings.stack else part
 
-        results.append(call(one))
+        recordings.slices.append(i)
+        try:
+            results.append(call(one))
+        finally:
+            recordings.slices.pop()
     flat = [tree_flatten(result) for result in results]
     out, structure = [leaves for leaves, _ in flat], flat[-1][1]
     joined = []
