@@ -78,8 +78,9 @@ def taken_apart(x: Any) -> tuple[Node, tuple[Any, ...]] | None:
     try:
         hash(aux)
     except TypeError:
+        rest = aux if kind in _registered else aux[1]
         raise TypeError(
-            f"{kind.__name__}: {aux!r}, which its instances have besides their children, must be hashable, since "
+            f"{kind.__name__}: {rest!r}, which its instances have besides their children, must be hashable, since "
             "functions are recorded anew for each"
         ) from None
     return Node(kind, aux, *functions), tuple(children)

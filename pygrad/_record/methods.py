@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections import OrderedDict
@@ -11,7 +12,7 @@ from typing import Any, Callable
 class Method:
     """A recorded function, bound to an object. A tree is its first argument; for any other object see Bound."""
 
-    __slots__ = ("__func__", "__self__", "_functions", "_is_tree")
+    __slots__ = ("__func__", "__self__", "_is_tree")
 
     def __init__(self, function: Any, self_: Any, is_tree: bool) -> None:
         self.__func__, self.__self__, self._is_tree = function, self_, is_tree
@@ -87,11 +88,13 @@ class Bound:
         functions = self._objects[number][1]
         values = vars(self_) if hasattr(self_, "__dict__") else {}
         key = tuple([(name, _identity(x)) for name, x in values.items()])
-        if key not in functions:
-            functions[key] = (make(), list(values.values()))  # which stay alive, and so keep their ids
-            while len(functions) > most:
-                functions.popitem(last=False)
-        return functions[key][0]
+        found = functions.get(key)
+        if found is None:
+            found = functions[key] = (make(), list(values.values()))  # which stay alive, and so keep their ids
+            with contextlib.suppress(KeyError):  # another thread may have emptied it
+                while len(functions) > most:
+                    functions.popitem(last=False)
+        return found[0]
 
 
 def _identity(x: Any) -> Any:
