@@ -109,7 +109,21 @@ def is_leaf(structure: Any) -> bool:
 
 def kinds_in(structure: Any) -> set[str]:
     """The kinds of its nodes and arrays."""
-    return set() if structure == "scalar" else {structure[0]}.union(*map(kinds_in, parts(structure)))
+    found: set[str] = set()
+    todo = [structure]
+    while todo:
+        part = todo.pop()
+        if part != "scalar":
+            found.add(part[0])
+            todo += parts(part)
+    return found
+
+
+def tree_shapes(structure: Any) -> list[Any]:
+    """The shape of each leaf, in order, None for a scalar."""
+    if structure == "scalar":
+        return [None]
+    return [structure[1]] if structure[0] == "array" else [x for part in parts(structure) for x in tree_shapes(part)]
 
 
 def tree_paths(structure: Any) -> Iterator[tuple[str, Any]]:
@@ -287,7 +301,7 @@ def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
 
 def _spread(prefix: Any, structure: Any, what: str, out: list[Any]) -> None:
     if prefix is None or hasattr(type(prefix), "__index__"):
-        out += [prefix] * sum(1 for _ in tree_paths(structure))
+        out += [prefix] * len(tree_shapes(structure))
         return
     inner = parts(structure)
     opened = _opened(prefix)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pygrad._core.trees import tree_map, tree_paths
+from pygrad._core.trees import tree_map, tree_paths, tree_shapes
 from pygrad._pgr import ffi, lib
 
 # The parts that are arrays, in file order: their counts, and the C types of their elements.
@@ -106,8 +106,8 @@ class Code:
         self.captured = tuple(captured)
         self.names = [f"arg{i}" for i in range(len(self.structure_in) - 1)] if names is None else list(names)
         self.is_loaded = is_loaded  # a loaded program may leave elements of its results unwritten
-        self.shapes_in = shapes(self.structure_in)
-        self.shapes_out = [leaf.shape for leaf in self.results]
+        self.shapes_in = tree_shapes(self.structure_in)
+        self.shapes_out = tree_shapes(("tuple", self.structure_out, *[structure for _, structure in self.prints]))
 
     @property
     def stats(self) -> ProgramStats:
@@ -176,8 +176,3 @@ class Code:
             constants,
             [value._handle for value in self.captured],
         )
-
-
-def shapes(structure: Any) -> list[Any]:
-    """The shape of each leaf, None for a scalar."""
-    return [shape for _, shape in tree_paths(structure)]

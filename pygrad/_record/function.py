@@ -23,11 +23,11 @@ from pygrad._core.trees import (
     refuse_values,
     tree_flatten,
     tree_map,
+    tree_shapes,
     tree_structure,
     tree_unflatten,
 )
 from pygrad._pgr import ffi, lib
-from pygrad._program.code import shapes
 from pygrad._program.program import Program
 from pygrad._record.build import build
 from pygrad._record.methods import Bound, Method, Weak
@@ -60,7 +60,7 @@ def _record(
 
 def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
     """'file:line' for each instruction of the program of `function`, found by recording it once more."""
-    args = tree_unflatten(structure, [_stand_in(shape) for shape in shapes(structure)])
+    args = tree_unflatten(structure, [_stand_in(shape) for shape in tree_shapes(structure)])
     try:
         with scopes.watched_lines(scopes.tag_line, lambda: recordings.stack):
             program = _record(function, args)
