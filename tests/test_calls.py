@@ -209,6 +209,19 @@ def test_linearize_is_the_derivative_where_it_was(pg, record):
         push(X)
 
 
+def test_the_linear_part_of_an_eager_function_may_be_recorded(pg):
+    def f(x):
+        return 2 * x**3 if x < 3 else math.pi * x
+
+    for x, slope in ((2.0, 24.0), (4.0, math.pi)):
+        pull, push = pg.vjp(f, x, record=False)[1], pg.linearize(f, x, record=False)[1]
+        assert pg.jit(pull)(1.0) == (slope,) and pg.jit(push)(2.0) == 2 * slope
+        assert pg.vmap(pull)(X)[0].tolist() == pg.vmap(push)(X).tolist() == (slope * X).tolist()
+        assert pg.grad(lambda c: pull(c)[0] * c)(2.0) == 4 * slope
+        per_lane = pg.jit(lambda k: pg.vmap(lambda c: pull(c)[0] * k)(X))
+        assert per_lane(2.0).tolist() == (slope * X * 2.0).tolist()
+
+
 def test_linearize_within_other_transforms(pg):
     def slope(x, t):
         return pg.linearize(lambda y: pg.vmap(lambda z: z.sin() * z)(y).sum(), x)[1](t)

@@ -212,6 +212,22 @@ def called(x, f):
     return f(x)
 
 
+def test_a_file_cannot_name_a_class(pg, tmp_path):
+    """Files may come from anyone: classes come with a pickle only, by number."""
+    path = tmp_path / "f.pygrad"
+    f = pg.jit(lambda t: {"a": None, "b": t[0]})
+    f.program([1.0]).save(path)
+    assert pg.Program.load(path)([2.0]) == {"a": None, "b": 2.0}
+    for change in ('["registered", 0, "scalar"]', '["registered", "Pair", "scalar"]', '["none", "scalar"]', '["node"]'):
+        magic, length, rest = path.read_bytes().split(b"\n", 2)
+        header = rest[: int(length)].replace(b'["list", "scalar"]', change.encode())
+        assert header != rest[: int(length)]
+        bad = tmp_path / "bad.pygrad"
+        bad.write_bytes(b"\n".join([magic, str(len(header)).encode(), header + rest[int(length) :]]))
+        with pytest.raises(ValueError, match="not a program"):
+            pg.Program.load(bad)
+
+
 def test_a_class_that_is_unknown_here_is_named(pg):
     class Gone:
         pass

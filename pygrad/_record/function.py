@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Callable
@@ -301,7 +302,7 @@ class Static:
         self.positions = [argnums] if isinstance(argnums, int) else list(argnums or ())
         self.names = [argnames] if isinstance(argnames, str) else list(argnames or ())
         try:
-            found = inspect.signature(fn).parameters.values()
+            found = [*inspect.signature(fn).parameters.values()]
         except (TypeError, ValueError):
             return
         names = [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -309,6 +310,10 @@ class Static:
         for name in self.names:
             if name not in [p.name for p in found] and not has_more:
                 raise ValueError(f"static_argnames={argnames!r}: the function has no argument {name!r}")
+        has_rest = any(p.kind is p.VAR_POSITIONAL for p in found)
+        for i in self.positions:
+            if not -len(names) <= i < (math.inf if has_rest and i >= 0 else len(names)):
+                raise ValueError(f"static_argnums={argnums!r}: the function has {len(names)} arguments by position")
         self.positions = [i + len(names) if i < 0 else i for i in self.positions]
         self.positions += [names.index(name) for name in self.names if name in names]
         self.names += [names[i] for i in self.positions if i < len(names)]

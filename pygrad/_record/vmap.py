@@ -54,6 +54,8 @@ def vmap(
         )
     if reduce not in (None, "sum", "mean"):
         raise ValueError(f"reduce={reduce!r}: must be None, 'sum' or 'mean'")
+    if isinstance(out_axes, str):
+        raise ValueError(f"out_axes={out_axes!r}: must be an int, None, or a tree of them; write reduce={out_axes!r}")
     if reduce is not None and out_axes != 0:
         raise ValueError(f"out_axes={out_axes!r}: reduce={reduce!r} leaves no axis")
     options = {"in_axes": in_axes, "out_axes": out_axes, "reduce": reduce, "is_recorded": record}
