@@ -814,7 +814,9 @@ class Generator:
         """The text of a call, with some of the last arguments by name."""
         names = self.by_name.get(made, [])
         count = 0
-        while count < min(len(names), len(args)) and names[len(names) - 1 - count] is not None and self.chance(0.35):
+        while (
+            count < min(len(names), len(args)) and names[-1 - count] is not None and self.chance(0.7 if count else 0.4)
+        ):
             count += 1
         if len(names) != len(args):
             count = 0
