@@ -814,12 +814,9 @@ class Generator:
         """The text of a call, with some of the last arguments by name."""
         names = self.by_name.get(made, [])
         count = 0
-        while (
-            count < min(len(names), len(args)) and names[-1 - count] is not None and self.chance(0.7 if count else 0.4)
-        ):
-            count += 1
-        if len(names) != len(args):
-            count = 0
+        if len(names) == len(args):
+            while count < len(args) and names[-1 - count] is not None and self.chance(0.7 if count else 0.4):
+                count += 1
         self.features["by name"] += count > 0
         passed = [f"{names[i]}={args[i]}" for i in range(len(args) - count, len(args))]
         self.rng.shuffle(passed)
