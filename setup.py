@@ -90,8 +90,6 @@ class Operand:
     def __le__(self, other: Other, /) -> bool: ...
     def __gt__(self, other: Other, /) -> bool: ...
     def __ge__(self, other: Other, /) -> bool: ...
-    def __getattr__(self, name: str) -> Any: ...
-    def __setattr__(self, name: str, value: Any) -> None: ...
 '''
 
 ARGUMENTS = {"UNARY": "", "CUT": "", "BINARY": ", other: Other, /", "PARAM": ", param: float = ..., /"}
@@ -112,21 +110,37 @@ def stub() -> str:
 MATH = '''\
 """Generated from csrc/ops/pgr_ops.h by setup.py."""
 
-from typing import Any
+from typing import Any, overload
 
-def where(condition: Any, a: Any, b: Any) -> Any: ...
-def maximum(a: Any, b: Any) -> Any: ...
-def minimum(a: Any, b: Any) -> Any: ...
-def clip(x: Any, low: Any, high: Any) -> Any: ...
+from numpy.typing import NDArray
+
+from pygrad._pgr import Number, Other
+from pygrad.engine import Value
+
+Array = NDArray[Any]
+
+@overload
+def where(condition: Any, a: Array, b: Any) -> Array: ...
+@overload
+def where(condition: Any, a: Any, b: Array) -> Array: ...
+@overload
+def where(condition: Any, a: Value, b: Other) -> Value: ...
+@overload
+def where(condition: Any, a: Other, b: Value) -> Value: ...
+@overload
+def where(condition: Any, a: float, b: float) -> float: ...
 def chosen(condition: Any, a: Any, b: Any) -> Any: ...
 def _elementwise(function: Any, *args: Any) -> Any: ...
 def of_values(array: Any) -> Any: ...
 '''
+# A function's arguments: with an array among them, and else. Arrays have __float__, too: mypy sees an overlap.
 ELEMENTWISE = {
-    "UNARY": "a: Any, /",
-    "CUT": "a: Any, /",
-    "BINARY": "a: Any, b: Any, /",
-    "PARAM": "a: Any, /, *param: float",
+    "UNARY": ("a: Array, /", "a: Other, /"),
+    "CUT": ("a: Array, /", "a: Other, /"),
+    "BINARY": ("a: Array, b: Any, /", "a: Any, b: Array, /", "a: Other, b: Other, /"),
+    "PARAM": ("a: Array, /, *param: float", "a: Other, /, *param: float"),
+    "clip": ("x: Array, low: Any, high: Any", "x: Other, low: Other, high: Other"),
+    "maximum": ("a: Array, b: Any", "a: Any, b: Array", "a: Other, b: Other"),
 }
 
 
@@ -134,8 +148,16 @@ def math_stub() -> str:
     """The stub of pygrad.math, with a function for each row that it does not hide."""
     text = (Path(__file__).parent / "pygrad" / "math.py").read_text(encoding="utf-8")
     hidden = re.findall(r'"(\w+)"', re.search(r"hidden = \{(.*?)\}", text)[1])
-    shown = [row for row in rows() if row[0] not in hidden]
-    return MATH + "".join(f"def {name}({ELEMENTWISE[kind]}) -> Any:\n    {doc!r}\n" for name, kind, doc in shown)
+    functions = [(name, ELEMENTWISE[kind], doc) for name, kind, doc in rows() if name not in hidden]
+    functions += [(name, ELEMENTWISE["maximum"], "") for name in ("maximum", "minimum")]
+    text = MATH
+    for name, overloads, doc in [*functions, ("clip", ELEMENTWISE["clip"], "")]:
+        for args in overloads:
+            result = "Array" if "Array" in args else "Value"
+            overlap = "  # type: ignore[overload-overlap]" if result == "Array" and "Any" not in args else ""
+            body = f"\n    {doc!r}" if doc and result == "Value" else " ..."
+            text += f"@overload\ndef {name}({args}) -> {result}:{body}{overlap}\n"
+    return text
 
 
 class BuildWithStub(build_py):

@@ -26,22 +26,33 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._core.anomaly import detect_anomaly as detect_anomaly
     from pygrad._core.errors import RecordingError as RecordingError
     from pygrad._core.scopes import scope as scope
-    from pygrad._core.trees import tree_leaves as tree_leaves
+    from pygrad._core.tree_nodes import register_tree_node as register_tree_node
+    from pygrad._core.trees import (
+        tree_flatten as tree_flatten,
+        tree_leaves as tree_leaves,
+        tree_map as tree_map,
+        tree_unflatten as tree_unflatten,
+    )
     from pygrad._custom import custom_op as custom_op
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
-    from pygrad._record.derivatives import (
+    from pygrad._record.debug import debug_print as debug_print
+    from pygrad._record.signatures import (
+        checkpoint as checkpoint,
         grad as grad,
         hessian as hessian,
         hvp as hvp,
+        jacfwd as jacfwd,
         jacobian as jacobian,
+        jacrev as jacrev,
+        jit as jit,
         jvp as jvp,
+        linearize as linearize,
         value_and_grad as value_and_grad,
         vjp as vjp,
+        vmap as vmap,
     )
-    from pygrad._record.function import jit as jit
-    from pygrad._record.vmap import vmap as vmap
     from pygrad._views.draw import draw_dot as draw_dot, trace as trace
     from pygrad._views.explorer import explore as explore
     from pygrad._views.formats import (
@@ -60,13 +71,16 @@ else:
         "_core.anomaly": ("detect_anomaly",),
         "_core.errors": ("RecordingError",),
         "_core.scopes": ("scope",),
-        "_core.trees": ("tree_leaves",),
+        "_core.tree_nodes": ("register_tree_node",),
+        "_core.trees": ("tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"),
         "_custom": ("custom_op",),
         "_gradcheck": ("GradcheckError", "gradcheck"),
         "_learn.fit": ("fit",),
         "_program.program": ("Program",),
-        "_record.derivatives": ("grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"),
+        "_record.debug": ("debug_print",),
+        "_record.derivatives": ("checkpoint", "grad", "jvp", "linearize", "value_and_grad", "vjp"),
         "_record.function": ("jit",),
+        "_record.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),
         "_record.vmap": ("vmap",),
         "_views.draw": ("draw_dot", "trace"),
         "_views.explorer": ("explore",),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from pygrad._core.errors import shown
-from pygrad._core.trees import is_array, need_numpy, real_number, tree_flatten, tree_leaves, tree_unflatten
+from pygrad._core.trees import is_array, need_numpy, real_number, tree_flatten, tree_leaves, tree_paths, tree_unflatten
 from pygrad.engine import Value, as_value
 
 __all__ = ["GradcheckError", "gradcheck"]
@@ -52,7 +52,7 @@ def gradcheck(
         )
     given, structure = tree_flatten(tuple(args))
     numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in tree_leaves(tuple(args))]
-    names = _names(tuple(args))
+    names = [f"args{path}{index}" for path, shape in tree_paths(structure) for index in _indices(shape)]
     if not numbers:
         raise ValueError(
             f"gradcheck: no number goes in with args={tuple(args)!r}: there is nothing to differentiate by"
@@ -109,15 +109,6 @@ def _filled(leaf: Any, values: Any) -> Any:
     return array.reshape(leaf.shape)
 
 
-def _names(x: Any, name: str = "") -> list[str]:
-    """The path to each number in nested arguments: args[0][1, 2]."""
-    if is_array(x):
-        if not x.ndim:
-            return [name]
-        np = need_numpy()
-        return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*x.shape)]
-    if isinstance(x, dict):
-        return [n for key in sorted(x, key=str) for n in _names(x[key], f"{name}[{key!r}]")]
-    if isinstance(x, (list, tuple)):
-        return [n for i, y in enumerate(x) for n in _names(y, f"{name}[{i}]" if name else f"args[{i}]")]
-    return [name]
+def _indices(shape: tuple[int, ...] | None) -> list[str]:
+    """The index of each number, as text; of a scalar, none."""
+    return [""] if shape is None else [f"[{', '.join(map(str, index))}]" for index in need_numpy().ndindex(*shape)]

@@ -112,7 +112,10 @@ class Value(Operand):
     arcsinh = Operand.asinh
     arccosh = Operand.acosh
     arctanh = Operand.atanh
-    conjugate = Operand.__pos__
+
+    def conjugate(self) -> Value:
+        """The Value itself: numpy.vdot and numpy.conj look for it."""
+        return self
 
     def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.

@@ -144,8 +144,8 @@ def _apply(step: _Step, operands: list[_Operand]) -> _Operand:
     if row.has_param and len(operands) == 2 and isinstance(operands[1], Value):
         raise FormulaError(f"the second argument of {row.name} must be a number", step.position)
     if not any(isinstance(operand, Value) for operand in operands):
-        a = float(operands[0])
-        b = float(operands[1]) if len(operands) == 2 else row.param_default
+        a = float(operands[0])  # type: ignore[arg-type]
+        b = float(operands[1]) if len(operands) == 2 else row.param_default  # type: ignore[arg-type]
         out = ffi.new("double *")
         status = lib.pgr_op_value(step.op, a, b, out)
         if status != lib.PGR_OK:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dataclasses
 import functools
 import itertools
 import math
 import operator
 import types
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
+MORE = ["linearize", "jacrev", "jacfwd"]  # others, in place of those
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
 UNARY += ["silu", "gelu", "elu", "asinh", "acosh", "atanh", "log10", "log2", "erfc", "floor"]
 UNARY += ["rint", "exp2", "cbrt", "logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"]
@@ -28,22 +31,73 @@ BINARY = ["maximum", "minimum", "atan2", "hypot"]
 # ---- Trees ---------------------------------------------------------------------------------------
 
 
+class Pair(NamedTuple):
+    a: object
+    b: object
+
+
+@dataclasses.dataclass
+class Box:
+    w: object
+    k: object
+    name: object = dataclasses.field(default="box", metadata={"static": True})
+
+
+class Bag:
+    """A class that is registered."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __repr__(self):
+        return f"Bag{self.parts}"
+
+
+CLASSES = {"Pair": Pair, "Box": Box, "Bag": Bag}
+
+
+def opened(tree):
+    """(the children of a node, what makes one of others); None for a leaf."""
+    kind = type(tree)
+    if tree is None:
+        return [], lambda _: None
+    if kind in (list, tuple):
+        return list(tree), kind
+    if kind is Pair:
+        return list(tree), lambda parts: Pair(*parts)
+    if kind is Box:
+        return [tree.w, tree.k], lambda parts: Box(*parts, tree.name)
+    if kind is Bag:
+        return list(tree.parts), lambda parts: Bag(*parts)
+    if kind is dict:
+        return [tree[key] for key in sorted(tree)], lambda parts: dict(zip(sorted(tree), parts))
+    return None
+
+
 def leaves(tree):
-    if isinstance(tree, (list, tuple)):
-        return [leaf for x in tree for leaf in leaves(x)]
-    if isinstance(tree, dict):
-        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
-    return [tree]
+    found = opened(tree)
+    return [tree] if found is None else [leaf for x in found[0] for leaf in leaves(x)]
 
 
 def mapped(f, *trees):
     """Apply `f` to the leaves of trees of one structure."""
-    first = trees[0]
-    if isinstance(first, (list, tuple)):
-        return type(first)(mapped(f, *parts) for parts in zip(*trees))
-    if isinstance(first, dict):
-        return {key: mapped(f, *(tree[key] for tree in trees)) for key in sorted(first)}
-    return f(*trees)
+    found = [opened(tree) for tree in trees]
+    if found[0] is None:
+        return f(*trees)
+    return found[0][1]([mapped(f, *parts) for parts in zip(*(children for children, _ in found))])
+
+
+def spread(prefix, tree):
+    """For each leaf of the tree what the prefix has above it: an int, or None."""
+    if prefix is None or isinstance(prefix, int):
+        return [prefix] * len(leaves(tree))
+    return [axis for part, x in zip(opened(prefix)[0], opened(tree)[0]) for axis in spread(part, x)]
+
+
+def refilled(tree, values):
+    """A tree with these leaves."""
+    rest = iter(values)
+    return mapped(lambda _: next(rest), tree)
 
 
 def is_array(x):
@@ -78,25 +132,33 @@ def elementwise(f, *args):
 # ---- Plain loops ---------------------------------------------------------------------------------
 
 
-def loop_vmap(fn, in_axes=0, reduce=None, **_):
+def loop_vmap(fn, in_axes=0, out_axes=0, reduce=None, **_):
     """Loop over slices."""
 
-    def run(*args):
-        axes = [in_axes] * len(args) if in_axes is None or isinstance(in_axes, int) else in_axes
-        counts = {
-            leaf.shape[axis]
-            for arg, axis in zip(args, axes)
+    def run(*args, **keywords):
+        axes = [in_axes] * len(args) if in_axes is None or isinstance(in_axes, int) else [*in_axes]
+        given = [*args, *keywords.values()]
+        axes = [spread(axis, x) for axis, x in zip([*axes, *[0] * len(keywords)], given)]
+        (count,) = {
+            np.asarray(leaf).shape[axis]
+            for x, row in zip(given, axes)
+            for leaf, axis in zip(leaves(x), row)
             if axis is not None
-            for leaf in map(np.asarray, leaves(arg))
         }
-        (count,) = counts
 
-        def part(arg, axis, i):
-            return arg if axis is None else mapped(lambda leaf: np.moveaxis(leaf, axis, 0)[i], arg)
+        def part(x, row, i):
+            if all(axis is None for axis in row):
+                return x
+            pairs = zip(leaves(x), row)
+            return refilled(x, [y if axis is None else np.moveaxis(y, axis, 0)[i] for y, axis in pairs])
 
-        results = [fn(*(part(arg, axis, i) for arg, axis in zip(args, axes))) for i in range(count)]
+        results = []
+        for i in range(count):
+            parts = [part(x, row, i) for x, row in zip(given, axes)]
+            results.append(fn(*parts[: len(args)], **dict(zip(keywords, parts[len(args) :]))))
         if reduce is None:
-            return mapped(lambda *parts: joined(parts), *results)
+            axis = iter(spread(out_axes, results[0]))
+            return mapped(lambda *parts: np.moveaxis(joined(parts), 0, next(axis)), *results)
         total = mapped(lambda *parts: functools.reduce(operator.add, parts), *results)
         return total if reduce == "sum" else mapped(lambda x: x * (1.0 / count), total)
 
@@ -638,16 +700,7 @@ def filled(tree, values):
     ordered = [
         objects([next(rest) for _ in range(x.size)], x.shape) if is_array(x) else next(rest) for x in leaves(tree)
     ]
-    at = iter(ordered)
-
-    def fill(x):
-        if isinstance(x, (list, tuple)):
-            return type(x)([fill(y) for y in x])
-        if isinstance(x, dict):
-            return {key: fill(x[key]) for key in sorted(x)}
-        return next(at)
-
-    return fill(tree)
+    return refilled(tree, ordered)
 
 
 def unit(n):
@@ -659,30 +712,56 @@ def selected(args, argnums):
     return single, [i % len(args) for i in ([argnums] if single else argnums)]
 
 
-def dual_jacobian_rows(fn, args, positions):
+def dual_jacobian_rows(fn, args, positions, keywords=None):
     def partial(*chosen):
         every = list(args)
         for i, x in zip(positions, chosen):
             every[i] = x
-        return fn(*every)
+        return fn(*every, **(keywords or {}))
 
     chosen = tuple(args[i] for i in positions)
     return forward(partial, chosen, unit(len(flat(chosen))))
 
 
-def dual_value_and_grad(fn, argnums=0, **_):
-    def run(*args):
+def first_only(fn, has_aux, kept):
+    """fn, without its aux, which is kept."""
+    if not has_aux:
+        return fn
+
+    def first(*args, **keywords):
+        value, aux = fn(*args, **keywords)
+        kept[:] = [aux]
+        return value
+
+    return first
+
+
+def without_level(aux):
+    """An aux as it is outside of the derivative that was just computed."""
+    level = Levels.depth + 1
+    below = lambda x: x.value if isinstance(x, Dual) and x.level == level else x  # noqa: E731
+    return mapped(lambda leaf: objects(map(below, leaf.ravel()), leaf.shape) if is_array(leaf) else below(leaf), aux)
+
+
+def dual_value_and_grad(fn, argnums=0, has_aux=False, **_):
+    def run(*args, **keywords):
         single, positions = selected(args, argnums)
-        value, (row,) = dual_jacobian_rows(fn, args, positions)
+        kept = []
+        value, (row,) = dual_jacobian_rows(first_only(fn, has_aux, kept), args, positions, keywords)
         grads = filled(tuple(args[i] for i in positions), row)
-        return value, grads[0] if single else grads
+        return (value, without_level(kept[0])) if has_aux else value, grads[0] if single else grads
 
     return run
 
 
-def dual_grad(fn, argnums=0, **_):
-    both = dual_value_and_grad(fn, argnums)
-    return lambda *args: both(*args)[1]
+def dual_grad(fn, argnums=0, has_aux=False, **_):
+    both = dual_value_and_grad(fn, argnums, has_aux)
+
+    def run(*args, **keywords):
+        value, grads = both(*args, **keywords)
+        return (grads, value[1]) if has_aux else grads
+
+    return run
 
 
 def dual_jvp(fn, primals, tangents, **_):
@@ -711,23 +790,20 @@ def nest(result, x, rows):
         parts = [filled(x, next(rest)) for _ in range(leaf.size)]
         return mapped(lambda *p: joined(p).reshape(leaf.shape + (p[0].shape if is_array(p[0]) else ())), *parts)
 
-    ordered = iter([block(leaf) for leaf in leaves(result)])
-
-    def fill(tree):
-        if isinstance(tree, (list, tuple)):
-            return type(tree)([fill(y) for y in tree])
-        if isinstance(tree, dict):
-            return {key: fill(tree[key]) for key in sorted(tree)}
-        return next(ordered)
-
-    return fill(result)
+    return refilled(result, [block(leaf) for leaf in leaves(result)])
 
 
-def dual_jacobian(fn, argnums=0, **_):
-    def run(*args):
-        _, (position,) = selected(args, argnums)
-        value, rows = dual_jacobian_rows(fn, args, [position])
-        return nest(value, args[position], rows)
+def dual_linearize(fn, *primals, **_):
+    return fn(*primals), lambda *tangents: dual_jvp(fn, primals, tangents)[1]
+
+
+def dual_jacobian(fn, argnums=0, has_aux=False, **_):
+    def run(*args, **keywords):
+        single, positions = selected(args, argnums)
+        kept = []
+        value, rows = dual_jacobian_rows(first_only(fn, has_aux, kept), args, positions, keywords)
+        matrix = nest(value, args[positions[0]] if single else tuple(args[i] for i in positions), rows)
+        return (matrix, without_level(kept[0])) if has_aux else matrix
 
     return run
 
@@ -737,7 +813,7 @@ def dual_hessian(fn, argnums=0, **_):
 
 
 def dual_hvp(fn, **_):
-    return lambda x, v: dual_jvp(dual_grad(fn), (x,), (v,))[1]
+    return lambda x, v, *args: dual_jvp(lambda x: dual_grad(fn)(x, *args), (x,), (v,))[1]
 
 
 def plain_jit(fn, **_):
@@ -760,6 +836,7 @@ def condition_names(truth, equal):
         "array": array,
         "sum": builtins.sum,
         "np": np,
+        **CLASSES,
     }
 
 
@@ -773,6 +850,9 @@ def dual_namespace():
         "jacobian": dual_jacobian,
         "hessian": dual_hessian,
         "hvp": dual_hvp,
+        "linearize": dual_linearize,
+        "jacrev": dual_jacobian,
+        "jacfwd": dual_jacobian,
         "vmap": loop_vmap,
         **condition_names(truth, lambda x, y: number(x) == number(y)),
         "clip": lambda x, low, high: names["minimum"](names["maximum"](x, low), high),
@@ -819,7 +899,8 @@ def eager_namespace(pg):
     def eager(transform):
         return lambda fn, *args, **keywords: transform(fn, *args, **{**keywords, "record": False})
 
-    names = {name: eager(getattr(pg, name)) for name in TRANSFORMS}
+    register(pg)
+    names = {name: eager(getattr(pg, name)) for name in (*TRANSFORMS, *MORE)}
     names.update(
         jit=plain_jit,
         vmap=loop_vmap,
@@ -833,9 +914,16 @@ def stacked(rows):
     return np.stack([stacked(row) if isinstance(row, list) else row for row in rows])
 
 
+def register(pg):
+    with contextlib.suppress(ValueError):  # registered already
+        pg.register_tree_node(Bag, lambda bag: (bag.parts, len(bag.parts)), lambda _, parts: Bag(*parts))
+
+
 def recorded_namespace(pg, has_plain=True):
+    register(pg)
     return {
-        **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
+        **CLASSES,
+        **{name: getattr(pg, name) for name in (*TRANSFORMS, *MORE, "where")},
         **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, *COMPARISONS, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
@@ -855,6 +943,9 @@ def jax_namespace():
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    with contextlib.suppress(ValueError):  # registered already
+        jax.tree_util.register_pytree_node(Bag, lambda bag: (bag.parts, None), lambda _, parts: Bag(*parts))
+        jax.tree_util.register_dataclass(Box, ["w", "k"], ["name"])
 
     def clean(tree):
         return mapped(lambda x: jnp.asarray(x, dtype=jnp.float64), tree)
@@ -864,18 +955,18 @@ def jax_namespace():
             if "in_axes" in keywords and isinstance(keywords["in_axes"], list):
                 keywords["in_axes"] = tuple(keywords["in_axes"])
             made = transform(fn_clean(fn), *options, **keywords)
-            return lambda *args: made(*clean(args))
+            return lambda *args, **keywords: made(*clean(args), **clean(keywords))
 
         return made
 
     def fn_clean(fn):
-        return lambda *args: clean(fn(*args))
+        return lambda *args, **keywords: clean(fn(*args, **keywords))
 
-    def vmap(fn, in_axes=0, reduce=None):
-        each = jax.vmap(fn, in_axes)
+    def vmap(fn, in_axes=0, out_axes=0, reduce=None):
+        each = jax.vmap(fn, in_axes, out_axes)
 
-        def run(*args):
-            results = each(*args)
+        def run(*args, **keywords):
+            results = each(*args, **keywords)
             if reduce is None:
                 return results
             return mapped((lambda x: x.sum(0)) if reduce == "sum" else (lambda x: x.mean(0)), results)
@@ -883,7 +974,11 @@ def jax_namespace():
         return run
 
     def hvp(fn):
-        return lambda x, v: jax.jvp(jax.grad(fn), (x,), (v,))[1]
+        return lambda x, v, *args: jax.jvp(lambda x: jax.grad(fn)(x, *args), (x,), (v,))[1]
+
+    def linearize(fn, *primals, record=True):
+        value, push = jax.linearize(fn_clean(fn), *clean(primals))
+        return value, lambda *tangents: push(*clean(tangents))
 
     def jvp(fn, primals, tangents, record=True):
         return jax.jvp(fn_clean(fn), clean(tuple(primals)), clean(tuple(tangents)))
@@ -909,7 +1004,11 @@ def jax_namespace():
         "jacobian": plain(jax.jacrev),
         "hessian": plain(jax.hessian),
         "hvp": plain(hvp),
+        "linearize": linearize,
+        "jacrev": plain(jax.jacrev),
+        "jacfwd": plain(jax.jacfwd),
         "vmap": plain(vmap),
+        **CLASSES,
         "where": lambda c, a, b: jnp.where(jnp.asarray(c) != 0, a, b),
         "eq": lambda a, b: jnp.asarray(a) == b,
         "ne": lambda a, b: jnp.asarray(a) != b,

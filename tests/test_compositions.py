@@ -61,6 +61,8 @@ def run(pg, numbers, jax=False):
 
 FEATURES = [*compositions.TRANSFORMS, "vmap reduce=None", "vmap reduce=sum", "vmap reduce=mean", "depth 3"]
 FEATURES += ["in_axes None", "in_axes negative", "argnums tuple", "tree", "stages", "many lanes", "called twice"]
+FEATURES += ["Pair", "Box", "Bag", "None", "by name", "axes of a tree", "out_axes", "has_aux", "linearize"]
+FEATURES += ["hvp of more arguments"]
 FEATURES += ["captured Value", "captured Value changed", "captured array", "captured array of Values", "late binding"]
 FEATURES += ["transform of a transform", "record=False within", "top, workers=2", "result that does not depend"]
 FEATURES += ["where", "comparison", "equality", "condition of conditions", "condition that is a number", "power"]
@@ -99,7 +101,7 @@ def test_a_wrong_derivative_is_noticed(pg, monkeypatch):
     faults = {
         "_vjp": lambda *args: [g * 1.000001 for g in vjp(*args)],
         "vmap": lambda fn, in_axes=0, reduce=None, **keywords: lanes(
-            fn, in_axes, "sum" if reduce == "mean" else reduce, **keywords
+            fn, in_axes, reduce="sum" if reduce == "mean" else reduce, **keywords
         ),
     }
     homes = {"_vjp": derivatives, "vmap": vmap}

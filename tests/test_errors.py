@@ -163,6 +163,7 @@ WITHOUT_ROW = {
     "Path(found).stem}: {said": "depends on the machine: tests/test_draw.py has it",
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
+    "is no node of trees here": "of pickles whose classes this process does not know: tests/test_travel.py has it",
 }
 
 

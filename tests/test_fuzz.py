@@ -321,7 +321,7 @@ def programs(pg):
     made = [
         jit(lambda x, y: [m.tanh(x * y) ** 3, -y, x - 2.0, m.maximum(x, y), pg.where(x > y, x, 1.0)]).program(1.5, 2.0),
         jit(lambda w, b: {"a": [w[0] * w[1] + w[2] * w[3] + b * w[4] + 1.0], "b": (w[5], b)}).program(np.ones(6), 1.0),
-        jit(lambda w, x: (pg.vmap(loss, (None, 0), "mean")(w, x), pg.vmap(loss, (None, 0))(w, x))).program(row, lanes),
+        jit(lambda w, x: [pg.vmap(loss, (None, 0), reduce=how)(w, x) for how in ("mean", None)]).program(row, lanes),
         pg.value_and_grad(lambda w: pg.vmap(lambda x: loss(w, x) * w[1], reduce="sum")(lanes)).program(row),
         jit(lambda t: {key: m.exp(m.sin(x)) for key, x in t.items()}).program({"p": 0.1, "%3": 0.2, "2.0": 0.3}),
     ]  # fmt: skip

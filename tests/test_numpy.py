@@ -70,6 +70,12 @@ def test_arrays_of_numbers_with_one_value(Value):
         assert all(type(x) is Value for x in result)
 
 
+def test_vdot_and_conj_take_values_as_real_numbers(pg):
+    a, b = np.array([pg.Value(1.0), pg.Value(2.0)]), np.array([3.0, 4.0])
+    assert np.vdot(a, b).data == np.vdot(b, a).data == 11.0 and np.conj(a)[1] is a[1]
+    assert pg.grad(lambda x: np.vdot(x, x))(b).tolist() == [6.0, 8.0]
+
+
 def test_dot_takes_arrays(pg):
     w = [pg.Value(1.0), pg.Value(2.0)]
     assert pg.dot(w, np.array([3.0, 4.0]), np.float64(1.0)).data == 12.0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
 
 import pytest
 from helpers import SANITIZED
@@ -269,8 +270,8 @@ def test_ctrl_c_stops_a_long_run_soon_and_leaves_everything_usable(pg):
 def test_a_plan_has_only_structures_that_c_knows(pg):
     """Others run without a plan: C never reads a structure of a kind that only trees.py knows."""
     layer, kinds_in = pg._core.layer, pg._core.trees.kinds_in
-    x = {"a": [1.0, (2.0,)], "b": np.ones(2)}
-    program = pg.jit(lambda t: {"c": [t["a"][0], (t["b"] * t["a"][1][0],)]}).program(x)
+    x = {"a": [1.0, (2.0,)], "b": np.ones(2), "n": None, "o": OrderedDict(k=3.0)}
+    program = pg.jit(lambda t: {"c": [t["a"][0], (t["b"] * t["a"][1][0],), None, t["o"]]}).program(x)
     assert kinds_in(program.code.structure_in) == kinds_in(program.code.structure_out)
     if layer.OPERANDS == "cffi":
         assert layer.structure_kinds() == () and program.plan(1) is None
@@ -278,5 +279,6 @@ def test_a_plan_has_only_structures_that_c_knows(pg):
     assert kinds_in(program.code.structure_in) == set(layer.structure_kinds())
     result = layer.call(program.plan(1), (x,))
     assert result["c"][0] == 1.0 and result["c"][1][0].tolist() == [2.0, 2.0]
+    assert result["c"][2:] == [None, OrderedDict(k=3.0)]
     program.code.structure_out = ("dict", ("c",), ("set", "scalar"))
     assert program.plan(1) is None

@@ -156,7 +156,9 @@ enum { PLAN(X) PLAN_SIZE };
 
 /* The kinds of structures but scalars. Only these are planned: Program.plan asks _structure_kinds(). Here their first
  * letters tell them apart. */
-#define KINDS(X) X(ARRAY, "array", 'a') X(DICT, "dict", 'd') X(LIST, "list", 'l') X(TUPLE, "tuple", 't')
+#define KINDS(X) \
+    X(ARRAY, "array", 'a') X(DICT, "dict", 'd') X(LIST, "list", 'l') X(NONE, "none", 'n') \
+    X(REGISTERED, "registered", 'r') X(TUPLE, "tuple", 't')
 
 #define X(NAME, name, letter) KIND_##NAME = letter,
 enum { KINDS(X) };
@@ -196,6 +198,8 @@ static PyObject *structure_kinds(PyObject *module, PyObject *unused)
     return tuple_of_names(names, sizeof names / sizeof *names);
 }
 
+enum { NODE_KIND, NODE_AUX, NODE_FLATTEN, NODE_UNFLATTEN }; /* the items of a Node */
+
 typedef struct {
     PyTypeObject *array_type;
     double *numbers; /* the next */
@@ -228,6 +232,26 @@ static bool take_item(arguments *a, PyObject *structure, PyObject *item)
     return taken;
 }
 
+/* The same for an instance of a class, ("registered", Node, structures of its children ...): see
+ * pygrad/_core/tree_nodes.py. Its function `flatten` returns (children, aux). */
+static bool take_registered(arguments *a, PyObject *structure, PyObject *x)
+{
+    PyObject *const node = PyTuple_GET_ITEM(structure, 1);
+    if ((PyObject *)Py_TYPE(x) != PyTuple_GET_ITEM(node, NODE_KIND))
+        return false;
+    PyObject *const flat = PyObject_CallOneArg(PyTuple_GET_ITEM(node, NODE_FLATTEN), x);
+    const bool is_pair = flat != NULL && PyTuple_Check(flat) && PyTuple_GET_SIZE(flat) == 2;
+    PyObject *const children = is_pair ? PySequence_Tuple(PyTuple_GET_ITEM(flat, 0)) : NULL;
+    const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 2;
+    bool fits = children != NULL && PyTuple_GET_SIZE(children) == count &&
+                PyObject_RichCompareBool(PyTuple_GET_ITEM(flat, 1), PyTuple_GET_ITEM(node, NODE_AUX), Py_EQ) == 1;
+    for (Py_ssize_t i = 0; fits && i < count; i++)
+        fits = take(a, PyTuple_GET_ITEM(structure, i + 2), PyTuple_GET_ITEM(children, i));
+    Py_XDECREF(children);
+    Py_XDECREF(flat);
+    return fits;
+}
+
 /* Takes the numbers and arrays of `x`. False if `x` does not have the structure, or needs conversion; with an exception
  * if a key's hash or comparison raises. */
 static bool take(arguments *a, PyObject *structure, PyObject *x)
@@ -249,6 +273,10 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
     switch (kind_of(structure)) {
     case KIND_ARRAY:
         return Py_TYPE(x) == a->array_type && hold_array(&a->arrays, x, PyTuple_GET_ITEM(structure, 1));
+    case KIND_NONE:
+        return x == Py_None;
+    case KIND_REGISTERED:
+        return take_registered(a, structure, x);
     case KIND_LIST:
         if (!PyList_CheckExact(x) || PyList_GET_SIZE(x) != count)
             return false;
@@ -284,6 +312,27 @@ typedef struct {
     PyObject **arrays;
 } results;
 
+static PyObject *assemble(results *r, PyObject *structure);
+
+/* The same for an instance of a class, which its function `unflatten` makes of (aux, children). */
+static PyObject *assemble_registered(results *r, PyObject *structure)
+{
+    PyObject *const node = PyTuple_GET_ITEM(structure, 1);
+    const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 2;
+    PyObject *const children = PyTuple_New(count);
+    bool complete = children != NULL;
+    for (Py_ssize_t i = 0; complete && i < count; i++) {
+        PyObject *const child = assemble(r, PyTuple_GET_ITEM(structure, i + 2));
+        complete = child != NULL;
+        PyTuple_SET_ITEM(children, i, child);
+    }
+    PyObject *const made = complete ? PyObject_CallFunctionObjArgs(PyTuple_GET_ITEM(node, NODE_UNFLATTEN),
+                                                                   PyTuple_GET_ITEM(node, NODE_AUX), children, NULL)
+                                    : NULL;
+    Py_XDECREF(children);
+    return made;
+}
+
 /* Builds a result from its numbers and arrays. */
 static PyObject *assemble(results *r, PyObject *structure)
 {
@@ -293,6 +342,10 @@ static PyObject *assemble(results *r, PyObject *structure)
     const Py_UCS4 kind = kind_of(structure);
     if (kind == KIND_ARRAY)
         return Py_NewRef(*r->arrays++);
+    if (kind == KIND_NONE)
+        return Py_NewRef(Py_None);
+    if (kind == KIND_REGISTERED)
+        return assemble_registered(r, structure);
     PyObject *const whole = kind == KIND_DICT ? PyDict_New()
                             : kind == KIND_LIST ? PyList_New(count) : PyTuple_New(count);
     if (kind == KIND_DICT) {

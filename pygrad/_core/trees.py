@@ -1,18 +1,19 @@
-"""Structures: numbers and arrays nested in lists, tuples and dicts; flatten and unflatten them.
+"""Structures: numbers and arrays nested in lists, tuples, dicts and registered classes; flatten and unflatten them.
 
-A structure is a nested tuple: 'scalar', ('array', shape), ('list', ...), ('tuple', ...),
-('dict', keys, ...).
+A structure is a nested tuple: 'scalar', ('array', shape), ('none',), ('list', ...), ('tuple', ...),
+('dict', keys, ...), ('registered', Node, ...).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
 
 from pygrad._core.errors import shown
 from pygrad._core.layer import Operand
 from pygrad._core.numbers import array_fault, as_number, way_out
+from pygrad._core.tree_nodes import is_node, taken_apart
 
 
 def need_numpy() -> Any:
@@ -40,7 +41,8 @@ def as_float64(x: Any) -> Any:
     """The array itself if programs can read its layout, else a copy. Raises TypeError unless it holds numbers."""
     np = need_numpy()
     if x.dtype != object:
-        return np.ascontiguousarray(x, dtype="d")
+        plain = np.ascontiguousarray(x, dtype="d")
+        return plain if plain.flags.aligned else plain.copy()
     return np.array([real_number(y, "array of objects") for y in x.ravel().tolist()], dtype="d").reshape(x.shape)
 
 
@@ -74,7 +76,14 @@ def masked_in(x: Any) -> str | None:
 
 
 def tree_flatten(x: Any) -> tuple[list[Any], Any]:
-    """(the scalars and arrays in `x`, its structure). Raises TypeError for anything else in it."""
+    """(the scalars and arrays in `x`, its structure), as jax.tree_util.tree_flatten. See tree_leaves.
+
+    Scalars and arrays come in order, those of dicts by their keys. Raises TypeError for anything else in `x`.
+
+    >>> leaves, structure = tree_flatten({"b": (2.0, None), "a": [1.0]})
+    >>> leaves, tree_unflatten(structure, [10.0, 20.0])
+    ([1.0, 2.0], {'a': [10.0], 'b': (20.0, None)})
+    """
     out: list[Any] = []
     structure = _flatten(x, out)
     return out, structure
@@ -85,13 +94,66 @@ def tree_structure(x: Any) -> Any:
     return _flatten(x, [])
 
 
+def parts(structure: Any) -> tuple[Any, ...]:
+    """The structures of a node's children; none of a scalar or an array."""
+    if structure == "scalar" or structure[0] == "array":
+        return ()
+    rest: tuple[Any, ...] = structure[2 if structure[0] in ("dict", "registered") else 1 :]
+    return rest
+
+
+def is_leaf(structure: Any) -> bool:
+    """Whether it is the structure of a scalar or an array."""
+    return bool(structure == "scalar" or structure[0] == "array")
+
+
 def kinds_in(structure: Any) -> set[str]:
     """The kinds of its nodes and arrays."""
+    found: set[str] = set()
+    todo = [structure]
+    while todo:
+        part = todo.pop()
+        if part != "scalar":
+            found.add(part[0])
+            todo += parts(part)
+    return found
+
+
+def tree_shapes(structure: Any) -> list[Any]:
+    """The shape of each leaf, in order, None for a scalar."""
     if structure == "scalar":
-        return set()
-    if structure[0] == "array":
-        return {"array"}
-    return {structure[0]}.union(*map(kinds_in, structure[2 if structure[0] == "dict" else 1 :]))
+        return [None]
+    return [structure[1]] if structure[0] == "array" else [x for part in parts(structure) for x in tree_shapes(part)]
+
+
+def tree_paths(structure: Any) -> Iterator[tuple[str, Any]]:
+    """For each leaf: its path, as Python source, and its shape, None for a scalar."""
+    if is_leaf(structure):
+        yield "", None if structure == "scalar" else structure[1]
+        return
+    inner = parts(structure)
+    names = [f"[{key!r}]" for key in (structure[1] if structure[0] == "dict" else range(len(inner)))]
+    if structure[0] == "registered":
+        names = structure[1].names(len(inner))
+    for name, part in zip(names, inner):
+        for path, shape in tree_paths(part):
+            yield name + path, shape
+
+
+def _opened(x: Any) -> tuple[tuple[Any, ...], Iterable[Any]] | None:
+    """(what the structure of a node begins with, its children); None if `x` is no node."""
+    kind = type(x)
+    if kind is list or kind is tuple:
+        return (kind.__name__,), x
+    if kind is dict:
+        keys = sorted(x, key=str)
+        return ("dict", tuple(keys)), [x[key] for key in keys]
+    if x is None:
+        return ("none",), ()
+    found = taken_apart(x)
+    if found is not None:
+        return ("registered", found[0]), found[1]
+    return (("tuple",), x) if isinstance(x, tuple) else None
 
 
 def _flatten(x: Any, out: list[Any]) -> Any:
@@ -101,9 +163,6 @@ def _flatten(x: Any, out: list[Any]) -> Any:
         return "scalar"
     if kind is list or kind is tuple:
         return (kind.__name__, *[_flatten(y, out) for y in x])
-    if kind is dict:
-        keys = sorted(x, key=str)
-        return ("dict", tuple(keys), *[_flatten(x[key], out) for key in keys])
     if isinstance(x, Tracer):
         out.append(x)
         return ("array", x.shape)
@@ -115,20 +174,30 @@ def _flatten(x: Any, out: list[Any]) -> Any:
             out.append(x)
             return ("array", x.shape)
         return _flatten(x.item(), out)
-    if isinstance(x, tuple):  # a named tuple
-        return ("tuple", *[_flatten(y, out) for y in x])
+    opened = _opened(x)
+    if opened is not None:
+        return (*opened[0], *[_flatten(y, out) for y in opened[1]])
     found = as_number(x)
     if found is not None:
         out.append(found)
         return "scalar"
     raise TypeError(
         f"{x!r} is of type {kind.__name__}: arguments and results of recorded functions are numbers, arrays, "
-        f"and lists, tuples and dicts of them{way_out(x)}"
+        f"and lists, tuples and dicts of them{way_out(x) or _another_way}"
     )
 
 
-def refuse_values(args: tuple[Any, ...], whose: str) -> None:
-    """Raise TypeError for an eager Value among a recorded function's arguments: the results are plain numbers."""
+_another_way = (
+    ", dataclasses, and classes passed to register_tree_node; static_argnames= of jit, and fields of a dataclass with "
+    "metadata={'static': True}, take anything that is hashable"
+)
+
+
+def refuse_values(args: tuple[Any, ...], whose: str, places: Sequence[Any] | None = None) -> None:
+    """Raise TypeError for an eager Value among a recorded function's arguments: the results are plain numbers.
+
+    places: what the arguments are called, if not by their positions.
+    """
     keys = _first_value(args)
     if keys is None:
         return
@@ -139,8 +208,8 @@ def refuse_values(args: tuple[Any, ...], whose: str) -> None:
     else:
         what = f"{''.join(f'[{key}]' for key in at)} of {whose} is an eager Value"
     raise TypeError(
-        f"argument {i}{what}, whose gradient would end here, since results are plain numbers: pass v.data, call the "
-        "function itself, not recorded, or derive the whole computation with pygrad.grad"
+        f"argument {i if places is None else places[i]}{what}, whose gradient would end here, since results are plain "
+        "numbers: pass v.data, call the function itself, not recorded, or derive the whole computation with pygrad.grad"
     )
 
 
@@ -153,8 +222,10 @@ def _first_value(x: Any) -> list[Any] | None:
         items = enumerate(x)
     elif isinstance(x, dict):
         items = x.items()
-    elif is_array(x) and not isinstance(x, Tracer) and x.dtype == object:
-        items = need_numpy().ndenumerate(x)
+    elif is_array(x):
+        items = need_numpy().ndenumerate(x) if not isinstance(x, Tracer) and x.dtype == object else ()
+    elif type(x) is not int and is_node(type(x)):
+        items = enumerate((taken_apart(x) or ((), ()))[1])
     for key, y in items:
         if type(y) is not float:
             keys = _first_value(y)
@@ -164,28 +235,88 @@ def _first_value(x: Any) -> list[Any] | None:
 
 
 def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
-    """The tree of this structure, filled with `values`, its scalars and arrays in order."""
+    """The tree of this structure, filled with `values`, its scalars and arrays in order; undoes tree_flatten.
+
+    >>> tree_unflatten(tree_flatten([1.0, (2.0,)])[1], [3.0, 4.0])
+    [3.0, (4.0,)]
+    """
     return _unflatten(structure, iter(values))
 
 
 def _unflatten(structure: Any, values: Iterator[Any]) -> Any:
-    if structure == "scalar" or structure[0] == "array":
+    kind = structure[0]
+    if structure == "scalar" or kind == "array":
         return next(values)
-    if structure[0] == "list":
-        return [_unflatten(s, values) for s in structure[1:]]
-    if structure[0] == "tuple":
-        return tuple(_unflatten(s, values) for s in structure[1:])
-    return {key: _unflatten(s, values) for key, s in zip(structure[1], structure[2:])}
+    if kind == "list" or kind == "tuple":
+        children = [_unflatten(part, values) for part in structure[1:]]
+        return children if kind == "list" else tuple(children)
+    if kind == "none":
+        return None
+    children = [_unflatten(part, values) for part in structure[2:]]
+    return dict(zip(structure[1], children)) if kind == "dict" else structure[1].made(children)
 
 
-def tree_map(function: Callable[[Any], Any], x: Any) -> Any:
-    """Apply `function` to every scalar and array of `x`; returns the same structure."""
-    out, structure = tree_flatten(x)
-    return tree_unflatten(structure, [function(leaf) for leaf in out])
+def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply `function` to every scalar and array of `tree`, with those of `rest` at the same places, as jax.tree.map.
+
+    Returns a tree of the same structure. Each of `rest` has the structure of `tree`, or trees in place of its scalars
+    and arrays; else it raises ValueError.
+
+    >>> tree_map(lambda p, g: p - 0.1 * g, {"w": 1.0, "b": (2.0,)}, {"w": 10.0, "b": (0.0,)})
+    {'b': (2.0,), 'w': 0.0}
+    """
+    out, structure = tree_flatten(tree)
+    others: list[list[Any]] = [[] for _ in rest]
+    for found, other in zip(others, rest):
+        _up_to(structure, other, found)
+    return tree_unflatten(structure, [function(*leaves) for leaves in zip(out, *others)])
+
+
+def _up_to(structure: Any, x: Any, out: list[Any]) -> None:
+    """Append what `x` has at the places of the structure's leaves."""
+    if is_leaf(structure):
+        out.append(x)
+        return
+    inner = parts(structure)
+    opened = _opened(x)
+    if opened is None or (*opened[0], *inner) != structure:
+        raise ValueError(f"tree_map: {shown(x)} has another structure than the first tree, a {_kind(structure)} there")
+    children = list(opened[1])
+    if len(children) != len(inner):
+        raise ValueError(f"tree_map: {len(children)} parts of {shown(x)} for {len(inner)} of the first tree")
+    for part, y in zip(inner, children):
+        _up_to(part, y, out)
+
+
+def _kind(structure: Any) -> str:
+    return str(structure[1].kind.__name__ if structure[0] == "registered" else structure[0])
+
+
+def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
+    """For each leaf of the structure the int or None of `prefix`, whose tree may end above it. Raises ValueError."""
+    out: list[Any] = []
+    _spread(prefix, structure, what, out)
+    return out
+
+
+def _spread(prefix: Any, structure: Any, what: str, out: list[Any]) -> None:
+    if prefix is None or hasattr(type(prefix), "__index__"):
+        out += [prefix] * len(tree_shapes(structure))
+        return
+    inner = parts(structure)
+    opened = _opened(prefix)
+    children = [] if opened is None or is_leaf(structure) else list(opened[1])
+    if is_leaf(structure) or opened is None or len(children) != len(inner) or (*opened[0], *inner) != structure:
+        raise ValueError(
+            f"{what}: {shown(prefix)} must be an int, None, or a tree of them"
+            + ("" if is_leaf(structure) else f" in a {_kind(structure)} of {len(inner)}, as there")
+        )
+    for axis, part in zip(children, inner):
+        _spread(axis, part, what, out)
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """All numbers or Values in nested lists, tuples, dicts and arrays, in order.
+    """All numbers or Values in a tree (nested lists, tuples, dicts, arrays, dataclasses), in order.
 
     >>> tree_leaves({"a": 1.0, "b": [2.0, (3.0,)]})
     [1.0, 2.0, 3.0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from pygrad._core.trees import tree_map, tree_paths, tree_shapes
 from pygrad._pgr import ffi, lib
 
 # The parts that are arrays, in file order: their counts, and the C types of their elements.
@@ -60,6 +62,29 @@ class Leaf(NamedTuple):
         return math.prod(self.shape or ())
 
 
+class Print(NamedTuple):
+    """A debug_print: its text, how many lanes print a line each (None: it is in no lane), and the slices that it is in.
+
+    slices: their numbers, those of the vmaps around it, the outermost first; None in place of the lane's number.
+    """
+
+    text: str
+    lanes: int | None
+    slices: tuple[int | None, ...]
+
+    def write(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Print the text with (arguments, arguments by name), numbers and arrays."""
+        for lane in range(self.lanes or 1):
+            row = given if self.lanes is None else tree_map(lambda x: _item(x, lane), given)  # noqa: B023
+            numbers = ", ".join([str(lane if i is None else i) for i in self.slices])
+            start = f"lane {numbers}: " if numbers else ""
+            sys.stdout.write(f"{start}{self.text.format(*row[0], **row[1])}\n")
+
+
+def _item(x: Any, lane: int) -> Any:
+    return float(x[lane]) if x.ndim == 1 else x[lane]
+
+
 class Code:
     """A C program and the meaning of its numbers: arguments, results, constants, Values from outside."""
 
@@ -71,14 +96,18 @@ class Code:
         captured: Sequence[Any] = (),
         names: Sequence[str] | None = None,
         is_loaded: bool = False,
+        prints: Sequence[tuple[Print, Any]] = (),
     ) -> None:
+        """prints: what is printed after a run, and the structures of numbers that follow the results for that."""
         self.c = c
         self.structure_in, self.structure_out = structures
+        self.prints = tuple(prints)
         self.constants = tuple(constants)
         self.captured = tuple(captured)
         self.names = [f"arg{i}" for i in range(len(self.structure_in) - 1)] if names is None else list(names)
         self.is_loaded = is_loaded  # a loaded program may leave elements of its results unwritten
-        self.shapes_in, self.shapes_out = shapes(self.structure_in), shapes(self.structure_out)
+        self.shapes_in = tree_shapes(self.structure_in)
+        self.shapes_out = tree_shapes(("tuple", self.structure_out, *[structure for _, structure in self.prints]))
 
     @property
     def stats(self) -> ProgramStats:
@@ -90,12 +119,16 @@ class Code:
     def arguments(self) -> list[Leaf]:
         """The input scalars and arrays, in order, with their names and shapes."""
         parts = zip(self.names, self.structure_in[1:])
-        return [Leaf(name + path, shape) for name, part in parts for path, shape in _paths(part)]
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in tree_paths(part)]
 
     @property
     def results(self) -> list[Leaf]:
-        """The result scalars and arrays, in order, with their places and shapes."""
-        return [Leaf("result" + path, shape) for path, shape in _paths(self.structure_out)]
+        """The result scalars and arrays, in order, with their places and shapes; then what is printed."""
+        parts = [
+            ("result", self.structure_out),
+            *[(f"printed[{i}]", given) for i, (_, given) in enumerate(self.prints)],
+        ]
+        return [Leaf(name + path, shape) for name, part in parts for path, shape in tree_paths(part)]
 
     def parts(self) -> Any:
         """The program's parts, a pgr_program_parts (see csrc/pgr.h); valid as long as the program lives."""
@@ -138,25 +171,8 @@ class Code:
         return (
             self.structure_in,
             self.structure_out,
+            self.prints,
             self.array_bytes(),
             constants,
             [value._handle for value in self.captured],
         )
-
-
-def shapes(structure: Any) -> list[Any]:
-    """The shape of each leaf, None for a scalar."""
-    return [shape for _, shape in _paths(structure)]
-
-
-def _paths(structure: Any) -> Iterator[tuple[str, Any]]:
-    """For each leaf: its path, as Python source, and its shape."""
-    if structure == "scalar":
-        yield "", None
-    elif structure[0] == "array":
-        yield "", structure[1]
-    else:
-        keys = structure[1] if structure[0] == "dict" else range(len(structure) - 1)
-        for key, part in zip(keys, structure[2 if structure[0] == "dict" else 1 :]):
-            for path, shape in _paths(part):
-                yield f"[{key!r}]{path}", shape

@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pygrad._core.errors import check
 from pygrad._core.ops import OPS, TABLE
-from pygrad._core.trees import need_numpy
+from pygrad._core.trees import is_leaf, need_numpy, parts as inner_parts
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import ARRAYS, COUNTS, Code, count_of
 
 _MAGIC = b"pygrad program 1\n"
 
 
-def to_bytes(code: Code) -> bytes:
-    """The bytes that from_bytes reads. Raises ValueError for dict keys that JSON can't write."""
+def to_bytes(code: Code, nodes: list[Any] | None = None) -> bytes:
+    """The bytes that from_bytes reads. Raises ValueError for dict keys that JSON can't write.
+
+    nodes: takes the Nodes of the structures, classes of the user's, which from_bytes needs; without it they raise
+    ValueError.
+    """
     if sys.byteorder != "little":
         raise NotImplementedError("programs are saved by little-endian machines only")
     parts = code.parts()
@@ -30,36 +34,50 @@ def to_bytes(code: Code) -> bytes:
         "counts": {name: getattr(parts, name) for name in COUNTS},
         # Save operations by name: their numbers change between versions.
         "operations": {row.op: row.name for row in TABLE},
-        "arguments": code.structure_in,
-        "results": code.structure_out,
+        "arguments": _numbered(code.structure_in, nodes),
+        "results": _numbered(code.structure_out, nodes),
         "names": code.names,
         "constants": [constant.shape for constant in code.constants],
         "outside": len(code.captured),
     }
-    for key in (*_keys(code.structure_in), *_keys(code.structure_out)):
-        if type(key) not in (str, int, float):
-            raise ValueError(
-                f"the program cannot be saved: the key {key!r} is of type {type(key).__name__}; in files keys are "
-                "str, int or float"
-            )
     text = json.dumps(header).encode()
     arrays = [*code.array_bytes(), *[constant.tobytes() for constant in code.constants]]
     return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
 
 
-def _keys(structure: Any) -> Iterator[Any]:
-    """The keys of all dicts in a structure."""
-    if structure != "scalar" and structure[0] != "array":
-        if structure[0] == "dict":
-            yield from structure[1]
-        for part in structure[2 if structure[0] == "dict" else 1 :]:
-            yield from _keys(part)
+def _numbered(structure: Any, nodes: list[Any] | None) -> Any:
+    """The structure for JSON, with numbers for its Nodes."""
+    if is_leaf(structure):
+        return structure
+    kind, inner = structure[0], [_numbered(part, nodes) for part in inner_parts(structure)]
+    if kind == "registered":
+        if nodes is None:
+            raise ValueError(
+                f"the program cannot be saved: its arguments or results hold a {structure[1].kind.__name__}, and files "
+                "have no classes; pickle the program, or use tuples and dicts"
+            )
+        nodes.append(structure[1])
+        return (kind, len(nodes) - 1, *inner)
+    if kind != "dict":
+        return (kind, *inner)
+    for key in structure[1]:
+        if type(key) not in (str, int, float):
+            raise ValueError(
+                f"the program cannot be saved: the key {key!r} is of type {type(key).__name__}; in files keys are "
+                "str, int or float"
+            )
+    return (kind, structure[1], *inner)
 
 
-def from_bytes(data: bytes, where: str, captured: Sequence[Any] = ()) -> Code:
-    """The program in these bytes. Raises ValueError, naming `where`, if they hold none."""
+def from_bytes(
+    data: bytes, where: str, captured: Sequence[Any] = (), nodes: Sequence[Any] = (), prints: Sequence[Any] = ()
+) -> Code:
+    """The program in these bytes. Raises ValueError, naming `where`, if they hold none.
+
+    captured, nodes, prints: what a pickle has besides the bytes.
+    """
     try:
-        return _from_bytes(data, captured)
+        return _from_bytes(data, captured, nodes, prints)
     except _DamagedError as damage:
         raise ValueError(f"{where}: not a program, or a damaged one: {damage}") from None
 
@@ -73,7 +91,7 @@ def _need(condition: bool, what: str) -> None:
         raise _DamagedError(what)
 
 
-def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
+def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any], prints: Sequence[Any]) -> Code:
     _need(data.startswith(_MAGIC), f"it does not begin with {_MAGIC.decode().strip()!r}")
     if sys.byteorder != "little":
         raise NotImplementedError("programs are loaded by little-endian machines only")
@@ -102,7 +120,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
         setattr(parts, name, array)
         at += size
     _renumber(alive[0], header.get("operations"))
-    structures = tuple([_structure(header.get(name)) for name in ("arguments", "results")])
+    structures = tuple([_structure(header.get(name), nodes) for name in ("arguments", "results")])
     _need(structures[0][0] == "tuple", "the arguments are not a tuple")
     constants = []
     constant_shapes = header.get("constants")
@@ -119,12 +137,13 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
         isinstance(names, list) and len(names) == len(structures[0]) - 1 and all(isinstance(n, str) for n in names),
         "its arguments have no names",
     )
-    in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured).sizes()
+    in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured, prints=prints).sizes()
     c = ffi.new("pgr_program **")
     status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
     _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its registers and arrays")
     check(status)
-    return Code(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured, names, is_loaded=True)
+    c_program = ffi.gc(c[0], lib.pgr_program_free)
+    return Code(c_program, structures, constants, captured, names, is_loaded=True, prints=prints)
 
 
 def _is_count(x: Any, limit: int) -> bool:
@@ -153,7 +172,7 @@ def _shape(x: Any) -> tuple[int, ...]:
     return tuple(x)
 
 
-def _structure(x: Any, depth: int = 0) -> Any:
+def _structure(x: Any, nodes: Sequence[Any], depth: int = 0) -> Any:
     """A structure, from its JSON form: tuples again, checked."""
     if x == "scalar":
         return "scalar"
@@ -163,9 +182,15 @@ def _structure(x: Any, depth: int = 0) -> Any:
     if kind == "array":
         _need(len(x) == 2, "malformed structure")
         return ("array", _shape(x[1]))
-    if kind == "dict":
-        _need(len(x) > 1 and isinstance(x[1], list) and len(x[1]) == len(x) - 2, "malformed structure")
-        _need(all(type(key) in (str, int, float) for key in x[1]), "malformed key")
-        return ("dict", tuple(x[1]), *[_structure(part, depth + 1) for part in x[2:]])
-    _need(kind in ("list", "tuple"), "malformed structure")
-    return (kind, *[_structure(part, depth + 1) for part in x[1:]])
+    if kind in ("list", "tuple"):
+        return (kind, *[_structure(part, nodes, depth + 1) for part in x[1:]])
+    if kind == "none":
+        _need(len(x) == 1, "malformed structure")
+        return ("none",)
+    _need(kind in ("dict", "registered") and len(x) > 1, "malformed structure")
+    if kind == "registered":
+        _need(_is_count(x[1], len(nodes)), "it holds classes that the file does not")
+        return (kind, nodes[x[1]], *[_structure(part, nodes, depth + 1) for part in x[2:]])
+    _need(isinstance(x[1], list) and len(x[1]) == len(x) - 2, "malformed structure")
+    _need(all(type(key) in (str, int, float) for key in x[1]), "malformed key")
+    return ("dict", tuple(x[1]), *[_structure(part, nodes, depth + 1) for part in x[2:]])

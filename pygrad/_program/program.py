@@ -94,7 +94,7 @@ class Program:
     def plan(self, workers: int) -> Any:
         """The plan by which _call runs it (see csrc/python/call.c); None if _call can't."""
         kinds = kinds_in(self.code.structure_in) | kinds_in(self.code.structure_out)
-        if self.code.captured or not kinds.issubset(structure_kinds()):
+        if self.code.captured or self.code.prints or not kinds.issubset(structure_kinds()):
             return None
         scalars_in, scalars_out = self.code.shapes_in.count(None), self.code.shapes_out.count(None)
         arrays_out = tuple([shape for shape in self.code.shapes_out if shape is not None])
@@ -132,15 +132,22 @@ class Program:
         results = tuple([self._new()(shape) for shape in self.code.shapes_out if shape is not None])
         out = iter(run(self._address, numbers, tuple(arrays), results, self.code.shapes_out.count(None), workers))
         array = iter(results)
-        return tree_unflatten(
-            self.code.structure_out, [next(out if shape is None else array) for shape in self.code.shapes_out]
-        )
+        leaves = iter([next(out if shape is None else array) for shape in self.code.shapes_out])
+        result = tree_unflatten(self.code.structure_out, leaves)
+        for printed, structure in self.code.prints:
+            printed.write(tree_unflatten(structure, leaves))
+        return result
 
     def save(self, path: Path_) -> None:
         """Write the program to a file, for Program.load.
 
-        Raises ValueError if it reads Values from outside, which another process does not have: pass them as arguments.
+        Raises ValueError if it reads Values from outside, which another process does not have: pass them as arguments;
+        and if it prints, or if its arguments or results hold classes, which a file does not.
         """
+        if self.code.prints:
+            raise ValueError(
+                "the program prints by debug_print, which a file cannot hold: leave it out, or pickle the program"
+            )
         if self.code.captured:
             raise ValueError(
                 f"the program reads {len(self.code.captured)} Values from outside of the function, which a file cannot "
@@ -153,9 +160,16 @@ class Program:
         """The program in a file written by `save`. Raises ValueError for any other or damaged file; safe for any."""
         return Program(from_bytes(Path(path).read_bytes(), str(path)))
 
+    def recorded_by(self, again: Callable[[], list[str] | None]) -> Program:
+        """The same program with a way to find its lines; see __init__."""
+        return Program(self.code, again)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (to_bytes(self.code), self.code.captured)
+        nodes: list[Any] = []
+        return _unpickled, (to_bytes(self.code, nodes), self.code.captured, nodes, self.code.prints)
 
 
-def _unpickled(data: bytes, captured: Sequence[Value]) -> Program:
-    return Program(from_bytes(data, "the pickle", captured))
+def _unpickled(
+    data: bytes, captured: Sequence[Value], nodes: Sequence[Any] = (), prints: Sequence[Any] = ()
+) -> Program:
+    return Program(from_bytes(data, "the pickle", captured, nodes, prints))

@@ -16,19 +16,12 @@ from pygrad._record.recording import Recording, is_lane
 from pygrad.engine import Value, as_value, value_of
 
 
-def build(
-    recording: Recording,
-    structure: Any,
-    result: Any,
-    names: Sequence[str] | None = None,
-    again: Callable[[], list[str] | None] | None = None,
-) -> Program:
-    """The program that computes a recorded function's result. Raises RecordingError if there can be none."""
-    out, out_structure = tree_flatten(result)
+def _written(leaves: list[Any]) -> tuple[list[Value], list[tuple[int, int, int]]]:
+    """The Values of a result's scalars and arrays; and of each its array, its offset, and its stride between lanes."""
     values: list[Value] = []
-    places: list[tuple[int, int, int]] = []  # array, offset, stride from lane to lane
+    places: list[tuple[int, int, int]] = []
     array, scalar = 1, 0
-    for leaf in out:
+    for leaf in leaves:
         layout = leaf.lane_layout() if isinstance(leaf, Array) else None
         if layout is not None:
             # Only lanes can be written as lanes. Subtracting a lane's zero makes one of a Value that is the same in all
@@ -46,6 +39,24 @@ def build(
             scalar += 1
             continue
         array += 1
+    return values, places
+
+
+def build(
+    recording: Recording,
+    structure: Any,
+    result: Any,
+    names: Sequence[str] | None = None,
+    again: Callable[[], list[str] | None] | None = None,
+) -> Program:
+    """The program that computes a recorded function's result. Raises RecordingError if there can be none."""
+    out, out_structure = tree_flatten(result)
+    prints = []
+    for printed, given in recording.prints:
+        leaves, print_structure = tree_flatten(given)
+        out += leaves
+        prints.append((printed, print_structure))
+    values, places = _written(out)
     outputs = ffi.new("pgr_output[]", [(0, *place) for place in places])
     groups = ffi.new("pgr_lane_group[]", max(1, len(recording.groups)))
     alive = []
@@ -82,4 +93,4 @@ def build(
     count = lib.pgr_h_program_captures(c, handles)
     captured = taken(handles[0][0:count])  # Values from outside: every call reads their numbers
     constants = [constant for _, constant in sorted(recording.constants.items())]
-    return Program(Code(c, (structure, out_structure), constants, captured, names), again)
+    return Program(Code(c, (structure, out_structure), constants, captured, names, prints=prints), again)

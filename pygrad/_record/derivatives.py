@@ -1,4 +1,4 @@
-"""Derivatives of functions: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp, named as in JAX.
+"""Derivatives of functions: grad, value_and_grad, vjp, jvp, linearize, named as in JAX; jacobians.py has the others.
 
 All of them work on Values: called inside a function that is being recorded, they record the derivative. So they
 compose with each other and with vmap.
@@ -12,23 +12,14 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._core.errors import RecordingError, check, custom_operation, users_line
+from pygrad._core.errors import RecordingError, check, custom_operation, shown, users_line
 from pygrad._core.layer import TAPE, taken
-from pygrad._core.trees import (
-    is_array,
-    need_numpy,
-    tree_flatten,
-    tree_leaves,
-    tree_map,
-    tree_structure,
-    tree_unflatten,
-)
+from pygrad._core.trees import is_array, tree_map, tree_structure
 from pygrad._pgr import ffi, lib
-from pygrad._record.arrays import like, object_array
-from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
+from pygrad._record.function import Function, _itself, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import recordings
 from pygrad._record.variables import Results, Variables
-from pygrad.engine import Value, as_value, value_of
+from pygrad.engine import Value, value_of
 
 Argnums = Union[int, Sequence[int]]
 
@@ -94,11 +85,21 @@ def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False)
     return variables, tuple([copies.get(i, x) for i, x in enumerate(args)])
 
 
-def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[..., Any]:
-    def inline(*args: Any) -> Any:
+def _split(result: Any, has_aux: bool, whose: str) -> tuple[Any, Any]:
+    """(what is differentiated, the rest) of a function's result."""
+    if not has_aux:
+        return result, None
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(f"{whose} with has_aux=True needs a function that returns (result, aux), not {shown(result)}")
+    return result[0], result[1]
+
+
+def _value_and_grad(function: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
+    def inline(*args: Any, **keywords: Any) -> Any:
         variables, copied = _selected(args, argnums)
         with recordings.derived():
-            value = _as_value(function(*copied), "grad")
+            result, aux = _split(function(*copied, **keywords), has_aux, "grad")
+            value = _as_value(result, "grad")
         nodes = variables.nodes()
         try:
             grads = _vjp([value], [Value(1.0)], nodes)
@@ -108,30 +109,56 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[
             value.backward()  # passes custom operations, but only gives first derivatives
             grads = [Value(v.grad) for v in nodes]
         results = variables.filled(grads)
-        return value, results[0] if isinstance(argnums, int) else tuple([results[i] for i in variables.order])
+        slope = results[0] if isinstance(argnums, int) else tuple([results[i] for i in variables.order])
+        return ((value, aux) if has_aux else value), slope
+
+    return inline
+
+
+def _gradient(function: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
+    both = _value_and_grad(function, argnums, has_aux)
+
+    def inline(*args: Any, **keywords: Any) -> Any:
+        value, slope = both(*args, **keywords)
+        return (slope, value[1]) if has_aux else slope
 
     return inline
 
 
 def value_and_grad(
-    fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: bool = True, workers: int = 1
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
 ) -> Any:
     """A function that returns (fn(*args), its gradient), as jax.value_and_grad.
 
     fn returns a scalar. The gradient has the structure of argument number `argnums`; if argnums is a sequence, it is a
-    tuple of gradients. record=False runs fn eagerly at every call, for control flow that depends on values; workers:
-    see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+    tuple of gradients. Arguments by name are not differentiated by. has_aux: fn returns (scalar, aux), aux being any
+    tree of numbers; the result is ((scalar, aux), gradient). record=False runs fn eagerly at every call, for control
+    flow that depends on values; workers: see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
 
     >>> value_and_grad(lambda x: x ** 2)(3.0)
     (9.0, 6.0)
     """
     if fn is None:
-        return functools.partial(value_and_grad, argnums=argnums, record=record, workers=workers)
-    return Function(_value_and_grad(fn, argnums), fn, "value_and_grad", record, workers)
+        return functools.partial(value_and_grad, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    return Function(_value_and_grad, fn, "value_and_grad", record, workers, argnums=argnums, has_aux=has_aux)
 
 
-def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: bool = True, workers: int = 1) -> Any:
+def grad(
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
+) -> Any:
     """A function that returns fn's gradient, structured as the argument, as jax.grad. See value_and_grad.
+
+    has_aux: fn returns (scalar, aux), and the result is (gradient, aux).
 
     >>> grad(lambda p: p["a"] * p["b"])({"a": 2.0, "b": 3.0})
     {'a': 3.0, 'b': 2.0}
@@ -139,9 +166,8 @@ def grad(fn: Callable[..., Any] | None = None, argnums: Argnums = 0, *, record: 
     12.0
     """
     if fn is None:
-        return functools.partial(grad, argnums=argnums, record=record, workers=workers)
-    both = _value_and_grad(fn, argnums)
-    return Function(lambda *args: both(*args)[1], fn, "grad", record, workers)
+        return functools.partial(grad, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    return Function(_gradient, fn, "grad", record, workers, argnums=argnums, has_aux=has_aux)
 
 
 def _need_alike(x: Any, y: Any, what: str, whose: str) -> None:
@@ -150,173 +176,169 @@ def _need_alike(x: Any, y: Any, what: str, whose: str) -> None:
         raise ValueError(f"{what} must have the structure and shapes of {whose}")
 
 
-def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _push(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
     def inline(primals: Any, tangents: Any) -> Any:
         primals, tangents = tuple(primals), tuple(tangents)
         _need_alike(primals, tangents, "tangents", "the arguments")
         variables = Variables(primals, along=tangents)
         with recordings.derived():
-            result = fn(*variables.value)
+            result, aux = _split(fn(*variables.value), has_aux, "jvp")
         results = Results(result)
         nodes = variables.nodes()
-        return result, results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
+        slopes = results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
+        return (result, slopes, aux) if has_aux else (result, slopes)
 
     return inline
 
 
-class _Pullback:
-    """Calls fn once; then maps cotangents of its result to the arguments' gradients."""
+class _Linear:
+    """fn called once, at primals; a subclass maps tangents or cotangents by its derivative."""
 
-    def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...]) -> None:
-        self._fn, self._primals = fn, primals
-        self._within = recordings.stack[-1].within if recordings.stack else None
-        self._variables = Variables(primals)
+    def __init__(self, fn: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, by_element: bool) -> None:
+        self._fn, self._primals, self._has_aux, self._by_element = fn, primals, has_aux, by_element
+        self._recording = recordings.stack[-1] if recordings.stack else None
+        self._within = None if self._recording is None else self._recording.within
+        self._variables = Variables(primals, by_element=by_element)
         with recordings.derived():
-            self.result = fn(*self._variables.value)
+            self.result, self.aux = _split(fn(*self._variables.value), has_aux, "vjp")
+
+    def _here(self) -> Any:
+        """Itself, or within another vmap than before fn recorded anew: the lanes of its vmaps must not meet others."""
+        if self._recording is not None and recordings.stack and recordings.stack[-1].within is not self._within:
+            return type(self)(self._fn, self._primals, self._has_aux, self._by_element)
+        return self
+
+
+class _Pullback(_Linear):
+    """Maps cotangents of fn's result to the arguments' gradients."""
+
+    def __init__(self, fn: Any, primals: Any, has_aux: bool = False, by_element: bool = False) -> None:
+        super().__init__(fn, primals, has_aux, by_element)
 
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         _need_alike(self.result, cotangent, "the cotangent", "the result")
-        if recordings.stack and recordings.stack[-1].within is not self._within:
-            # Lanes of fn's vmaps must not meet those of the vmap around the call: record fn slice by slice.
-            return _Pullback(self._fn, self._primals)(cotangent)
-        results = Results(self.result, along=cotangent)
-        nodes = self._variables.nodes()
-        grads: tuple[Any, ...] = self._variables.filled(_vjp(results.nodes, results.seeds, nodes))
+        here = self._here()
+        results = Results(here.result, along=cotangent)
+        nodes = here._variables.nodes()
+        grads: tuple[Any, ...] = here._variables.filled(_vjp(results.nodes, results.seeds, nodes))
         return grads
 
 
-def _inline_vjp(fn: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda primals, cotangent: _Pullback(fn, tuple(primals))(cotangent)
+class _Pushforward(_Linear):
+    """Maps tangents of the arguments to those of fn's result."""
+
+    def __init__(self, fn: Any, primals: Any, has_aux: bool = False, by_element: bool = True) -> None:
+        super().__init__(fn, primals, has_aux, by_element)
+
+    def __call__(self, *tangents: Any) -> Any:
+        _need_alike(self._primals, tangents, "tangents", "the arguments")
+        here = self._here()
+        results = Results(here.result)
+        nodes = here._variables.nodes()
+        return results.filled(_jvp(nodes, here._variables.tangents(tangents), results.nodes))
 
 
-def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool) -> Function:
+def _pull(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+    return lambda primals, cotangent: _Pullback(fn, tuple(primals), has_aux)(cotangent)
+
+
+def _slope(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+    push = _push(fn, has_aux)
+    return lambda primals, tangents: push(primals, tangents)[1]
+
+
+def _directional(make: Callable[..., Any], fn: Callable[..., Any], name: str, record: bool, **options: Any) -> Function:
     """`make(fn)` as a Function. A recorded fn caches it; any other is recorded anew, since it may have changed."""
     if not isinstance(fn, Function):
-        return Function(make(fn), fn, name, record)
-    if (name, record) not in fn.derived:
-        fn.derived[name, record] = Function(make(fn), fn, name, record)
-    return fn.derived[name, record]
+        return Function(make, fn, name, record, **options)
+    key = (make, record, *options.items())
+    if key not in fn.derived:
+        fn.derived[key] = Function(make, fn, name, record, **options)
+    return fn.derived[key]
 
 
-def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, record: bool = True) -> Any:
+def jvp(
+    fn: Callable[..., Any],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+) -> Any:
     """(fn(*primals), its derivative in the direction of `tangents`), as jax.jvp.
 
-    primals and tangents are sequences of arguments of the same structure; else it raises ValueError. Every call
-    records fn, since the variables that it reads may have changed. To avoid that cost, pass jit(fn), which records
-    once per structure and shape of the arguments, or call jvp within a jit. Source: Griewank & Walther, ch. 3.1.
+    primals and tangents are sequences of arguments of the same structure; else it raises ValueError. has_aux: fn
+    returns (result, aux), and aux comes third. Every call records fn, since the variables that it reads may have
+    changed. To avoid that cost, pass jit(fn), which records once per structure and shape of the arguments, or call jvp
+    within a jit. Source: Griewank & Walther, ch. 3.1.
 
     >>> jvp(lambda x: x ** 2, (3.0,), (1.0,))
     (9.0, 6.0)
     """
-    return _directional(_inline_jvp, fn, "jvp", record)(tuple(primals), tuple(tangents))
+    return _directional(_push, fn, "jvp", record, has_aux=has_aux)(tuple(primals), tuple(tangents))
 
 
-def vjp(fn: Callable[..., Any], *primals: Any, record: bool = True) -> tuple[Any, Callable[[Any], Any]]:
+def _linear(
+    kind: Any, make: Any, name: str, fn: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, record: bool
+) -> tuple[Any, ...]:
+    """(fn(*primals), the function of `kind`), and aux if there is one."""
+    if recordings.stack or recordings.eager:
+        function = kind(fn, primals, has_aux)
+        value, call = (function.result, function.aux), function
+    elif not record:
+        function = one_deeper(functools.partial(kind, fn), (primals, has_aux))
+        value, call = tree_map(number_of, (function.result, function.aux)), functools.partial(_eager, function)
+    else:
+        of_both = _directional(make, fn, name, record, has_aux=has_aux)
+        result = _directional(_itself, fn, "jit", record)(*primals)
+        value = _split(result, has_aux, name)
+        of_both.program(primals, value[0] if name == "vjp" else primals)  # now, with fn as it is
+        call = functools.partial(_apply, of_both, primals, name == "linearize")
+    return (value[0], call, value[1]) if has_aux else (value[0], call)
+
+
+def _eager(function: Callable[..., Any], *given: Any) -> Any:
+    return function(*given) if recordings.stack or recordings.eager else run_eagerly(function, given)
+
+
+def _apply(function: Function, primals: tuple[Any, ...], is_spread: bool, *given: Any) -> Any:
+    return function(primals, given if is_spread else given[0])
+
+
+def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, record: bool = True) -> Any:
     """(fn(*primals), pullback), as jax.vjp: pullback(cotangent) is the tuple of the arguments' gradients.
 
-    The cotangent has the structure of fn's result; else it raises ValueError. Every call records fn, as jvp does. The
-    pullback differentiates fn as it was then, and can be called any number of times. Source: Griewank & Walther,
-    ch. 3.2.
+    The cotangent has the structure of fn's result; else it raises ValueError. has_aux: fn returns (result, aux), and
+    aux comes third. Every call records fn, as jvp does. The pullback differentiates fn as it was then, and can be
+    called any number of times. Source: Griewank & Walther, ch. 3.2.
 
     >>> value, pullback = vjp(lambda x, y: x * y, 2.0, 3.0)
     >>> value, pullback(1.0)
     (6.0, (3.0, 2.0))
     """
-    if recordings.stack or recordings.eager:
-        pullback = _Pullback(fn, primals)
-        return pullback.result, pullback
-    if not record:
-        pullback = one_deeper(functools.partial(_Pullback, fn), (primals,))
-        return tree_map(number_of, pullback.result), lambda cotangent: run_eagerly(pullback, (cotangent,))
-    pull = _directional(_inline_vjp, fn, "vjp", record)
-    value = _directional(lambda f: f, fn, "jit", record)(*primals)
-    pull.program(primals, value)
-    return value, lambda cotangent: pull(primals, cotangent)
+    return _linear(_Pullback, _pull, "vjp", fn, primals, has_aux, record)
 
 
-def _inline_jacobian(fn: Callable[..., Any], argnums: int) -> Callable[..., Any]:
-    def inline(*args: Any) -> Any:
-        variables, copied = _selected(args, argnums, by_element=True)
-        x, wrt = variables.value[0], variables.nodes()
-        with recordings.derived():
-            result = fn(*copied)
-        roots = [as_value(value) for value in tree_leaves(result)]
-        one, zero = Value(1.0), Value(0.0)
-        if len(roots) <= len(wrt):
-            rows = [_vjp([root], [one], wrt) for root in roots]
-        else:
-            columns = [_jvp(wrt, [one if j == i else zero for j in range(len(wrt))], roots) for i in range(len(wrt))]
-            rows = [list(row) for row in zip(*columns)]
-        return _nest(result, x, rows)
+def linearize(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, record: bool = True) -> Any:
+    """(fn(*primals), push), as jax.linearize: push(*tangents) is fn's derivative at primals in that direction.
 
-    return inline
+    Tangents have the structure of primals; else it raises ValueError. has_aux: as of vjp. Every call records fn, as
+    jvp does; push differentiates fn as it was then. Source: Griewank & Walther, ch. 3.1.
 
-
-def _nest(result: Any, x: Any, rows: list[list[Any]]) -> Any:
-    """The rows of a Jacobian, in the result's structure; each entry has the argument's. Arrays are joined."""
-    out, structure = tree_flatten(result)
-    at = 0
-    blocks = []
-    for leaf in out:
-        if not is_array(leaf):
-            blocks.append(like(x, rows[at]))
-            at += 1
-            continue
-        np = need_numpy()
-        count = int(np.prod(leaf.shape, dtype=int))
-        inner, inner_structure = tree_flatten(x)
-        entries = [tree_flatten(like(x, row))[0] for row in rows[at : at + count]]
-        at += count
-        joined = []
-        for k, part in enumerate(inner):
-            shape = part.shape if is_array(part) else ()
-            array = np.empty((count, *shape), dtype=object)
-            for i in range(count):
-                array[i] = entries[i][k]
-            joined.append(object_array(array.ravel(), (*leaf.shape, *shape)))
-        blocks.append(tree_unflatten(inner_structure, joined))
-    return tree_unflatten(structure, blocks)
-
-
-def jacobian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
-    """A function that returns fn's Jacobian by one argument: result's shape + argument's shape, as jax.jacobian.
-
-    Uses reverse or forward mode, whichever takes fewer passes. record, workers: see value_and_grad, jit. Source:
-    Griewank & Walther, ch. 3.
-
-    >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
-    [[3.0, 2.0], [4.0, 0.0]]
+    >>> value, push = linearize(lambda x, y: x * y, 2.0, 3.0)
+    >>> value, push(1.0, 0.0), push(0.0, 1.0)
+    (6.0, 3.0, 2.0)
     """
-    if fn is None:
-        return functools.partial(jacobian, argnums=argnums, record=record, workers=workers)
-    return Function(_inline_jacobian(fn, argnums), fn, "jacobian", record, workers)
+    return _linear(_Pushforward, _slope, "linearize", fn, primals, has_aux, record)
 
 
-def hessian(fn: Callable[..., Any] | None = None, argnums: int = 0, *, record: bool = True, workers: int = 1) -> Any:
-    """A function that returns the matrix of second derivatives of fn by one argument. fn returns a scalar.
+def checkpoint(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """`fn` itself, for code that calls jax.checkpoint: recorded functions have no loops whose values could be dropped.
 
-    Its shape is the argument's, twice. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+    options: JAX's; they change no result, and are ignored.
 
-    >>> hessian(lambda x: x[0] ** 2 * x[1])([1.0, 2.0])
-    [[4.0, 2.0], [2.0, 0.0]]
+    >>> from pygrad import grad
+    >>> grad(checkpoint(lambda x: x ** 2))(3.0)
+    6.0
     """
-    if fn is None:
-        return functools.partial(hessian, argnums=argnums, record=record, workers=workers)
-    both = _value_and_grad(fn, argnums)
-    return Function(_inline_jacobian(lambda *args: both(*args)[1], argnums), fn, "hessian", record, workers)
-
-
-def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
-    """A function of (x, v) that returns the Hessian of fn at x times v, without forming it: forward over reverse.
-
-    x and v have the same structure. record, workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact
-    multiplication by the Hessian, Neural Computation 6(1), 1994.
-
-    >>> hvp(lambda x: x[0] ** 2 * x[1])([1.0, 2.0], [1.0, 0.0])
-    [4.0, 2.0]
-    """
-    if fn is None:
-        return functools.partial(hvp, record=record, workers=workers)
-    both = _value_and_grad(fn, 0)
-    push = _inline_jvp(lambda x: both(x)[1])
-    return Function(lambda x, v: push((x,), (v,))[1], fn, "hvp", record, workers)
+    return functools.partial(checkpoint, **options) if fn is None else fn

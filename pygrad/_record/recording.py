@@ -21,6 +21,7 @@ class Recordings(threading.local):
         self.stack: list[Recording] = []
         self.eager = 0  # depth of active transforms with record=False
         self.deriving = 0  # depth of active functions that are being differentiated
+        self.slices: list[int | None] = []  # of the vmaps under way, the innermost last; None: all, as lanes
 
     @contextlib.contextmanager
     def recorded(self, recording: Recording) -> Iterator[None]:
@@ -77,6 +78,7 @@ class Recording:
         self.groups: list[Group] = []
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
+        self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
         self.arrays = 1  # numbers in use: array 0 holds the scalars
 
     def scalar(self, array: int, offset: int) -> Value:

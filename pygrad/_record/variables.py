@@ -153,9 +153,8 @@ class Results:
             self._add(leaf, other)
 
     def _add(self, leaf: Any, other: Any) -> None:
-        found = leaf.lane_layout() if isinstance(leaf, Array) and self._recording is not None else None
-        if found is not None and all(place == offset for (_, place, _), offset in zip(found[1], found[0].offsets)):
-            lanes = found[0]
+        lanes = _lanes_of(leaf) if isinstance(leaf, Array) and self._recording is not None else None
+        if lanes is not None:
             seeds: list[Value] | None = []
             if other is not None and self._recording is not None:
                 seeds = self._lane_seeds(lanes, as_array(self._recording, other))
@@ -195,6 +194,19 @@ class Results:
             else:
                 out.append(next(rest))
         return tree_unflatten(self._structure, out)
+
+
+def _lanes_of(array: Array) -> Lanes | None:
+    """A vmap's whole result as Lanes by the array's own places, if its lanes are one of the array's axes; else None."""
+    found = array.lane_layout()
+    if found is None or not found[1]:
+        return None
+    lanes, placed = found
+    stride = placed[0][2]
+    if any(step != stride for _, _, step in placed) or axis_of(array.shape, lanes.group.count, stride) is None:
+        return None
+    values, places, _ = zip(*placed)
+    return Lanes(lanes.recording, lanes.group, list(places), stride, list(values))
 
 
 def _fresh(x: Any) -> Value:

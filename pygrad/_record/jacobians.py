@@ -1,0 +1,173 @@
+"""Derivatives of functions with many results or of second order: jacobian, jacrev, jacfwd, hessian, hvp, as in JAX."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+from pygrad._core.trees import is_array, need_numpy, tree_flatten, tree_leaves, tree_unflatten
+from pygrad._record.arrays import like, object_array
+from pygrad._record.derivatives import Argnums, _gradient, _jvp, _push, _selected, _split, _vjp
+from pygrad._record.function import Function
+from pygrad._record.recording import recordings
+from pygrad.engine import Value, as_value
+
+
+def _inline_jacobian(
+    fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False, mode: str | None = None
+) -> Callable[..., Any]:
+    def inline(*args: Any, **keywords: Any) -> Any:
+        variables, copied = _selected(args, argnums, by_element=True)
+        wrt = variables.nodes()
+        with recordings.derived():
+            result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
+        roots = [as_value(value) for value in tree_leaves(result)]
+        one, zero = Value(1.0), Value(0.0)
+        if mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
+            rows = [_vjp([root], [one], wrt) for root in roots]
+        else:
+            columns = [_jvp(wrt, [one if j == i else zero for j in range(len(wrt))], roots) for i in range(len(wrt))]
+            rows = [list(row) for row in zip(*columns)] if columns else [[] for _ in roots]
+
+        def chosen(block: tuple[Any, ...]) -> Any:
+            return block[0] if isinstance(argnums, int) else tuple([block[i] for i in variables.order])
+
+        matrix = _nest(result, variables.value, rows, chosen)
+        return (matrix, aux) if has_aux else matrix
+
+    return inline
+
+
+def _nest(result: Any, x: Any, rows: list[list[Any]], chosen: Callable[[Any], Any]) -> Any:
+    """The rows of a Jacobian, in the result's structure; each entry is `chosen` of one like `x`. Arrays are joined."""
+    out, structure = tree_flatten(result)
+    at = 0
+    blocks = []
+    for leaf in out:
+        if not is_array(leaf):
+            blocks.append(chosen(like(x, rows[at])))
+            at += 1
+            continue
+        np = need_numpy()
+        count = int(np.prod(leaf.shape, dtype=int))
+        inner, inner_structure = tree_flatten(x)
+        entries = [tree_flatten(like(x, row))[0] for row in rows[at : at + count]]
+        at += count
+        joined = []
+        for k, part in enumerate(inner):
+            shape = part.shape if is_array(part) else ()
+            array = np.empty((count, *shape), dtype=object)
+            for i in range(count):
+                array[i] = entries[i][k]
+            joined.append(object_array(array.ravel(), (*leaf.shape, *shape)))
+        blocks.append(chosen(tree_unflatten(inner_structure, joined)))
+    return tree_unflatten(structure, blocks)
+
+
+def jacobian(
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
+) -> Any:
+    """A function that returns fn's Jacobian by an argument: result's shape + argument's shape, as jax.jacobian.
+
+    Uses reverse or forward mode, whichever takes fewer passes: jacrev or jacfwd. If argnums is a sequence, there is a
+    tuple of Jacobians for each scalar or array of the result. has_aux: fn returns (result, aux), and the function
+    (Jacobian, aux). record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 3.
+
+    >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
+    [[3.0, 2.0], [4.0, 0.0]]
+    """
+    if fn is None:
+        return functools.partial(jacobian, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    return Function(_inline_jacobian, fn, "jacobian", record, workers, argnums=argnums, has_aux=has_aux)
+
+
+def jacrev(
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
+) -> Any:
+    """The Jacobian in reverse mode, a pass for each number of the result, as jax.jacrev.
+
+    >>> jacrev(lambda x, y: x * y, argnums=(0, 1))(2.0, 3.0)
+    (3.0, 2.0)
+    """
+    if fn is None:
+        return functools.partial(jacrev, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    options: dict[str, Any] = {"argnums": argnums, "has_aux": has_aux, "mode": "reverse"}
+    return Function(_inline_jacobian, fn, "jacrev", record, workers, **options)
+
+
+def jacfwd(
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
+) -> Any:
+    """The Jacobian in forward mode, a pass for each number of the argument, as jax.jacfwd.
+
+    >>> jacfwd(lambda x: [x, x ** 2])(3.0)
+    [1.0, 6.0]
+    """
+    if fn is None:
+        return functools.partial(jacfwd, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    options: dict[str, Any] = {"argnums": argnums, "has_aux": has_aux, "mode": "forward"}
+    return Function(_inline_jacobian, fn, "jacfwd", record, workers, **options)
+
+
+def _curvature(fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
+    return _inline_jacobian(_gradient(fn, argnums, has_aux), argnums, has_aux)
+
+
+def hessian(
+    fn: Callable[..., Any] | None = None,
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    record: bool = True,
+    workers: int = 1,
+) -> Any:
+    """A function that returns the matrix of second derivatives of fn by an argument, as jax.hessian.
+
+    fn returns a scalar. The shape is the argument's, twice; if argnums is a sequence, the result is a tuple of tuples.
+    has_aux: see jacobian. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+
+    >>> hessian(lambda x: x[0] ** 2 * x[1])([1.0, 2.0])
+    [[4.0, 2.0], [2.0, 0.0]]
+    """
+    if fn is None:
+        return functools.partial(hessian, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
+    return Function(_curvature, fn, "hessian", record, workers, argnums=argnums, has_aux=has_aux)
+
+
+def _hessian_product(fn: Callable[..., Any]) -> Callable[..., Any]:
+    slope = _gradient(fn, 0)
+
+    def inline(x: Any, v: Any, *args: Any, **keywords: Any) -> Any:
+        return _push(lambda x: slope(x, *args, **keywords))((x,), (v,))[1]
+
+    return inline
+
+
+def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
+    """A function of (x, v, *args): the Hessian of fn by x at (x, *args) times v, without forming it.
+
+    x and v have the same structure. SciPy's `hessp` calls it so, with its args. Forward over reverse mode. record,
+    workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation
+    6(1), 1994.
+
+    >>> hvp(lambda x, a: a * x[0] ** 2 * x[1])([1.0, 2.0], [1.0, 0.0], 0.5)
+    [2.0, 1.0]
+    """
+    if fn is None:
+        return functools.partial(hvp, record=record, workers=workers)
+    return Function(_hessian_product, fn, "hvp", record, workers)
