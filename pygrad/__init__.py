@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pygrad._program.program import Program
     from pygrad._record.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
     from pygrad._record.function import jit
+    from pygrad._record.roots import custom_root, fixed_point
+    from pygrad._record.rules import custom_jvp, custom_vjp
     from pygrad._record.vmap import vmap
     from pygrad._views.draw import draw_dot, trace
     from pygrad._views.explorer import explore
@@ -43,6 +45,8 @@ _HOMES = {
     "_program.program": ("Program",),
     "_record.derivatives": ("grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"),
     "_record.function": ("jit",),
+    "_record.roots": ("custom_root", "fixed_point"),
+    "_record.rules": ("custom_jvp", "custom_vjp"),
     "_record.vmap": ("vmap",),
     "_views.draw": ("draw_dot", "trace"),
     "_views.explorer": ("explore",),
@@ -60,12 +64,16 @@ __all__ = [
     "Value",
     "clip",
     "collect",
+    "custom_jvp",
     "custom_op",
+    "custom_root",
+    "custom_vjp",
     "detect_anomaly",
     "dot",
     "draw_dot",
     "explore",
     "fit",
+    "fixed_point",
     "grad",
     "gradcheck",
     "hessian",

@@ -12,8 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._core.errors import RecordingError, check, custom_operation, users_line
-from pygrad._core.layer import TAPE, taken
+from pygrad._core.errors import RecordingError
 from pygrad._core.trees import (
     is_array,
     need_numpy,
@@ -23,11 +22,11 @@ from pygrad._core.trees import (
     tree_structure,
     tree_unflatten,
 )
-from pygrad._pgr import ffi, lib
 from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import like, object_array, recordings
+from pygrad._record.regions import jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
-from pygrad.engine import Value, as_value, value_of
+from pygrad.engine import Value, as_value
 
 Argnums = Union[int, Sequence[int]]
 
@@ -40,41 +39,6 @@ def _as_value(x: Any, what: str) -> Value:
             f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
         )
     return Value(x)
-
-
-def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
-    """The Values of the `count` handles that `function` writes."""
-    out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
-    status = function(out, bad)
-    if status == lib.PGR_ERR_OPAQUE:
-        raise RecordingError(
-            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
-            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
-            "with record=False"
-        )
-    check(status)
-    return taken(out)
-
-
-def _handles(values: list[Value]) -> list[int]:
-    return [value._handle for value in values]
-
-
-def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value]:
-    # Within a vmap, every lane has its own derivative.
-    within = recordings.stack[-1].within if recordings.stack else None
-    group = lib.PGR_NO_GROUP if within is None else within.number
-    given = (_handles(roots), _handles(seeds), _handles(wrt))
-    return _derive(
-        lambda *out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], *out), len(wrt)
-    )
-
-
-def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
-    given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(
-        lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots)
-    )
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:
@@ -96,14 +60,16 @@ def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False)
 def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[..., Any]:
     def inline(*args: Any) -> Any:
         variables, copied = _selected(args, argnums)
-        with recordings.derived():
+        with recordings.derived() as level:
             value = _as_value(function(*copied), "grad")
         nodes = variables.nodes()
         try:
-            grads = _vjp([value], [Value(1.0)], nodes)
+            grads = _vjp([value], [Value(1.0)], nodes, level)
         except RecordingError:
             if recordings.stack or recordings.deriving:
                 raise
+            if level.regions:  # call the rules' functions as on any Values
+                value = _as_value(function(*copied), "grad")
             value.backward()  # passes custom operations, but only gives first derivatives
             grads = [Value(v.grad) for v in nodes]
         results = variables.filled(grads)
@@ -154,11 +120,11 @@ def _inline_jvp(fn: Callable[..., Any]) -> Callable[..., Any]:
         primals, tangents = tuple(primals), tuple(tangents)
         _need_alike(primals, tangents, "tangents", "the arguments")
         variables = Variables(primals, along=tangents)
-        with recordings.derived():
+        with recordings.derived() as level:
             result = fn(*variables.value)
         results = Results(result)
         nodes = variables.nodes()
-        return result, results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
+        return result, results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes, level))
 
     return inline
 
@@ -170,7 +136,7 @@ class _Pullback:
         self._fn, self._primals = fn, primals
         self._within = recordings.stack[-1].within if recordings.stack else None
         self._variables = Variables(primals)
-        with recordings.derived():
+        with recordings.derived() as self._level:
             self.result = fn(*self._variables.value)
 
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
@@ -180,7 +146,7 @@ class _Pullback:
             return _Pullback(self._fn, self._primals)(cotangent)
         results = Results(self.result, along=cotangent)
         nodes = self._variables.nodes()
-        grads: tuple[Any, ...] = self._variables.filled(_vjp(results.nodes, results.seeds, nodes))
+        grads: tuple[Any, ...] = self._variables.filled(_vjp(results.nodes, results.seeds, nodes, self._level))
         return grads
 
 
@@ -237,14 +203,15 @@ def _inline_jacobian(fn: Callable[..., Any], argnums: int) -> Callable[..., Any]
     def inline(*args: Any) -> Any:
         variables, copied = _selected(args, argnums, by_element=True)
         x, wrt = variables.value[0], variables.nodes()
-        with recordings.derived():
+        with recordings.derived() as level:
             result = fn(*copied)
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
         if len(roots) <= len(wrt):
-            rows = [_vjp([root], [one], wrt) for root in roots]
+            rows = [_vjp([root], [one], wrt, level) for root in roots]
         else:
-            columns = [_jvp(wrt, [one if j == i else zero for j in range(len(wrt))], roots) for i in range(len(wrt))]
+            units = [[one if j == i else zero for j in range(len(wrt))] for i in range(len(wrt))]
+            columns = [_jvp(wrt, unit, roots, level) for unit in units]
             rows = [list(row) for row in zip(*columns)]
         return _nest(result, x, rows)
 
