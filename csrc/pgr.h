@@ -351,7 +351,7 @@ void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
 
 /* The nodes from before `start` that nodes from there on have as operands, where the roots are made from these; each
  * once, without constants. Writes new holds, at most `capacity`, and returns their number, or -status with nothing
- * held. O(nodes of the tape). */
+ * held. O(n log n) for n nodes since `start`. */
 int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots, size_t capacity,
                        pgr_handle *out);
 

@@ -14,6 +14,7 @@ import types
 from fractions import Fraction
 
 import numpy as np
+import rules
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
@@ -197,6 +198,8 @@ NUMBERS = {
     "erfc": math.erfc,
     "floor": lambda a: float(np.floor(a)),
     "mod": lambda a, b: a % b if b else math.nan,
+    "twist": lambda a, b: NUMBERS["sin"](a) * b,  # these two have rules
+    "bend": lambda a, b: math.atan(a * b),
 }
 
 
@@ -269,6 +272,8 @@ PARTIALS = {
     "erfc": lambda a, v: (-2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
     "floor": lambda a, v: (jumping(0.0, number(a) - number(v)),),
     "mod": lambda a, b, v: (1.0, jumping(-float(np.floor_divide(number(a), number(b))), v)),
+    "twist": lambda a, b, v: rules.twist_slopes(APPLIED, a, b, v),
+    "bend": lambda a, b, v: rules.bend_slopes(APPLIED, a, b, v),
 }
 
 
@@ -276,6 +281,9 @@ def jumping(partial, rest):
     """`partial`, of a function that jumps where `rest` is 0."""
     at_kink(rest)
     return partial
+
+
+APPLIED = {name: functools.partial(lambda name, *args: apply(name, *args), name) for name in NUMBERS}
 
 
 class Work:
@@ -584,8 +592,9 @@ def dual_namespace():
     }
     for name in (*UNARY, "abs"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
-    for name in BINARY:
+    for name in (*BINARY, "twist", "bend"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
+    names.update(rules.in_duals(names, elementwise))
     return names
 
 
@@ -630,6 +639,7 @@ def eager_namespace(pg):
         **condition_names(lambda c: bool(data(c)), lambda x, y: data(x) == data(y)),
     )
     names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
+    names.update(rules.in_pygrad(pg))
     return names
 
 
@@ -643,6 +653,7 @@ def recorded_namespace(pg):
         "array": np.array,
         "sum": builtins.sum,
         "np": np,
+        **rules.in_pygrad(pg),
     }
 
 
@@ -736,4 +747,5 @@ def jax_namespace():
     }
     for name in (*UNARY, *BINARY):
         names.setdefault(name, getattr(jnp, name, None))
+    names.update(rules.in_jax(names))
     return names, clean

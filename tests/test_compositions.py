@@ -65,6 +65,7 @@ FEATURES += ["captured Value", "captured Value changed", "captured array", "capt
 FEATURES += ["transform of a transform", "record=False within", "top, workers=2", "result that does not depend"]
 FEATURES += ["where", "comparison", "equality", "condition of conditions", "condition that is a number", "power"]
 FEATURES += ["minmax", "detach", "matmul", "corner", "comparison as a number"]
+FEATURES += [f"rule {name}" for name in ("twist", "bend", "tilt", "cubic", "knot")]
 FEATURES += [
     f"layout {kind}" for kind in ("C", "F", "strided", "T", "reversed", "broadcast", "column", "int", "f4", "?")
 ]
@@ -115,6 +116,8 @@ def test_dual_numbers_are_right_about_derivatives():
     """The oracle itself, against central differences."""
     rng = random.Random(1)
     for op, partials in oracles.PARTIALS.items():
+        if op in ("twist", "bend"):  # whose rules are not their derivatives
+            continue
         for _ in range(5):
             low, high = {"acosh": (1.2, 2.5), "atanh": (0.1, 0.9)}.get(op, (0.3, 1.5))
             xs = [rng.uniform(low, high) for _ in range(partials.__code__.co_argcount - 1)]

@@ -4,6 +4,7 @@
 #include "api/calls.h"
 #include "tape/derive.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct pgr_derivation {
@@ -184,20 +185,34 @@ void pgr_derivation_free(pgr_derivation *d)
     pgr__leave(tape, token);
 }
 
-/* Writes the ids to `found`, which has room for all nodes before `first`; returns their number. */
+static int by_id(const void *p, const void *q)
+{
+    const pgr_id x = *(const pgr_id *)p, y = *(const pgr_id *)q;
+    return (x > y) - (x < y);
+}
+
+/* Writes the ids, ascending, to `found`, which has room for two a node from `first` on; returns their number. */
 static size_t find_captures(const pgr_tape *tape, pgr_id first, size_t root_count, const pgr_id *roots, uint8_t *marks,
                             pgr_id *found)
 {
-    size_t count = 0;
-    memset(marks, 0, tape->size);
+    size_t all = 0, count = 0;
+    memset(marks, 0, tape->size - first);
     for (size_t i = 0; i < root_count; i++)
-        marks[roots[i]] = 1;
-    for (pgr_id id = tape->size; id-- > first;)
-        if (marks[id] != 0)
-            marks[tape->nodes[id].lhs] = marks[tape->nodes[id].rhs] = 1;
-    for (pgr_id id = 1; id < first; id++)
-        if (marks[id] != 0 && tape->nodes[id].op != PGR_OP_CONST)
-            found[count++] = id;
+        if (roots[i] >= first)
+            marks[roots[i] - first] = 1;
+    for (pgr_id id = tape->size; id-- > first;) {
+        const pgr_id operands[] = {tape->nodes[id].lhs, tape->nodes[id].rhs};
+        for (int k = 0; k < 2 && marks[id - first] != 0; k++)
+            if (operands[k] >= first)
+                marks[operands[k] - first] = 1;
+            else if (operands[k] != 0 && tape->nodes[operands[k]].op != PGR_OP_CONST)
+                found[all++] = operands[k];
+    }
+    if (all > 0)
+        qsort(found, all, sizeof *found, by_id);
+    for (size_t i = 0; i < all; i++)
+        if (count == 0 || found[count - 1] != found[i])
+            found[count++] = found[i];
     return count;
 }
 
@@ -207,9 +222,10 @@ int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, cons
     const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
     const pgr_id first = tape_id_of(tape, start);
+    const size_t nodes = tape->size - first;
     pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
-    pgr_id *const found = tape_resize(tape, NULL, (first + (size_t)1) * sizeof *found);
-    uint8_t *const marks = tape_resize(tape, NULL, tape->size);
+    pgr_id *const found = tape_resize(tape, NULL, (2 * nodes + 1) * sizeof *found);
+    uint8_t *const marks = tape_resize(tape, NULL, nodes + 1);
     size_t count = 0;
     if (status == PGR_OK)
         status = first == 0 ? PGR_ERR_HANDLE : found == NULL || marks == NULL ? PGR_ERR_NOMEM : PGR_OK;

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._core.errors import RecordingError
 from pygrad._core.trees import (
     is_array,
     need_numpy,
@@ -24,7 +23,7 @@ from pygrad._core.trees import (
 )
 from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import like, object_array, recordings
-from pygrad._record.regions import jvp as _jvp, vjp as _vjp
+from pygrad._record.regions import OpaqueError, jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
 from pygrad.engine import Value, as_value
 
@@ -65,7 +64,7 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[
         nodes = variables.nodes()
         try:
             grads = _vjp([value], [Value(1.0)], nodes, level)
-        except RecordingError:
+        except OpaqueError:
             if recordings.stack or recordings.deriving:
                 raise
             if level.regions:  # call the rules' functions as on any Values

@@ -22,6 +22,10 @@ from pygrad.engine import Value, value_of
 Adjoints = Sequence[Optional[Value]]
 
 
+class OpaqueError(RecordingError):
+    """A derivative goes through a custom operation, whose own is Python code."""
+
+
 class Rule(Protocol):
     """How derivatives pass a region. None stands for zero."""
 
@@ -188,6 +192,19 @@ def handles(values: Sequence[Value]) -> list[int]:
     return [value._handle for value in values]
 
 
+def captured(start: Value, roots: Sequence[Value]) -> list[Value]:
+    """The Values from before `start` that nodes from there on use, to make the roots."""
+    count = len(roots) + 16
+    while True:
+        out = ffi.new("pgr_handle[]", count)
+        found = lib.pgr_h_captures(TAPE, start._handle, len(roots), handles(roots), count, out)
+        check(-found if found < 0 else 0)
+        values = taken(out[0 : min(found, count)])
+        if found <= count:
+            return values
+        count = found
+
+
 def _seen(level: Level) -> list[Region] | None:
     """The regions that a derivative takes by their rules; None if it can go through all nodes."""
     if not level.regions and not level.cuts:
@@ -204,7 +221,7 @@ def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
 
 def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
     if status == lib.PGR_ERR_OPAQUE:
-        raise RecordingError(
+        raise OpaqueError(
             f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
             "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
             "with record=False"

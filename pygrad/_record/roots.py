@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
-from pygrad._core.errors import check
-from pygrad._core.layer import TAPE, taken
+from pygrad._core.layer import TAPE
 from pygrad._core.trees import tree_leaves, tree_structure
-from pygrad._pgr import ffi, lib
+from pygrad._pgr import lib
 from pygrad._record.function import one_deeper
 from pygrad._record.recording import Level, is_lane, like, recordings
-from pygrad._record.regions import Adjoints, Region, handles, vjp
+from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
 from pygrad._record.rules import values_of
 from pygrad.engine import Value, as_value, value_of
 from pygrad.math import where
@@ -44,19 +43,6 @@ def solve_linear(matrix: Sequence[Sequence[Value]], right: Sequence[Value]) -> l
         known = total(rows[k][j] * solution[j] for j in range(k + 1, n))
         solution[k] = (rows[k][n] - known) / rows[k][k]
     return solution
-
-
-def captured(start: Value, roots: Sequence[Value]) -> list[Value]:
-    """The Values from before `start` that nodes from there on use, to make the roots."""
-    count = len(roots) + 16
-    while True:
-        out = ffi.new("pgr_handle[]", count)
-        found = lib.pgr_h_captures(TAPE, start._handle, len(roots), handles(roots), count, out)
-        check(-found if found < 0 else 0)
-        values = taken(out[0 : min(found, count)])
-        if found <= count:
-            return values
-        count = found
 
 
 class _Root:
@@ -133,15 +119,16 @@ def custom_root(f: Callable[[Any], Any], x0: Any, solve: Solve, tangent_solve: S
     0.353553390593
     """
     depth = recordings.deriving
-    if not depth:
-        if recordings.stack:
-            return solve(f, x0)
+    if not depth and not recordings.stack:
         x = one_deeper(solve, (f, x0))  # whose transforms take Values
         return x if recordings.plain else _eager(f, x)
+    start = like(x0, values_of(x0))
+    if not depth:
+        return solve(f, start)
     with recordings.at(0):
-        x = solve(f, x0)
-        _need_alike(f(x), x)  # besides, f makes what it makes once
-    values = [value.detach() for value in values_of(x)]
+        x = solve(f, start)
+        values = [value.detach() for value in values_of(x)]
+        _need_alike(f(like(x, values)), x)  # besides, f makes what it makes once
     for k in range(1, depth + 1):  # the innermost derivative takes the last region, and sees the one before
         values = _region(f, x, values, k, tangent_solve).outs
     return like(x, values)
@@ -169,21 +156,23 @@ def _need_alike(residual: Any, x: Any) -> None:
 
 def _eager(f: Callable[[Any], Any], x: Any) -> Any:
     """x, with what it needs for backward(): a Newton step of length 0, whose derivative is the root's."""
-    if any(isinstance(value, Value) for value in tree_leaves(x)):
-        numbers = [as_value(value).data for value in tree_leaves(x)]
-        x = like(x, numbers)
+    given = tree_leaves(x)
+    numbers = [v.data if isinstance(v, Value) else v for v in given]
+    copies = [Value(n) if isinstance(v, Value) else v for v, n in zip(given, numbers)]
     start = Value(0.0)
-    made = f(x)
+    made = f(like(x, copies))
     _need_alike(made, x)
-    residuals = [r for r in tree_leaves(made) if isinstance(r, Value)]
-    if not residuals or not captured(start, residuals):
-        return x
+    residuals = tree_leaves(made)
+    own = {v._handle for v in copies if isinstance(v, Value)}
+    used = captured(start, [r for r in residuals if isinstance(r, Value)])
+    if all(value._handle in own for value in used):
+        return like(x, numbers)
     with recordings.derived() as level:
-        copies = values_of(x)
-        roots = values_of(f(like(x, copies)))
-    rows = [vjp([root], [Value(1.0)], copies, level) for root in roots]
-    step = solve_linear(rows, [root - root.data for root in map(as_value, tree_leaves(made))])
-    return like(x, [value.data - change for value, change in zip(copies, step)])
+        variables = [Value(n) for n in numbers]
+        roots = values_of(f(like(x, variables)))
+    rows = [vjp([root], [Value(1.0)], variables, level) for root in roots]
+    steps = solve_linear(rows, [r - r.data for r in map(as_value, residuals)])
+    return like(x, [n - step for n, step in zip(numbers, steps)])
 
 
 def fixed_point(g: Callable[[Any], Any], x0: Any, *, steps: int = 50, solve: Solve | None = None) -> Any:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
-from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.errors import RecordingError, shown, users_line
 from pygrad._core.layer import TAPE
 from pygrad._core.trees import Tracer, elements, is_array, tree_flatten, tree_leaves, tree_structure, tree_unflatten
 from pygrad._pgr import lib
 from pygrad._record.recording import like, recordings
-from pygrad._record.regions import Adjoints, Region, vjp
+from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
 from pygrad.engine import Value, as_value
 
 
@@ -130,10 +131,17 @@ class _Call:
         """The result, as custom nodes."""
         operands = values_of(self.args)
         inputs = [Value(x.data) for x in operands]
+        start, own = Value(0.0), set(handles(inputs))
         with recordings.at(0):
             self.result, kept = self.primal(like(self.args, inputs))
-        numbers = [x.data for x in values_of(self.result)]
-        return like(self.result, _Steps(self, operands, inputs, kept, numbers).outs)
+        results = values_of(self.result)
+        for value in captured(start, results):
+            if value._handle not in own:
+                raise TypeError(
+                    f"{self.name} uses {shown(value)}, which is not one of its arguments, so its rule does not cover "
+                    "it: pass it as an argument, or use its .data"
+                )
+        return like(self.result, _Steps(self, operands, inputs, kept, [x.data for x in results]).outs)
 
     def need(self, tree: Any, like_tree: Any, what: str, whose: str) -> list[Value]:
         """The Values of a tree; TypeError unless it has the structure and shapes of another."""
@@ -261,11 +269,18 @@ class _Custom:
             self.__signature__: Any = inspect.signature(fun)
         except (TypeError, ValueError):
             self.__signature__ = None
-        if not hasattr(self, "__name__"):
-            self.__name__ = type(fun).__name__
+        self.__name__ = getattr(fun, "__name__", type(fun).__name__)
+        self.__qualname__ = getattr(fun, "__qualname__", self.__name__)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.__name__}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """By name where that finds it, as functions are pickled; else by value."""
+        found: Any = sys.modules.get(self.__module__) if self.__module__ != "__main__" else None
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else super().__reduce_ex__(protocol)
 
     def rule(self, definer: str) -> Any:
         if self._rule is None:
