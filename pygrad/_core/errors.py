@@ -26,6 +26,8 @@ class RecordingError(TypeError):
     pygrad._core.errors.RecordingError: ...
     """
 
+    is_opaque = False  # whether a custom operation is the reason, which backward() can pass
+
 
 _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_NOMEM: (MemoryError, "out of memory: the tape is as it was before"),

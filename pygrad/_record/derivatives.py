@@ -12,6 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
+from pygrad._core.errors import RecordingError
 from pygrad._core.trees import (
     is_array,
     need_numpy,
@@ -23,7 +24,7 @@ from pygrad._core.trees import (
 )
 from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import like, object_array, recordings
-from pygrad._record.regions import OpaqueError, jvp as _jvp, vjp as _vjp
+from pygrad._record.regions import jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
 from pygrad.engine import Value, as_value
 
@@ -64,8 +65,8 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums) -> Callable[
         nodes = variables.nodes()
         try:
             grads = _vjp([value], [Value(1.0)], nodes, level)
-        except OpaqueError:
-            if recordings.stack or recordings.deriving:
+        except RecordingError as error:
+            if recordings.stack or recordings.deriving or not error.is_opaque:
                 raise
             if level.regions:  # call the rules' functions as on any Values
                 value = _as_value(function(*copied), "grad")

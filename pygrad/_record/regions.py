@@ -22,10 +22,6 @@ from pygrad.engine import Value, value_of
 Adjoints = Sequence[Optional[Value]]
 
 
-class OpaqueError(RecordingError):
-    """A derivative goes through a custom operation, whose own is Python code."""
-
-
 class Rule(Protocol):
     """How derivatives pass a region. None stands for zero."""
 
@@ -221,11 +217,13 @@ def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
 
 def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
     if status == lib.PGR_ERR_OPAQUE:
-        raise OpaqueError(
+        error = RecordingError(
             f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
             "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
             "with record=False"
         )
+        error.is_opaque = True
+        raise error
     if status == lib.PGR_ERR_CAPTURED:
         out = value_of(bad[0])
         name = next(region.rule.name for region in regions if out._handle in handles(region.outs))
