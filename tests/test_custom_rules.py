@@ -7,6 +7,7 @@ forms and finite differences.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import itertools
 import math
@@ -583,6 +584,26 @@ def test_custom_operations_and_rules_meet_in_eager_functions(pg):
         pg.grad(loss)(0.7)
     with pytest.raises(pg.RecordingError, match="cube, whose derivative is Python code"):
         pg.grad(pg.grad(loss, record=False), record=False)(0.7)
+
+
+def test_calls_leave_nothing_behind(pg):
+    f = untrue(pg, pg.math, "custom_vjp", True)
+    root = lambda a: pg.custom_root(lambda x: x * x - a, 1.5, newton(pg, 2))  # noqa: E731
+    slope = pg.grad(lambda x: f(x, root(x * x + 1.0)) ** 2, record=False)
+    seen = []
+    gc.disable()  # reference counts free them
+    try:
+        for _ in range(4):
+            for _ in range(20):
+                x = pg.Value(0.5)
+                (f(x, x) * root(x)).backward()
+                slope(0.5)
+            del x
+            pg.collect()
+            seen.append(pg.tape_stats().nodes)
+    finally:
+        gc.enable()
+    assert seen[1] == seen[2] == seen[3] < 2000
 
 
 # ---- Names -----------------------------------------------------------------------------------------------------

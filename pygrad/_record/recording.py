@@ -28,7 +28,7 @@ class Level:
     """
 
     def __init__(self, regions: list[Any]) -> None:
-        self.regions = regions
+        self.regions, self.token = regions, object()
         self.cuts: Sequence[Value] = ()
 
 

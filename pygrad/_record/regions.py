@@ -39,7 +39,7 @@ class Rule(Protocol):
 class _State:
     """Which derivative has taken a region by its rule."""
 
-    level: Level | None = None
+    level: object = None  # its token
 
 
 class Region:
@@ -62,16 +62,17 @@ class Region:
         self.rule, self.inputs, self.cuts, self.results, self.kept = rule, inputs, cuts, results, kept
         self._sources = inputs if sources is None else sources
         self.state: _State = _State() if whole is None else whole.state
-        self._regions: list[Region] = recordings.regions if whole is None else whole._regions
         within = recordings.stack[-1].within if recordings.stack and whole is None else None
         lane = None if within is None else next(filter(is_lane, (*inputs, *cuts, *results, *kept)), None)
         self.group = None if lane is None else within
         self.outs = [self._out(value, lane) for value in results]
         self._lanes: dict[int, Region] = {}
         self._cut_lanes: dict[int, list[Value]] = {}
+        regions = recordings.regions if whole is None else whole._regions
         if self.outs:
-            self._regions.append(self)
+            regions.append(self)
         if self.group is not None:
+            self._regions: list[Region] = regions
             for place, values in ((_Cut(self), cuts), (_Out(self), self.outs)):
                 self.group.places += [
                     (value, place, k, len(values)) for k, value in enumerate(values) if is_lane(value)
@@ -205,7 +206,7 @@ def _seen(level: Level) -> list[Region] | None:
     """The regions that a derivative takes by their rules; None if it can go through all nodes."""
     if not level.regions and not level.cuts:
         return None
-    return [region for region in level.regions if region.state.level in (None, level)]
+    return [region for region in level.regions if region.state.level in (None, level.token)]
 
 
 def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
@@ -252,7 +253,7 @@ def _through(is_vjp: bool, group: int, given: Any, regions: list[Region], level:
             if at[0] == len(parts):
                 return taken(out[0 : len(given[2])])
             region = regions[at[0]]
-            region.state.level = level
+            region.state.level = level.token
             found = out[0 : len(region.outs if is_vjp else region.inputs)]
             held = iter(taken([h for h in found if h]))
             answer = region.answer(is_vjp, [next(held) if h else None for h in found])

@@ -141,7 +141,7 @@ class _Call:
                     f"{self.name} uses {shown(value)}, which is not one of its arguments, so its rule does not cover "
                     "it: pass it as an argument, or use its .data"
                 )
-        return like(self.result, _Steps(self, operands, inputs, kept, [x.data for x in results]).outs)
+        return like(self.result, _Steps(self, inputs, kept).results(operands, [x.data for x in results]))
 
     def need(self, tree: Any, like_tree: Any, what: str, whose: str) -> list[Value]:
         """The Values of a tree; TypeError unless it has the structure and shapes of another."""
@@ -209,31 +209,34 @@ class _JvpCall(_Call):
 
 
 class _Steps:
-    """The custom nodes of an eager call: a node that all its results have as operand, and takes their grads."""
+    """The step of the node that all results of an eager call have as operand: it has taken their grads."""
 
-    def __init__(
-        self, call: _Call, operands: list[Value], inputs: list[Value], kept: Sequence[Value], numbers: list[float]
-    ) -> None:
+    def __init__(self, call: _Call, inputs: list[Value], kept: Sequence[Value]) -> None:
         self._call, self.inputs, self.kept = call, inputs, kept
         self._grads: dict[int, float] = {}
-        self._all = Value(0.0, tuple(operands), call.name)
-        self._all._own["_custom"] = self
-        self._operands = operands
-        self.outs = [Value(number, (self._all,), call.name) for number in numbers]
-        for k, out in enumerate(self.outs):
-            out._own["_custom"] = _Step(self, k)
 
-    def collect(self, k: int, grad: float) -> None:
-        if self._all.grad == 0.0:  # the first of this pass
+    def results(self, operands: list[Value], numbers: list[float]) -> list[Value]:
+        """The results' nodes."""
+        joint = Value(0.0, tuple(operands), self._call.name)
+        joint._own["_custom"] = self
+        outs = [Value(number, (joint,), self._call.name) for number in numbers]
+        for k, out in enumerate(outs):
+            out._own["_custom"] = _Step(self, k)
+        self._count = len(outs)
+        return outs
+
+    def collect(self, joint: Value, k: int, grad: float) -> None:
+        """Take the grad of result k."""
+        if joint.grad == 0.0:  # the first of this pass
             self._grads.clear()
-        self._all.grad += 1.0
+        joint.grad += 1.0
         self._grads[k] = grad
 
-    def push(self, _value: Value) -> None:
-        cotangents = [Value(self._grads[k]) if k in self._grads else None for k in range(len(self.outs))]
+    def push(self, joint: Value) -> None:
+        cotangents = [Value(self._grads[k]) if k in self._grads else None for k in range(self._count)]
         with recordings.at(0):
             adjoints = self._call.pullback(self, cotangents)
-        for operand, adjoint in zip(self._operands, adjoints):
+        for operand, adjoint in zip(joint._operands(), adjoints):
             if adjoint is not None:
                 operand.grad += adjoint.data
 
@@ -244,8 +247,9 @@ class _Step:
     def __init__(self, steps: _Steps, index: int) -> None:
         self._steps, self._index = steps, index
 
-    def push(self, value: Value) -> None:
-        self._steps.collect(self._index, value.grad)
+    def push(self, out: Value) -> None:
+        (joint,) = out._operands()
+        self._steps.collect(joint, self._index, out.grad)
 
 
 # ---- What users call --------------------------------------------------------------------------------
