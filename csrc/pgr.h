@@ -71,7 +71,8 @@ enum {
     PGR_OP_FIRST
 };
 
-typedef enum { PGR_KIND_LEAF = 0, PGR_KIND_UNARY, PGR_KIND_BINARY, PGR_KIND_PARAM, PGR_KIND_CUT } pgr_kind;
+/* PGR_KIND_OWN: one of the tape's own ops. */
+typedef enum { PGR_KIND_OWN = 0, PGR_KIND_UNARY, PGR_KIND_BINARY, PGR_KIND_PARAM, PGR_KIND_CUT } pgr_kind;
 
 typedef struct {
     const char *name;      /* "tanh": the method's name */
@@ -79,7 +80,7 @@ typedef struct {
     const char *rule;      /* what an error says: "the argument must be positive" */
     const char *doc;       /* one sentence */
     const char *c;         /* the value, as a C99 expression in a and b */
-    const char *da, *db;   /* the partial derivatives in pgr_ops.h's words; db of PGR_KIND_BINARY only */
+    const char *da, *db;   /* the partial derivatives in words (see ops/words.h); db of PGR_KIND_BINARY only */
     pgr_kind kind;
     double param_default;  /* of PGR_KIND_PARAM; NAN: no default */
 } pgr_op_info;
@@ -87,6 +88,10 @@ typedef struct {
 /* The row of an op, from 0 to pgr_op_count() - 1, the tape's own first; NULL for other numbers. Borrowed for ever. */
 const pgr_op_info *pgr_op_row(int op);
 int pgr_op_count(void);
+
+/* The source of the i-th function, counted from 0, that the rows' C calls beside libm; it may call those before it.
+ * NULL for other numbers. Borrowed for ever. */
+const char *pgr_op_special(int i);
 
 /* Evaluates `*out` = op(a, b); unary ops ignore b. Returns PGR_OK; PGR_ERR_DOMAIN, _DIVZERO or _RANGE where Python's
  * float and math raise for the same numbers, though `*out` is still the IEEE 754 result; PGR_ERR_OP if `op` is not in
@@ -407,7 +412,7 @@ typedef struct {
 } pgr_output;
 
 /* Builds the program that computes the outputs, outputs[i] from nodes[i]: without dead code, with equal subexpressions
- * shared, constants folded, chains of multiply-adds made dot products, and values that depend on no lane computed once.
+ * shared, constants folded, sums of products made dot products, and values that depend on no lane computed once.
  * Groups of equally many lanes become one. PGR_ERR_OPAQUE if an output depends on a custom node of the recording;
  * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
  * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold
@@ -432,10 +437,11 @@ size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
 
 /* cdef: begin */
 
-/* A program's parts, for listings and files. A uniform slot holds one number, a lane slot one for each lane: lane slots
- * have the bit PGR_SLOT_LANE. PGR_SLOT_NONE stands for no operand. Arrays belong to the program. */
-#define PGR_SLOT_LANE 0x80000000u
-#define PGR_SLOT_NONE 0x7fffffffu
+/* A program's parts, for listings and files. A uniform register holds one number, a lane register one for each lane;
+ * lane registers have the bit PGR_REGISTER_LANE. PGR_REGISTER_NONE stands for no operand. Arrays belong to the
+ * program. */
+#define PGR_REGISTER_LANE 0x80000000u
+#define PGR_REGISTER_NONE 0x7fffffffu
 
 /* Instructions beyond the table's. All but the last two set or add to `out`. */
 enum {
@@ -451,8 +457,8 @@ typedef struct {
     uint32_t op, out, a, b;
 } pgr_instruction;
 
-/* `count` pairs of factors from args[first] on. A term of one factor has PGR_SLOT_NONE as its second; of a uniform and
- * a lane factor, the uniform one comes first. */
+/* `count` pairs of factors from args[first] on. A term of one factor has PGR_REGISTER_NONE as its second; of a uniform
+ * and a lane factor, the uniform one comes first. */
 typedef struct {
     uint32_t first, count;
 } pgr_program_dot;
@@ -460,27 +466,27 @@ typedef struct {
 typedef struct {
     uint32_t first, count;         /* of its instructions */
     uint32_t group;                /* of lanes; UINT32_MAX: uniform, run once */
-    uint32_t first_sum, sum_count; /* uniform slots of its sums over lanes */
+    uint32_t first_sum, sum_count; /* uniform registers of its sums over lanes */
 } pgr_segment;
 
-typedef struct { /* slot + i is in[array][offset + i], for i < count */
-    uint32_t slot, array;
+typedef struct { /* register reg + i is in[array][offset + i], for i < count */
+    uint32_t reg, array;
     uint64_t offset, count;
 } pgr_uniform_input;
 
 typedef struct {
     uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count;
     uint32_t lane_input_count, group_count;
-    uint32_t uniform_slots, lane_slots;
+    uint32_t uniform_registers, lane_registers;
     uint32_t block;                      /* lanes computed together: a power of two from 16 to 256 */
     uint32_t nodes;
     const pgr_instruction *instructions;
     const uint32_t *args;
     const pgr_program_dot *dots;
     const pgr_segment *segments;         /* in order; together, all instructions */
-    const double *constants;             /* of the first uniform slots */
+    const double *constants;             /* of the first uniform registers */
     const pgr_uniform_input *inputs;
-    const pgr_output *outputs;           /* `node` is a uniform slot; PGR_SLOT_LANE: stored by lanes */
+    const pgr_output *outputs;           /* `node` is a uniform register; PGR_REGISTER_LANE: stored by lanes */
     const pgr_lane_input *lane_inputs;
     const uint32_t *group_first_input;   /* of lane_inputs, by group; one more than there are groups */
     const uint64_t *group_lanes;
@@ -488,9 +494,9 @@ typedef struct {
 
 void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);
 
-/* Makes a program of untrusted parts. PGR_ERR_PROGRAM if they are malformed, or would access slots that don't exist,
- * read slots before they are written, or go beyond in_sizes[i] and out_sizes[i] numbers of array i. Copies the parts.
- * The caller frees the program with pgr_program_free. O(instructions). */
+/* Makes a program of untrusted parts. PGR_ERR_PROGRAM if they are malformed, or would access registers that don't
+ * exist, read registers before they are written, or go beyond in_sizes[i] and out_sizes[i] numbers of array i. Copies
+ * the parts. The caller frees the program with pgr_program_free. O(instructions). */
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
                                   size_t out_count, const uint64_t *out_sizes, pgr_program **out);
 
@@ -518,7 +524,7 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
                            const pgr_run_options *options);
 
 typedef struct {
-    uint32_t instructions, dots, segments, uniform_slots, lane_slots, constants;
+    uint32_t instructions, dots, segments, uniform_registers, lane_registers, constants;
     uint32_t nodes;      /* of the graph that it was built from */
     uint64_t block;      /* lanes computed together; 0: no lanes */
     uint64_t bytes;      /* of the program */

@@ -112,6 +112,7 @@ class Value(Operand):
     arcsinh = Operand.asinh
     arccosh = Operand.acosh
     arctanh = Operand.atanh
+    conjugate = Operand.__pos__
 
     def backward(self, check: bool = False) -> None:
         """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.
@@ -176,9 +177,9 @@ class Value(Operand):
         handle = self._handle
         operands = tuple(self._operands())
         op, param = lib.pgr_h_op(TAPE, handle), lib.pgr_h_param(TAPE, handle)
-        below = _Below(self) if operands and handle not in _flat() else None
         notes = {name: x for name, x in self._own.items() if name not in _SHOWN}
         past = notes.get("_pygrad_step")
+        below = _Below(self) if (operands or past) and handle not in _flat() else None
         if type(past) is tuple and past and type(past[0]) is int and 0 <= past[0] < len(TABLE):
             notes["_pygrad_step"] = (TABLE[past[0]].name, *past[1:])  # operation numbers change between versions
         return _restore, (type(self), below, TABLE[op].name, self.data, self.grad, operands, param), notes or None
@@ -258,6 +259,29 @@ def _flat() -> set[int]:
     return handles
 
 
+def _past_operands(value: Value) -> list[Value]:
+    """The operands that a node was recorded with, to which its step still goes, if it was given others."""
+    past = value._own.get("_pygrad_step")
+    return [x for x in past if isinstance(x, Value)] if type(past) is tuple else []
+
+
+def _below(root: Value) -> list[Value]:
+    """The Values below `root`, each after all that its step goes to: a copy must not be made before them."""
+    order: dict[int, Value] = {}
+    begun: set[int] = set()
+    stack = [(root, False)]
+    while stack:
+        value, is_ready = stack.pop()
+        if is_ready:
+            order.setdefault(value._handle, value)
+        elif value._handle not in begun and value._handle not in order:
+            begun.add(value._handle)
+            for below, _ in reversed(node_values(value)):
+                stack.append((below, True))
+                stack.extend((x, False) for x in _past_operands(below))
+    return [value for value in order.values() if value is not root]
+
+
 class _Below:
     """Everything below a root, operands first, so that copy and pickle never recurse.
 
@@ -268,7 +292,7 @@ class _Below:
     _handles: Set[int] = frozenset()  # in case memory runs out before they are known
 
     def __init__(self, root: Value | None = None) -> None:
-        self._values = [] if root is None else [value for value, _ in node_values(root)[:-1]]
+        self._values = [] if root is None else _below(root)
         self._flat = _flat()  # this thread's: another thread's collector may delete the object
         self._handles = {value._handle for value in self._values} - self._flat
         self._flat.update(self._handles)
@@ -336,4 +360,15 @@ def tape_stats() -> TapeStats:
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 
 
-adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, PLAIN, operand_set(note_change))
+adopt(
+    value_type=Value,
+    notes=notes,
+    fail=fail,
+    reject=reject,
+    unknown=unknown,
+    leave=leave,
+    refuse_operand=refuse_operand,
+    as_number=as_number,
+    plain_numbers=PLAIN,
+    set_type=operand_set(note_change),
+)

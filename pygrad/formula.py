@@ -16,7 +16,7 @@ import warnings
 from typing import Any, Callable, NamedTuple, NoReturn, Union
 
 from pygrad._core.errors import fail
-from pygrad._core.ops import OPS, TABLE
+from pygrad._core.ops import OPERATIONS, OPS, TABLE
 from pygrad._pgr import ffi, lib
 from pygrad.engine import Value, as_value
 
@@ -28,7 +28,7 @@ MAX_DEPTH = 500  # nested operations; a sum of n terms is n - 1 deep
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
 FUNCTIONS: tuple[str, ...] = tuple(  # rows called by name, not by an operator
-    row.name for row in TABLE if not row.is_leaf and row.symbol.isalnum()
+    row.name for row in OPERATIONS if row.symbol.isalnum()
 )
 
 _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {

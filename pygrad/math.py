@@ -22,8 +22,13 @@ def _elementwise(function: Callable[..., Any], *args: Any) -> Any:
     if "numpy" in sys.modules:
         np = sys.modules["numpy"]
         if any(hasattr(x, "__array__") and getattr(x, "ndim", 0) > 0 for x in args):
-            return np.frompyfunc(function, len(args), 1)(*(np.asanyarray(x, dtype=object) for x in args))
+            return of_values(np.frompyfunc(function, len(args), 1)(*(np.asanyarray(x, dtype=object) for x in args)))
     return function(*args)
+
+
+def of_values(array: Any) -> Any:
+    """An array that was made of Values. Recorded functions replace this with arrays that NumPy hands them."""
+    return array
 
 
 def _function(row: Operation) -> Callable[..., Any]:
@@ -71,13 +76,14 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     >>> where(x > 0, x, 0.1 * x).data
     -0.2
     """
+    return _elementwise(chosen, condition, a, b)
 
-    def choose(c: Any, x: Any, y: Any) -> Any:
-        if isinstance(c, Value):
-            return c.keep(x) + c.equal(0.0).keep(y)
-        return x if c else y
 
-    return _elementwise(choose, condition, a, b)
+def chosen(condition: Any, a: Any, b: Any) -> Any:
+    """`where` for scalars."""
+    if isinstance(condition, Value):
+        return condition.keep(a) + condition.equal(0.0).keep(b)
+    return a if condition else b
 
 
 def maximum(a: Any, b: Any) -> Any:

@@ -3,8 +3,8 @@
     python tests/accuracy.py            measures, and writes docs/accuracy.md
     python tests/accuracy.py --print    .. and only prints it
 
-Values and partials of eager Values, the platform's own libm (Python's `math`) on the same points, and the functions
-over points of `vmap`, with each set of kernels that the machine has. test_accuracy.py holds the figures to bounds.
+Measures values and partials of eager Values, libm (Python's `math`) on the same points, and functions over points of
+`vmap`, with each set of kernels that the machine has. test_accuracy.py holds the figures to bounds.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ EPS = 2.0**-52
 
 
 def ulps(got: float, exact: Any) -> float:
-    """How many units in the last place of the exact result `got` is off; subnormals have the smallest normal's.
+    """The error of `got`, in units in the last place of `exact`; for subnormals, in the smallest normal's.
 
-    Beyond the largest float64 the next number would be 2**1024: infinity counts as that.
+    Infinity counts as 2**1024, the number after the largest float64.
     """
     if math.isnan(got) or mp.isnan(exact):
         return 0.0 if math.isnan(got) and mp.isnan(exact) else math.inf
@@ -70,7 +70,7 @@ Points = Callable[[random.Random, int], Iterator[tuple[float, ...]]]
 def line(
     low: float = -HUGE, high: float = HUGE, near: tuple[float, ...] = (), spans: Any = ((-1, 1), (-20, 20))
 ) -> Points:
-    """Points from low to high: the grid, towards each of `near`, of any magnitude, and evenly over each of `spans`."""
+    """Points from low to high: a grid, some near each of `near`, of any magnitude, and evenly over each of `spans`."""
 
     def draw(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
         close = [
@@ -96,7 +96,7 @@ def line(
 
 
 def plane(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
-    """Pairs: of the grid, of any magnitudes, of like magnitudes, of small numbers; none of them 0."""
+    """Pairs of nonzero numbers: from the grid, of any magnitudes, of like magnitudes, and small."""
     for _ in range(count):
         kind = rng.randrange(5)
         if kind == 0:
@@ -114,7 +114,7 @@ def plane(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
 
 
 def powers(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
-    """Bases and exponents with a power that is about to over- or underflow at the outside."""
+    """Bases and exponents whose powers reach just beyond overflow and underflow."""
     for _ in range(count):
         kind = rng.randrange(7)
         if kind == 0:  # a base near 1 and a large exponent
@@ -239,7 +239,7 @@ def _mod(a: Any, b: Any) -> Any:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table of operations: value and partials in mpmath, where to measure, and who else has it."""
+    """One row of the table of operations: value and partials in mpmath, where to measure, and libm's function."""
 
     value: Callable[..., Any]
     partials: tuple[Callable[..., Any], ...]
@@ -247,7 +247,7 @@ class Row:
     libm: Callable[..., float] | None = None
 
 
-# Where plain formulas fail: a quotient that is subnormal, a square that overflows, an exponent less 1 that is rounded.
+# Where plain formulas fail: a subnormal quotient, a square that overflows, an exponent less 1 that is rounded.
 HARD: dict[str, list[tuple[float, ...]]] = {
     "div": [(5e-324, 9.667833291936212e-14)],
     "pow": [
@@ -279,9 +279,56 @@ def _minus_one(*_: Any) -> Any:
     return mp.mpf(-1)
 
 
+def _cbrt(a: Any) -> Any:
+    return mp.sign(a) * mp.cbrt(abs(a))
+
+
+def _lgamma(a: Any) -> Any:
+    return mp.loggamma(a).real
+
+
+def _polygamma(n: Any, b: Any) -> Any:
+    return mp.digamma(b) if n == 0 else mp.polygamma(int(n), b)
+
+
+def _ndtr(a: Any) -> Any:
+    return mp.erfc(-a / mp.sqrt(2)) / 2
+
+
+def _density(a: Any) -> Any:
+    return mp.exp(-a * a / 2) / mp.sqrt(2 * mp.pi)
+
+
+def _lower_quantile(p: Any) -> Any:
+    """The x at which ndtr(-x) is p, at most 1/2, by Newton's method for the logarithm, which is concave."""
+    x = mp.sqrt(max(-2 * mp.log(2 * p), 0)) / 2
+    for _ in range(200):
+        step = (mp.log(_ndtr(-x)) - mp.log(p)) * _ndtr(-x) / _density(x)
+        x += step
+        if abs(step) <= mp.ldexp(abs(x), -250):
+            return x
+    raise AssertionError(p)
+
+
+def _erfinv(a: Any) -> Any:
+    if abs(a) < 1e-30:
+        return a / _two_over_root_pi
+    if abs(a) < 0.5:
+        return mp.erfinv(a)
+    return mp.sign(a) * _lower_quantile((1 - abs(a)) / 2) / mp.sqrt(2)
+
+
+def orders(rng: random.Random, count: int) -> Iterator[tuple[float, ...]]:
+    """Orders of polygamma, and arguments above 0."""
+    for _ in range(count):
+        x = rng.uniform(0, 12) if rng.random() < 0.6 else anywhere(rng, 1e-5, 1e6)
+        yield float(rng.randint(0, 6)), x or 1.0
+
+
 _two_over_root_pi = 2 / mp.sqrt(mp.pi)
 _turns = tuple(k * math.pi / 2 for k in (1, 2, 3, 4, 11, 710, 1e5))
 _circle = {"near": _turns, "spans": ((-7, 7), (-1000, 1000), (-1e7, 1e7))}
+_above_0 = ((0, 3), (1, 2), (0, 20), (0, 1e3))
 _to_700 = ((-1, 1), (-40, 40), (-746, 710))
 
 ROWS: dict[str, Row] = {
@@ -385,6 +432,42 @@ ROWS: dict[str, Row] = {
     ),
     "floor": Row(mp.floor, (_zero,), line(near=(1.0, -2.0, 2.0**52))),
     "mod": Row(_mod, (_one, lambda a, b: -_quotient_below(a, b)), plane, lambda a, b: a % b),
+    "rint": Row(mp.nint, (_zero,), line(near=(0.5, -2.5, 2.0**52))),
+    "exp2": Row(
+        lambda a: mp.power(2, a), (lambda a: mp.ln2 * mp.power(2, a),), line(-1100, 1023.99, spans=((-1, 1), (-60, 60)))
+    ),
+    "cbrt": Row(_cbrt, (lambda a: 1 / (3 * _cbrt(a) ** 2),), line(spans=((-1, 1), (-30, 30)))),
+    "logit": Row(
+        lambda a: mp.log(a / (1 - a)),
+        (lambda a: 1 / (a * (1 - a)),),
+        line(TINY, 1 - EPS / 2, (0.25, 0.5, 0.75, 1.0), ((0, 1),)),
+    ),
+    "gamma": Row(
+        mp.gamma,
+        (lambda a: mp.gamma(a) * mp.digamma(a),),
+        line(1e-300, 171.6, (1.0, 1.4616321449683622, 2.0), ((0, 3), (0, 20), (0, 171))),
+    ),
+    "lgamma": Row(_lgamma, (mp.digamma,), line(1e-300, 1e300, (1.4616321449683622,), _above_0)),
+    "digamma": Row(
+        mp.digamma, (lambda a: _polygamma(1, a),), line(1e-150, 1e150, (1.0, 1.4616321449683622, 3.0, 10.0), _above_0)
+    ),
+    "polygamma": Row(_polygamma, (_zero, lambda n, b: _polygamma(n + 1, b)), orders),
+    "erfinv": Row(
+        _erfinv,
+        (lambda a: mp.exp(_erfinv(a) ** 2) / _two_over_root_pi,),
+        line(EPS / 2 - 1, 1 - EPS / 2, (0.0, 0.5, -0.5, 1.0, -1.0), ((-1, 1), (-0.5, 0.5))),
+    ),
+    "ndtr": Row(_ndtr, (_density,), line(-38.4, 38, (0.0, -1.0), ((-2, 2), (-38, 9)))),
+    "ndtri": Row(
+        lambda a: -_lower_quantile(a) if a < 0.5 else _lower_quantile(1 - a),
+        (lambda a: 1 / _density(_lower_quantile(min(a, 1 - a))),),
+        line(1e-295, 1 - EPS / 2, (0.25, 0.5, 0.75, 1.0), ((0, 1), (0, 1e-3))),
+    ),
+    "log_ndtr": Row(
+        lambda a: mp.log1p(-_ndtr(-a)) if a > 0 else mp.log(_ndtr(a)),
+        (lambda a: _density(a) / _ndtr(a),),
+        line(-1e6, 37, (0.0, -5.0, -20.0), ((-2, 2), (-10, 5), (-50, 0))),
+    ),
 }
 
 # ---- Measuring -----------------------------------------------------------------------------------------------------
@@ -406,7 +489,7 @@ class Worst:
 class Measured:
     value: Worst = field(default_factory=Worst)
     libm: Worst = field(default_factory=Worst)
-    worse: Worst = field(default_factory=Worst)  # by how much more than libm's the value is off, on one point
+    worse: Worst = field(default_factory=Worst)  # the error less libm's, on one point
     partials: list[Worst] = field(default_factory=list)
     lanes: dict[str, Worst] = field(default_factory=dict)  # by kernels
     recorded: list[Worst] = field(default_factory=list)  # partials over points, with the best kernels
@@ -422,7 +505,7 @@ def is_parameter(pg: Any, name: str) -> bool:
 
 
 def _or_infinity(function: Callable[..., float], args: tuple[float, ...], sign: float) -> float:
-    """What it gives; where it says that the result is too large, that infinity."""
+    """Its result; infinity where it raises OverflowError."""
     try:
         return function(*args)
     except OverflowError:
@@ -458,7 +541,7 @@ def kernels(pg: Any) -> dict[str, int]:
 
 
 def over_points(pg: Any, function: Any, columns: list[Any], results: int, which: int = 0) -> list[Any]:
-    """The arrays that vmap(function) gives, run with one set of kernels."""
+    """The arrays that vmap(function) returns with one set of kernels."""
     import numpy as np
 
     ffi, lib = pg._core.layer.ffi, pg._core.layer.lib
@@ -535,7 +618,7 @@ def measure(pg: Any, name: str, rng: random.Random, count: int, lanes: bool = Tr
 
 INF, NAN = math.inf, math.nan
 
-# Operation, operands, value, partials, and PyTorch's partials where they are others. PyTorch 2.13 on a CPU.
+# Operation, operands, value, partials, and PyTorch's partials where they differ. PyTorch 2.13 on a CPU.
 CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] | None]] = [
     ("relu", (0.0,), 0.0, [0.0], None),
     ("relu", (-0.0,), 0.0, [0.0], None),
@@ -617,7 +700,8 @@ Errors of every operation against [mpmath](https://mpmath.org), in units in the 
 infinite; infinity counts as 2**1024.
 
 `tests/test_accuracy.py` bounds these figures on fewer points: values are as good as the platform's; partials of Values
-and functions over points are within 4 ulp, sigmoid and silu over points within 5.
+and functions over points are within 4 ulp, sigmoid and silu over points within 5; polygamma, and the partials of gamma,
+ndtri and log_ndtr, within 6. Gamma functions are measured above 0: below, near a zero of theirs, the error is absolute.
 
 To measure again:
 
@@ -654,7 +738,9 @@ Recorded partials use plain formulas; those of Values are more careful. Recorded
 result is subnormal or overflows (div, atan, atan2, hypot, pow), if `b - 1` is rounded in the partial of `a ** b`, and
 if `a * a` is rounded in that of erf and erfc, by up to a*a ulp. The partial of tan, 1 + v*v, has twice the value's
 error. The partial of tanh, 1 - v*v, has an absolute error of 1e-16, so it has few correct digits where tanh is near 1,
-as in JAX and PyTorch. The same holds for silu and gelu, which cancel around their zeros, at -1.278 and -0.752.
+as in JAX and PyTorch. The same holds for silu and gelu, which cancel around their zeros, at -1.278 and -0.752. The
+partials of erfinv, ndtr and ndtri hold exp of a rounded square, as those of erf do. That of log_ndtr far below 0 is exp
+of the difference of two such squares: a*a ulp.
 
 ## Conventions at kinks
 

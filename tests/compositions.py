@@ -1,4 +1,4 @@
-"""Random programs of nested transforms, as Python source, and what they are compared with (see oracles.py).
+"""Random programs of nested transforms, as Python source, run over pygrad and over the oracles (oracles.py).
 
 A program is the source of `main`, the texts of its arguments for two calls, and what it captures from outside. The same
 source runs over pygrad, over plain loops with pygrad's eager derivatives, over dual numbers, and over JAX.
@@ -26,9 +26,31 @@ FUNCTIONS += ["silu", "gelu", "elu", "asinh", "erfc"]
 # Functions that have a domain, or that jump.
 WITHIN = ["log10(abs({}) + 0.5)", "log2(abs({}) + 0.5)", "acosh(abs({}) + 1.5)", "atanh(0.9 * tanh({}))", "floor({})"]
 WITHIN += ["({} % 1.5)", "(2.5 % (abs({}) + 0.5))"]
-CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
-CORNERS += ["0.0 ** ({})", "({}) ** 0.5"]
-MOST = {"hessian": 4, "jacobian": 5}  # numbers that are derived by; 8 elsewhere
+WITHIN += ["rint({})", "exp2(tanh({}))", "cbrt(abs({}) + 0.5)", "logit(0.8 * sigmoid({}) + 0.1)", "ndtr({})"]
+WITHIN += ["gamma(abs(tanh({})) + 1.5)", "lgamma(abs({}) + 0.5)", "digamma(abs({}) + 0.5)", "log_ndtr({})"]
+WITHIN += ["erfinv(0.9 * tanh({}))", "ndtri(0.8 * sigmoid({}) + 0.1)"]
+# NumPy's functions: of arrays of any shape, and with a scalar, a vector or a matrix as their result.
+ELEMENTWISE = ["xp.maximum({}, {})", "xp.minimum({}, {})", "xp.clip({}, -0.5, 0.5)", "xp.square({})", "xp.sinc({})"]
+ELEMENTWISE += ["xp.deg2rad({})", "xp.reciprocal(xp.square({}) + 1.5)", "xp.logaddexp({}, {})", "xp.sign({}) * {}"]
+ELEMENTWISE += ["xp.heaviside({}, 0.5) * {}", "xp.floor_divide({}, 1.5) * {}", "xp.where({} > 0.25, {}, 0.5)"]
+ELEMENTWISE += ["xp.interp({}, np.array([-1.0, 0.1, 1.0]), np.array([0.5, -1.0, 2.0]))", "xp.exp2(xp.sinc({}))"]
+REDUCTIONS = ["xp.max({v})", "xp.min({B})", "xp.prod({v})", "xp.mean({B})", "xp.var({v})", "xp.median({v})"]
+REDUCTIONS += ["xp.linalg.det({M})", "xp.trace({M})", "(xp.argmax({v}) * {s})", "xp.dot({v}, {w})", "xp.sum({B})"]
+REDUCTIONS += ["xp.std(xp.concatenate([{v}, np.array([3.0, -4.0])]))", "xp.einsum('ij,ji->', {B}, {C})"]
+REDUCTIONS += ["xp.linalg.norm(xp.concatenate([{v}, np.array([1.0])]))", "xp.stack([{s}, {s}])[1]"]
+VECTORS = ["xp.sort({v})", "xp.cumsum({v})", "xp.cumprod({v})", "xp.concatenate([{w}, {v}])[{n}:]", "xp.flip({v})"]
+VECTORS += [
+    "xp.roll({v}, 1)",
+    "xp.linalg.solve({M} + 4.0 * np.eye({n}){turned}, {v})",
+    "xp.einsum('ij,j->i', {M}, {v})",
+]
+VECTORS += ["({v})[np.array({places})]", "({l})[np.array({flags})]", "xp.mean({C}, axis=0)", "xp.max({B}, axis=1)"]
+VECTORS += ["xp.diff(xp.concatenate([{v}, {w}]))[:{n}]", "xp.reshape({M}, -1)[:{n}]", "xp.var({B}, axis=1)"]
+MATRICES = ["xp.outer({v}, {u})", "xp.linalg.inv({M} + 4.0 * np.eye({n}){turned})", "xp.stack([{u}] * {n})"]
+MATRICES += ["xp.linalg.cholesky(xp.dot({M}, xp.transpose({M})) + 2.0 * np.eye({n}))", "xp.outer({v}, xp.sort({u}))"]
+CORNERS = ["log({})", "sqrt({})", "1.0 / {}", "({}) ** -1.0", "0.0 * {}", "{} * -0.0", "({} - -0.0)"]
+CORNERS += ["0.0 ** ({})", "abs({}) ** 0.5"]  # Python's own (-1.0) ** 0.5 is complex
+MOST = {"hessian": 4, "jacobian": 5}  # numbers to derive by; 8 elsewhere
 
 
 # ---- Types: a shape is a leaf; ("list", t, ...), ("tuple", t, ...), ("dict", {key: t}) -------------
@@ -39,7 +61,7 @@ def is_leaf(t):
 
 
 def paths(text, t):
-    """The leaves of what `text` gives, as (text, shape)."""
+    """The leaves of the expression `text`, as (text, shape)."""
     if is_leaf(t):
         return [(text, t)]
     if t[0] == "dict":
@@ -74,7 +96,8 @@ def size(t):
 class Program:
     """The source, and for each of two calls the arguments' texts and the captured names' texts."""
 
-    def __init__(self, seed, source, args, captured, features, is_corner, chain):
+    def __init__(self, seed, source, args, captured, features, is_corner, chain, has_plain=True):
+        self.has_plain = has_plain
         self.seed, self.source, self.args, self.captured = seed, source, args, captured
         self.features, self.is_corner, self.chain = features, is_corner, chain
         self._expected = {}
@@ -95,7 +118,9 @@ class Program:
             "import numpy as np, operator",
             "from pygrad import *",
             "from pygrad.math import *",
-            "array, eq, ne = np.array, operator.eq, operator.ne",
+            "xp, eq, ne = np, operator.eq, operator.ne",
+            "def stacked(rows): return np.stack([stacked(x) if isinstance(x, list) else x for x in rows])",
+            f"array = {'np.array' if self.has_plain else 'stacked'}",
             "inv = lambda c: ~(np.bool_(c) if isinstance(c, bool) else c)",
         ]
         lines += [f"{name} = {text}" for name, text in self.captured[0].items()]
@@ -122,6 +147,8 @@ class Generator:
         if self.chance(0.25):
             self.chain.pop()
         self.is_corner = self.chance(0.08)
+        # NumPy does not hand us arrays that it has made of Values, np.array([x, y]): then leave its functions alone.
+        self.has_plain = self.chance(0.3)
         self.is_eager = not self.is_corner and self.chance(0.04)
         blocks = len(self.chain) < 3 and not self.is_corner and self.chance(0.12)  # more lanes than a block has
         self.many = self.rng.choice([260, 260, 600]) if blocks else self.rng.choice([9, 40]) if self.chance(0.05) else 0
@@ -193,7 +220,7 @@ class Generator:
 
     def leaf_text(self, shape):
         if shape:
-            # Eager functions see arrays as they are: NumPy's booleans and small integers compute otherwise.
+            # Eager functions get arrays as they are, and NumPy computes differently with booleans and small integers.
             return self.array_text(shape, (">f8",) if self.is_eager else ("f4", ">f8", "?", "i1"))
         text = self.number()
         kind = self.rng.random()
@@ -225,7 +252,7 @@ class Generator:
     # ---- Expressions. A scope is a list of (text, shape) ----
 
     def pick(self, scope, shape):
-        """A leaf of this shape from the scope, by some way; None if there is none."""
+        """A leaf of this shape made from one in the scope; None if there is none."""
         found = [text for text, s in scope if s == shape]
         if len(shape) == 2:
             found += [f"{text}.T" for text, s in scope if s == shape[::-1]]
@@ -268,8 +295,11 @@ class Generator:
         rng = self.rng
         if depth <= 0 or self.chance(0.15):
             return self.leaf(scope, shape)
-        kind = rng.random()
         sub = lambda s=shape: self.expr(scope, s, depth - 1, block)  # noqa: E731
+        if not (self.is_corner or self.is_eager or self.has_plain) and self.chance(0.15):
+            self.features["numpy"] += 1
+            return self.numpy(shape, lambda s: self.expr(scope, s, depth - 2, block))
+        kind = rng.random()
         if kind < 0.34:
             op = rng.choice(["+", "-", "*", "*"])
             other = sub(() if shape and self.chance(0.3) else shape)
@@ -277,7 +307,7 @@ class Generator:
             rng.shuffle(pair)
             return f"({pair[0]} {op} {pair[1]})"
         if kind < 0.54:
-            if self.chance(0.15):
+            if self.chance(0.2):
                 return rng.choice(WITHIN).format(sub())
             if not self.is_corner and self.chance(0.15):
                 return self.ruled(scope, shape, sub)
@@ -357,6 +387,29 @@ class Generator:
         self.rng.shuffle(args)
         return text.format(*args)
 
+    def numpy(self, shape, sub):
+        """One of NumPy's functions with a result of this shape, of operands from sub(shape)."""
+        rng = self.rng
+        if self.chance(0.35) or len(shape) > 2 or (shape and max(shape) > 4):
+            self.features["numpy elementwise"] += 1
+            return rng.choice(ELEMENTWISE).format(sub(shape), sub(rng.choice([shape, ()])))
+        n, k = shape[0] if shape else rng.choice([1, 2, 3]), rng.choice([1, 2, 3])
+        which = rng.choice(REDUCTIONS if not shape else VECTORS if len(shape) == 1 else MATRICES)
+        if "solve" in which or "inv" in which or "det" in which or "cholesky" in which:
+            if len(shape) == 2 and shape[0] != shape[1]:
+                return f"xp.outer({sub(shape[:1])}, {sub(shape[1:])})"
+            self.features["numpy linear algebra"] += 1
+        self.features[f"numpy {which.partition('(')[0]}"] += 1
+        m = shape[1] if len(shape) == 2 else n
+        places = [rng.randrange(n) for _ in range(n)]
+        flags = [True] * n + [False] * k
+        rng.shuffle(flags)
+        need = {"v": (n,), "w": (n,), "M": (n, n), "B": (n, k), "C": (k, n), "s": (), "u": (m,), "l": (n + k,)}
+        used = set(re.findall(r"\{(\w)\}", which)) & need.keys()
+        texts = {name: sub(need[name]) for name in sorted(used)}
+        more = {"n": n, "m": m, "k": k, "places": places, "flags": flags, "turned": rng.choice(["", "[::-1]"])}
+        return which.format(**texts, **more)
+
     def leaf(self, scope, shape):
         if not shape and self.chance(0.15):
             return self.number()
@@ -403,7 +456,7 @@ class Generator:
         return self.compared(x, rng.choice(["<", "<=", ">", ">="]), y, shape)
 
     def compared(self, x, op, y, shape):
-        """A comparison. Those of arrays that NumPy has made of Values are functions."""
+        """A comparison; by a function of pygrad.math for arrays that NumPy has made of Values."""
         plain = all(re.fullmatch(r"-?[\w.]+", text) for text in (x, y))
         if shape and not (plain and self.is_given(x) and self.is_given(y)) and self.chance(0.9):
             self.features["comparison by name"] += 1
@@ -416,7 +469,7 @@ class Generator:
     # ---- Functions ----
 
     def function(self, params, result, outer, block, depth, chain):
-        """Emits a function of parameters of these types into `block`, or makes a lambda; gives its text."""
+        """Emit a function of parameters of these types into `block`, or make a lambda; return its text."""
         rng = self.rng
         names = [self.new(rng.choice("pqxyw")) for _ in params]
         own = [p for name, t in zip(names, params) for p in paths(name, t)]
@@ -455,7 +508,7 @@ class Generator:
         rng.shuffle(found)
         for text, shape in found:
             root = re.escape(re.match(r"\w+", text)[0])
-            # What nothing needs is added to the result: no program would notice it otherwise.
+            # Add what nothing uses to the result; otherwise programs would drop it.
             if len(re.findall(rf"\b{root}\b", " ".join([*inner, *texts]))) == 1 and self.chance(0.8):
                 i = rng.randrange(len(texts))
                 texts[i] = f"{texts[i]} {rng.choice('+-')} {self.number()} * {self.total(text, shape)}"
@@ -467,7 +520,7 @@ class Generator:
         return name
 
     def statement(self, scope, block, depth):
-        """Emits a statement; gives what it adds to the scope."""
+        """Emit a statement; return what it adds to the scope."""
         rng = self.rng
         kind = rng.random()
         if kind < 0.55 or depth <= 0:
@@ -482,7 +535,7 @@ class Generator:
         return self.apply(rng.choice(TRANSFORMS + ["vmap"] * 3), scope, block, depth - 1, [])
 
     def stages(self, scope, block):
-        """Some vmaps over the same or other arrays, of the same numbers from outside and of results of those before."""
+        """Some vmaps over the same or other arrays, of the same numbers from outside and of each other's results."""
         rng = self.rng
         self.features["stages"] += 1
         self.features["many lanes"] += self.many > 0
@@ -551,7 +604,7 @@ class Generator:
         )
 
     def late_binding(self, scope, block):
-        """Functions made in a loop, names that change, lists that change: a call uses what holds at its time."""
+        """Functions made in a loop, names and lists that change: a call uses what they are when it is made."""
         rng = self.rng
         self.features["late binding"] += 1
         n = rng.choice([2, 3])
@@ -600,7 +653,7 @@ class Generator:
     def argument(self, scope, t, depth, block):
         """The text of an argument of this type."""
         depth = min(depth, self.rng.choice([0, 0, 1, 2]))
-        if scope and self.chance(0.4):  # of little, so that it may be the same in all lanes
+        if scope and self.chance(0.4):  # of few names, so that it may be the same in all lanes
             scope = self.rng.sample(scope, min(len(scope), self.rng.randint(0, 2)))
         return build(t, lambda shape: self.expr(scope, shape, depth, block))
 
@@ -611,7 +664,7 @@ class Generator:
         return ""
 
     def derived(self, kind, depth):
-        """The type of an argument that is derived by: small where there are many derivatives."""
+        """The type of an argument to derive by: small where there are many derivatives."""
         for _ in range(20):
             t = self.type(2 if depth > 1 else 1)
             if size(t) <= MOST.get(kind, 8):
@@ -731,7 +784,7 @@ class Generator:
         return f"{text}{extra})", types, result if reduce else map_type(result, lambda s: (lanes, *s)), given
 
     def apply(self, kind, scope, block, depth, chain):
-        """A transform of a function of its own, called within the scope: the leaves of its result."""
+        """A transform of a new function, called within the scope: the leaves of its result."""
         if kind in ("vjp", "jvp"):
             self.features[kind] += 1
             f, params, result, _ = self.function_of(kind, scope, block, depth, chain)
@@ -767,7 +820,7 @@ class Generator:
         return found
 
     def kept(self, text, t, block):
-        """The leaves of what an expression gives, by a name where there may be one."""
+        """The leaves of an expression's result, which may get a name."""
         if block is None:
             return paths(text, t)
         name = self.new("v")
@@ -775,7 +828,7 @@ class Generator:
         return paths(name, t)
 
     def is_given(self, text):
-        """Whether it is an array of the program's arguments, or of numbers from outside: its slices can be lanes."""
+        """Whether it is an array among the arguments or from outside: its slices can be lanes."""
         name = re.match(r"-?\w+", text)[0]
         return name in self.given or name[0] == "A" or not name[0].isalpha()
 
@@ -804,9 +857,9 @@ class Generator:
             made, types, _, _ = self.transformed(kind, [], block, 3, chain, extra=extra)
             block.append(f"main = {made}")
         args = [[build(t, self.leaf_text) for t in types] for _ in range(2)]
-        return Program(
-            self.seed, "\n".join(block) + "\n", args, self.captured, self.features, self.is_corner, self.chain
-        )
+        source = "\n".join(block) + "\n"
+        more = (self.features, self.is_corner, self.chain, self.has_plain)
+        return Program(self.seed, source, args, self.captured, *more)
 
 
 def insert(shape, axis, n):
@@ -838,7 +891,7 @@ def load(program, names):
 
 
 def numbers(program, call):
-    """What is captured and the arguments, as floats and arrays of float64."""
+    """The captured numbers and the arguments, as floats and arrays of float64."""
     captured = {name: floats(x) for name, x in captured_names(program, call, float).items()}
     return captured, [floats(x) for x in arguments(program, call)]
 
@@ -865,10 +918,10 @@ def eagerly(pg, program, call):
 
 
 class Recorded:
-    """The program over pygrad's transforms, to be called more than once."""
+    """The program over pygrad's transforms, a function."""
 
     def __init__(self, pg, program):
-        names = oracles.recorded_namespace(pg)
+        names = oracles.recorded_namespace(pg, program.has_plain)
         self.program, self.pg = program, pg
         self.captured = captured_names(program, 0, pg.Value)
         names.update(self.captured)
@@ -881,7 +934,7 @@ class Recorded:
         return self.main(*arguments(self.program, call))
 
     def unpickled(self):
-        """The result of the first call's program after a round through pickle, and the verifier."""
+        """The result of the first call's program, pickled and loaded, and so verified."""
         args = arguments(self.program, 0)
         return pickle.loads(pickle.dumps(self.main.program(*args)))(*args)
 
@@ -907,7 +960,7 @@ class InJax:
 
 
 def difference(got, expected, lenient=False, exact=False, path="result"):
-    """None where they agree in structure, types, shapes and numbers; else what differs.
+    """None if they agree in structure, types, shapes and numbers; else the difference.
 
     Lenient: nan is anything, and inf of any sign. Exact: to the last bit.
     """
@@ -948,7 +1001,7 @@ def is_tame(program):
 
 
 def is_ill_conditioned(program, call, expected):
-    """Whether errors of an ulp in inexact operations change the result by much."""
+    """Whether errors of one ulp in inexact operations change the result much."""
     with np.errstate(all="ignore"):
         for seed in (1, 2, 3):
             noisy = by_duals(program, call, seed)
@@ -983,7 +1036,7 @@ def run(f, kind, call):
 
 
 def is_refusal(error):
-    """Whether the domain of Python's and of eager numbers is the reason: programs follow IEEE 754 there."""
+    """Whether an argument outside a domain is the reason: eager numbers raise there, programs follow IEEE 754."""
     text = str(error)
     if isinstance(error, ValueError):
         return "the argument must" in text or "a negative base" in text
@@ -991,8 +1044,10 @@ def is_refusal(error):
 
 
 def compares_numpys_array(error):
-    """Whether a comparison of an array that NumPy has made of Values asked for their truth, which is refused."""
-    return "need a number" in str(error) and "math.less" in str(error)
+    """Whether NumPy got an array that it has made of Values: it asks for their truth, or knows no loop for objects."""
+    text = str(error)
+    no_loop = "Cannot cast ufunc" in text or "not supported for the input types" in text or "does not support" in text
+    return ("need a number" in text and "math.less" in text) or ("ufunc" in text and no_loop)
 
 
 def check(pg, program, jax=False, taken=None):
@@ -1005,7 +1060,7 @@ def check(pg, program, jax=False, taken=None):
         pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 1 << 14, 2**32 - 2)
 
 
-# What may make a finite number of the nan that 0 * inf in a derivative is, in one way of working it out.
+# These may turn the nan of a derivative's 0 * inf into a finite number, on one side only.
 HIDING = ("comparison", "comparison as a number", "equality", "where", "minmax", "condition of conditions")
 
 
@@ -1034,7 +1089,7 @@ def compare(pg, program, jax, taken):
         first = got if call == 0 else first
         if "record=False" in program.source.splitlines()[-1]:
             got = floats(got)  # arguments come back as they are
-        # 0 * inf of a derivative depends on what is known to be 0.
+        # A derivative has 0 * inf or not, depending on what is known to be 0.
         lenient = program.is_corner and any(
             program.features[name] for name in TRANSFORMS if name not in ("jit", "vmap")
         )
@@ -1077,7 +1132,7 @@ def compare(pg, program, jax, taken):
 
 
 def make(seed):
-    """The program of a seed: the first that draws tame numbers."""
+    """The program of a seed: the first one with tame numbers."""
     for attempt in range(50):
         program = Generator(seed, attempt).program()
         try:
@@ -1114,13 +1169,17 @@ def shrink(pg, program, sort, limit=2000):
             tries += 1
             if tries >= limit:
                 break
-            candidate = Program(best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain)
+            candidate = Program(
+                best.seed, source, best.args, best.captured, best.features, best.is_corner, best.chain, best.has_plain
+            )
             if len(source) < len(best.source) and fails(candidate):
                 best, progress = candidate, True
                 break
     used = {node.id for node in ast.walk(ast.parse(best.source)) if isinstance(node, ast.Name)}
     captured = [{name: text for name, text in call.items() if name in used} for call in best.captured]
-    return Program(best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain)
+    return Program(
+        best.seed, best.source, best.args, captured, best.features, best.is_corner, best.chain, best.has_plain
+    )
 
 
 def smaller(source):

@@ -46,7 +46,7 @@ if _before is not None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _collections_look_at_new_objects_only():
-    """Thousands of tests collect; what came before them, libraries above all, needs no look each time."""
+    """Freeze what exists, mostly libraries: thousands of tests collect, and need not look at it each time."""
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()

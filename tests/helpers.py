@@ -1,4 +1,4 @@
-"""What several tests compare with."""
+"""Helpers of several tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gradcheck(fn, args, step=1e-6, tolerance=1e-7):
 
 
 def run_python(code, layer, stack_megabytes=None):
-    """What a program prints that runs in a process of its own, away from the source tree."""
+    """The output of a program, run in its own process, away from the source tree."""
 
     def limit():
         import resource

@@ -1,7 +1,7 @@
-"""A plain model of Values, for tests: nodes that keep their operands, and a reverse sweep that recurses over nothing.
+"""A plain model of Values: nodes that keep their operands, and a reverse sweep without recursion.
 
-As pygrad's: leaves accumulate, the grads of nodes between are overwritten, partials are those of the operands' present
-numbers, a node's own number stays what it was until it is set.
+As in pygrad, leaves accumulate, the grads of interior nodes are overwritten, partials use the operands' current
+numbers, and a node's own number stays until it is set.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Node:
         }[self.op]()
 
     def below(self):
-        """Every node that this one was made from, itself too, results before operands."""
+        """Every node that this one was made from, and itself, results before operands."""
         found, todo = {self}, [self]
         while todo:
             for operand in todo.pop().operands:

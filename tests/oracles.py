@@ -1,4 +1,4 @@
-"""What nested transforms are compared with: plain loops over lanes, dual numbers written here, and JAX.
+"""Oracles of nested transforms: plain loops over lanes, dual numbers, and JAX.
 
 Each `*_namespace` gives a program's names (grad, vmap, sin, where, ...) one meaning, so that one source runs on all.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import itertools
 import math
 import operator
 import types
@@ -15,10 +16,12 @@ from fractions import Fraction
 
 import numpy as np
 import rules
+import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 UNARY = ["exp", "tanh", "sigmoid", "softplus", "relu", "sin", "cos", "atan", "erf", "log", "sqrt"]
 UNARY += ["silu", "gelu", "elu", "asinh", "acosh", "atanh", "log10", "log2", "erfc", "floor"]
+UNARY += ["rint", "exp2", "cbrt", "logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"]
 COMPARISONS = ["less", "less_equal", "equal"]
 BINARY = ["maximum", "minimum", "atan2", "hypot"]
 
@@ -35,7 +38,7 @@ def leaves(tree):
 
 
 def mapped(f, *trees):
-    """`f` of the leaves of trees of one structure."""
+    """Apply `f` to the leaves of trees of one structure."""
     first = trees[0]
     if isinstance(first, (list, tuple)):
         return type(first)(mapped(f, *parts) for parts in zip(*trees))
@@ -58,7 +61,7 @@ def objects(values, shape=None):
 
 
 def joined(parts):
-    """What np.stack is to arrays."""
+    """np.stack, of trees."""
     shape = parts[0].shape if is_array(parts[0]) else ()
     return objects([x for part in parts for x in (part.ravel() if shape else [part])], (len(parts), *shape))
 
@@ -101,11 +104,181 @@ def loop_vmap(fn, in_axes=0, reduce=None, **_):
     return run
 
 
+class Loops:
+    """NumPy's functions by loops over scalars of some sort: `names` are functions of those, `value` gives the float."""
+
+    def __init__(self, names, value):
+        self._names, self._value = names, value
+        self.linalg = types.SimpleNamespace(
+            solve=lambda a, b: self._solve(a, b.reshape(len(a), -1)).reshape(b.shape),
+            inv=lambda a: self._solve(a, np.eye(len(a))),
+            det=self._det,
+            cholesky=self._cholesky,
+            norm=lambda v: names["sqrt"](sum(x * x for x in v)),
+        )
+        self.where = names["where"]
+        for name in ("maximum", "minimum", "clip", "exp2"):
+            setattr(self, name, names[name])
+        for name in ("concatenate", "flip", "roll", "reshape", "transpose", "trace", "outer", "dot", "diff"):
+            setattr(self, name, getattr(np, name))
+
+    def __getattr__(self, name):
+        return functools.partial(elementwise, getattr(self, f"_{name}"))
+
+    def _square(self, x):
+        return x * x
+
+    def _sinc(self, x):
+        y = x * math.pi
+        if abs(self._value(y)) > 0.5:
+            return self._names["sin"](y) / y
+        terms = [(y * y) ** k * (-1) ** k / math.factorial(2 * k + 1) for k in range(1, 8)]
+        return sum(terms, 1.0)
+
+    def _deg2rad(self, x):
+        return x * (math.pi / 180.0)
+
+    def _reciprocal(self, x):
+        return 1.0 / x
+
+    def _logaddexp(self, x, y):
+        return y + self._names["softplus"](x - y)
+
+    def _sign(self, x):
+        at_kink(self._value(x))
+        return float(np.sign(self._value(x)))
+
+    def _heaviside(self, x, at_zero):
+        at_kink(self._value(x))
+        return float(np.heaviside(self._value(x), at_zero))
+
+    def _floor_divide(self, x, y):
+        return self._names["floor"](x / y)
+
+    def interp(self, x, xs, ys):
+        def one(x):
+            k = int(np.searchsorted(xs, self._value(x), "right"))
+            for edge in xs:
+                at_kink(self._value(x) - edge)
+            if k in (0, len(xs)):
+                return float(ys[min(k, len(xs) - 1)])
+            return ys[k - 1] + (x - xs[k - 1]) * ((ys[k] - ys[k - 1]) / (xs[k] - xs[k - 1]))
+
+        return elementwise(one, x)
+
+    def _reduced(self, f, x, axis):
+        if axis is None:
+            return f(list(x.ravel()))
+        moved = np.moveaxis(x, axis, -1)
+        return objects([f(list(row)) for row in moved.reshape(-1, moved.shape[-1])], moved.shape[:-1])
+
+    def max(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(self.maximum, row), x, axis)
+
+    def min(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(self.minimum, row), x, axis)
+
+    def prod(self, x):
+        return self._reduced(lambda row: functools.reduce(operator.mul, row), x, None)
+
+    def sum(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(operator.add, row), x, axis)
+
+    def mean(self, x, axis=None):
+        return self._reduced(lambda row: functools.reduce(operator.add, row) / len(row), x, axis)
+
+    def var(self, x, axis=None):
+        def one(row):
+            mean = functools.reduce(operator.add, row) / len(row)
+            return sum((x - mean) * (x - mean) for x in row) / len(row)
+
+        return self._reduced(one, x, axis)
+
+    def std(self, x):
+        return self._names["sqrt"](self.var(x))
+
+    def median(self, x):
+        row = self._sorted(list(x))
+        return (row[(len(row) - 1) // 2] + row[len(row) // 2]) * 0.5
+
+    def argmax(self, x):
+        values = [self._value(y) for y in x]
+        at_kink(len(set(values)) - len(values))
+        return float(np.argmax(values))
+
+    def sort(self, x):
+        return objects(self._sorted(list(x)))
+
+    def _sorted(self, row):
+        values = sorted(self._value(x) for x in row)
+        if any(a == b for a, b in zip(values, values[2:])):
+            raise OverflowError("three equal numbers share the gradient by the order of comparisons")
+        for end in reversed(range(len(row))):
+            for i in range(end):
+                row[i], row[i + 1] = self.minimum(row[i], row[i + 1]), self.maximum(row[i], row[i + 1])
+        return row
+
+    def cumsum(self, x):
+        return objects([functools.reduce(operator.add, list(x[: k + 1])) for k in range(len(x))])
+
+    def cumprod(self, x):
+        return objects([functools.reduce(operator.mul, list(x[: k + 1])) for k in range(len(x))])
+
+    def stack(self, parts):
+        return joined(parts)
+
+    def einsum(self, subscripts, *args):
+        terms, _, out = subscripts.partition("->")
+        letters = sorted(set(terms) - {","})
+        lengths = {x: n for term, arg in zip(terms.split(","), args) for x, n in zip(term, arg.shape)}
+        totals = {}
+        for places in np.ndindex(*(lengths[x] for x in letters)):
+            at = dict(zip(letters, places))
+            factors = [arg[tuple(at[x] for x in term)] for term, arg in zip(terms.split(","), args)]
+            key = tuple(at[x] for x in out)
+            product = functools.reduce(operator.mul, factors)
+            totals[key] = totals[key] + product if key in totals else product
+        return objects(totals.values(), [lengths[x] for x in out]) if out else totals[()]
+
+    def _solve(self, a, b):
+        """Gauss and Jordan's elimination, with the largest pivot."""
+        n = len(a)
+        rows = [[*x, *y] for x, y in zip(a, b)]
+        for k in range(n):
+            best = max(range(k, n), key=lambda i: abs(self._value(rows[i][k])))
+            rows[k], rows[best] = rows[best], rows[k]
+            rows[k] = [x / rows[k][k] for x in rows[k]]
+            for i in range(n):
+                if i != k:
+                    rows[i] = [x - rows[i][k] * y for x, y in zip(rows[i], rows[k])]
+        return objects([x for row in rows for x in row[n:]], b.shape)
+
+    def _det(self, a):
+        """Leibniz's sum over permutations."""
+        total = 0.0
+        for order in itertools.permutations(range(len(a))):
+            swaps = sum(order[i] > order[j] for i in range(len(order)) for j in range(i, len(order)))
+            total = total + functools.reduce(operator.mul, [a[i, j] for i, j in enumerate(order)]) * (-1.0) ** swaps
+        return total
+
+    def _cholesky(self, a):
+        """Column by column, each subtracted from the rest."""
+        n = len(a)
+        rest, found = a.copy(), objects([0.0] * (n * n), (n, n))
+        for k in range(n):
+            root = self._names["sqrt"](rest[k, k])
+            found[k:, k] = objects([rest[i, k] / root for i in range(k, n)])
+            for i in range(k + 1, n):
+                for j in range(k + 1, i + 1):
+                    rest[i, j] = rest[i, j] - found[i, k] * found[j, k]
+        return found
+
+
 # ---- Dual numbers --------------------------------------------------------------------------------
 
 
 class Noise:
-    """Relative errors of about an ulp in whatever is not exact; the same for the same operands."""
+    """Relative errors of about an ulp in inexact operations; the same for the same operands."""
 
     seed = 0
 
@@ -200,6 +373,17 @@ NUMBERS = {
     "mod": lambda a, b: a % b if b else math.nan,
     "twist": lambda a, b: NUMBERS["sin"](a) * b,  # these two have rules
     "bend": lambda a, b: math.atan(a * b),
+    "rint": lambda a: float(np.rint(a)),
+    "exp2": lambda a: float(np.exp2(np.float64(a))),
+    "cbrt": lambda a: float(np.cbrt(a)),
+    **{
+        name: functools.partial(lambda f, a: float(f(a)), getattr(scipy.special, theirs))
+        for name, theirs in zip(
+            ["logit", "gamma", "lgamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
+            ["logit", "gamma", "gammaln", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr"],
+        )
+    },
+    "polygamma": lambda n, a: float(scipy.special.polygamma(int(n), a)),
 }
 
 
@@ -215,12 +399,12 @@ def side(x):
 
 
 def wins(a, b):
-    """Partial of max(a, b) by a; equal ones share."""
+    """Partial of max(a, b) by a; ½ if they are equal."""
     return 0.5 + 0.5 * side(number(a) - number(b))
 
 
 def ratio(a, b):
-    """The quotient, and 0 where b is 0."""
+    """The quotient; 0 where b is 0."""
     return 0.0 if at_kink(b) else apply("div", a, b)
 
 
@@ -271,6 +455,18 @@ PARTIALS = {
     "log2": lambda a, v: (apply("div", 1.0 / math.log(2.0), a),),
     "erfc": lambda a, v: (-2.0 / math.sqrt(math.pi) * apply("exp", -(a * a)),),
     "floor": lambda a, v: (jumping(0.0, number(a) - number(v)),),
+    "rint": lambda a, v: (jumping(0.0, abs(number(a) - number(v)) - 0.5),),
+    "exp2": lambda a, v: (math.log(2.0) * v,),
+    "cbrt": lambda a, v: (apply("div", 1.0, 3.0 * v * v),),
+    "logit": lambda a, v: (apply("div", 1.0, a * (1.0 - a)),),
+    "gamma": lambda a, v: (v * apply("digamma", a),),
+    "lgamma": lambda a, v: (apply("digamma", a),),
+    "digamma": lambda a, v: (apply("polygamma", 1.0, a),),
+    "polygamma": lambda n, a, v: (0.0, apply("polygamma", number(n) + 1.0, a)),
+    "erfinv": lambda a, v: (math.sqrt(math.pi) / 2.0 * apply("exp", v * v),),
+    "ndtr": lambda a, v: (apply("exp", -0.5 * (a * a)) / math.sqrt(2.0 * math.pi),),
+    "ndtri": lambda a, v: (math.sqrt(2.0 * math.pi) * apply("exp", 0.5 * (v * v)),),
+    "log_ndtr": lambda a, v: (apply("exp", -0.5 * (a * a) - v) / math.sqrt(2.0 * math.pi),),
     "mod": lambda a, b, v: (1.0, jumping(-float(np.floor_divide(number(a), number(b))), v)),
     "twist": lambda a, b, v: rules.twist_slopes(APPLIED, a, b, v),
     "bend": lambda a, b, v: rules.bend_slopes(APPLIED, a, b, v),
@@ -287,9 +483,9 @@ APPLIED = {name: functools.partial(lambda name, *args: apply(name, *args), name)
 
 
 class Work:
-    """What the dual numbers have met since it was last reset."""
+    """What the dual numbers have met since the last reset."""
 
-    most = 100_000  # operations: programs that need more are drawn again
+    most = 100_000  # operations; longer programs are drawn again
     done = 0
     overflows = 0
     kinks = 0  # where there is no derivative, and conventions differ
@@ -324,7 +520,7 @@ def apply(op, *args):
 
 
 def times(a, b):
-    """The product, but nothing comes of what does not change."""
+    """The product; 0.0 if a factor is exactly 0.0, even beside inf."""
     if type(a) is float and a == 1.0:
         return b
     if type(b) is float and b == 1.0:
@@ -595,7 +791,7 @@ def dual_namespace():
     for name in (*BINARY, "twist", "bend"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
     names.update(rules.in_duals(names, elementwise))
-    return names
+    return {**names, "xp": Loops(names, number)}
 
 
 def dual_number(x):
@@ -640,20 +836,25 @@ def eager_namespace(pg):
     )
     names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
     names.update(rules.in_pygrad(pg))
-    return names
+    return {**names, "xp": Loops(names, data)}
 
 
-def recorded_namespace(pg):
+def stacked(rows):
+    return np.stack([stacked(row) if isinstance(row, list) else row for row in rows])
+
+
+def recorded_namespace(pg, has_plain=True):
     return {
         **{name: getattr(pg, name) for name in (*TRANSFORMS, "where")},
         **{name: getattr(pg.math, name) for name in (*UNARY, *BINARY, *COMPARISONS, "clip", "detach")},
         "eq": operator.eq,
         "ne": operator.ne,
         "inv": lambda c: operator.invert(np.bool_(c) if isinstance(c, bool) else c),  # not ~True, which is -2
-        "array": np.array,
+        "array": np.array if has_plain else stacked,
         "sum": builtins.sum,
         "np": np,
         **rules.in_pygrad(pg),
+        "xp": np,
     }
 
 
@@ -728,6 +929,7 @@ def jax_namespace():
         "array": array,
         "sum": builtins.sum,
         "np": np,
+        "xp": jnp,
         "clip": lambda x, low, high: jnp.minimum(jnp.maximum(x, low), high),
         "detach": jax.lax.stop_gradient,
         "sigmoid": lambda x: jax.nn.sigmoid(1.0 * x),  # it takes no integers
@@ -737,7 +939,11 @@ def jax_namespace():
         "silu": lambda x: jax.nn.silu(1.0 * x),
         "gelu": lambda x: jax.nn.gelu(1.0 * x, approximate=False),
         "elu": lambda x: jax.nn.elu(1.0 * x),
-        "erfc": jax.scipy.special.erfc,
+        **{
+            name: getattr(jax.scipy.special, name)
+            for name in ("erfc", "logit", "gamma", "digamma", "erfinv", "ndtr", "ndtri", "log_ndtr")
+        },
+        "lgamma": jax.scipy.special.gammaln,
         "asinh": jnp.arcsinh,
         "acosh": jnp.arccosh,
         "atanh": jnp.arctanh,

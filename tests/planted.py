@@ -5,7 +5,7 @@ Each is a change of some lines, made in a copy of the tree whose objects are bui
 must fail; with nothing changed all of them must pass. Two faults at a time (JOBS=...), each until the first test that
 fails. Exit status 1 if one is not found.
 python tests/planted.py --places: only whether every fault still has its place.
-TESTS=test_compositions.py python tests/planted.py: what these tests find by themselves, of the faults that are theirs.
+TESTS=test_compositions.py python tests/planted.py: which of their faults these tests find alone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FAULTS = read_faults((ROOT / "tests" / "planted.txt").read_text(encoding="utf-8"
 
 
 class BrokenError(Exception):
-    """A fault that is none: it has no place, or does not compile, or its tests can't be run."""
+    """An unusable fault: it has no place, does not compile, or its tests can't be run."""
 
 
 class Tree:
@@ -77,7 +77,7 @@ class Tree:
         shutil.copytree(ROOT, self.root, ignore=ignored)
         self.objects = folder / "objects"
         self.objects.mkdir()
-        # With its own metadata the package is found here, not where it may be installed.
+        # With metadata of its own, the package is found here, not where it may be installed.
         metadata = self.root / "pygrad_engine-0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pygrad-engine\nVersion: 0\n")
@@ -118,7 +118,7 @@ class Tree:
         return {s for s in self.sources if f"/{file.name}" in self.object_of(s).with_suffix(".d").read_text()}
 
     def tested(self, test: str) -> str:
-        """What one test says: 'passed' or how it failed."""
+        """The outcome of one test: 'passed', or how it failed."""
         if not (self.root / "tests" / test.partition("::")[0]).exists():
             raise BrokenError(f"there is no {test}")
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -130,7 +130,7 @@ class Tree:
             self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])
             command = [str(program)]
         else:
-            # Not what must be quick: with -O1 and two at a time it may fail by itself.
+            # Skip tests of time: with -O1 and two at a time they may fail anyway.
             options = ["-q", "-x", "-p", "no:cacheprovider", "--tb=line", "-k", "not ctrl_c"]
             command = [sys.executable, "-m", "pytest", *options, f"tests/{test}"]
         try:
@@ -170,7 +170,7 @@ def check_place(fault: Fault, text: str) -> None:
 
 
 def missing_places() -> list[str]:
-    """What is wrong with the table: faults whose place is gone or no longer one alone."""
+    """The table's mistakes: faults whose lines are not in their file exactly once."""
     wrong = []
     for fault in FAULTS:
         file = ROOT / "csrc" / fault.file

@@ -153,7 +153,7 @@ def test_editing_and_reusing_a_graph(Value):
 
 
 def reference(inputs, steps):
-    """Reverse mode over plain lists, with partials by hand: what the engine is compared with."""
+    """The reference: reverse mode over plain lists, with partials by hand."""
     data = list(inputs)
     partials = [[] for _ in inputs]
     for op, i, j in steps:

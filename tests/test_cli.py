@@ -1,4 +1,4 @@
-"""The command line, as a user meets it: what it prints, what it writes, and how it answers mistakes."""
+"""The command line: what it prints and writes, and its messages to mistakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_an_empty_folder(monkeypatch, tmp_path):
 
 
 def mistake(capsys, *argv):
-    """The message to a user's mistake, without its prefix, all checked for form."""
+    """The message to a user's mistake, without its prefix; checks its form."""
     assert main(argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -224,7 +224,7 @@ def test_tables_align_their_columns():
 
 @needs_renderer
 @needs_demo
-@pytest.mark.filterwarnings("default")  # those of the plotting libraries are theirs
+@pytest.mark.filterwarnings("default")  # plotting libraries have warnings of their own
 def test_demo_draws_the_neuron_and_learns_the_moons(capsys, tmp_path):
     assert main(["demo", "--steps", "2", "--out", "some/where"]) == 0
     out = capsys.readouterr().out

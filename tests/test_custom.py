@@ -12,7 +12,7 @@ from helpers import gradcheck, run_python
 
 
 def sinh(Value, x):
-    """The way of micrograd: a closure that captures its own output."""
+    """As in micrograd: a closure that captures its own output."""
     out = Value(math.sinh(x.data), (x,), "sinh")
 
     def _backward():
@@ -44,7 +44,7 @@ def test_a_closures_values_stay_good_when_others_for_their_nodes_come_and_go(pg)
     out = sinh(pg.Value, pg.Value(0.7))
     root = out * 1.0
     del out
-    gc.collect()  # closure and output are a cycle, which Python finds; both live on with their nodes
+    gc.collect()  # Python finds the cycle of closure and output; both live on with their nodes
     assert [x.data for y in root._operands() for x in y._operands()] == [0.7]
     pg.collect()
     root.backward()
@@ -137,7 +137,7 @@ def test_the_function_may_record_collect_and_run_backward_itself(pg):
 
 
 def nested(Value, depth):
-    """A backward pass in a custom operation of a backward pass, and so on; the gradient that all of them add up to."""
+    """Backward passes nested in custom operations; returns the gradient that they add up to."""
     x, w = Value(1.0), Value(3.0)
 
     def inner():
@@ -174,7 +174,7 @@ def test_checked_passes_and_tables_within_passes(pg):
 
 
 def waiting_graph(pg, wait, passes):
-    """A graph whose custom operation waits, and runs a pass of its own; its leaf, and what its grad must be."""
+    """A graph whose custom operation waits, then runs another pass; returns its leaf, and the grad it must get."""
     x = pg.Value(2.0)
     out = x.sin()
     for _ in range(passes):
@@ -469,7 +469,7 @@ def test_what_a_subclass_is_before_its_init_goes_with_it(pg):
 
 @pytest.mark.parametrize("beside", ["nothing", "a nested pass", "a pass around it", "a pass in another thread"])
 def test_a_function_may_add_to_any_node_below_whatever_else_is_swept(pg, Value, beside):
-    """Nodes that are reached later keep what it gave."""
+    """Nodes that the pass reaches later keep what the function added."""
     x = Value(3.0, label="x")
     y = x * 1.0
     z = y * 1.0
@@ -505,7 +505,7 @@ def test_a_function_may_add_to_any_node_below_whatever_else_is_swept(pg, Value, 
 
 
 def test_a_nested_pass_through_nodes_below_adds_up_at_the_end(Value):
-    """What it gives to nodes that the outer pass has yet to visit waits there: a row of docs/micrograd.md."""
+    """What it adds to nodes that the outer pass has yet to visit waits there: a row of docs/micrograd.md."""
     x = Value(1.0)
     shared = x * 2.0
     y = shared * 3.0

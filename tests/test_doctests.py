@@ -22,7 +22,7 @@ WITHOUT = {
 
 
 def _modules():
-    """Every module but the portable layer's: importing that would set its callbacks beside the compiled one."""
+    """Every module but the portable layer's, whose import would replace the compiled layer's callbacks."""
     folder = Path(pygrad.__file__).parent
     for file in sorted(folder.rglob("*.py")):
         parts = file.relative_to(folder).with_suffix("").parts

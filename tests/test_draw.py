@@ -1,4 +1,4 @@
-"""Drawing: the graph's structure in DOT and in SVG, text that means something to DOT, what renders."""
+"""Drawing: the graph's structure in DOT and SVG, text that is special to DOT, rendering."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def draw(pg):
 
 
 def structure(svg):
-    """Of an SVG: its boxes' texts, its ovals' texts, its edges as pairs of titles."""
+    """An SVG's texts in boxes, its texts in ovals, and its edges as pairs of titles."""
     root = ET.fromstring(svg)
     boxes, ovals, edges = [], [], []
     for group in root.iter(f"{SVG}g"):

@@ -1,4 +1,4 @@
-"""docs/errors.md, row by row: the example raises that exception with that message; and what raises has a row."""
+"""docs/errors.md: each row's example raises its exception and message, and each `raise` in pygrad has a row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
 
 def cells(line):
-    r"""Of a row of a Markdown table, in which \| is no border."""
+    r"""The cells of a row of a Markdown table; \| is not a border."""
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
 
 
@@ -46,11 +46,11 @@ def table():
 
 
 CASES = list(table())
-PYTHONS_WORDS = {"parse('x +')", "parse('2x')", "nn.Layer(2)"}  # which were others before Python 3.10
+PYTHONS_WORDS = {"parse('x +')", "parse('2x')", "nn.Layer(2)"}  # which differ before Python 3.10
 
 
 def namespace(pg, monkeypatch):
-    """What the examples call."""
+    """The names that the examples use."""
     names = {"cli": "_cli.cli", "drawing": "_views.drawing", "formula": "formula", "nn": "nn", "optim": "optim"}
     modules = {name: sys.modules[f"pygrad.{home}"] for name, home in names.items()}
     return {
@@ -70,11 +70,11 @@ def namespace(pg, monkeypatch):
 
 
 def outcome(pg, code, monkeypatch, tmp_path, capsys):
-    """The exception's type, its message on one line, and the lines of pygrad that it came through."""
+    """The exception's type, its message on one line, and the lines of pygrad in its traceback."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "strange").write_bytes(b"hello")
     random.seed(0)
-    linecache.clearcache()  # other tests' examples have this one's name
+    linecache.clearcache()  # all examples have one name
     names = namespace(pg, monkeypatch)
     try:
         exec(compile(code, "example.py", "exec"), names)  # the examples are this repository's own
@@ -142,7 +142,7 @@ def test_a_first_mistake_leaves_the_tape_as_it_was(pg):
         assert (pg.tape_stats(), random.getstate()) == (before, state)
 
 
-# What has no row: the text that its statement contains, and why.
+# Statements without a row: text that they contain, and why.
 WITHOUT_ROW = {
     "raise ImportError": "something is not installed; the message says what to install",
     "raise error": "the user's own",

@@ -1,4 +1,4 @@
-"""The examples: each runs as a script and finds what it says, and the GPT learns as the plain Python program does."""
+"""The examples: each runs as a script and finds what it claims; the GPT learns as the plain Python program does."""
 
 import importlib.util
 import json

@@ -110,8 +110,9 @@ def test_every_operation_has_its_partials_in_words(pg):
     assert shown["silu"] == "sigmoid(x) · (1 + x · sigmoid(−x))"
     assert shown["gelu"] == "(½ · erfc(−0.707107 · x) + x · 0.398942 · exp(−½ · x²))"
     assert pg._views.chain_rule.partial(words["mod"], 1, ("x", "y", "z")) == "(−floor(x / y − z / y + ½))"
-    tokens = iter(pg._views.chain_rule._tokens("EITHER_(0.5 * pgr_f(a, sin(a)), MUL_(NUMBER_(-0.5), OF_(SIN, a)))"))
-    assert pg._views.chain_rule._read(tokens, {"a": pg._views.chain_rule._Piece("x")}).text == "(−0.5) · sin(x)"
+    assert shown["leaky_relu"] == "[1 if x > 0 else y]" and shown["max"] == "[1 if x > y, ½ if equal, else 0]"
+    assert shown["erf"] == "2 / sqrt(π) · exp(−x²)" and shown["pow"] == "y · x^(y − 1)"
+    assert pg._views.chain_rule.partial(words["pick"], 1, ("x", "y", "z")) == "[1 if x ≠ 0 else 0]"
 
 
 def test_a_page_is_one_small_file_without_a_network(pg, tmp_path):

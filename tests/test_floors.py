@@ -1,6 +1,6 @@
-"""The house: every file knows only files below it: by includes and symbols in csrc, by imports in pygrad.
+"""The layout: every file knows only files below it, by includes and symbols in csrc, by imports in pygrad.
 
-And what is too large to be read at once: files, functions, lines.
+And no file, function or line is too long to be read at once.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ LONG = {"pgr.h": "the one public header, which is the manual"}  # by file: why i
 
 
 def code_of(text):
-    """C without what its comments and strings say, line for line."""
+    """C without its comments and the contents of its strings, line for line."""
     blank = lambda found: re.sub(r"[^\n]", " ", found[0])  # noqa: E731
     return re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])+'", blank, text, flags=re.DOTALL)
 
@@ -144,7 +144,7 @@ def functions(text):
 
 
 def too_much(file, text):
-    """What a reader could not hold in a file of C."""
+    """What is too long in a file of C."""
     lines = text.splitlines()
     found = [f"{file}:{i}: {len(line)} columns" for i, line in enumerate(lines, 1) if len(line) > COLUMNS]
     if len(lines) > LINES and file not in LONG:
@@ -188,7 +188,7 @@ def test_files_and_functions_of_c_can_be_held():
     files = {path.relative_to(CSRC).as_posix(): path.read_text(encoding="utf-8") for path in CSRC.rglob("*.[ch]")}
     assert [wrong for file, text in sorted(files.items()) for wrong in too_much(file, text)] == []
     assert sum(len(functions(text)) for file, text in files.items() if file != "pgr.h") > 500
-    assert all(len(files[file].splitlines()) > LINES for file in LONG)  # else the exception can go
+    assert all(len(files[file].splitlines()) > LINES for file in LONG)  # otherwise, delete the exception
 
 
 # ---- Python ------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_files_and_functions_of_c_can_be_held():
 PACKAGE = ROOT / "pygrad"
 PYTHON_FLOORS = (  # from the ground up
     *("_pgr", "_core", "engine", "math", "_custom", "_gradcheck", "_program", "_record", "_views"),
-    *("optim", "_learn", "nn", "plot", "formula", "sklearn", "__init__", "_cli", "__main__"),
+    *("optim", "_learn", "nn", "plot", "formula", "scipy", "sklearn", "__init__", "_cli", "__main__"),
 )
 
 
@@ -205,7 +205,7 @@ def python_files():
 
 
 def imported(tree, files):
-    """The files of pygrad that one imports, wherever in it."""
+    """The files of pygrad that a file imports, at its head or within functions."""
     modules = {file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in files}
     modules = {f"pygrad.{module}": file for module, file in modules.items()}
     modules.update({"pygrad.__init__": "__init__.py", "pygrad": "__init__.py", "pygrad._pgr": "_pgr.py"})
@@ -237,7 +237,7 @@ def test_imports_lead_down():
 
 def test_public_modules_are_those_of_the_docs():
     public = {module.name for module in pkgutil.iter_modules([str(PACKAGE)]) if not module.name.startswith("_")}
-    assert public == {"engine", "formula", "math", "nn", "optim", "plot", "sklearn"}
+    assert public == {"engine", "formula", "math", "nn", "optim", "plot", "scipy", "sklearn"}
     text = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
     assert all(f"pygrad.{name}" in text for name in public)
 
@@ -245,11 +245,11 @@ def test_public_modules_are_those_of_the_docs():
 def test_the_package_lists_what_is_public(pg):
     assert dir(pg) == pg.__all__ == sorted(pg.__all__)
     assert all(getattr(pg, name) is not None for name in pg.__all__)
-    lines = python_files()["__init__.py"].body
-    table = next(node.value for node in lines if type(node) is ast.Assign and ast.unparse(node.targets[0]) == "_HOMES")
-    homes = ast.literal_eval(table)
-    typed = next(node for node in lines if isinstance(node, ast.If)).body
-    assert {node.module.removeprefix("pygrad."): tuple(a.name for a in node.names) for node in typed[1:]} == homes
+    choice = next(node for node in python_files()["__init__.py"].body if isinstance(node, ast.If))
+    modules, *typed = [node for node in choice.body if isinstance(node, ast.ImportFrom)]
+    assert {a.name for a in modules.names} == pg._MODULES
+    assert {node.module.removeprefix("pygrad."): tuple(a.name for a in node.names) for node in typed} == pg._HOMES
+    assert all(a.asname == a.name for node in (modules, *typed) for a in node.names)  # re-exported to type checkers
 
 
 def statements(function):

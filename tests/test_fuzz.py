@@ -1,4 +1,4 @@
-"""The fuzzers' corpus, replayed; and what they, or their writing, have found."""
+"""The fuzzers' corpus, replayed; and the defects that they, or writing them, have revealed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def npz(path, entries, compression=zipfile.ZIP_STORED):
 
 
 def damaged():
-    """Files that once raised something else than ValueError, or took what memory they asked for, by name."""
+    """Files, by name, that once raised something other than ValueError, or took as much memory as they claimed."""
     big = npy(header_of(shape="(1000000000000,)"))
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -135,7 +135,7 @@ def test_what_numpy_writes_is_read(pg, tmp_path):
 
 
 def checkpoint(pg, path, change):
-    """Writes a checkpoint whose text went through `change`; returns a model that it is for, and its data."""
+    """Write a checkpoint with its text changed by `change`; return a model that it fits, and its data."""
     np = pytest.importorskip("numpy")
     model, data = pg.nn.MLP(2, [1]), (np.ones((4, 2)), np.ones(4))
     pg.fit(model, *data, epochs=2, checkpoint=path)
@@ -185,7 +185,7 @@ def test_checkpoints_that_are_left_as_they_are_resume(pg, tmp_path):
 
 
 def changed(pg, program, change):
-    """The program from its file, whose header and whose numbers went through `change`."""
+    """The program from its file, with header and numbers changed by `change`."""
     magic, length, rest = pg._program.files.to_bytes(program.code).split(b"\n", 2)
     header, arrays = json.loads(rest[: int(length)]), bytearray(rest[int(length) :])
     change(header, arrays)
@@ -206,7 +206,7 @@ def test_elements_that_a_strangers_program_does_not_write_are_zeros(pg):
         header["results"] = ["list", *["scalar"] * 40]
 
     for _ in range(20):
-        np.full(50_000, 7.0)  # memory that is freed, and may be had again
+        np.full(50_000, 7.0)  # freed memory, which may be allocated again
         array, number = changed(pg, program, longer)(np.ones(3))
         assert array[:3].tolist() == [2.0, 2.0, 2.0] and not array[3:].any() and number == 0.0
     program = pg.jit(lambda x: [x * 2]).program(1.0)
@@ -279,7 +279,7 @@ def test_pickles_that_make_no_sense_leave_the_tape_as_it_was(pg, change):
     if arguments["operands"] == 1:
         arguments["operands"] = (a,)
     order = ("kind", "name", "data", "grad", "operands", "param")
-    gc.collect()  # nothing of other tests goes meanwhile
+    gc.collect()  # so that garbage of other tests is not freed meanwhile
     before = pg.tape_stats()
     with pytest.raises((TypeError, ValueError), match="node"):
         pg.engine._restore(arguments["kind"], None, *(arguments[name] for name in order[1:]))
@@ -289,7 +289,7 @@ def test_pickles_that_make_no_sense_leave_the_tape_as_it_was(pg, change):
 
 
 def with_other_numbers(rng, data):
-    """A program's file with some of its numbers changed, mostly to others that it has, or that are small."""
+    """A program's file with some numbers changed, mostly to small ones or to others that it has."""
     magic, length, rest = data.split(b"\n", 2)
     start = len(data) - len(rest) + int(length)
     words = memoryview(bytearray(data[start : start + (len(data) - start) // 4 * 4])).cast("I")
@@ -398,11 +398,11 @@ def test_what_a_file_claims_costs_no_more_than_what_is_shown(pg):
     def huge(header, arrays):
         header["arguments"] = ["tuple", "scalar", ["array", [claimed]]]
         header["names"] = ["x", "y"]
-        header["counts"]["uniform_slots"] = claimed
+        header["counts"]["uniform_registers"] = claimed
         header["counts"]["input_count"] = 2
         at = place_of(pg, header, "inputs")
-        (slot,) = struct.unpack("<I", arrays[at : at + 4])
-        arrays[at + 24 : at + 24] = struct.pack("<IIQQ", slot + 1, 1, 0, claimed - slot - 1)
+        (register,) = struct.unpack("<I", arrays[at : at + 4])
+        arrays[at + 24 : at + 24] = struct.pack("<IIQQ", register + 1, 1, 0, claimed - register - 1)
 
     strange = changed(pg, program, huge)
     assert len(str(strange)) < 1000 and len(strange.to_c("f")) < 2000 and len(pg.draw_dot(strange).source) < 2000

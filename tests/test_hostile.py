@@ -1,6 +1,6 @@
-"""Names that users give, wherever others read them: DOT, SVG, HTML, Mermaid, JSON, text, C; and files that fail.
+"""Users' names in every format: DOT, SVG, HTML, Mermaid, JSON, text, C; and files that can't be written.
 
-Whatever a label says is text: no link, no script, no other graph.
+A label is always shown as text: never a link, a script or another graph.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PIECES = [
 
 
 def hostile(rng, count):
-    """Strings of the pieces above, and those that were found to do harm."""
+    """Strings of the pieces above, and strings that once did harm."""
     long = '<a> URL="javascript:alert(1)" b=<' + "c" * 60 + ">"
     fixed = [
         *(c * 9000 for c in '\\&"<🦄\u202e|'),
@@ -55,12 +55,12 @@ def hostile(rng, count):
 
 
 def tidy(text):
-    """Text but for its blanks, which records and SVG join."""
+    """The text without blanks, which records and SVG join."""
     return " ".join(text.replace("\xa0", " ").split())
 
 
 def check_svg(pg, svg, boxes, texts, tooltips):
-    """Nothing in it but text: as many nodes as there should be, every name shown as `visible` writes it."""
+    """Check that it has the right number of nodes, and shows every name as `visible` writes it."""
     root = ET.fromstring(svg)
     for element in root.iter():
         assert element.tag in {
@@ -184,7 +184,7 @@ def test_text_mermaid_and_json_hold_names_as_text(pg, rng):
             assert line.isprintable() and "javascript:" not in line
     text = pg.to_json(root)
     labels = [row.label.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") for row in nodes]
-    read = [node["label"] for node in json.loads(text)["nodes"]]  # which makes one character of two halves
+    read = [node["label"] for node in json.loads(text)["nodes"]]  # joins two surrogates to one character
     assert text.isascii() and read == labels
 
 

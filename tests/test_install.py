@@ -1,4 +1,4 @@
-"""Installations that can't work are refused in one sentence."""
+"""Importing a broken installation raises an ImportError of one sentence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pygrad
 
 
 def imported(folder, module):
-    """The last line of what importing from a folder prints."""
+    """The last line that importing pygrad from a folder prints."""
     path = [str(folder), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     code = f"import sys; sys.path[:0] = {path}; import {module}; print(pygrad.__file__)"
-    # Without site, whose .pth files may lead to an installation of this package that can be edited.
+    # Without site, whose .pth files may lead to an editable installation of this package.
     result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=folder)
     return (result.stdout + result.stderr).splitlines()[-1]
 

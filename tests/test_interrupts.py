@@ -1,6 +1,6 @@
 """Ctrl-C, whatever C is doing: KeyboardInterrupt within half a second, and everything is usable afterwards.
 
-LONG=1 takes sizes at which a loop that does not ask would keep one waiting for seconds.
+With LONG=1, a loop that never asks would take seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AT_MOST = 0.5  # seconds
 
 def interrupted(pg, function, after):
     """Call function() until a signal raises KeyboardInterrupt, `after` seconds from now; return how late that was."""
-    lost = []  # in finalisers written in Python, whose exceptions it ignores
+    lost = []  # raised in finalisers, where Python ignores exceptions
     hook, sys.unraisablehook = sys.unraisablehook, lost.append
     handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
@@ -57,7 +57,7 @@ def test_a_sweep_over_the_dearest_nodes_stops_soon(pg, check):
     late = interrupted(pg, lambda: root.backward(check), took / 4)
     print(f"{late:.3f} s after the signal")
     assert late < AT_MOST
-    assert first.grad == 7.0  # it did not go to the end
+    assert first.grad == 7.0  # it stopped early
     x.grad = 0.0
     root = x * 3.0
     root.backward(check)
@@ -113,7 +113,7 @@ def test_a_custom_operation_that_calls_itself_for_ever_raises_recursionerror(pg)
 
 
 def wide(pg, count):
-    """A root of `count` nodes, made by few calls."""
+    """A root with `count` nodes below it, recorded by few calls."""
     ws = [pg.Value(1.0) for _ in range(min(count // 2, 500_000))]
     root = pg.Value(0.0)
     for _ in range(count // (2 * len(ws))):
@@ -165,7 +165,7 @@ def test_a_collection_of_1e8_nodes_stops_soon(pg, rng, how):
 
 
 def build_of(pg, size, derive):
-    """How late Ctrl-C is that comes while a program of `size` operations is built, or derived."""
+    """How late KeyboardInterrupt is while a program of `size` operations is built, or derived."""
     armed = []
 
     def function(x):

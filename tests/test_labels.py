@@ -52,7 +52,7 @@ def graph(pg, text):
 
 
 def check_plain(shown, also="\n"):
-    """Nothing in it moves its neighbours or steers a terminal, and it can be written to a file."""
+    """Check that the text has no control or bidirectional characters, and can be encoded."""
     shown.encode()
     assert not [c for c in shown if c not in also and unicodedata.category(c) in ("Cc", "Cs", "Cn", "Zl", "Zp")]
     assert not MOVING & set(shown)
@@ -120,7 +120,7 @@ def test_json_gives_the_text_back(pg, text):
 
 
 def programs(pg, text):
-    """One that reads a Value of that label and a dict with that key; one whose file gives an argument that name."""
+    """A program that reads a Value of that label and a dict with that key, and one whose file names an argument so."""
     outside = pg.Value(2.0, label=text)
     yield pg.jit(lambda d: d[text] * outside).program({text: 1.0})
     strange = pg.jit(lambda x: x * 2).program(1.0)

@@ -1,4 +1,4 @@
-"""The tape's memory: what lives, what goes, and that training holds still."""
+"""The tape's memory: what lives, what is freed, and that it stays constant in training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(resident() / early)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_flat_over_a_training(pg):
-    """20,000 steps, or 1,000,000 with LONG=1: after the first hundredth it stays."""
+    """20,000 steps, or 1,000,000 with LONG=1: memory is constant after the first hundredth."""
     steps = 1_000_000 if os.environ.get("LONG") else 20_000
     ratio = float(run_python(LOOP.format(steps=steps, early=steps // 100), pg._core.layer.OPERANDS))
     print(f"resident memory after {steps:,} steps: {ratio:.3f} of that after the first hundredth")
@@ -281,7 +281,7 @@ def test_an_operation_that_raises_leaves_the_tape_as_it_was(pg):
 
 
 def test_a_handle_does_not_outlive_its_value(pg):
-    """The next Value may have its place, not its name."""
+    """The next Value may get its address, not its name."""
     engine = pg.engine
     x = pg.Value(1.0)
     old = x._handle
@@ -295,7 +295,7 @@ def test_a_handle_does_not_outlive_its_value(pg):
 
 
 def without_memory_from(start, function):
-    """What a function gives if no allocation but the first `start` succeeds."""
+    """function(), where allocations fail from the `start`-th on; None if it raises MemoryError."""
     testcapi = pytest.importorskip("_testcapi")
     testcapi.set_nomemory(start)
     try:

@@ -66,7 +66,7 @@ def torch(request, monkeypatch):
 
 @pytest.mark.parametrize("test", ["test_sanity_check", "test_more_ops"])
 def test_micrograds_own_tests_pass_with_the_import_line_changed(pg, torch, test):
-    del pg, torch  # both are what the file imports
+    del pg, torch  # fixtures that the file's imports need
     runpy.run_path(str(Path(__file__).with_name("micrograd_test_engine.py")))[test]()
 
 

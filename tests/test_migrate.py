@@ -1,4 +1,4 @@
-"""`pygrad migrate`: what it changes, leaves alone and names; and that migrated programs run as before."""
+"""`pygrad migrate`: what it changes, leaves alone and reports; migrated programs run as before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def migrated(before, name="a.py"):
 
 
 def notes(before, name="a.py"):
-    """What is told about a program: {line: text}."""
+    """The report about a program: {line: text}."""
     Path(name).write_bytes(before.encode())
     found = examine(Path(name))
     assert not found.errors
@@ -347,7 +347,7 @@ def test_a_cell_that_does_not_parse_is_told_and_the_others_are_changed(capsys):
     ]
 
 
-# ---- What is named ---------------------------------------------------------------------------------
+# ---- What is reported ------------------------------------------------------------------------------
 
 HEAD = "from micrograd.engine import Value\nfrom micrograd.nn import MLP\na = Value(1.0); b = Value(2.0)\n"  # 3 lines
 

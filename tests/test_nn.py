@@ -75,7 +75,7 @@ def test_a_subclass_may_branch_on_nonlin_as_micrograds_neuron_does(nn):
         made = [Mine(2, nonlin=nonlin) for nonlin in (True, False)]
         results.append([(neuron([1.0, -2.0]).data, repr(neuron)) for neuron in made])
     assert results[0] == results[1]
-    assert min(data for data, _ in results[0]) < 0.0  # so that a ReLU too many would show
+    assert min(data for data, _ in results[0]) < 0.0  # else one ReLU too many would not show
 
 
 def test_nonlin_may_be_assigned_afterwards(nn, pg):

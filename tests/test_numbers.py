@@ -1,4 +1,4 @@
-"""What counts as a number, and where a Value stops being one: a table that every entrance goes through."""
+"""What counts as a number, and that a Value doesn't: one table for every function that takes numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 
-# ---- A Value is no float: its number would leave the graph without a word ---------------------------
+# ---- A Value is no float: its number would silently leave the graph --------------------------------
 
 
 LEAVES = {
@@ -114,7 +114,7 @@ def test_eager_values_are_no_arguments_of_recorded_functions(pg, kind):
         "vjp": (lambda *a: pg.vjp(f, *a), (1.0, given)),
         "pullback": (pg.vjp(lambda x: f(x, point) * np.ones(2), 1.0)[1], (np.array([1.0, pg.Value(1.0)]),)),
     }
-    functions["jit"][0](1.0, point)  # whether there is a program already or not
+    functions["jit"][0](1.0, point)  # jit has a program, the others have none
     pg.collect()
     handles = pg.tape_stats().handles
     for name, (function, args) in functions.items():
@@ -123,7 +123,7 @@ def test_eager_values_are_no_arguments_of_recorded_functions(pg, kind):
         assert "argument 1" in str(caught.value) or name in ("jvp", "vjp", "pullback", "program"), name
     pg.collect()
     assert pg.tape_stats().handles <= handles
-    # Within a function that is differentiated as a whole, they flow.
+    # Within a differentiated function gradients flow.
     assert pg.grad(lambda x: pg.jit(f)(1.0, nested(x)[kind]))(2.0) == 1.0
     assert pg.grad(lambda x: pg.jit(f)(1.0, nested(x)[kind]), record=False)(2.0) == 1.0
 
@@ -144,7 +144,7 @@ def test_captured_values_are_still_read_at_every_call(pg):
     assert f(3.0) == 15.0
 
 
-# ---- The table of what is a number, and of who takes one ---------------------------------------------
+# ---- The table of numbers, and of functions that take one ---------------------------------------------
 
 
 class Float:
@@ -274,7 +274,7 @@ def test_real_numbers_are_taken_and_nothing_else(pg, taker):
         if "0-d" in name and taker.startswith("reflected"):
             continue  # NumPy comes first
         if name == "None" and taker in ("its adjoint", "grad"):
-            continue  # means that there is none
+            continue  # None: no argument
         if "masked" in name and (taker.startswith("reflected") or taker == "where"):
             refusals = (TypeError, AttributeError)  # numpy.ma's own
         with contextlib.suppress(refusals):
@@ -314,7 +314,7 @@ NO_ARRAYS = {
 
 
 def regression(pg, name, x):
-    """A model fitted to and asked for one column, which is x."""
+    """A model fitted to one column, x, and its prediction for it."""
     nn = sys.modules["pygrad.nn"]
     model = nn.MLP(1, [1])
     column = [[y] for y in x] if isinstance(x, list) else x.reshape(-1, 1)
@@ -367,7 +367,7 @@ def test_arrays_of_real_numbers_are_taken_and_no_others(pg, taker):
             wrong.append((name, result))
     for name, x in NO_ARRAYS.items():
         if name in NOT_FOR.get(taker, ()):
-            continue  # their elements are numbers; lists are not mapped over
+            continue  # takes lists of numbers, but does not map over lists
         # grads of another structure than the parameters'; nan, which numpy.ma makes of what is masked
         refusals = (TypeError, ValueError) if "list" in name or name in ("matrix", "object arrays") else TypeError
         with contextlib.suppress(refusals):

@@ -72,6 +72,21 @@ ROWS = {
     "gelu": (lambda a: a * mp.erfc(-a / mp.sqrt(2)) / 2, [*PLAIN, -5.0, -30.0, 30.0]),
     "elu": (lambda a, b: a if a > 0 else b * mp.expm1(a), [(-2.5, 1.0), (0.3, 1.0), (-1.0, 0.3), (-40.0, 2.0)]),
     "floor": (mp.floor, PLAIN[:1] + PLAIN[2:5] + PLAIN[6:]),
+    "rint": (mp.nint, [-2.4, 1e-8, 0.4, 1.0, 3.7]),
+    "exp2": (lambda a: mp.power(2, a), [*PLAIN, -1000.0, 700.5]),
+    "cbrt": (lambda a: mp.sign(a) * mp.cbrt(abs(a)), [*PLAIN, -1e-300, 5e-320, 1e300]),
+    "logit": (lambda a: mp.log(a / (1 - a)), [1e-9, 0.2, 0.3, 0.6, 0.95]),
+    "gamma": (mp.gamma, [0.3, 1.0, 2.5, 30.0, -0.5, -2.25, -20.1]),
+    "lgamma": (lambda a: mp.log(abs(mp.gamma(a))), [1e-8, 0.3, 1.5, 2.5, 700.0, -0.5, -2.25, -20.1]),
+    "digamma": (mp.digamma, [1e-8, 0.3, 1.0, 2.5, 3.7, 700.0, -0.25, -2.25, -20.1, -1e-9]),
+    "polygamma": (
+        lambda n, b: mp.polygamma(int(mp.nint(n)), b),
+        [(0.0, 0.3), (1.0, 2.5), (2.0, 0.3), (3.0, 40.0), (1.0, -0.5), (2.0, -3.25), (3.0, -2.75), (6.0, 1.5)],
+    ),
+    "erfinv": (mp.erfinv, UNIT),
+    "ndtr": (mp.ncdf, [*PLAIN, -30.0, 7.0]),
+    "ndtri": (lambda a: mp.sqrt(2) * mp.erfinv(2 * a - 1), [1e-8, 0.1, 0.3, 0.6, 0.95]),
+    "log_ndtr": (lambda a: mp.log(mp.erfc(-a / mp.sqrt(2)) / 2), [*PLAIN, -30.0, -700.0, 7.0]),
     "mod": (lambda a, b: a - b * mp.floor(a / b), [(-1.5, 2.0), (2.5, -0.7), (-7.5, -2.0), (1.0, 0.3), (1e15, -0.3)]),
 }
 CASES = [
@@ -129,6 +144,8 @@ def test_gradcheck(pg, name, args):
         return  # within a step of a kink or of the domain's edge
     if ops(pg)[name]:
         gradcheck(lambda a: getattr(a, name)(*args[1:]), args[:1], tolerance=1e-6)
+    elif name == "polygamma":  # the order is a whole number
+        gradcheck(lambda b: pg.Value(args[0]).polygamma(b), args[1:], tolerance=1e-6)
     else:
         gradcheck(lambda *values: getattr(pg.Value, name)(*values), args, tolerance=1e-6)
 
@@ -170,6 +187,20 @@ ERRORS = [
     ("mod", (1.0, 0.0), lambda a, b: a % b),
     ("mod", (math.inf, -0.0), lambda a, b: a % b),
     ("cosh", (1000.0,), math.cosh),
+    ("exp2", (1024.0,), lambda a: 2.0**a),
+    ("gamma", (0.0,), math.gamma),
+    ("gamma", (-3.0,), math.gamma),
+    ("gamma", (-math.inf,), math.gamma),
+    ("gamma", (172.0,), math.gamma),
+    ("lgamma", (-1.0,), math.lgamma),
+    ("lgamma", (1e306,), math.lgamma),
+    ("digamma", (-2.0,), math.gamma),
+    ("polygamma", (1.0, 0.0), lambda n, x: math.gamma(x)),
+    ("polygamma", (0.5, 1.0), lambda n, x: math.sqrt(-n)),
+    ("polygamma", (-1.0, 1.0), lambda n, x: math.sqrt(n)),
+    ("logit", (1.0,), lambda a: math.log(1 - a)),
+    ("erfinv", (-1.0,), math.atanh),
+    ("ndtri", (0.0,), math.log),
 ]
 
 
@@ -282,10 +313,21 @@ def test_a_second_derivative_beyond_a_kink_is_no_nan(pg):
         assert pg.grad(pg.grad(function))(x) == 0.0
 
 
-HAVERSINE = """\
+ROWS_WITH_WORDS = """\
 X(HAV, "hav", "hav", UNARY, 0.5 - 0.5 * cos(a), EITHER_(0.5 * sin(a), MUL_(HALF, OF_(SIN, a))), ZERO, PGR_ALWAYS, \\
-  "", "Haversine.")
+  "", "Haversine.") \\
+X(BELL, "bell", "bell", UNARY, exp(-a * a), MUL_(BELL_DA_(a, v), ONE), ZERO, PGR_ALWAYS, "", "exp(-a**2).")
 
+#endif
+"""
+WORD = """
+#define BELL_DA_(a, v) WORD_(-2.0 * (a) * (v), bell_da(e, a, v), TEXT_("minus {} of the bell at {}", ADD_(a, a), a))
+#ifdef WORDS_NODES
+static pgr_id bell_da(recorder *e, pgr_id a, pgr_id v)
+{
+    const pgr_id slope = MUL_(ADD_(a, a), v);
+    return NEG_(slope);
+}
 #endif
 """
 USE = """
@@ -293,8 +335,8 @@ USE = """
 int main(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
-    const char *const names[] = {"cbrt", "dist", "hav"};
-    for (int i = 0; i < 3; i++) {
+    const char *const names[] = {"cube", "dist", "hav", "bell"};
+    for (int i = 0; i < 4; i++) {
         const pgr_id x = leaf(tape, 2.0), z = i == 1 ? leaf(tape, 5.0) : 0;
         const pgr_id y = record(tape, names[i], x, z), seed = leaf(tape, 1.0);
         pgr_id slope = 0;
@@ -302,13 +344,14 @@ int main(void)
         CHECK_EQ(pgr_vjp(tape, UINT32_MAX, 1, &y, &seed, 1, &x, &slope, NULL), PGR_OK);
         printf("%.17g %.17g %.17g ", pgr_data(tape, y), pgr_grad(tape, x), pgr_data(tape, slope));
     }
+    printf("\\n%s", pgr_op_row(op_named("bell"))->da);
     pgr_tape_free(tape);
     return check_failures != 0;
 }
 """
 
 
-def test_an_operation_is_added_by_its_row_alone(tmp_path):
+def test_an_operation_is_added_by_its_row_and_a_word_of_derivatives_in_one_file(pg, tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or sys.platform == "win32":
         pytest.skip("no C compiler")
@@ -319,7 +362,9 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
     assert end
     advice = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     added = re.search(r"^```c\n(X\(.*?)^```$", advice, re.MULTILINE | re.DOTALL)[1]
-    table.write_text(f"{rows} \\\n{added.rstrip()}\n{HAVERSINE}", encoding="utf-8")
+    table.write_text(f"{rows} \\\n{added.rstrip()}\n{ROWS_WITH_WORDS}", encoding="utf-8")
+    with (tmp_path / "csrc" / "ops" / "words.h").open("a", encoding="utf-8") as words:
+        words.write(WORD)
     (tmp_path / "use.c").write_text(USE)
     sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "python"]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
@@ -327,10 +372,15 @@ def test_an_operation_is_added_by_its_row_alone(tmp_path):
     libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]
     if all(subprocess.run([*command, str(tmp_path / "use.c"), *sources, *more]).returncode for more in libraries):
         pytest.fail("the library does not compile with the row")
-    numbers = [float(x) for x in subprocess.check_output([tmp_path / "use"]).split()]
-    slopes = [1 / (3 * 2 ** (2 / 3)), math.sin(2.0) / 2]
+    first, text = subprocess.check_output([tmp_path / "use"], text=True).split("\n", 1)
+    numbers = [float(x) for x in first.split()]
+    slopes = [12.0, math.sin(2.0) / 2]
     hav = 0.5 - math.cos(2.0) / 2
-    assert numbers == pytest.approx([2 ** (1 / 3), *[slopes[0]] * 2, 3.0, -1.0, -1.0, hav, *[slopes[1]] * 2])
+    bell = [math.exp(-4.0), *[-4.0 * math.exp(-4.0)] * 2]
+    assert numbers == pytest.approx([8.0, *[slopes[0]] * 2, 3.0, -1.0, -1.0, hav, *[slopes[1]] * 2, *bell])
+    pieces = {name: pg._views.chain_rule._Piece(f"{name}1") for name in "abv"}
+    shown = pg._views.chain_rule._read(iter(pg._views.chain_rule._tokens(text)), pieces).text
+    assert shown == "(minus a1 + a1 of the bell at a1) · 1"
 
 
 def test_methods_have_docstrings_and_refuse_what_is_no_number(Value):

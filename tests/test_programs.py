@@ -1,4 +1,4 @@
-"""Programs: what they say of themselves, as files, as C, over workers and lanes."""
+"""Programs: listings and figures, files, C, workers and lanes."""
 
 import contextlib
 import ctypes
@@ -264,3 +264,19 @@ def test_ctrl_c_stops_a_long_run_soon_and_leaves_everything_usable(pg):
         program(x, workers=2)
     assert time.perf_counter() - sent[0] < 0.5 * SANITIZED
     assert pg.vmap(lambda t: t * 2, reduce="sum")(np.ones(1000)) == 2000.0
+
+
+def test_a_plan_has_only_structures_that_c_knows(pg):
+    """Others run without a plan: C never reads a structure of a kind that only trees.py knows."""
+    layer, kinds_in = pg._core.layer, pg._core.trees.kinds_in
+    x = {"a": [1.0, (2.0,)], "b": np.ones(2)}
+    program = pg.jit(lambda t: {"c": [t["a"][0], (t["b"] * t["a"][1][0],)]}).program(x)
+    assert kinds_in(program.code.structure_in) == kinds_in(program.code.structure_out)
+    if layer.OPERANDS == "cffi":
+        assert layer.structure_kinds() == () and program.plan(1) is None
+        return
+    assert kinds_in(program.code.structure_in) == set(layer.structure_kinds())
+    result = layer.call(program.plan(1), (x,))
+    assert result["c"][0] == 1.0 and result["c"][1][0].tolist() == [2.0, 2.0]
+    program.code.structure_out = ("dict", ("c",), ("set", "scalar"))
+    assert program.plan(1) is None

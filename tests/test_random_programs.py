@@ -1,6 +1,6 @@
 """Random programs against a plain model: build, drop, copy, pickle, edit, differentiate, collect, in any order.
 
-600 programs by default, 50,000 with LONG=1; SEED=... runs the same ones again.
+600 programs by default, 50,000 with LONG=1; SEED=... repeats them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def symbol(node):
 
 
 def machine(pg, taken):
-    """The state machine over one operand layer; `taken` counts the rules that it takes."""
+    """The state machine over one operand layer; `taken` counts the rules by name."""
     engine = pg.engine
     sum_of_squares = ops.setdefault(id(pg), pg.custom_op(squares, squares_vjp, "squares"))
     sys.modules[__name__].sum_of_squares = sum_of_squares
@@ -222,7 +222,7 @@ def machine(pg, taken):
             assume(not any(node.op in ("div", "mod") and abs(node.operands[1].data) < 1e-2 for node in below))
             before = [node.grad for node in below]
             x.backward()
-            if not all(abs(node.grad) < 1e9 for node in below):  # rounding would be all that is left to compare
+            if not all(abs(node.grad) < 1e9 for node in below):  # rounding errors would be all that is left
                 for node, grad in zip(below, before):
                     node.grad = grad
                 return
@@ -244,7 +244,7 @@ def machine(pg, taken):
 
         @rule(i=PICK)
         def look(self, i):
-            """The whole graph below, its nodes that no Value holds too, and each node one Value."""
+            """Compare the whole graph below, with nodes that no Value holds; each node has one Value."""
             a, x = self.any(i)
             below = x.below()
             assume(len(below) < 300)
@@ -297,7 +297,7 @@ def test_random_programs_agree_with_a_plain_model(pg):
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        phases=[Phase.generate],  # a failing program is short enough as it is
+        phases=[Phase.generate],  # failing programs are short
         suppress_health_check=list(HealthCheck),
     )
     gc.collect()
@@ -317,7 +317,7 @@ def test_random_programs_agree_with_a_plain_model(pg):
 
 
 def test_the_model_is_right_about_gradients():
-    """The model itself, against central differences."""
+    """The model, against central differences."""
     rng = random.Random(1)
     for op, f in VALUES.items():
         xs = [Node(rng.uniform(0.3, 1.5)) for _ in range(2 if op in ("add", "sub", "mul", "div", "mod") else 1)]

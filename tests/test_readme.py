@@ -1,4 +1,4 @@
-"""README.md and the guides of docs/: what they show runs, and prints what they say.
+"""README.md and the guides of docs/: their code runs, and prints what they show.
 
 A block of text is what the block of Python before it prints. Those run in an empty folder: each alone in the
 README, those under one `##` heading one after another in a guide. In a console block, `$ pygrad ...` is run in process.
@@ -18,7 +18,7 @@ from pygrad._cli.cli import main
 from pygrad._views.drawing import find_renderer
 
 ROOT = Path(__file__).parent.parent
-GUIDES = ("command_line", "drawing", "micrograd", "recorded", "training")
+GUIDES = ("arrays", "command_line", "drawing", "micrograd", "recorded", "training")
 PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
 PAGES.update({name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES})
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

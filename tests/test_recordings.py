@@ -1,4 +1,4 @@
-"""When functions are recorded and recorded anew, what is kept of them, and how draws of random numbers are noticed."""
+"""When functions are recorded, and when again; which programs are kept; random draws are noticed."""
 
 from __future__ import annotations
 

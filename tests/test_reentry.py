@@ -1,7 +1,7 @@
-"""Containers and numbers that run code when they are read: nothing borrowed from them may be used after that.
+"""Containers and numbers that run code when they are read: C must not use references borrowed from them after that.
 
-Most of it shows under AddressSanitizer only (.ci/nightly sanitizers); what is computed is compared everywhere.
-Finalisers run within a collection, which a tiny limit of the tape brings on.
+Most faults show under AddressSanitizer only (.ci/nightly sanitizers); results are compared everywhere. A tiny limit of
+the tape makes it collect often, and finalisers run within a collection.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def without_gc():
 
 
 def trap(pg, run):
-    """Garbage, enough for the next collection, whose finalisers run something: closures that keep their output."""
+    """Garbage for the next collection, whose finalisers run something: closures that keep their output."""
     pg.collect()
     for _ in range(pg.tape_stats().nodes // 4 + 10):
         out = pg.Value(1.0, (pg.Value(1.0),), "trap")
@@ -401,7 +401,7 @@ def test_attributes_of_dead_nodes_that_change_the_tape(pg, often):
         del out
         (pg.Value(1.0) + 1.0).exp()
     pg.collect()
-    gc.collect()  # the portable layer's are cycles of Python's own
+    gc.collect()  # in the portable layer these are cycles of Python objects
     assert len(made) == 100 and all(value.data == math.e for value in made)
 
 
@@ -441,7 +441,7 @@ class MineError(Exception):
 
 
 def fill_free_lists():
-    """What is dropped from now on goes back to the allocator, where AddressSanitizer sees it."""
+    """From now on, freed objects go back to the allocator, where AddressSanitizer sees them."""
     spare = [[{}, [], [()], 1.5 + i, (i,), (i, i)] for i in range(300)]
     spare.clear()
 
@@ -557,7 +557,7 @@ def test_custom_functions_that_change_their_node_while_it_runs(pg, often):
 
 
 def test_adopted_functions_that_do_not_raise(pg):
-    """In a process of its own: the layer keeps what it is given."""
+    """In another process, since the layer keeps what it is given."""
     if pg._core.layer.OPERANDS == "cffi":
         pytest.skip("raises by itself")
     from helpers import run_python
@@ -571,7 +571,8 @@ class Value(engine.Operand):
 kept = [engine.Value(1.0) for _ in range(100)]
 del kept[:50]
 nothing = lambda *_: None
-_pgr._adopt(Value, {}, nothing, lambda *_: 1, lambda *_: 1 / 0, nothing, nothing, nothing, set(), set)
+_pgr._adopt(value_type=Value, notes={}, fail=nothing, reject=lambda *_: 1, unknown=lambda *_: 1 / 0, leave=nothing,
+    refuse_operand=nothing, as_number=nothing, plain_numbers=set(), set_type=set)
 for use in (lambda: Value(2.0) / 0.0, lambda: Value("a"), lambda: _pgr.Operand._of(12345678)):
     try:
         use()

@@ -1,4 +1,4 @@
-"""Values that finalisers save: each stands for its node, or says that it is gone. None stands for another."""
+"""Values that finalisers save: each still names its node, or raises ReferenceError; none names another node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 class Saver:
-    """An attribute that saves its Value when it goes."""
+    """An attribute whose finaliser saves its Value."""
 
     def __init__(self, value, saved):
         self.value, self.saved = value, saved
@@ -59,7 +59,7 @@ def uses(pg, value):
 
 
 def check_saved(pg, saved):
-    """Each use of a saved Value is right, or raises ReferenceError; nobody else's numbers change."""
+    """Each use of a saved Value is right, or raises ReferenceError; no other node changes."""
     bystander = pg.Value(5.0)
     for value in saved:
         repr(value), hash(value), bool(value), value == value
@@ -70,7 +70,7 @@ def check_saved(pg, saved):
             except ReferenceError as error:
                 assert "node is gone" in str(error)
                 raised.append(name)
-        if raised:  # then by all, but for what makes it anew in the portable layer, and the user's own function
+        if raised:  # then by all uses but the user's step and, in the portable layer, new Values
             missing = {name for name in uses(pg, value) if name not in raised}
             assert missing <= ({"set step", "step", "again"} if pg._core.layer.OPERANDS == "cffi" else {"step"}), (
                 missing

@@ -1,4 +1,4 @@
-"""Scopes: what drawings know of where nodes come from; folding by them; the checked backward pass."""
+"""Scopes in drawings, folding by them, and the checked backward pass."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def names_in_use(pg):
 
 
 def test_names_that_nobody_uses_are_forgotten(pg):
-    """And those of graphs, of scopes that are open, and of threads that are in them are not."""
+    """Names of graphs, of open scopes, and of threads within scopes are kept."""
     old = [pg.Value(1.0) for _ in range(2)]
     with pg.scope("old/kept"):
         kept = (old[0] * old[1]).tanh()
@@ -355,7 +355,7 @@ def test_names_that_nobody_uses_are_forgotten(pg):
 
 
 def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
-    """Names by the thousand with a tiny limit: what is kept has the names that it was given."""
+    """Thousands of names with a tiny limit: kept nodes keep their names."""
     monkeypatch.setattr(pg._core.scopes, "_NAMES_AT_LEAST", 20)
     pg._core.scopes._scopes.limit = 20
     kept = []
@@ -366,7 +366,7 @@ def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
                 stack.enter_context(pg.scope(name))
                 if rng.random() < 0.1:
                     list(pg._core.scopes.each("part", range(rng.randint(0, 4))))
-            if rng.random() < 0.2:  # a scope of a series in which nothing is recorded, left and come back to
+            if rng.random() < 0.2:  # a scope without nodes, left and entered again
                 parts = pg._core.scopes.each("part", range(2))
                 next(parts)
                 for _ in range(rng.randint(0, 30)):

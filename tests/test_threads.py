@@ -1,7 +1,6 @@
 """Threads and processes: many threads on shared and on their own Values, recorded functions beside them; fork.
 
-THREAD_SECONDS=60 runs the threads for longer than the second or two that they have by default; 600 is what a change
-here needs.
+Threads run for a second or two, or for THREAD_SECONDS=60. Run 600 after a change here.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def test_eight_threads_share_leaves_and_have_their_own(pg, rng):
     wrong, rounds, end = [], [0] * THREADS, time.monotonic() + LASTS
 
     def own(rng):
-        """A small network of the thread's own, against its derivative by hand."""
+        """Each thread's own small network, against its derivative by hand."""
         x, w = rng.uniform(-1, 1), rng.uniform(-1, 1)
         a, b = pg.Value(x), pg.Value(w, label="w")
         out = sum(((a * b + k).tanh() for k in range(20)), pg.Value(0.0))
@@ -107,7 +106,7 @@ def test_fork_works_in_the_child(pg):
     assert child.exitcode == 0
     assert close(data, math.tanh(0.75), 1e-15) and close(grad, 3 * (1 - math.tanh(0.75) ** 2), 1e-12) and total == 3.0
     before.backward()
-    assert value.grad == 2 * before.data  # the child's is its own
+    assert value.grad == 2 * before.data  # the child has a copy
 
 
 SUBINTERPRETER = """
@@ -164,14 +163,14 @@ def test_a_drop_of_a_large_graph_does_not_stall(pg):
     collected = time.perf_counter()
     took = [1e3 * (b - a) for a, b in ((start, dropped), (dropped, collected))]
     print(f"{count:,} nodes: dropped in {took[0]:.2f} ms, collected in {took[1]:.2f} ms")
-    assert collected - start < 1e-6 * count  # a µs a node, hundreds of times what it takes
+    assert collected - start < 1e-6 * count  # 1 µs a node: it takes a hundredth of that
 
 
 # ---- Everything at once, while the tape is collected all the time --------------------------------
 
 
 class Mixture:
-    """What threads do at once, each with graphs of its own, all with some that they share."""
+    """What threads do at once, with their own graphs and with shared ones."""
 
     def __init__(self, pg, rng):
         self.pg = pg
@@ -468,5 +467,5 @@ print("ended")
 
 
 def test_threads_that_record_while_finalisers_run_do_not_wait_for_each_other(pg):
-    """A look at the threads held the interpreter's own lock while a collection within it waited for another."""
+    """Listing threads once held a lock of the interpreter while a collection within it waited for another thread."""
     assert run_python(COLLECTING, pg._core.layer.OPERANDS) == "ended\n"

@@ -1,4 +1,4 @@
-"""What hangs on nodes: objects that keep Values alive, and that their nodes keep."""
+"""Ties: objects that keep Values alive, and that nodes keep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def operation(pg, x, model):
 
 
 def settle(pg):
-    """Collect until nothing more goes: the portable layer takes a round for each link of a chain."""
+    """Collect until nothing more is freed: the portable layer takes one round for each link of a chain."""
     before = None
     while before != pg.tape_stats().nodes:
         before = pg.tape_stats().nodes
@@ -96,7 +96,7 @@ def link(holder, target, rng):
 
 
 def reachable(pg, roots):
-    """The numbers of the Values that can be reached by operands and references, and how many nodes these have."""
+    """The data of Values reachable by operands and references, and the number of their nodes."""
     found, stack = {}, list(roots)
     while stack:
         thing = stack.pop()
@@ -112,7 +112,7 @@ def reachable(pg, roots):
 
 
 def make_web(pg, rng):
-    """Values and objects that refer to each other at random; those of them that are kept."""
+    """Values and objects that refer to each other at random; returns those that are kept."""
     values = [pg.Value(float(i)) for i in range(rng.randint(1, 12))]
     for i in range(rng.randint(0, 20)):
         values.append(pg.Value(100.0 + i, tuple(rng.choices(values, k=rng.randint(1, 4))), "op"))

@@ -66,7 +66,7 @@ BINARY = ["add", "sub", "mul", "max", "min", "atan2", "hypot", "less", "pick"]
 
 
 def random_program(rng, size, inputs):
-    """A function of a sequence of `inputs` Values, of `size` operations, none of which overflows."""
+    """A function of a sequence of `inputs` Values: `size` operations without overflow."""
     steps = []
     for i in range(size):
         n = inputs + i
@@ -663,7 +663,7 @@ def test_sums_over_lanes_that_need_each_other_are_derived_right(pg, argnum):
 
 
 def test_recorded_arithmetic_with_constants_keeps_the_sign_of_zero(pg):
-    """What a program simplifies is the same number for every x: a negative zero, nan and inf too."""
+    """A simplified program gives the same numbers for every x: negative zero, nan and inf, too."""
     operators = {
         "x + c": lambda x, c: x + c,
         "c + x": lambda x, c: c + x,

@@ -61,29 +61,51 @@ static pgr_status hold_bad(pgr_tape *tape, pgr_status status, pgr_id id, pgr_han
     return status;
 }
 
+/* Arrays of ids for one call, freed together. Later ones are NULL once `status` is a failure. */
+typedef struct {
+    pgr_tape *tape;
+    pgr_status status;
+    pgr_id *arrays[4];
+    size_t count;
+} id_arrays;
+
+static pgr_id *ids_of(id_arrays *a, size_t n, const pgr_handle *handles)
+{
+    return a->arrays[a->count++] = pgr__ids_of(a->tape, n, handles, &a->status);
+}
+
+/* Room for n results. */
+static pgr_id *room_for(id_arrays *a, size_t n)
+{
+    pgr_id *const ids = a->status == PGR_OK ? tape_resize(a->tape, NULL, (n + 1) * sizeof *ids) : NULL;
+    if (ids == NULL && a->status == PGR_OK)
+        a->status = PGR_ERR_NOMEM;
+    return a->arrays[a->count++] = ids;
+}
+
+static pgr_status free_ids(id_arrays *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        tape_resize(a->tape, a->arrays[i], 0);
+    return a->status;
+}
+
 /* A vjp, where nodes are roots and weights seeds, or a jvp, where nodes are wrt and weights tangents. */
 static pgr_status derive(pgr_tape *tape, bool is_vjp, uint32_t within, size_t n, const pgr_handle *nodes,
                          const pgr_handle *weights, size_t m, const pgr_handle *others, pgr_handle *out,
                          pgr_handle *bad)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = PGR_OK;
+    id_arrays a = {.tape = tape};
     pgr_id failed = 0;
-    pgr_id *const node_ids = pgr__ids_of(tape, n, nodes, &status);
-    pgr_id *const weight_ids = pgr__ids_of(tape, n, weights, &status);
-    pgr_id *const other_ids = pgr__ids_of(tape, m, others, &status);
-    pgr_id *const results = pgr__ids_of(tape, m, others, &status); /* for its memory */
-    if (status == PGR_OK)
-        status = is_vjp ? pgr_vjp(tape, within, n, node_ids, weight_ids, m, other_ids, results, &failed)
-                        : pgr_jvp(tape, n, node_ids, weight_ids, m, other_ids, results, &failed);
-    if (status == PGR_OK)
-        status = pgr__hold_all(tape, m, results, out);
-    else
-        status = hold_bad(tape, status, failed, bad);
-    tape_resize(tape, node_ids, 0);
-    tape_resize(tape, weight_ids, 0);
-    tape_resize(tape, other_ids, 0);
-    tape_resize(tape, results, 0);
+    const pgr_id *const node_ids = ids_of(&a, n, nodes), *const weight_ids = ids_of(&a, n, weights);
+    const pgr_id *const other_ids = ids_of(&a, m, others);
+    pgr_id *const results = room_for(&a, m);
+    if (a.status == PGR_OK)
+        a.status = is_vjp ? pgr_vjp(tape, within, n, node_ids, weight_ids, m, other_ids, results, &failed)
+                          : pgr_jvp(tape, n, node_ids, weight_ids, m, other_ids, results, &failed);
+    a.status = a.status == PGR_OK ? pgr__hold_all(tape, m, results, out) : hold_bad(tape, a.status, failed, bad);
+    const pgr_status status = free_ids(&a);
     pgr__leave(tape, token);
     return status;
 }
@@ -105,13 +127,11 @@ pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handl
                              const pgr_handle *roots, uint8_t *used)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = PGR_OK;
-    pgr_id *const place_ids = pgr__ids_of(tape, place_count, places, &status);
-    pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
-    if (status == PGR_OK)
-        status = pgr_lane_places(tape, place_count, place_ids, root_count, root_ids, used);
-    tape_resize(tape, place_ids, 0);
-    tape_resize(tape, root_ids, 0);
+    id_arrays a = {.tape = tape};
+    const pgr_id *const place_ids = ids_of(&a, place_count, places), *const root_ids = ids_of(&a, root_count, roots);
+    if (a.status == PGR_OK)
+        a.status = pgr_lane_places(tape, place_count, place_ids, root_count, root_ids, used);
+    const pgr_status status = free_ids(&a);
     pgr__leave(tape, token);
     return status;
 }
@@ -120,21 +140,15 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
                              const pgr_handle *roots, size_t lane_count, const pgr_handle *values, pgr_handle *out)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = PGR_OK;
-    pgr_id *const place_ids = pgr__ids_of(tape, place_count, places, &status);
-    pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
-    pgr_id *const value_ids = pgr__ids_of(tape, lane_count * place_count, values, &status);
-    pgr_id *const results = tape_resize(tape, NULL, (lane_count * root_count + 1) * sizeof *results);
-    if (status == PGR_OK && results == NULL)
-        status = PGR_ERR_NOMEM;
-    if (status == PGR_OK)
-        status = pgr_lane_values(tape, place_count, place_ids, root_count, root_ids, lane_count, value_ids, results);
-    if (status == PGR_OK)
-        status = pgr__hold_all(tape, lane_count * root_count, results, out);
-    tape_resize(tape, place_ids, 0);
-    tape_resize(tape, root_ids, 0);
-    tape_resize(tape, value_ids, 0);
-    tape_resize(tape, results, 0);
+    id_arrays a = {.tape = tape};
+    const pgr_id *const place_ids = ids_of(&a, place_count, places), *const root_ids = ids_of(&a, root_count, roots);
+    const pgr_id *const value_ids = ids_of(&a, lane_count * place_count, values);
+    pgr_id *const results = room_for(&a, lane_count * root_count);
+    if (a.status == PGR_OK)
+        a.status = pgr_lane_values(tape, place_count, place_ids, root_count, root_ids, lane_count, value_ids, results);
+    if (a.status == PGR_OK)
+        a.status = pgr__hold_all(tape, lane_count * root_count, results, out);
+    const pgr_status status = free_ids(&a);
     pgr__leave(tape, token);
     return status;
 }

@@ -10,12 +10,13 @@ typedef struct {
     pgr_tape *tape;
     const pgr_table *table;
     const pgr_fold_options *options;
-    uint32_t *fold;     /* by row: its fold; later its vertex */
-    uint32_t *scratch;  /* by row */
-    uint32_t *first;    /* by scope: its first call */
+    uint32_t *fold;      /* by row */
+    uint32_t *vertex;    /* by row; in the memory of `fold`, which ends where vertices begin */
+    uint32_t *scratch;   /* by row */
+    uint32_t *first;     /* by scope: its first call */
     uint32_t *vertex_of; /* by fold */
-    uint32_t *slots;     /* of a hash table: edge + 1 */
-    uint32_t slot_count;
+    uint32_t *buckets;   /* of a hash table: edge + 1 */
+    uint32_t bucket_count;
 } folder;
 
 static bool is_leaf(const pgr_row *row) { return row->operand_count == 0; }
@@ -147,7 +148,7 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
                 f->vertex_of[fold] = v;
         }
         pgr_vertex *const vertex = &out->vertices[v];
-        f->fold[i] = v;
+        f->vertex[i] = v;
         vertex->row = i;
         vertex->count++;
         vertex->leaves += is_leaf(row);
@@ -167,44 +168,45 @@ static pgr_status make_vertices(folder *f, pgr_folding *out)
 }
 
 /* The place of an edge in the hash table. */
-static uint32_t slot_of(const folder *f, const pgr_edge *edges, uint32_t from, uint32_t to)
+static uint32_t bucket_of(const folder *f, const pgr_edge *edges, uint32_t from, uint32_t to)
 {
     const uint64_t key = ((uint64_t)from << 32 | to) * UINT64_C(0x9e3779b97f4a7c15);
-    uint32_t slot = (uint32_t)(key >> 32) & (f->slot_count - 1);
-    while (f->slots[slot] != 0 && (edges[f->slots[slot] - 1].source != from || edges[f->slots[slot] - 1].target != to))
-        slot = (slot + 1) & (f->slot_count - 1);
-    return slot;
+    uint32_t bucket = (uint32_t)(key >> 32) & (f->bucket_count - 1);
+    for (uint32_t found; (found = f->buckets[bucket]) != 0; bucket = (bucket + 1) & (f->bucket_count - 1))
+        if (edges[found - 1].source == from && edges[found - 1].target == to)
+            break;
+    return bucket;
 }
 
-static bool grow_slots(folder *f, const pgr_folding *out)
+static bool grow_buckets(folder *f, const pgr_folding *out)
 {
-    const uint32_t slot_count = f->slot_count == 0 ? 1024 : 2 * f->slot_count;
-    uint32_t *const slots = tape_resize(f->tape, NULL, slot_count * sizeof *slots);
-    if (slots == NULL)
+    const uint32_t bucket_count = f->bucket_count == 0 ? 1024 : 2 * f->bucket_count;
+    uint32_t *const buckets = tape_resize(f->tape, NULL, bucket_count * sizeof *buckets);
+    if (buckets == NULL)
         return false;
-    memset(slots, 0, slot_count * sizeof *slots);
-    tape_resize(f->tape, f->slots, 0);
-    f->slots = slots;
-    f->slot_count = slot_count;
+    memset(buckets, 0, bucket_count * sizeof *buckets);
+    tape_resize(f->tape, f->buckets, 0);
+    f->buckets = buckets;
+    f->bucket_count = bucket_count;
     for (uint32_t e = 0; e < out->edge_count; e++)
-        f->slots[slot_of(f, out->edges, out->edges[e].source, out->edges[e].target)] = e + 1;
+        f->buckets[bucket_of(f, out->edges, out->edges[e].source, out->edges[e].target)] = e + 1;
     return true;
 }
 
 static pgr_status make_edges(folder *f, pgr_folding *out)
 {
     const pgr_table *const table = f->table;
-    if (!grow_slots(f, out))
+    if (!grow_buckets(f, out))
         return PGR_ERR_NOMEM;
     for (uint32_t i = 0; i < table->row_count; i++) {
         const pgr_row *const row = &table->rows[i];
         for (uint32_t k = 0; k < row->operand_count; k++) {
-            const uint32_t from = f->fold[table->operands[row->first_operand + k]], to = f->fold[i];
+            const uint32_t from = f->vertex[table->operands[row->first_operand + k]], to = f->vertex[i];
             if (from == to)
                 continue;
-            const uint32_t slot = slot_of(f, out->edges, from, to);
-            if (f->slots[slot] != 0) {
-                out->edges[f->slots[slot] - 1].count++;
+            const uint32_t bucket = bucket_of(f, out->edges, from, to);
+            if (f->buckets[bucket] != 0) {
+                out->edges[f->buckets[bucket] - 1].count++;
                 continue;
             }
             pgr_edge *const edges = tape_grow(f->tape, out->edges, out->edge_count, 1, sizeof *edges);
@@ -212,8 +214,8 @@ static pgr_status make_edges(folder *f, pgr_folding *out)
                 return PGR_ERR_NOMEM;
             out->edges = edges;
             out->edges[out->edge_count++] = (pgr_edge){from, to, 1};
-            f->slots[slot] = out->edge_count;
-            if (out->edge_count > f->slot_count / 2 && !grow_slots(f, out))
+            f->buckets[bucket] = out->edge_count;
+            if (out->edge_count > f->bucket_count / 2 && !grow_buckets(f, out))
                 return PGR_ERR_NOMEM;
         }
     }
@@ -226,8 +228,8 @@ pgr_status pgr_fold(pgr_tape *tape, const pgr_table *table, const pgr_fold_optio
     uint32_t *const room = tape_resize(tape, NULL, (3 * rows + scopes + folds + 1) * sizeof *room);
     if (room == NULL)
         return PGR_ERR_NOMEM;
-    folder f = {.tape = tape, .table = table, .options = options, .fold = room, .scratch = room + rows,
-                .first = room + 3 * rows, .vertex_of = room + 3 * rows + scopes};
+    folder f = {.tape = tape, .table = table, .options = options, .fold = room, .vertex = room,
+                .scratch = room + rows, .first = room + 3 * rows, .vertex_of = room + 3 * rows + scopes};
     memset(f.first, 0xff, (scopes + folds) * sizeof *room);
     pgr_folding out = {NULL, NULL, 0, 0};
     fold_by_scope(&f);
@@ -237,7 +239,7 @@ pgr_status pgr_fold(pgr_tape *tape, const pgr_table *table, const pgr_fold_optio
         status = make_vertices(&f, &out);
     if (status == PGR_OK)
         status = make_edges(&f, &out);
-    tape_resize(tape, f.slots, 0);
+    tape_resize(tape, f.buckets, 0);
     tape_resize(tape, room, 0);
     if (status == PGR_OK)
         *folding = out;

@@ -12,10 +12,10 @@
  *                   (NAN: no default)
  *           CUT     f(a), recorded without its operand: no gradient flows, and the operand is not kept
  *   value   an expression in a and b, the operands' numbers. Plain C99, since exported code contains it, too
- *   da, db  the local derivatives, in a, b and v, the result. Written in words (ADD_, MUL_, ...), so that one
- *           expression serves three times: ops.h turns it into numbers, derive.c into nodes, chain_rule.py into text.
- *           OF_(EXP, x) is another row's function, NUMBER_(0.5) a constant. EITHER_(x, y) is x in numbers, where y
- *           would lose digits, and y in nodes and text
+ *   da, db  the local derivatives, in a, b and v, the result. Written in words (ADD_, MUL_, ...: see words.h), so that
+ *           one expression serves three times: ops.h turns it into numbers, derive.c into nodes, chain_rule.py into
+ *           text. OF_(EXP, x) is another row's function, NUMBER_(0.5) a constant. EITHER_(x, y) is x in numbers, where
+ *           y would lose digits, and y in nodes and text
  *   check   a pgr_status in a, b and v: what Python's float and math raise for the same numbers
  *   rule    the error message's reason when the check fails
  *
@@ -132,6 +132,38 @@ X(FLOOR, "floor", "floor", UNARY,  floor(a), ZERO, ZERO, PGR_ALWAYS, "", "The la
 X(MOD,   "mod",   "%",     BINARY, \
   (fmod(a, b) == 0.0 ? copysign(0.0, b) : (fmod(a, b) < 0.0) != (b < 0.0) ? fmod(a, b) + b : fmod(a, b)), \
   ONE, NEG_(OF_(FLOOR, ADD_(SUB_(DIV_(a, b), DIV_(v, b)), HALF))), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
-  "the divisor must not be zero", "Remainder, a % b as Python's: a - b * floor(a / b), with the sign of b.")
+  "the divisor must not be zero", "Remainder, a % b as Python's: a - b * floor(a / b), with the sign of b.") \
+X(RINT,  "rint",  "rint",  UNARY,  rint(a), ZERO, ZERO, PGR_ALWAYS, "", \
+  "The nearest whole number, the even one of two.") \
+X(EXP2,  "exp2",  "exp2",  UNARY,  exp2(a), MUL_(NUMBER_(0.6931471805599453), v), ZERO, PGR_OVERFLOWS, "", "2 ** a.") \
+X(CBRT,  "cbrt",  "cbrt",  UNARY,  pgr_cbrt(a), DIV_(ONE, MUL_(NUMBER_(3.0), MUL_(v, v))), ZERO, PGR_ALWAYS, \
+  "", "Cube root.") \
+X(LOGIT, "logit", "logit", UNARY,  (fabs(a - 0.5) < 0.25 ? 2.0 * atanh(2.0 * a - 1.0) : log(a / (1.0 - a))), \
+  DIV_(ONE, MUL_(a, SUB_(ONE, a))), ZERO, PGR_NEEDS(!(a <= 0.0 || a >= 1.0)), \
+  "the argument must lie between 0 and 1", "log(a / (1 - a)), the inverse of sigmoid.") \
+X(GAMMA, "gamma", "gamma", UNARY,  tgamma(a), MUL_(v, OF_(DIGAMMA, a)), ZERO, \
+  (a <= 0.0 && a == floor(a) ? PGR_ERR_DOMAIN : PGR_OVERFLOWS), "the argument must not be 0, -1, -2, ...", \
+  "Gamma function, (a - 1)! for whole a.") \
+X(LGAMMA, "lgamma", "lgamma", UNARY, lgamma(a), OF_(DIGAMMA, a), ZERO, \
+  (a <= 0.0 && isfinite(a) && a == floor(a) ? PGR_ERR_DOMAIN : PGR_OVERFLOWS), \
+  "the argument must not be 0, -1, -2, ...", "Logarithm of the gamma function's absolute value.") \
+X(DIGAMMA, "digamma", "digamma", UNARY, pgr_digamma(a), OF_(POLYGAMMA, ONE, a), ZERO, \
+  PGR_NEEDS(!(a <= 0.0 && a == floor(a))), "the argument must not be 0, -1, -2, ...", "Derivative of lgamma.") \
+X(POLYGAMMA, "polygamma", "polygamma", BINARY, pgr_polygamma(a, b), ZERO, OF_(POLYGAMMA, ADD_(a, ONE), b), \
+  PGR_NEEDS(!(a < 0.0 || a != floor(a) || isinf(a) || (b <= 0.0 && b == floor(b)))), \
+  "the order must be 0, 1, 2, ..., and the argument not 0, -1, -2, ...", \
+  "Derivative of digamma at b, of the order a, a constant.") \
+X(ERFINV, "erfinv", "erfinv", UNARY, pgr_erfinv(a), \
+  EITHER_(pgr_erfinv_da(a, v), MUL_(NUMBER_(0.886226925452758), OF_(EXP, MUL_(v, v)))), ZERO, \
+  PGR_NEEDS(!(fabs(a) >= 1.0)), "the argument must lie between -1 and 1", "Inverse of erf.") \
+X(NDTR,  "ndtr",  "ndtr",  UNARY,  pgr_ndtr(a), EITHER_(pgr_ndtr_da(a), \
+  MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(MUL_(HALF, MUL_(a, a)))))), ZERO, PGR_ALWAYS, "", \
+  "Distribution function of the standard normal distribution, accurate for negative a, too.") \
+X(NDTRI, "ndtri", "ndtri", UNARY,  pgr_ndtri(a), EITHER_(pgr_ndtri_da(a, v), \
+  MUL_(NUMBER_(2.5066282746310002), OF_(EXP, MUL_(HALF, MUL_(v, v))))), ZERO, PGR_NEEDS(!(a <= 0.0 || a >= 1.0)), \
+  "the argument must lie between 0 and 1", "Quantile of the standard normal distribution, the inverse of ndtr.") \
+X(LOG_NDTR, "log_ndtr", "log_ndtr", UNARY, pgr_log_ndtr(a), EITHER_(pgr_log_ndtr_da(a), \
+  MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(ADD_(MUL_(HALF, MUL_(a, a)), v))))), ZERO, PGR_ALWAYS, "", \
+  "log(ndtr(a)), accurate where ndtr(a) is tiny.")
 
 #endif

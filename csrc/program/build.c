@@ -1,7 +1,7 @@
 /* build.c: builds a program from a recording: the order of the passes, each of which is a file.
  *
  * groups.c merges groups of lanes; lower.c makes values of nodes, through simplify.c; fuse.c drops dead ones and finds
- * dots; schedule.c orders them; uniform.c and lane.c allocate slots and emit segments. Every pass is linear but for
+ * dots; schedule.c orders them; uniform.c and lane.c allocate registers and emit segments. Every pass is linear but for
  * sorting, and none recurses. */
 #include "program/fuse.h"
 #include "program/groups.h"
@@ -13,7 +13,7 @@
 static void emit_stages(builder *b)
 {
     pgr_program *const p = b->program;
-    uniform_slots uniform;
+    uniform_scratch uniform;
     lane_scratch lanes;
     program_begin_uniform(b, &uniform);
     program_begin_lanes(b, &lanes);
@@ -26,19 +26,19 @@ static void emit_stages(builder *b)
     program_end_uniform(b, &uniform);
     program_end_lanes(b, &lanes);
     p->block = BLOCK_MOST;
-    while (p->block > BLOCK_FEWEST && (uint64_t)p->lane_slots * p->block * sizeof(double) > BLOCK_BYTES)
+    while (p->block > BLOCK_FEWEST && (uint64_t)p->lane_registers * p->block * sizeof(double) > BLOCK_BYTES)
         p->block /= 2;
 }
 
-/* Values become slots. */
+/* Outputs that are values become registers. */
 static void place_outputs(builder *b)
 {
     pgr_program *const p = b->program;
     for (size_t i = 0; i < p->output_count && b->status == PGR_OK; i++) {
         const uint32_t id = p->outputs[i].node;
-        p->outputs[i].node = is_lane_value(b, id) ? SLOT_LANE : b->values[id].slot;
+        p->outputs[i].node = is_lane_value(b, id) ? REGISTER_LANE : b->values[id].reg;
     }
-    p->output_slots = grab_raw(b, p->output_count, sizeof *p->output_slots);
+    p->output_registers = grab_raw(b, p->output_count, sizeof *p->output_registers);
     p->output_runs = grab_raw(b, p->output_count, sizeof *p->output_runs);
     if (b->status == PGR_OK)
         program_join_outputs(p);
@@ -67,7 +67,7 @@ static void fit(builder *b)
 static void free_scratch(builder *b)
 {
     void *const scratch[] = {b->values, b->table, b->merged, b->first_input, b->lane_input, b->links,
-                             b->chains, b->next_output, b->sorted, b->stage_end, b->level};
+                             b->dots, b->next_output, b->sorted, b->stage_end, b->level};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(b->tape, scratch[i], 0);
 }

@@ -16,8 +16,8 @@
 typedef struct {
     uint32_t a, b;         /* values; NONE */
     uint32_t uses;
-    uint32_t chain;        /* of the dot that ends here; NONE */
-    uint32_t slot;
+    uint32_t dot;          /* the dot that ends here; NONE */
+    uint32_t reg;
     uint16_t stage, group; /* group: 1 and up; 0: the same in all lanes */
     uint32_t output;       /* the first output that is this value; NONE */
     uint32_t line;         /* see pgr_program_lines */
@@ -35,7 +35,7 @@ typedef struct {
 /* A dot: init plus `count` terms, a list of links. */
 typedef struct {
     uint32_t init, first, last, count, products;
-} chain;
+} dot;
 
 typedef struct {
     pgr_tape *tape;
@@ -58,8 +58,8 @@ typedef struct {
 
     link *links;           /* fuse.c */
     uint32_t link_count;
-    chain *chains;
-    uint32_t chain_count;
+    dot *dots;
+    uint32_t dot_count;
     uint32_t *next_output; /* by output, the next that is the same value; NONE */
 
     uint32_t *sorted;      /* schedule.c: live values by stage, each after its operands .. */

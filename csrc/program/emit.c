@@ -3,21 +3,21 @@
 
 #include "program/fuse.h"
 
-static uint32_t slot_of(const builder *b, uint32_t id) { return id == NONE ? SLOT_NONE : b->values[id].slot; }
+static uint32_t register_of(const builder *b, uint32_t id) { return id == NONE ? REGISTER_NONE : b->values[id].reg; }
 
 /* Writes a dot's operands and returns its number. A segment that recomputes lanes writes them again. */
-static uint32_t emit_dot(builder *b, const chain *c)
+static uint32_t emit_dot(builder *b, const dot *d)
 {
     pgr_program *const p = b->program;
-    p->args = grow(b, p->args, p->arg_count, 2 * c->count, sizeof *p->args);
+    p->args = grow(b, p->args, p->arg_count, 2 * d->count, sizeof *p->args);
     p->dots = grow(b, p->dots, p->dot_count, 1, sizeof *p->dots);
     if (b->status != PGR_OK)
         return 0;
-    p->dots[p->dot_count] = (program_dot){p->arg_count, c->count};
-    uint32_t at = c->first;
-    for (uint32_t k = 0; k < c->count; k++, at = b->links[at].next) {
-        const uint32_t x = slot_of(b, b->links[at].a), y = slot_of(b, b->links[at].b);
-        const bool is_reversed = y != SLOT_NONE && (x & SLOT_LANE) != 0 && (y & SLOT_LANE) == 0;
+    p->dots[p->dot_count] = (program_dot){p->arg_count, d->count};
+    uint32_t at = d->first;
+    for (uint32_t k = 0; k < d->count; k++, at = b->links[at].next) {
+        const uint32_t x = register_of(b, b->links[at].a), y = register_of(b, b->links[at].b);
+        const bool is_reversed = y != REGISTER_NONE && (x & REGISTER_LANE) != 0 && (y & REGISTER_LANE) == 0;
         p->args[p->arg_count++] = is_reversed ? y : x;
         p->args[p->arg_count++] = is_reversed ? x : y;
     }
@@ -28,19 +28,19 @@ instruction program_instruction_of(builder *b, uint32_t id)
 {
     const value *const v = &b->values[id];
     if (v->op == PGR_OP_LANE)
-        return (instruction){PROGRAM_LOAD, v->slot, v->a, 0};
-    if (v->chain != NONE) {
-        const chain *const c = &b->chains[v->chain];
-        if (c->count == 1 && c->products == 0)
-            return (instruction){PGR_OP_ADD, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
-        return (instruction){PROGRAM_DOT, v->slot, slot_of(b, c->init), emit_dot(b, c)};
+        return (instruction){PROGRAM_LOAD, v->reg, v->a, 0};
+    if (v->dot != NONE) {
+        const dot *const d = &b->dots[v->dot];
+        if (d->count == 1 && d->products == 0)
+            return (instruction){PGR_OP_ADD, v->reg, register_of(b, v->a), register_of(b, v->b)};
+        return (instruction){PROGRAM_DOT, v->reg, register_of(b, d->init), emit_dot(b, d)};
     }
     if (v->op != PGR_OP_LANE_SUM)
-        return (instruction){v->op, v->slot, slot_of(b, v->a), slot_of(b, v->b)};
+        return (instruction){v->op, v->reg, register_of(b, v->a), register_of(b, v->b)};
     const value *const summed = &b->values[v->a];
     if (is_lane_dot(b, v))
-        return (instruction){PROGRAM_LANE_DOT, v->slot, slot_of(b, summed->a), slot_of(b, summed->b)};
-    return (instruction){PROGRAM_LANE_SUM, v->slot, summed->slot, 0};
+        return (instruction){PROGRAM_LANE_DOT, v->reg, register_of(b, summed->a), register_of(b, summed->b)};
+    return (instruction){PROGRAM_LANE_SUM, v->reg, summed->reg, 0};
 }
 
 void program_emit(builder *b, instruction made, uint32_t line)

@@ -4,7 +4,7 @@
 
 #include "program/builder.h"
 
-/* A value's instruction, from its operands' slots. */
+/* A value's instruction, from its operands' registers. */
 instruction program_instruction_of(builder *b, uint32_t id);
 
 void program_emit(builder *b, instruction made, uint32_t line);

@@ -1,7 +1,7 @@
 /* fuse.c: dead-code elimination and fusion.
  *
- * Chains of additions whose terms are products become dots; a lane sum of a product becomes a lane dot. A product is
- * fused only if nobody else reads it. */
+ * Sums of products become dots; a lane sum of a product becomes a lane dot. A product is fused only if nobody else
+ * reads it. */
 #include "program/fuse.h"
 
 /* Descending: live values make their operands live. */
@@ -26,32 +26,32 @@ static void count_uses(builder *b)
 static bool fusible_product(const builder *b, uint32_t id, uint16_t group)
 {
     const value *const v = &b->values[id];
-    return v->op == PGR_OP_MUL && v->uses == 1 && v->output == NONE && v->group == group && v->chain == NONE;
+    return v->op == PGR_OP_MUL && v->uses == 1 && v->output == NONE && v->group == group && v->dot == NONE;
 }
 
-static void add_term(builder *b, chain *c, uint32_t id, uint16_t group)
+static void add_term(builder *b, dot *d, uint32_t id, uint16_t group)
 {
     link l = {id, NONE, NONE};
     if (fusible_product(b, id, group)) {
         value *const v = &b->values[id];
         l = (link){v->a, v->b, NONE};
         v->is_fused = 1;
-        c->products++;
+        d->products++;
     }
     const uint32_t at = b->link_count++;
     b->links[at] = l;
-    if (c->count++ == 0)
-        c->first = at;
+    if (d->count++ == 0)
+        d->first = at;
     else
-        b->links[c->last].next = at;
-    c->last = at;
+        b->links[d->last].next = at;
+    d->last = at;
 }
 
-/* Whether a sum that uses `id` can extend the chain that ends there. */
+/* Whether a sum that uses `id` can extend the dot that ends there. */
 static bool extends(const builder *b, uint32_t id, uint16_t group)
 {
     const value *const v = &b->values[id];
-    return v->chain != NONE && v->uses == 1 && v->output == NONE && v->group == group;
+    return v->dot != NONE && v->uses == 1 && v->output == NONE && v->group == group;
 }
 
 static void find_dots(builder *b)
@@ -63,19 +63,19 @@ static void find_dots(builder *b)
         const bool left = extends(b, v->a, v->group), right = !left && extends(b, v->b, v->group);
         const uint32_t before = left ? v->a : right ? v->b : NONE, term = right ? v->a : v->b;
         if (before != NONE) {
-            v->chain = b->values[before].chain;
-            b->values[before].chain = NONE;
+            v->dot = b->values[before].dot;
+            b->values[before].dot = NONE;
             b->values[before].is_fused = 1;
         } else {
-            v->chain = b->chain_count++;
-            chain *const c = &b->chains[v->chain];
-            *c = (chain){.init = NONE};
+            v->dot = b->dot_count++;
+            dot *const d = &b->dots[v->dot];
+            *d = (dot){.init = NONE};
             if (fusible_product(b, v->a, v->group))
-                add_term(b, c, v->a, v->group);
+                add_term(b, d, v->a, v->group);
             else
-                c->init = v->a;
+                d->init = v->a;
         }
-        add_term(b, &b->chains[v->chain], term, v->group);
+        add_term(b, &b->dots[v->dot], term, v->group);
     }
 }
 
@@ -84,11 +84,11 @@ static void undo_short_dots(builder *b)
 {
     for (uint32_t id = 0; id < b->value_count; id++) {
         value *const v = &b->values[id];
-        if (v->chain == NONE || v->group != 0 || b->chains[v->chain].count != 1 || b->chains[v->chain].products != 1)
+        if (v->dot == NONE || v->group != 0 || b->dots[v->dot].count != 1 || b->dots[v->dot].products != 1)
             continue;
         value *const product = b->values[v->a].is_fused ? &b->values[v->a] : &b->values[v->b];
         product->is_fused = 0;
-        v->chain = NONE;
+        v->dot = NONE;
     }
 }
 
@@ -108,7 +108,7 @@ void program_fuse(builder *b)
 {
     count_uses(b);
     b->links = grab_raw(b, b->value_count, sizeof *b->links * 2);
-    b->chains = grab_raw(b, b->value_count, sizeof *b->chains);
+    b->dots = grab_raw(b, b->value_count, sizeof *b->dots);
     if (b->status != PGR_OK)
         return;
     find_dots(b);

@@ -1,4 +1,4 @@
-/* fuse.h: dead code, and chains of multiply-adds as dots; what a value's instruction reads once these are known. */
+/* fuse.h: dead code, and sums of products as dots; what a value's instruction reads once these are known. */
 #ifndef PGR_INTERNAL_FUSE_H
 #define PGR_INTERNAL_FUSE_H
 
@@ -18,12 +18,12 @@ static inline bool is_lane_dot(const builder *b, const value *v)
     do { \
         const value *const v_ = (v); \
         if (is_source(v_)) { \
-        } else if (v_->chain != NONE) { \
-            const chain *const c_ = &(b)->chains[v_->chain]; \
-            if (c_->init != NONE) \
-                visit(c_->init); \
-            uint32_t at_ = c_->first; \
-            for (uint32_t k_ = 0; k_ < c_->count; k_++, at_ = (b)->links[at_].next) { \
+        } else if (v_->dot != NONE) { \
+            const dot *const d_ = &(b)->dots[v_->dot]; \
+            if (d_->init != NONE) \
+                visit(d_->init); \
+            uint32_t at_ = d_->first; \
+            for (uint32_t k_ = 0; k_ < d_->count; k_++, at_ = (b)->links[at_].next) { \
                 visit((b)->links[at_].a); \
                 if ((b)->links[at_].b != NONE) \
                     visit((b)->links[at_].b); \

@@ -112,58 +112,58 @@ static void find_last_uses(builder *b, lane_scratch *s, uint32_t count)
         FOR_OPERANDS(b, v, SET_LAST);
 #undef SET_LAST
         if (v->op == PGR_OP_LANE_SUM)
-            v->slot = b->program->uniform_slots++;
+            v->reg = b->program->uniform_registers++;
     }
 }
 
-/* Emits the listed values and returns the number of lane slots that they take. */
+/* Emits the listed values and returns the number of lane registers that they take. */
 static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
 {
     const uint32_t start = b->program->instruction_count;
-    uint32_t free_count = 0, slots = 0;
+    uint32_t free_count = 0, registers = 0;
     for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         const uint32_t id = s->list[i];
         value *const v = &b->values[id];
         instruction made = program_instruction_of(b, id);
-        /* Free operands' slots first: every instruction reads a lane before it writes it, so the result may take
+        /* Free operands' registers first: every instruction reads a lane before it writes it, so the result may take
          * one. */
 #define FREE(operand) \
     do { \
         value *const o_ = &b->values[operand]; \
-        if (o_->group != 0 && s->last_use[operand] == i && o_->slot != SLOT_NONE) { \
-            s->free[free_count++] = o_->slot; \
-            o_->slot = SLOT_NONE; \
+        if (o_->group != 0 && s->last_use[operand] == i && o_->reg != REGISTER_NONE) { \
+            s->free[free_count++] = o_->reg; \
+            o_->reg = REGISTER_NONE; \
         } \
     } while (0)
         FOR_OPERANDS(b, v, FREE);
 #undef FREE
         if (v->op != PGR_OP_LANE_SUM)
-            v->slot = made.out = free_count > 0 ? s->free[--free_count] : SLOT_LANE | slots++;
+            v->reg = made.out = free_count > 0 ? s->free[--free_count] : REGISTER_LANE | registers++;
         program_emit(b, made, v->line);
         put_common_factor_first(b, start);
         for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
-            program_emit(b, (instruction){PROGRAM_STORE, SLOT_NONE, v->slot, k}, v->line);
+            program_emit(b, (instruction){PROGRAM_STORE, REGISTER_NONE, v->reg, k}, v->line);
         if (v->group != 0 && s->last_use[id] == i) {
-            s->free[free_count++] = v->slot;
-            v->slot = SLOT_NONE;
+            s->free[free_count++] = v->reg;
+            v->reg = REGISTER_NONE;
         }
     }
-    return slots;
+    return registers;
 }
 
 static void emit_segment(builder *b, lane_scratch *s, uint32_t count, uint16_t group)
 {
     pgr_program *const p = b->program;
-    const uint32_t start = p->instruction_count, first_sum = p->uniform_slots;
+    const uint32_t start = p->instruction_count, first_sum = p->uniform_registers;
     find_last_uses(b, s, count);
-    const uint32_t slots = emit_list(b, s, count);
+    const uint32_t registers = emit_list(b, s, count);
     for (uint32_t i = 0; i < count; i++) {
         b->values[s->list[i]].is_listed = 0;
         if (is_lane_value(b, s->list[i]))
-            b->values[s->list[i]].slot = SLOT_NONE;
+            b->values[s->list[i]].reg = REGISTER_NONE;
     }
-    p->lane_slots = slots > p->lane_slots ? slots : p->lane_slots;
-    program_end_segment(b, start, (uint32_t)group - 1, first_sum, p->uniform_slots - first_sum);
+    p->lane_registers = registers > p->lane_registers ? registers : p->lane_registers;
+    program_end_segment(b, start, (uint32_t)group - 1, first_sum, p->uniform_registers - first_sum);
 }
 
 void program_emit_lanes(builder *b, lane_scratch *s, uint32_t stage)

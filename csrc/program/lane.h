@@ -1,4 +1,4 @@
-/* lane.h: lane segments and their slots. */
+/* lane.h: lane segments and their registers. */
 #ifndef PGR_INTERNAL_LANE_H
 #define PGR_INTERNAL_LANE_H
 
@@ -8,7 +8,7 @@
 typedef struct {
     uint32_t *list, *stack; /* values of the segment */
     uint32_t *last_use;     /* by value, its place in the list */
-    uint32_t *free;         /* slots */
+    uint32_t *free;         /* registers */
 } lane_scratch;
 
 void program_begin_lanes(builder *b, lane_scratch *s);

@@ -10,18 +10,18 @@ typedef int64_t LANES(bits) __attribute__((vector_size(LANES_VECTOR * sizeof(dou
 typedef double LANES(vector);
 #endif
 
-LANES_TARGET static double *LANES(lane)(const block *b, uint32_t slot)
+LANES_TARGET static double *LANES(lane)(const block *b, uint32_t reg)
 {
-    return b->lanes + (size_t)(slot & ~SLOT_LANE) * b->stride;
+    return b->lanes + (size_t)(reg & ~REGISTER_LANE) * b->stride;
 }
 
-/* An operand's block: a lane slot's own, or a spare one filled with a uniform slot's number. */
-LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t slot, int spare)
+/* An operand's block: a lane register's own, or a spare one filled with a uniform register's number. */
+LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t reg, int spare)
 {
-    if (slot & SLOT_LANE)
-        return LANES(lane)(b, slot);
+    if (reg & REGISTER_LANE)
+        return LANES(lane)(b, reg);
     double *const x = b->spare + (size_t)spare * b->stride;
-    const double number = slot == SLOT_NONE ? 0.0 : b->uniform[slot];
+    const double number = reg == REGISTER_NONE ? 0.0 : b->uniform[reg];
     for (size_t l = 0; l < b->padded; l++)
         x[l] = number;
     return x;
@@ -52,7 +52,8 @@ LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
             to[l * x.stride] = from[l];
 }
 
-/* Sums a dot in registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the compiler. */
+/* Sums a dot in the processor's registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the
+ * compiler. */
 LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, double *out, size_t l, int n)
 {
     typedef LANES(vector) vector;
@@ -61,33 +62,33 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
     const double *const lanes = b->lanes + l;
     const size_t stride = b->stride;
     vector sum[LANES_WIDE];
-    if (i->a & SLOT_LANE) {
-        const vector *const x = (const vector *)(lanes + (size_t)(i->a & ~SLOT_LANE) * stride);
+    if (i->a & REGISTER_LANE) {
+        const vector *const x = (const vector *)(lanes + (size_t)(i->a & ~REGISTER_LANE) * stride);
         UNROLLED for (int k = 0; k < n; k++)
             sum[k] = x[k];
     } else {
-        const double number = i->a == SLOT_NONE ? -0.0 : b->uniform[i->a];
+        const double number = i->a == REGISTER_NONE ? -0.0 : b->uniform[i->a];
         UNROLLED for (int k = 0; k < n; k++)
             sum[k] = number + (vector){0.0};
     }
     for (const uint32_t *arg = args; arg < end; arg += 2) {
         const uint32_t s = arg[0], t = arg[1];
-        if ((s & SLOT_LANE) == 0 && (t & SLOT_LANE) != 0) {
-            const vector *const x = (const vector *)(lanes + (size_t)(t & ~SLOT_LANE) * stride);
+        if ((s & REGISTER_LANE) == 0 && (t & REGISTER_LANE) != 0) {
+            const vector *const x = (const vector *)(lanes + (size_t)(t & ~REGISTER_LANE) * stride);
             const double w = b->uniform[s];
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w * x[k];
-        } else if ((s & t & SLOT_LANE) != 0) {
-            const vector *const x = (const vector *)(lanes + (size_t)(s & ~SLOT_LANE) * stride);
-            const vector *const y = (const vector *)(lanes + (size_t)(t & ~SLOT_LANE) * stride);
+        } else if ((s & t & REGISTER_LANE) != 0) {
+            const vector *const x = (const vector *)(lanes + (size_t)(s & ~REGISTER_LANE) * stride);
+            const vector *const y = (const vector *)(lanes + (size_t)(t & ~REGISTER_LANE) * stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k] * y[k];
-        } else if ((s & SLOT_LANE) != 0) { /* one factor */
-            const vector *const x = (const vector *)(lanes + (size_t)(s & ~SLOT_LANE) * stride);
+        } else if ((s & REGISTER_LANE) != 0) { /* one factor */
+            const vector *const x = (const vector *)(lanes + (size_t)(s & ~REGISTER_LANE) * stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k];
         } else {
-            const double w = b->uniform[s] * (t == SLOT_NONE ? 1.0 : b->uniform[t]);
+            const double w = b->uniform[s] * (t == REGISTER_NONE ? 1.0 : b->uniform[t]);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w;
         }
@@ -96,7 +97,7 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
         ((vector *)(out + l))[k] = sum[k];
 }
 
-/* As many lanes at a time as registers hold. */
+/* As many lanes at a time as the processor's registers hold. */
 LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double *out)
 {
     enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
@@ -177,7 +178,7 @@ LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruc
     const double *const x = products ? LANES(operand)(b, i->a, 0) : NULL;
     for (; n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a); n++) {
         const uint32_t other = products ? i[n].b : i[n].a;
-        if ((other & SLOT_LANE) == 0 && n > 0)
+        if ((other & REGISTER_LANE) == 0 && n > 0)
             break; /* there is only one spare block */
         y[n] = LANES(operand)(b, other, 1);
         out[n] = b->sums[i[n].out - b->segment->first_sum];
@@ -218,9 +219,9 @@ LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, 
     /* The commonest ones with a uniform operand, which others copy to a spare block. */
 #define WITH_NUMBER(ID, expression) \
     case PGR_OP_##ID: \
-        if ((i->a & i->b & SLOT_LANE) != 0) \
+        if ((i->a & i->b & REGISTER_LANE) != 0) \
             break; \
-        if ((i->a & SLOT_LANE) != 0) { \
+        if ((i->a & REGISTER_LANE) != 0) { \
             const double *const x = LANES(lane)(b, i->a), c = b->uniform[i->b]; \
             LANES_IN_PLACE \
             for (size_t l = 0; l < n; l++) { \
@@ -244,7 +245,8 @@ LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, 
         WITH_NUMBER(LESS, (a < c ? 1.0 : 0.0))
     }
 #undef WITH_NUMBER
-    const double *const x = LANES(operand)(b, i->a, 0), *const y = i->b == SLOT_NONE ? x : LANES(operand)(b, i->b, 1);
+    const double *const x = LANES(operand)(b, i->a, 0);
+    const double *const y = i->b == REGISTER_NONE ? x : LANES(operand)(b, i->b, 1);
     LANES(apply)((int)i->op, x, y, out, n);
 }
 

@@ -50,7 +50,7 @@ static void set_stage(builder *b, uint32_t id)
 /* ---- Nodes --------------------------------------------------------------------------------------- */
 
 /* The value of a node. A node from before the recording is a captured input, read at every run; until inputs get
- * slots, its id stands for its place among the captures. */
+ * registers, its id stands for its place among the captures. */
 static uint32_t value_at(builder *b, const lowering *t, pgr_id id)
 {
     if (id >= b->start)

@@ -1,7 +1,7 @@
 /* program.c: a program's parts, for listings and files, and the verifier.
  *
  * Parts may come from an untrusted file, so every index is checked before a program is made. Running it then accesses
- * its slots and the arrays that it is given, and nothing else, and reads no slot before it is written. */
+ * its registers and the arrays that it is given, and nothing else, and reads no register before it is written. */
 #include "tape/tape.h"
 #include "program/program.h"
 
@@ -14,17 +14,17 @@ _Static_assert(_Alignof(uint64_t) != 8 || sizeof(pgr_lane_input) == 24, "layout"
 
 void program_join_outputs(pgr_program *p)
 {
-    uint32_t slots = 0;
+    uint32_t registers = 0;
     for (uint32_t i = 0; i < p->output_count; i++) {
         const pgr_output o = p->outputs[i];
-        if (o.node == SLOT_LANE)
+        if (o.node == REGISTER_LANE)
             continue;
         uniform_output *const before = p->output_run_count == 0 ? NULL : &p->output_runs[p->output_run_count - 1];
         if (before != NULL && before->array == o.array && before->offset + before->count == o.offset)
             before->count++;
         else
             p->output_runs[p->output_run_count++] = (uniform_output){o.array, o.offset, 1};
-        p->output_slots[slots++] = o.node;
+        p->output_registers[registers++] = o.node;
     }
 }
 
@@ -36,7 +36,7 @@ void pgr_program_free(pgr_program *program)
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,
                             program->group_lanes, program->captures, program->held_captures, program->lines,
-                            program->output_slots, program->output_runs};
+                            program->output_registers, program->output_runs};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         a.resize(a.ctx, arrays[i], 0);
     a.resize(a.ctx, program, 0);
@@ -63,11 +63,11 @@ pgr_program_stats pgr_program_stat(const pgr_program *program)
         .instructions = p->instruction_count,
         .dots = p->dot_count,
         .segments = p->segment_count,
-        .uniform_slots = p->uniform_slots,
-        .lane_slots = p->lane_slots,
+        .uniform_registers = p->uniform_registers,
+        .lane_registers = p->lane_registers,
         .constants = p->constant_count,
         .nodes = p->nodes,
-        .block = p->lane_slots == 0 ? 0 : p->block,
+        .block = p->lane_registers == 0 ? 0 : p->block,
         .bytes = sizeof *p + p->instruction_count * sizeof *p->instructions + p->arg_count * sizeof *p->args +
                  p->dot_count * sizeof *p->dots + p->segment_count * sizeof *p->segments,
     };
@@ -86,8 +86,8 @@ void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
         .output_count = p->output_count,
         .lane_input_count = p->group_first_input[p->group_count],
         .group_count = p->group_count,
-        .uniform_slots = p->uniform_slots,
-        .lane_slots = p->lane_slots,
+        .uniform_registers = p->uniform_registers,
+        .lane_registers = p->lane_registers,
         .block = p->block,
         .nodes = p->nodes,
         .instructions = p->instructions,
@@ -110,7 +110,7 @@ typedef struct {
     size_t in_count, out_count;
     const uint64_t *in_sizes, *out_sizes; /* NULL: of any length */
     const pgr_segment *segment;
-    uint8_t *uniform_set, *lane_set; /* slots that have been written: only these may be read */
+    uint8_t *uniform_set, *lane_set; /* registers that have been written: only these may be read */
     uint8_t *stored;                 /* outputs that lanes have been stored to */
 } check;
 
@@ -122,20 +122,26 @@ static bool reaches(uint64_t offset, uint64_t count, uint64_t stride, uint64_t s
 
 static uint64_t size_of(const uint64_t *sizes, uint32_t array) { return sizes == NULL ? UINT64_MAX : sizes[array]; }
 
-/* Whether a slot may be read; is_lane_place, whether it may be written. */
-static bool has_uniform(const check *c, uint32_t slot) { return slot < c->p->uniform_slots && c->uniform_set[slot]; }
-static bool is_lane_place(const check *c, uint32_t slot)
+/* Whether a register may be read; is_lane_place, whether it may be written. */
+static bool has_uniform(const check *c, uint32_t reg)
 {
-    return (slot & SLOT_LANE) != 0 && (slot & ~SLOT_LANE) < c->p->lane_slots;
+    return reg < c->p->uniform_registers && c->uniform_set[reg];
 }
-static bool has_lane(const check *c, uint32_t slot) { return is_lane_place(c, slot) && c->lane_set[slot & ~SLOT_LANE]; }
-static bool has_any(const check *c, uint32_t slot) { return has_uniform(c, slot) || has_lane(c, slot); }
-
-static bool set_out(check *c, uint32_t slot, bool lanes)
+static bool is_lane_place(const check *c, uint32_t reg)
 {
-    if (lanes ? !is_lane_place(c, slot) : slot >= c->p->uniform_slots)
+    return (reg & REGISTER_LANE) != 0 && (reg & ~REGISTER_LANE) < c->p->lane_registers;
+}
+static bool has_lane(const check *c, uint32_t reg)
+{
+    return is_lane_place(c, reg) && c->lane_set[reg & ~REGISTER_LANE];
+}
+static bool has_any(const check *c, uint32_t reg) { return has_uniform(c, reg) || has_lane(c, reg); }
+
+static bool set_out(check *c, uint32_t reg, bool lanes)
+{
+    if (lanes ? !is_lane_place(c, reg) : reg >= c->p->uniform_registers)
         return false;
-    *(lanes ? &c->lane_set[slot & ~SLOT_LANE] : &c->uniform_set[slot]) = 1;
+    *(lanes ? &c->lane_set[reg & ~REGISTER_LANE] : &c->uniform_set[reg]) = 1;
     return true;
 }
 
@@ -146,7 +152,7 @@ static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
     if (row == NULL)
         return false;
     const bool has_b = row->kind == PGR_KIND_BINARY || row->kind == PGR_KIND_PARAM;
-    if (!has_b && i->b != SLOT_NONE)
+    if (!has_b && i->b != REGISTER_NONE)
         return false;
     if (!lanes)
         return has_uniform(c, i->a) && (!has_b || has_uniform(c, i->b));
@@ -155,15 +161,15 @@ static bool is_operation(const check *c, const pgr_instruction *i, bool lanes)
 
 static bool is_dot(const check *c, const pgr_instruction *i, bool lanes)
 {
-    if (!(i->a == SLOT_NONE || has_uniform(c, i->a) || (lanes && has_lane(c, i->a))) || i->b >= c->p->dot_count)
+    if (!(i->a == REGISTER_NONE || has_uniform(c, i->a) || (lanes && has_lane(c, i->a))) || i->b >= c->p->dot_count)
         return false;
     const pgr_program_dot dot = c->p->dots[i->b];
     if (dot.first > c->p->arg_count || dot.count > (c->p->arg_count - dot.first) / 2)
         return false;
     for (uint32_t k = 0; k < dot.count; k++) {
         const uint32_t s = c->p->args[dot.first + 2 * k], t = c->p->args[dot.first + 2 * k + 1];
-        if (has_uniform(c, s) ? !(t == SLOT_NONE || has_uniform(c, t) || (lanes && has_lane(c, t)))
-                              : !(lanes && has_lane(c, s) && (t == SLOT_NONE || has_lane(c, t))))
+        if (has_uniform(c, s) ? !(t == REGISTER_NONE || has_uniform(c, t) || (lanes && has_lane(c, t)))
+                              : !(lanes && has_lane(c, s) && (t == REGISTER_NONE || has_lane(c, t))))
             return false;
     }
     return true;
@@ -192,7 +198,7 @@ static bool is_uniform_segment(check *c)
     return true;
 }
 
-static bool is_sum(const check *c, uint32_t slot) { return slot - c->segment->first_sum < c->segment->sum_count; }
+static bool is_sum(const check *c, uint32_t reg) { return reg - c->segment->first_sum < c->segment->sum_count; }
 
 static bool is_lane_instruction(check *c, const pgr_instruction *i)
 {
@@ -202,7 +208,7 @@ static bool is_lane_instruction(check *c, const pgr_instruction *i)
     case PROGRAM_LOAD:
         return i->a < p->group_first_input[group + 1] - p->group_first_input[group] && set_out(c, i->out, true);
     case PROGRAM_STORE: {
-        if (!has_lane(c, i->a) || i->b >= p->output_count || p->outputs[i->b].node != SLOT_LANE)
+        if (!has_lane(c, i->a) || i->b >= p->output_count || p->outputs[i->b].node != REGISTER_LANE)
             return false;
         const pgr_output o = p->outputs[i->b];
         c->stored[i->b] = 1;
@@ -225,8 +231,8 @@ static bool are_segments(check *c)
     uint32_t next = 0;
     for (uint32_t k = 0; k < p->segment_count; k++) {
         const pgr_segment *const s = c->segment = &p->segments[k];
-        if (s->first != next || s->count > p->instruction_count - next || s->first_sum > p->uniform_slots ||
-            s->sum_count > p->uniform_slots - s->first_sum)
+        if (s->first != next || s->count > p->instruction_count - next || s->first_sum > p->uniform_registers ||
+            s->sum_count > p->uniform_registers - s->first_sum)
             return false;
         next += s->count;
         if (s->group == UINT32_MAX) {
@@ -236,14 +242,14 @@ static bool are_segments(check *c)
         }
         if (s->group >= p->group_count)
             return false;
-        memset(c->lane_set, 0, p->lane_slots);
+        memset(c->lane_set, 0, p->lane_registers);
         for (uint32_t i = 0; i < s->count; i++)
             if (!is_lane_instruction(c, &p->instructions[s->first + i]))
                 return false;
         memset(c->uniform_set + s->first_sum, 1, s->sum_count);
     }
     for (uint32_t k = 0; k < p->output_count; k++)
-        if (p->outputs[k].node == SLOT_LANE ? !c->stored[k] : !has_uniform(c, p->outputs[k].node))
+        if (p->outputs[k].node == REGISTER_LANE ? !c->stored[k] : !has_uniform(c, p->outputs[k].node))
             return false;
     return next == p->instruction_count;
 }
@@ -257,9 +263,9 @@ static bool are_ends(const check *c)
     for (uint32_t k = 0; k < p->input_count; k++) {
         const pgr_uniform_input i = p->inputs[k];
         if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, size_of(c->in_sizes, i.array)) ||
-            i.slot >= p->uniform_slots || i.count > p->uniform_slots - i.slot)
+            i.reg >= p->uniform_registers || i.count > p->uniform_registers - i.reg)
             return false;
-        memset(c->uniform_set + i.slot, 1, i.count);
+        memset(c->uniform_set + i.reg, 1, i.count);
     }
     memset(c->uniform_set, 1, p->constant_count);
     for (uint32_t k = 0; k < p->output_count; k++) {
@@ -284,8 +290,8 @@ static bool are_ends(const check *c)
     return true;
 }
 
-/* Slots are no more than constants, inputs and instructions can fill, so that a file can't demand more memory than its
- * own size and the arrays' account for. */
+/* Registers are no more than constants, inputs and instructions can fill, so that a file can't demand more memory than
+ * its own size and the arrays' account for. */
 static bool are_counts(const pgr_program_parts *p)
 {
     uint64_t filled = p->constant_count + (uint64_t)p->instruction_count;
@@ -294,10 +300,10 @@ static bool are_counts(const pgr_program_parts *p)
             return false;
         filled += p->inputs[k].count;
     }
-    return p->constant_count <= p->uniform_slots && p->uniform_slots <= filled && p->uniform_slots < SLOT_NONE &&
-           p->lane_slots <= p->instruction_count && p->block >= BLOCK_FEWEST && p->block <= BLOCK_MOST &&
-           (p->block & (p->block - 1)) == 0 &&
-           (p->block == BLOCK_FEWEST || (uint64_t)p->lane_slots * p->block * sizeof(double) <= BLOCK_BYTES);
+    return p->constant_count <= p->uniform_registers && p->uniform_registers <= filled &&
+           p->uniform_registers < REGISTER_NONE && p->lane_registers <= p->instruction_count &&
+           p->block >= BLOCK_FEWEST && p->block <= BLOCK_MOST && (p->block & (p->block - 1)) == 0 &&
+           (p->block == BLOCK_FEWEST || (uint64_t)p->lane_registers * p->block * sizeof(double) <= BLOCK_BYTES);
 }
 
 static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t size, pgr_status *status)
@@ -317,15 +323,15 @@ static pgr_status verify(const pgr_program_parts *parts, size_t in_count, const 
     if (!are_counts(parts))
         return PGR_ERR_PROGRAM;
     const pgr_allocator a = tape_allocator(NULL);
-    const size_t flags = (size_t)parts->uniform_slots + parts->lane_slots + parts->output_count + 1;
+    const size_t flags = (size_t)parts->uniform_registers + parts->lane_registers + parts->output_count + 1;
     uint8_t *const set = a.resize(a.ctx, NULL, flags);
     if (set == NULL)
         return PGR_ERR_NOMEM;
     memset(set, 0, flags);
     check c = {.p = parts, .in_count = in_count, .in_sizes = in_sizes, .out_count = out_count, .out_sizes = out_sizes};
     c.uniform_set = set;
-    c.lane_set = c.uniform_set + parts->uniform_slots;
-    c.stored = c.lane_set + parts->lane_slots;
+    c.lane_set = c.uniform_set + parts->uniform_registers;
+    c.stored = c.lane_set + parts->lane_registers;
     const bool is_program = are_ends(&c) && are_segments(&c);
     a.resize(a.ctx, set, 0);
     return is_program ? PGR_OK : PGR_ERR_PROGRAM;
@@ -358,8 +364,8 @@ pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_coun
         .input_count = parts->input_count,
         .output_count = parts->output_count,
         .group_count = parts->group_count,
-        .uniform_slots = parts->uniform_slots,
-        .lane_slots = parts->lane_slots,
+        .uniform_registers = parts->uniform_registers,
+        .lane_registers = parts->lane_registers,
         .block = parts->block,
         .nodes = parts->nodes,
     };
@@ -375,7 +381,7 @@ pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_coun
     COPY(group_first_input, (size_t)p->group_count + 1);
     COPY(group_lanes, p->group_count);
 #undef COPY
-    p->output_slots = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_slots, &status);
+    p->output_registers = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_registers, &status);
     p->output_runs = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_runs, &status);
     if (status != PGR_OK) {
         pgr_program_free(p);

@@ -1,8 +1,8 @@
-/* program.h: a recorded function as a flat list of instructions over slots.
+/* program.h: a recorded function as a flat list of instructions over registers.
  *
- * A uniform slot holds one number, a lane slot a block of numbers, one for each of some lanes of a vmap. A program is a
- * list of segments, run in order: uniform segments once, lane segments block after block. A lane segment's sums over
- * its lanes go to uniform slots, for later segments. */
+ * A uniform register holds one number, a lane register a block of numbers, one for each of some lanes of a vmap. A
+ * program is a list of segments, run in order: uniform segments once, lane segments block after block. A lane segment's
+ * sums over its lanes go to uniform registers, for later segments. */
 #ifndef PGR_INTERNAL_PROGRAM_H
 #define PGR_INTERNAL_PROGRAM_H
 
@@ -14,8 +14,8 @@
 #define PROGRAM_LOAD     PGR_PROGRAM_LOAD
 #define PROGRAM_STORE    PGR_PROGRAM_STORE
 #define PROGRAM_RUN      PGR_PROGRAM_RUN
-#define SLOT_LANE        PGR_SLOT_LANE
-#define SLOT_NONE        PGR_SLOT_NONE
+#define REGISTER_LANE        PGR_REGISTER_LANE
+#define REGISTER_NONE        PGR_REGISTER_NONE
 _Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "the program's own instructions come after the table's");
 
 typedef pgr_instruction instruction;
@@ -23,10 +23,10 @@ typedef pgr_program_dot program_dot;
 typedef pgr_segment segment;
 typedef pgr_uniform_input uniform_input;
 
-/* Lanes to a block, and the most bytes for its slots, half of a second-level cache, unless lanes are fewest. */
+/* Lanes to a block, and the most bytes for its registers, half of a second-level cache, unless lanes are fewest. */
 enum { BLOCK_FEWEST = 16, BLOCK_MOST = 256, BLOCK_BYTES = 1 << 20 };
 
-typedef struct { /* out[array][offset + i], for i < count: the next of output_slots */
+typedef struct { /* out[array][offset + i], for i < count: the next of output_registers */
     uint32_t array;
     uint64_t offset, count;
 } uniform_output;
@@ -45,9 +45,9 @@ struct pgr_program {
     uint64_t *group_lanes;
     uint32_t instruction_count, arg_count, dot_count, segment_count;
     uint32_t constant_count, input_count, output_count, group_count;
-    uint32_t uniform_slots, lane_slots, block, nodes;
+    uint32_t uniform_registers, lane_registers, block, nodes;
 
-    uint32_t *output_slots;      /* of uniform outputs .. */
+    uint32_t *output_registers;      /* of uniform outputs .. */
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
@@ -61,7 +61,7 @@ struct pgr_program {
 /* Whether a program passes the checks of pgr_program_from_parts, with arrays of any length. */
 bool program_is_sound(const pgr_program *p);
 
-/* Joins uniform outputs to runs. output_slots and output_runs have room for all outputs. */
+/* Joins uniform outputs to runs. output_registers and output_runs have room for all outputs. */
 void program_join_outputs(pgr_program *p);
 
 #endif

@@ -38,7 +38,7 @@ typedef struct {
     const segment *segment;
     const double *uniform;
     double *sums;            /* the segment's */
-    double *lanes;           /* slots, `stride` numbers each */
+    double *lanes;           /* registers, `stride` numbers each */
     double *spare;           /* two blocks, for uniform operands */
     size_t stride;
     const double *const *in;
@@ -118,7 +118,7 @@ typedef struct {
     const pgr_run_options *options;
     kernels kernels;
     double *uniform, *span_sums, *lanes;
-    size_t lanes_each; /* numbers in a worker's slots and spare blocks */
+    size_t lanes_each; /* numbers in a worker's registers and spare blocks */
     uint64_t work;     /* since the last call of `stop` */
     volatile int stopped;
     /* The present segment: */
@@ -146,7 +146,7 @@ static bool is_stopped(evaluation *e, uint64_t work)
 
 static double term(const uint32_t *arg, const double *u)
 {
-    return arg[1] == SLOT_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]];
+    return arg[1] == REGISTER_NONE ? u[arg[0]] : u[arg[0]] * u[arg[1]];
 }
 
 /* Sums long dots in four parts, which hides the latency of additions. */
@@ -155,7 +155,7 @@ static double uniform_dot(const pgr_program *p, const instruction *i, const doub
     const program_dot dot = p->dots[i->b];
     const uint32_t *arg = &p->args[dot.first];
     const uint32_t *const end = arg + 2 * dot.count;
-    double sum = i->a == SLOT_NONE ? -0.0 : u[i->a];
+    double sum = i->a == REGISTER_NONE ? -0.0 : u[i->a];
     if (dot.count >= 16) {
         double part[4] = {sum, -0.0, -0.0, -0.0};
         for (; end - arg >= 8; arg += 8)
@@ -180,13 +180,13 @@ static void run_alike(const kernels *kernels, const instruction *i, uint32_t cou
             x[k] = u[i[k].a];
         for (size_t k = n; k < padded; k++)
             x[k] = x[n - 1];
-        if (i->b != SLOT_NONE) {
+        if (i->b != REGISTER_NONE) {
             for (size_t k = 0; k < n; k++)
                 y[k] = u[i[k].b];
             for (size_t k = n; k < padded; k++)
                 y[k] = y[n - 1];
         }
-        kernels->apply((int)i->op, x, i->b != SLOT_NONE ? y : x, out, padded);
+        kernels->apply((int)i->op, x, i->b != REGISTER_NONE ? y : x, out, padded);
         for (size_t k = 0; k < n; k++)
             u[i[k].out] = out[k];
         i += n;
@@ -245,7 +245,7 @@ static uint64_t blocks_of(const pgr_program *p, const segment *s)
     return (p->group_lanes[s->group] + p->block - 1) / p->block;
 }
 
-/* Not a power of two for whole blocks, so that slots don't compete for the same cache lines. */
+/* Not a power of two for whole blocks, so that lane registers don't compete for the same cache lines. */
 static size_t stride_of(const pgr_program *p, uint64_t lanes)
 {
     const size_t most = lanes < p->block ? (size_t)lanes : p->block;
@@ -261,7 +261,7 @@ static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller
     const uint64_t from = blocks * span / e->spans, to = blocks * (span + 1) / e->spans;
     block b = {.program = p, .segment = s, .uniform = e->uniform, .lanes = lanes, .in = e->in, .out = e->out};
     b.stride = stride_of(p, count);
-    b.spare = lanes + (size_t)p->lane_slots * b.stride;
+    b.spare = lanes + (size_t)p->lane_registers * b.stride;
     b.sums = e->spans == 1 ? e->uniform + s->first_sum : e->span_sums + (size_t)span * s->sum_count;
     memset(b.sums, 0, s->sum_count * sizeof *b.sums);
     for (uint64_t k = from; k < to; k++) {
@@ -349,7 +349,7 @@ static void run_segments(evaluation *e, unsigned workers)
         const uniform_input input = p->inputs[i];
         const double *const from = e->in[input.array] + input.offset;
         for (uint64_t k = 0; k < input.count; k++)
-            e->uniform[input.slot + k] = from[k];
+            e->uniform[input.reg + k] = from[k];
     }
     for (uint32_t s = 0; s < p->segment_count && e->stopped == 0; s++) {
         if (p->segments[s].group == UINT32_MAX)
@@ -357,11 +357,11 @@ static void run_segments(evaluation *e, unsigned workers)
         else
             run_lanes(e, &p->segments[s], workers);
     }
-    const uint32_t *slot = p->output_slots;
+    const uint32_t *reg = p->output_registers;
     for (uint32_t i = 0; i < p->output_run_count; i++) {
         double *const to = e->out[p->output_runs[i].array] + p->output_runs[i].offset;
         for (uint64_t k = 0; k < p->output_runs[i].count; k++)
-            to[k] = e->uniform[*slot++];
+            to[k] = e->uniform[*reg++];
     }
 }
 
@@ -382,8 +382,9 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
         }
     const uint64_t most_spans = most_lanes / p->block + 1;
     workers = workers > PGR_MAX_WORKERS ? PGR_MAX_WORKERS : workers > most_spans ? (unsigned)most_spans : workers;
-    const size_t lanes_each = most_lanes == 0 ? 0 : ((size_t)p->lane_slots + SPARE_BLOCKS) * stride_of(p, most_lanes);
-    const size_t numbers = workers * lanes_each + p->uniform_slots + SPANS * most_sums + ALIGN;
+    const size_t lane_arrays = (size_t)p->lane_registers + SPARE_BLOCKS;
+    const size_t lanes_each = most_lanes == 0 ? 0 : lane_arrays * stride_of(p, most_lanes);
+    const size_t numbers = workers * lanes_each + p->uniform_registers + SPANS * most_sums + ALIGN;
     double on_stack[ON_STACK], *memory = on_stack;
     if (numbers > ON_STACK) {
         memory = p->allocator.resize(p->allocator.ctx, NULL, numbers * sizeof *memory);
@@ -394,7 +395,7 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
     e.kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels);
     e.lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
     e.uniform = e.lanes + workers * lanes_each;
-    e.span_sums = e.uniform + p->uniform_slots;
+    e.span_sums = e.uniform + p->uniform_registers;
 #if !defined(PGR_NO_THREADS)
     const bool locked = pthread_mutex_init(&e.lock, NULL) == 0;
     if (locked) {

@@ -50,7 +50,7 @@ static uint32_t sort_window(builder *b, uint32_t *ids, uint32_t count, uint32_t 
 #undef ABOVE
         level[ids[i]] = here + 1;
         highest = here + 1 > highest ? here + 1 : highest;
-        const uint64_t op = v->chain != NONE ? PROGRAM_DOT : v->op;
+        const uint64_t op = v->dot != NONE ? PROGRAM_DOT : v->op;
         keys[i] = (uint64_t)(here - below) << 32 | op << 16 | i;
     }
     qsort(keys, count, sizeof *keys, by_key);

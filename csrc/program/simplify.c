@@ -26,7 +26,7 @@ uint32_t program_new_value(builder *b, int op, uint32_t x, uint32_t y)
 {
     const uint32_t id = b->value_count++;
     b->values[id] = (value){
-        .op = (uint8_t)op, .a = x, .b = y, .chain = NONE, .slot = SLOT_NONE, .output = NONE, .line = b->line};
+        .op = (uint8_t)op, .a = x, .b = y, .dot = NONE, .reg = REGISTER_NONE, .output = NONE, .line = b->line};
     return id;
 }
 

@@ -1,4 +1,4 @@
-/* uniform.c: uniform segments: slot allocation by last use, and runs of equal operations. */
+/* uniform.c: uniform segments: register allocation by last use, and runs of equal operations. */
 #include "program/uniform.h"
 
 #include "program/emit.h"
@@ -13,7 +13,7 @@ static void add_constants(builder *b)
         value *const v = &b->values[id];
         if (v->op != PGR_OP_CONST || !v->is_live)
             continue;
-        v->slot = p->uniform_slots++;
+        v->reg = p->uniform_registers++;
         program_constant_of(b, id, &p->constants[p->constant_count++]);
     }
 }
@@ -25,7 +25,7 @@ static void add_inputs(builder *b)
         value *const v = &b->values[id];
         if (v->op != PGR_OP_INPUT || !v->is_live)
             continue;
-        v->slot = p->uniform_slots++;
+        v->reg = p->uniform_registers++;
         uint32_t offset = v->a;
         if (v->b == b->captures_array) {
             p->captures[p->capture_count] = v->a;
@@ -35,11 +35,11 @@ static void add_inputs(builder *b)
         if (before != NULL && before->array == v->b && before->offset + before->count == offset)
             before->count++;
         else
-            p->inputs[p->input_count++] = (uniform_input){v->slot, v->b, offset, 1};
+            p->inputs[p->input_count++] = (uniform_input){v->reg, v->b, offset, 1};
     }
 }
 
-/* Values that lanes read, or that are outputs, keep their slots. */
+/* Values that lanes read, or that are outputs, keep their registers. */
 #define KEPT UINT32_MAX
 static void find_last_uses(builder *b, uint32_t *last)
 {
@@ -60,13 +60,13 @@ static void find_last_uses(builder *b, uint32_t *last)
     }
 }
 
-void program_begin_uniform(builder *b, uniform_slots *s)
+void program_begin_uniform(builder *b, uniform_scratch *s)
 {
     pgr_program *const p = b->program;
     p->constants = grab_raw(b, b->value_count, sizeof *p->constants);
     p->inputs = grab_raw(b, b->value_count, sizeof *p->inputs);
     p->captures = grab_raw(b, b->value_count, sizeof *p->captures);
-    *s = (uniform_slots){.last_use = grab(b, b->value_count, sizeof *s->last_use)};
+    *s = (uniform_scratch){.last_use = grab(b, b->value_count, sizeof *s->last_use)};
     s->free = grab_raw(b, b->value_count, sizeof *s->free);
     if (b->status != PGR_OK)
         return;
@@ -75,7 +75,7 @@ void program_begin_uniform(builder *b, uniform_slots *s)
     find_last_uses(b, s->last_use);
 }
 
-void program_end_uniform(builder *b, uniform_slots *s)
+void program_end_uniform(builder *b, uniform_scratch *s)
 {
     tape_resize(b->tape, s->last_use, 0);
     tape_resize(b->tape, s->free, 0);
@@ -87,13 +87,13 @@ static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
 {
     const uint32_t first = b->sorted[i];
     const value *const v = &b->values[first];
-    if (v->chain != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
+    if (v->dot != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
         return 0;
     uint32_t count = 1;
     for (; i + count < to; count++) {
         const uint32_t id = b->sorted[i + count];
         const value *const next = &b->values[id];
-        if (next->op != v->op || next->chain != NONE)
+        if (next->op != v->op || next->dot != NONE)
             break;
         if (!has_uniform_instruction(next) || b->level[id] != b->level[first])
             break;
@@ -101,7 +101,7 @@ static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
     return count;
 }
 
-void program_emit_uniform(builder *b, uniform_slots *s, uint32_t stage)
+void program_emit_uniform(builder *b, uniform_scratch *s, uint32_t stage)
 {
     pgr_program *const p = b->program;
     const uint32_t from = stage == 0 ? 0 : b->stage_end[stage - 1], to = b->stage_end[stage];
@@ -113,7 +113,7 @@ void program_emit_uniform(builder *b, uniform_slots *s, uint32_t stage)
         if (run > 0) {
             run--;
         } else if ((run = alike(b, i, to)) >= SHORTEST_RUN) {
-            program_emit(b, (instruction){PROGRAM_RUN, SLOT_NONE, run, 0}, v->line);
+            program_emit(b, (instruction){PROGRAM_RUN, REGISTER_NONE, run, 0}, v->line);
             run--;
         } else {
             run = 0;
@@ -123,12 +123,12 @@ void program_emit_uniform(builder *b, uniform_slots *s, uint32_t stage)
     do { \
         if (s->last_use[operand] == i) { \
             s->last_use[operand] = 0; /* once */ \
-            s->free[s->free_count++] = b->values[operand].slot; \
+            s->free[s->free_count++] = b->values[operand].reg; \
         } \
     } while (0)
         FOR_OPERANDS(b, v, FREE);
 #undef FREE
-        v->slot = made.out = s->free_count > 0 ? s->free[--s->free_count] : p->uniform_slots++;
+        v->reg = made.out = s->free_count > 0 ? s->free[--s->free_count] : p->uniform_registers++;
         program_emit(b, made, v->line);
     }
     program_end_segment(b, start, UINT32_MAX, 0, 0);

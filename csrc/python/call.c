@@ -144,6 +144,7 @@ done:
  * EMPTY        numpy.empty
  * ARRAY_TYPE   numpy.ndarray
  * CONSTANTS    arrays after the arguments'
+ * WORKERS      threads that share a vmap's lanes
  * OWNER        of the program: keeps it alive */
 #define PLAN(X) \
     X(PROGRAM) X(IN) X(OUT) X(NUMBERS_IN) X(ARRAYS_IN) X(NUMBERS_OUT) X(SHAPES) X(EMPTY) X(ARRAY_TYPE) X(CONSTANTS) \
@@ -153,14 +154,20 @@ done:
 enum { PLAN(X) PLAN_SIZE };
 #undef X
 
-static PyObject *plan_items(PyObject *module, PyObject *unused)
-{
-    (void)module, (void)unused;
-#define X(NAME) #NAME,
-    static const char *const names[] = {PLAN(X)};
+/* The kinds of structures but scalars. Only these are planned: Program.plan asks _structure_kinds(). Here their first
+ * letters tell them apart. */
+#define KINDS(X) X(ARRAY, "array", 'a') X(DICT, "dict", 'd') X(LIST, "list", 'l') X(TUPLE, "tuple", 't')
+
+#define X(NAME, name, letter) KIND_##NAME = letter,
+enum { KINDS(X) };
 #undef X
-    PyObject *const tuple = PyTuple_New(PLAN_SIZE);
-    for (int i = 0; tuple != NULL && i < PLAN_SIZE; i++) {
+
+static Py_UCS4 kind_of(PyObject *structure) { return PyUnicode_READ_CHAR(PyTuple_GET_ITEM(structure, 0), 0); }
+
+static PyObject *tuple_of_names(const char *const *names, Py_ssize_t count)
+{
+    PyObject *const tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
         PyObject *const name = PyUnicode_FromString(names[i]);
         if (name == NULL) {
             Py_DECREF(tuple);
@@ -169,6 +176,24 @@ static PyObject *plan_items(PyObject *module, PyObject *unused)
         PyTuple_SET_ITEM(tuple, i, name);
     }
     return tuple;
+}
+
+static PyObject *plan_items(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+#define X(NAME) #NAME,
+    static const char *const names[] = {PLAN(X)};
+#undef X
+    return tuple_of_names(names, PLAN_SIZE);
+}
+
+static PyObject *structure_kinds(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+#define X(NAME, name, letter) (assert((name)[0] == (letter)), name),
+    const char *const names[] = {KINDS(X)};
+#undef X
+    return tuple_of_names(names, sizeof names / sizeof *names);
 }
 
 typedef struct {
@@ -204,7 +229,7 @@ static bool take_item(arguments *a, PyObject *structure, PyObject *item)
 }
 
 /* Takes the numbers and arrays of `x`. False if `x` does not have the structure, or needs conversion; with an exception
- * if a key's hash or comparison raises. The kinds of structures differ in their first letters. */
+ * if a key's hash or comparison raises. */
 static bool take(arguments *a, PyObject *structure, PyObject *x)
 {
     if (PyUnicode_Check(structure)) { /* scalar */
@@ -221,24 +246,24 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
         return true;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 1;
-    switch (PyUnicode_READ_CHAR(PyTuple_GET_ITEM(structure, 0), 0)) {
-    case 'a':
+    switch (kind_of(structure)) {
+    case KIND_ARRAY:
         return Py_TYPE(x) == a->array_type && hold_array(&a->arrays, x, PyTuple_GET_ITEM(structure, 1));
-    case 'l':
+    case KIND_LIST:
         if (!PyList_CheckExact(x) || PyList_GET_SIZE(x) != count)
             return false;
         for (Py_ssize_t i = 0; i < count; i++)
             if (i >= PyList_GET_SIZE(x) || !take_item(a, PyTuple_GET_ITEM(structure, i + 1), PyList_GET_ITEM(x, i)))
                 return false;
         return true;
-    case 't':
+    case KIND_TUPLE:
         if (!PyTuple_CheckExact(x) || PyTuple_GET_SIZE(x) != count)
             return false;
         for (Py_ssize_t i = 0; i < count; i++)
             if (!take(a, PyTuple_GET_ITEM(structure, i + 1), PyTuple_GET_ITEM(x, i)))
                 return false;
         return true;
-    default: { /* a dict: its keys, then the structures of its items */
+    case KIND_DICT: { /* its keys, then the structures of its items */
         PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
         if (!PyDict_CheckExact(x) || PyDict_GET_SIZE(x) != PyTuple_GET_SIZE(keys))
             return false;
@@ -249,6 +274,8 @@ static bool take(arguments *a, PyObject *structure, PyObject *x)
         }
         return true;
     }
+    default:
+        return false;
     }
 }
 
@@ -263,11 +290,12 @@ static PyObject *assemble(results *r, PyObject *structure)
     if (PyUnicode_Check(structure))
         return PyFloat_FromDouble(*r->numbers++);
     const Py_ssize_t count = PyTuple_GET_SIZE(structure) - 1;
-    const Py_UCS4 kind = PyUnicode_READ_CHAR(PyTuple_GET_ITEM(structure, 0), 0);
-    if (kind == 'a')
+    const Py_UCS4 kind = kind_of(structure);
+    if (kind == KIND_ARRAY)
         return Py_NewRef(*r->arrays++);
-    PyObject *const whole = kind == 'l' ? PyList_New(count) : kind == 't' ? PyTuple_New(count) : PyDict_New();
-    if (kind == 'd') {
+    PyObject *const whole = kind == KIND_DICT ? PyDict_New()
+                            : kind == KIND_LIST ? PyList_New(count) : PyTuple_New(count);
+    if (kind == KIND_DICT) {
         PyObject *const keys = PyTuple_GET_ITEM(structure, 1);
         for (Py_ssize_t i = 0; whole != NULL && i < PyTuple_GET_SIZE(keys); i++) {
             PyObject *const item = assemble(r, PyTuple_GET_ITEM(structure, i + 2));
@@ -286,7 +314,7 @@ static PyObject *assemble(results *r, PyObject *structure)
             Py_DECREF(whole);
             return NULL;
         }
-        if (kind == 'l')
+        if (kind == KIND_LIST)
             PyList_SET_ITEM(whole, i, item);
         else
             PyTuple_SET_ITEM(whole, i, item);
@@ -371,5 +399,6 @@ PyMethodDef pgr__program_methods[] = {
     {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/python/call.c."},
     {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/python/call.c."},
     {"_plan_items", plan_items, METH_NOARGS, "The names of a plan's items, in order."},
+    {"_structure_kinds", structure_kinds, METH_NOARGS, "The kinds of structures that plans may have, but scalars."},
     {NULL, NULL, 0, NULL},
 };

@@ -14,12 +14,12 @@ static inline pgr_id live_id(PyObject *o)
 }
 
 static inline bool is_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
-static inline bool is_leaf(int op) { return op < PGR_OP_FIRST && op != PGR_OP_CUSTOM; }
+static inline bool is_operation(int op) { return op >= PGR_OP_FIRST; } /* of the table, not one of the tape's own */
 
 /* An attribute that the user or the library has set, borrowed; NULL, perhaps with an exception. */
 static inline PyObject *own(PyObject *self, PyObject *name)
 {
-    PyObject *const dict = ((operand *)self)->dict;
+    PyObject *const dict = ((object *)self)->dict;
     return dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
 }
 

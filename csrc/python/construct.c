@@ -14,7 +14,7 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     const pgr_status status = ready(1);
     if (status != PGR_OK)
         return pgr__raise(status);
-    operand *const o = (operand *)type->tp_alloc(type, 0); /* may run code */
+    object *const o = (object *)type->tp_alloc(type, 0); /* may run code */
     if (o == NULL)
         return NULL;
     const pgr_status again = ready(1);
@@ -162,7 +162,7 @@ static bool set_names(PyObject *self, const arguments *a)
 }
 
 /* Before an object gets a new node: drops the library's attributes and keeps the program's. */
-static void forget_past(operand *o)
+static void forget_past(object *o)
 {
     PyObject *const gone[] = {pgr__names._op, pgr__names._backward, pgr__names._local_grads, pgr__names._pygrad_step};
     for (size_t i = 0; o->dict != NULL && i < sizeof gone / sizeof *gone; i++)
@@ -174,7 +174,7 @@ static void forget_past(operand *o)
 }
 
 /* Replaces the object's node, the tape's last, so nobody has used it. */
-static pgr_status take_new_node(operand *o, const arguments *a)
+static pgr_status take_new_node(object *o, const arguments *a)
 {
     pgr_tape *const tape = pgr__layer.tape;
     const pgr_id id = record_custom(a);
@@ -189,7 +189,7 @@ static pgr_status take_new_node(operand *o, const arguments *a)
 }
 
 /* Gives the object's node other operands. Nodes made from it stay made from it. */
-static pgr_status change_node(operand *o, const arguments *a)
+static pgr_status change_node(object *o, const arguments *a)
 {
     const size_t n = a->children == NULL ? 0 : (size_t)PyTuple_GET_SIZE(a->children);
     pgr_handle *const handles = PyMem_Malloc((n + 1) * sizeof *handles);
@@ -210,7 +210,7 @@ static pgr_status change_node(operand *o, const arguments *a)
 /* For subclasses and explicit calls, which change the node; Value() uses pgr__value_vectorcall. */
 int pgr__operand_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    operand *const o = (operand *)self;
+    object *const o = (object *)self;
     arguments a;
     if (!parse(args, keywords, &a))
         return -1;

@@ -27,7 +27,7 @@ typedef struct {
     PyObject *weakrefs;
     PyObject *dict;  /* the user's attributes */
     PyObject *prev;  /* `_prev`; NULL until it is first read */
-} operand;
+} object;
 
 /* What Python code has handed over by _adopt, and state. */
 typedef struct {
@@ -44,7 +44,7 @@ typedef struct {
     PyObject *plain_numbers;  /* NumPy's types that PyFloat_AsDouble converts; as_number fills it */
     PyTypeObject *set_type;   /* the type of `_prev`: sets count their changes in .. */
     uint64_t changes;
-    operand *free_objects;    /* chained through dict */
+    object *free_objects;    /* a list, linked through dict */
     int free_count;
 } pgr__operand_layer;
 
@@ -86,15 +86,15 @@ static inline void *pgr__double(void *array, size_t *capacity, size_t size)
 
 /* ---- Nodes of objects */
 
-static inline pgr_id id_of(PyObject *o) { return pgr__layer.tape->slots[((operand *)o)->slot].id; }
+static inline pgr_id id_of(PyObject *o) { return pgr__layer.tape->slots[((object *)o)->slot].id; }
 static inline pgr_node *node_of(PyObject *o) { return &pgr__layer.tape->nodes[id_of(o)]; }
-static inline pgr_handle handle_of(PyObject *o) { return tape_handle(pgr__layer.tape, ((operand *)o)->slot); }
+static inline pgr_handle handle_of(PyObject *o) { return tape_handle(pgr__layer.tape, ((object *)o)->slot); }
 static inline bool is_unknown(PyObject *o) { return (node_of(o)->flags & TAPE_UNKNOWN) != 0; }
 
 /* The object's dict, made if it has none. Borrowed; NULL when out of memory. */
 static inline PyObject *own_dict(PyObject *o)
 {
-    PyObject **const dict = &((operand *)o)->dict;
+    PyObject **const dict = &((object *)o)->dict;
     return *dict != NULL ? *dict : (*dict = PyDict_New());
 }
 

@@ -12,16 +12,17 @@
 #include "python/sweep.h"
 #include "python/symbol.h"
 
-/* _adopt(Value, notes, fail, reject, unknown, leave, refuse_operand, as_number, plain_numbers, set_type): from now on
- * results are of type `Value`. See layer.h. */
-static PyObject *adopt(PyObject *unused, PyObject *args)
+/* _adopt(value_type=, notes=, ...): from now on results are of type `value_type`. For the others, see layer.h. */
+static PyObject *adopt(PyObject *unused, PyObject *args, PyObject *keywords)
 {
     (void)unused;
-    PyTypeObject *type;
-    PyObject *notes, *fail_fn, *reject_fn, *unknown_fn, *leave_fn, *refuse_fn, *as_number_fn, *plain, *set_type;
-    if (!PyArg_ParseTuple(args, "O!O!OOOOOOO!O!:_adopt", &PyType_Type, &type, &PyDict_Type, &notes, &fail_fn,
-                          &reject_fn, &unknown_fn, &leave_fn, &refuse_fn, &as_number_fn, &PySet_Type, &plain,
-                          &PyType_Type, &set_type))
+    static char *names[] = {"value_type", "notes", "fail", "reject", "unknown", "leave", "refuse_operand", "as_number",
+                            "plain_numbers", "set_type", NULL};
+    PyTypeObject *type, *set_type;
+    PyObject *notes, *plain, *fail, *reject, *unknown, *leave, *refuse_operand, *as_number;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!OOOOOOO!O!:_adopt", names, &PyType_Type, &type, &PyDict_Type,
+                                     &notes, &fail, &reject, &unknown, &leave, &refuse_operand, &as_number,
+                                     &PySet_Type, &plain, &PyType_Type, &set_type))
         return NULL;
     if (!PyType_IsSubtype(type, pgr__layer.operand_type) ||
         type->tp_basicsize != pgr__layer.operand_type->tp_basicsize) {
@@ -38,8 +39,8 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     type->tp_vectorcall = pgr__value_vectorcall;
     PyType_Modified(type);
     while (pgr__layer.free_objects != NULL) { /* of the previous type, if engine.py is loaded again */
-        operand *const o = pgr__layer.free_objects;
-        pgr__layer.free_objects = (operand *)o->dict;
+        object *const o = pgr__layer.free_objects;
+        pgr__layer.free_objects = (object *)o->dict;
         tape_free_slot(pgr__layer.tape, o->slot);
         Py_TYPE(o)->tp_free((PyObject *)o);
         Py_DECREF(pgr__layer.value_type);
@@ -47,12 +48,12 @@ static PyObject *adopt(PyObject *unused, PyObject *args)
     pgr__layer.free_count = 0;
     pgr__layer.value_type = (PyTypeObject *)Py_NewRef(type); /* the previous one may have instances: it stays */
     pgr__layer.notes = Py_NewRef(notes);
-    pgr__layer.fail = Py_NewRef(fail_fn);
-    pgr__layer.reject = Py_NewRef(reject_fn);
-    pgr__layer.unknown = Py_NewRef(unknown_fn);
-    pgr__layer.leave = Py_NewRef(leave_fn);
-    pgr__layer.refuse_operand = Py_NewRef(refuse_fn);
-    pgr__layer.as_number = Py_NewRef(as_number_fn);
+    pgr__layer.fail = Py_NewRef(fail);
+    pgr__layer.reject = Py_NewRef(reject);
+    pgr__layer.unknown = Py_NewRef(unknown);
+    pgr__layer.leave = Py_NewRef(leave);
+    pgr__layer.refuse_operand = Py_NewRef(refuse_operand);
+    pgr__layer.as_number = Py_NewRef(as_number);
     pgr__layer.plain_numbers = Py_NewRef(plain);
     pgr__layer.set_type = (PyTypeObject *)Py_NewRef(set_type);
     Py_RETURN_NONE;
@@ -67,7 +68,8 @@ static PyObject *note_change(PyObject *unused, PyObject *no_arguments)
 
 static PyMethodDef functions[] = {
     {"_note_change", note_change, METH_NOARGS, "Reports a change of a set that `_prev` returned."},
-    {"_adopt", adopt, METH_VARARGS, "Makes results of this subclass of Operand."},
+    {"_adopt", (PyCFunction)(void (*)(void))adopt, METH_VARARGS | METH_KEYWORDS,
+     "Makes results of this subclass of Operand."},
     {"_present_scope", pgr__present_scope, METH_NOARGS, "The number of the thread's scope."},
     {"_enter_scope", pgr__enter_scope, METH_O, "From now on, what the thread records is in the scope of this number."},
     {"_active_scopes", pgr__active_scopes, METH_NOARGS, "The scopes of calls of _call_in_scopes under way."},

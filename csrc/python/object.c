@@ -9,7 +9,7 @@
 /* A new object. Takes over one hold on `slot`, which the caller has. NULL when out of memory. */
 static PyObject *make_object(uint32_t slot, PyTypeObject *type)
 {
-    operand *const o = type == pgr__layer.value_type ? PyObject_New(operand, type) : (operand *)type->tp_alloc(type, 0);
+    object *const o = type == pgr__layer.value_type ? PyObject_New(object, type) : (object *)type->tp_alloc(type, 0);
     if (o == NULL)
         return NULL;
     o->slot = slot;
@@ -22,7 +22,7 @@ static PyObject *make_object(uint32_t slot, PyTypeObject *type)
 
 /* Keeps an object's __dict__ under its node's handle; of a subclass, its class as well. False if there is nothing to
  * keep. */
-static bool keep_notes(operand *o)
+static bool keep_notes(object *o)
 {
     const bool is_own_type = Py_TYPE(o) != pgr__layer.value_type && pgr__layer.tape->slots[o->slot].id != 0;
     if (o->dict == NULL && !is_own_type)
@@ -47,7 +47,7 @@ static bool keep_notes(operand *o)
     return kept;
 }
 
-void pgr__free_object(operand *o)
+void pgr__free_object(object *o)
 {
     PyObject *const self = (PyObject *)o;
     PyTypeObject *const type = Py_TYPE(self);
@@ -85,7 +85,7 @@ PyObject *pgr__object_of(uint32_t slot)
     PyObject *const type = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names.__class__));
     PyObject *const o = make_object(slot, type == NULL ? pgr__layer.value_type : (PyTypeObject *)type);
     if (o != NULL && dict != NULL) {
-        ((operand *)o)->dict = dict;
+        ((object *)o)->dict = dict;
         if (PyDict_DelItem(pgr__layer.notes, key) < 0 ||
             (type != NULL && PyDict_DelItem(dict, pgr__names.__class__) < 0))
             PyErr_Clear();
@@ -103,7 +103,7 @@ PyObject *pgr__object_at(pgr_id id)
     const uint32_t slot = tape->nodes[id].slot;
     pgr_slot *const s = &tape->slots[slot];
     if (slot == 0) {
-        operand *const o = pgr__layer.free_objects == NULL && pgr__make_slot(tape) != PGR_OK ? NULL : take_object();
+        object *const o = pgr__layer.free_objects == NULL && pgr__make_slot(tape) != PGR_OK ? NULL : take_object();
         if (o == NULL)
             return NULL;
         tape->slots[o->slot].id = id;
@@ -131,7 +131,7 @@ static void drop_dead(void)
     for (uint32_t slot; (slot = pgr__next_dead(tape)) != 0;) {
         pgr_slot *const s = &tape->slots[slot];
         if (s->holds > 0) { /* its object is kept only by its own attributes: a tie */
-            operand *const o = s->owner;
+            object *const o = s->owner;
             Py_INCREF(o);
             Py_CLEAR(o->dict);
             if (o->prev != NULL)

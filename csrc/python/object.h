@@ -11,7 +11,7 @@ PyObject *pgr__object_of(uint32_t slot);
 PyObject *pgr__object_at(pgr_id id);
 
 /* Frees an object without a prev. */
-void pgr__free_object(operand *o);
+void pgr__free_object(object *o);
 
 /* The tape's collector: collects with the ties of CPython's objects. */
 pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
@@ -20,11 +20,11 @@ pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
 pgr_status pgr__make_ready(size_t k);
 
 /* A new object with a slot, which names no node yet. A slot is free. NULL when out of memory. */
-PGR_INLINE operand *take_object(void)
+PGR_INLINE object *take_object(void)
 {
-    operand *o = pgr__layer.free_objects;
+    object *o = pgr__layer.free_objects;
     if (o != NULL) { /* it has kept its slot, its type, and its reference to the type */
-        pgr__layer.free_objects = (operand *)o->dict;
+        pgr__layer.free_objects = (object *)o->dict;
         pgr__layer.free_count--;
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
         _Py_NewReference((PyObject *)o);
@@ -32,7 +32,7 @@ PGR_INLINE operand *take_object(void)
         Py_SET_REFCNT((PyObject *)o, 1);
 #endif
     } else {
-        o = PyObject_New(operand, pgr__layer.value_type);
+        o = PyObject_New(object, pgr__layer.value_type);
         if (o == NULL)
             return NULL;
         o->weakrefs = NULL;
@@ -47,7 +47,7 @@ PGR_INLINE operand *take_object(void)
 /* The object of the tape's last node; takes it, and `more` nodes before it, back when out of memory. */
 static inline PyObject *wrap_new(pgr_id id, uint32_t more)
 {
-    operand *const o = take_object();
+    object *const o = take_object();
     if (o == NULL) {
         pgr__layer.tape->size -= 1 + more;
         return NULL;
@@ -63,7 +63,7 @@ static inline PyObject *wrap_new(pgr_id id, uint32_t more)
 /* Records a node and makes its object. The caller has called ready. */
 PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
 {
-    operand *const o = take_object();
+    object *const o = take_object();
     if (o != NULL)
         tape_append_named(pgr__layer.tape, op, data, lhs, rhs, o->slot);
     return (PyObject *)o;
@@ -78,7 +78,7 @@ enum { FREE_OBJECTS_AT_MOST = 1024 };
 
 /* The usual end of an object, which alone holds its node and has no attributes: it waits, with its slot, for the next
  * node. False, with nothing done, for other objects. */
-PGR_INLINE bool set_aside(operand *o)
+PGR_INLINE bool set_aside(object *o)
 {
     pgr_tape *const tape = pgr__layer.tape;
     pgr_slot *const s = &tape->slots[o->slot];

@@ -25,7 +25,7 @@
 
 /* ---- Recording ----------------------------------------------------------------------------- */
 
-/* Callers pass a constant `op`, so that switches fold. */
+/* Callers pass a constant `op`, so that a switch becomes one case. */
 PGR_INLINE PyObject *record_unary(int op, PyObject *self)
 {
     pgr_status status = ready(1);
@@ -89,8 +89,8 @@ static PyObject *unknown_operand(const char *symbol, PyObject *o)
 }
 
 /* Operands other than two Values or a Value and a float. `with_number` is the op for a constant right operand. */
-PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char *symbol, PyObject *left,
-                                             PyObject *right)
+PGR_NOINLINE static PyObject *operate_other(int op, int with_number, const char *symbol, PyObject *left,
+                                            PyObject *right)
 {
     double number;
     if (IS_OPERAND(left) && IS_OPERAND(right))
@@ -106,7 +106,7 @@ PGR_NOINLINE static PyObject *operator_other(int op, int with_number, const char
 }
 
 /* `with_number` is PGR_OP_POWC for **, else `op`. */
-PGR_INLINE PyObject *operator_slot(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
+PGR_INLINE PyObject *operate(int op, int with_number, const char *symbol, PyObject *left, PyObject *right)
 {
     if (Py_TYPE(left) == pgr__layer.value_type) {
         if (Py_TYPE(right) == pgr__layer.value_type)
@@ -114,27 +114,27 @@ PGR_INLINE PyObject *operator_slot(int op, int with_number, const char *symbol, 
         if (PyFloat_CheckExact(right))
             return record_number(with_number, left, PyFloat_AS_DOUBLE(right), false);
     }
-    return operator_other(op, with_number, symbol, left, right);
+    return operate_other(op, with_number, symbol, left, right);
 }
 
-static PyObject *slot_add(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_ADD, PGR_OP_ADD, "+", l, r); }
-static PyObject *slot_sub(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_SUB, PGR_OP_SUB, "-", l, r); }
-static PyObject *slot_mul(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MUL, PGR_OP_MUL, "*", l, r); }
-static PyObject *slot_div(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_DIV, PGR_OP_DIV, "/", l, r); }
-static PyObject *slot_mod(PyObject *l, PyObject *r) { return operator_slot(PGR_OP_MOD, PGR_OP_MOD, "%", l, r); }
-static PyObject *slot_pow(PyObject *l, PyObject *r, PyObject *modulus)
+static PyObject *nb_add(PyObject *l, PyObject *r) { return operate(PGR_OP_ADD, PGR_OP_ADD, "+", l, r); }
+static PyObject *nb_subtract(PyObject *l, PyObject *r) { return operate(PGR_OP_SUB, PGR_OP_SUB, "-", l, r); }
+static PyObject *nb_multiply(PyObject *l, PyObject *r) { return operate(PGR_OP_MUL, PGR_OP_MUL, "*", l, r); }
+static PyObject *nb_true_divide(PyObject *l, PyObject *r) { return operate(PGR_OP_DIV, PGR_OP_DIV, "/", l, r); }
+static PyObject *nb_remainder(PyObject *l, PyObject *r) { return operate(PGR_OP_MOD, PGR_OP_MOD, "%", l, r); }
+static PyObject *nb_power(PyObject *l, PyObject *r, PyObject *modulus)
 {
     if (modulus != Py_None)
         Py_RETURN_NOTIMPLEMENTED;
-    return operator_slot(PGR_OP_POW, PGR_OP_POWC, "**", l, r);
+    return operate(PGR_OP_POW, PGR_OP_POWC, "**", l, r);
 }
-static PyObject *slot_neg(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
-static PyObject *slot_abs(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
-static PyObject *slot_pos(PyObject *self) { return Py_NewRef(self); }
-static PyObject *slot_float(PyObject *self) { return pgr__leave_graph("float", self); }
-static PyObject *slot_int(PyObject *self) { return pgr__leave_graph("int", self); }
+static PyObject *nb_negative(PyObject *self) { return record_unary(PGR_OP_NEG, self); }
+static PyObject *nb_absolute(PyObject *self) { return record_unary(PGR_OP_ABS, self); }
+static PyObject *nb_positive(PyObject *self) { return Py_NewRef(self); }
+static PyObject *nb_float(PyObject *self) { return pgr__leave_graph("float", self); }
+static PyObject *nb_int(PyObject *self) { return pgr__leave_graph("int", self); }
 
-static int slot_bool(PyObject *self)
+static int nb_bool(PyObject *self)
 {
     const int op = node_of(self)->op;
     const bool is_condition = op == PGR_OP_LESS || op == PGR_OP_LESS_EQUAL || op == PGR_OP_EQUAL;
@@ -177,7 +177,7 @@ static PyObject *record_comparison(PyObject *left, PyObject *right, int how)
 
 /* Order is by value; equality is identity, as object has it, since a node has one object. While a function is recorded,
  * comparisons are nodes: even numbers from outside may change before it runs. */
-static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
+static PyObject *tp_richcompare(PyObject *left, PyObject *right, int how)
 {
     const bool is_pair = IS_OPERAND(right), is_equality = how == Py_EQ || how == Py_NE;
     const pgr_node *const node = node_of(left), *const other = is_pair ? node_of(right) : node;
@@ -198,7 +198,7 @@ static PyObject *slot_compare(PyObject *left, PyObject *right, int how)
 }
 
 /* By identity, like any object. A walk hashes each Value three times, so this makes no calls and no loads. */
-static Py_hash_t slot_hash(PyObject *self)
+static Py_hash_t tp_hash(PyObject *self)
 {
     const uintptr_t address = (uintptr_t)self;
     if (!pgr__is_recording || !is_unknown(self))
@@ -407,7 +407,7 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
             return pgr__get_prev(self, NULL);
     }
     PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
-    PyObject *const dict = ((operand *)self)->dict;
+    PyObject *const dict = ((object *)self)->dict;
     if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && (dict == NULL || PyDict_Contains(dict, name) == 0)) {
         PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
         if (method >= methods && method < methods + sizeof methods / sizeof *methods)
@@ -418,7 +418,7 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
         if (attribute >= attributes && attribute < attributes + sizeof attributes / sizeof *attributes)
             return attribute->get(self, NULL);
     }
-    if (found == NULL && ((operand *)self)->dict == NULL && is_special(name)) {
+    if (found == NULL && ((object *)self)->dict == NULL && is_special(name)) {
         /* NumPy looks for three of these on each Value: nobody reads a message. */
         PyErr_SetObject(PyExc_AttributeError, name);
         return NULL;
@@ -427,14 +427,14 @@ static PyObject *get_attribute(PyObject *self, PyObject *name)
 }
 
 static PyMemberDef members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(operand, dict), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(operand, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(object, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(object, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 /* ---- The type ------------------------------------------------------------------------------ */
 
-PGR_NOINLINE static void free_walked(operand *o)
+PGR_NOINLINE static void free_walked(object *o)
 {
     /* No code may run here: it could get this object, which is being freed, from the node. */
     const bool is_changed = pgr__may_have_changed(o) && !pgr__agrees(o);
@@ -451,7 +451,7 @@ PGR_NOINLINE static void free_walked(operand *o)
 
 void pgr__operand_dealloc(PyObject *self)
 {
-    operand *const o = (operand *)self;
+    object *const o = (object *)self;
     if (PGR_UNLIKELY(o->prev != NULL))
         free_walked(o);
     else if (!set_aside(o))
@@ -461,18 +461,18 @@ void pgr__operand_dealloc(PyObject *self)
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, pgr__operand_dealloc}, {Py_tp_new, pgr__operand_new},      {Py_tp_init, pgr__operand_init},
     {Py_tp_methods, methods},              {Py_tp_getset, attributes},         {Py_tp_members, members},
-    {Py_tp_getattro, get_attribute},       {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, slot_compare},
-    {Py_tp_hash, slot_hash},               {Py_nb_add, slot_add},              {Py_nb_subtract, slot_sub},
-    {Py_nb_multiply, slot_mul},            {Py_nb_true_divide, slot_div},      {Py_nb_power, slot_pow},
-    {Py_nb_negative, slot_neg},            {Py_nb_absolute, slot_abs},         {Py_nb_positive, slot_pos},
-    {Py_nb_remainder, slot_mod},           {Py_nb_float, slot_float},          {Py_nb_int, slot_int},
-    {Py_nb_bool, slot_bool},
+    {Py_tp_getattro, get_attribute},       {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, tp_richcompare},
+    {Py_tp_hash, tp_hash},                 {Py_nb_add, nb_add},                {Py_nb_subtract, nb_subtract},
+    {Py_nb_multiply, nb_multiply},         {Py_nb_remainder, nb_remainder},    {Py_nb_true_divide, nb_true_divide},
+    {Py_nb_power, nb_power},               {Py_nb_negative, nb_negative},      {Py_nb_absolute, nb_absolute},
+    {Py_nb_positive, nb_positive},         {Py_nb_float, nb_float},            {Py_nb_int, nb_int},
+    {Py_nb_bool, nb_bool},
     {0, NULL},
 };
 
 PyType_Spec pgr__operand_spec = {
     .name = "pygrad._pgr.Operand",
-    .basicsize = sizeof(operand),
+    .basicsize = sizeof(object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = slots,
 };

@@ -20,7 +20,7 @@
 
 PGR_NOINLINE static PyObject *make_prev(PyObject *self)
 {
-    operand *const o = (operand *)self;
+    object *const o = (object *)self;
     PyObject *const set = pgr__take_set();
     if (set == NULL)
         return NULL;
@@ -38,7 +38,7 @@ PGR_NOINLINE static PyObject *make_prev(PyObject *self)
 PyObject *pgr__get_prev(PyObject *self, void *unused)
 {
     (void)unused;
-    PyObject *const prev = ((operand *)self)->prev;
+    PyObject *const prev = ((object *)self)->prev;
     return prev != NULL ? Py_NewRef(prev) : make_prev(self);
 }
 
@@ -61,7 +61,7 @@ static Py_ssize_t distinct(PyObject **values, Py_ssize_t n)
 }
 
 /* Whether `prev` holds the node's operands and nothing else. Runs no code; 0 when out of memory. */
-bool pgr__agrees(const operand *o)
+bool pgr__agrees(const object *o)
 {
     const pgr_id id = tape->slots[o->slot].id;
     const bool is_set = PyAnySet_Check(o->prev);
@@ -105,7 +105,7 @@ static bool remember(PyObject *self, past *p)
 {
     const int op = tape->nodes[id_of(self)].op;
     *p = (past){NULL, NULL};
-    if (op == PGR_OP_CUSTOM || is_leaf(op))
+    if (!is_operation(op))
         return true;
     p->symbol = pgr__get_op(self, NULL);
     PyObject *const list = p->symbol == NULL ? NULL : Py_BuildValue("[i]", op);
@@ -201,13 +201,13 @@ int pgr__set_prev(PyObject *self, PyObject *value, void *unused)
     int result = raise(status);
     if (result == 0) {
         const bool is_kept = PyAnySet_Check(value) || PyList_Check(value);
-        result = pgr__keep_prev((operand *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
+        result = pgr__keep_prev((object *)self, Py_NewRef(is_kept ? value : tuple)) ? 0 : -1;
     }
     Py_DECREF(tuple);
     return result;
 }
 
-static pgr_status settle(operand *o)
+static pgr_status settle(object *o)
 {
     if (pgr__agrees(o))
         return PGR_OK;
@@ -226,12 +226,12 @@ static PyObject *adopt_orphans(void)
         PyObject *const o = h < 0 ? NULL : pgr__object_of((uint32_t)h);
         if (h >= 0 && o == NULL)
             Py_CLEAR(list);
-        if (o == NULL || ((operand *)o)->prev != NULL)
+        if (o == NULL || ((object *)o)->prev != NULL)
             pgr__drop_prev(orphan.prev);
-        else if (!pgr__keep_prev((operand *)o, orphan.prev) || PyList_Append(list, o) < 0)
+        else if (!pgr__keep_prev((object *)o, orphan.prev) || PyList_Append(list, o) < 0)
             Py_CLEAR(list);
         else
-            pgr__doubt((operand *)o, true);
+            pgr__doubt((object *)o, true);
         Py_XDECREF(o);
     }
     return list;
@@ -243,7 +243,7 @@ static PyObject *adopt_orphans(void)
 static int64_t settle_each(PyObject *root, bool all, bool is_last)
 {
     int64_t left = 0;
-    operand *o;
+    object *o;
     for (uint32_t i = 0; (all || i < pgr__doubtful()) && (o = pgr__walked(i)) != NULL; i += pgr__walked(i) == o) {
         Py_INCREF(o);
         const pgr_status status = settle(o);

@@ -19,6 +19,6 @@ int pgr__settle_below(PyObject *root);
 PyObject *pgr__operands(PyObject *self, PyObject *unused);
 
 /* Whether an object's set holds its node's operands and nothing else. Runs no code; false when out of memory. */
-bool pgr__agrees(const operand *o);
+bool pgr__agrees(const object *o);
 
 #endif

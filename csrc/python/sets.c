@@ -41,7 +41,7 @@ void pgr__drop_dead_orphans(void)
 
 /* The objects that have a prev. */
 static struct {
-    operand **all;
+    object **all;
     uint32_t count;
     size_t capacity;
     uint32_t doubtful; /* the first so many: every look must see them */
@@ -52,7 +52,7 @@ static bool is_telling(PyObject *prev) { return Py_TYPE(prev) == pgr__layer.set_
 
 static bool is_strange(PyObject *prev) { return !is_telling(prev) && (PySet_Check(prev) || PyList_Check(prev)); }
 
-bool pgr__may_have_changed(operand *o)
+bool pgr__may_have_changed(object *o)
 {
     return o->walked < walked.doubtful || (is_telling(o->prev) && pgr__layer.changes != pgr__settled);
 }
@@ -121,10 +121,10 @@ void pgr__drop_prev(PyObject *prev)
     dropped.under_way = false;
 }
 
-static bool note_walked(operand *o)
+static bool note_walked(object *o)
 {
     if (walked.count == walked.capacity) {
-        operand **const all = pgr__double(walked.all, &walked.capacity, sizeof *all);
+        object **const all = pgr__double(walked.all, &walked.capacity, sizeof *all);
         if (all == NULL)
             return false;
         walked.all = all;
@@ -134,20 +134,20 @@ static bool note_walked(operand *o)
     return true;
 }
 
-static void put(uint32_t i, operand *o)
+static void put(uint32_t i, object *o)
 {
     walked.all[i] = o;
     o->walked = i;
 }
 
-static void swap(operand *o, uint32_t i)
+static void swap(object *o, uint32_t i)
 {
-    operand *const other = walked.all[i];
+    object *const other = walked.all[i];
     put(o->walked, other);
     put(i, o);
 }
 
-static void set_doubtful(operand *o, bool is_doubtful)
+static void set_doubtful(object *o, bool is_doubtful)
 {
     if (is_doubtful && o->walked >= walked.doubtful)
         swap(o, walked.doubtful++);
@@ -155,11 +155,11 @@ static void set_doubtful(operand *o, bool is_doubtful)
         swap(o, --walked.doubtful);
 }
 
-void pgr__doubt(operand *o, bool is_left) { set_doubtful(o, is_left || is_strange(o->prev)); }
+void pgr__doubt(object *o, bool is_left) { set_doubtful(o, is_left || is_strange(o->prev)); }
 
 uint32_t pgr__doubtful(void) { return walked.doubtful; }
 
-bool pgr__keep_prev(operand *o, PyObject *prev)
+bool pgr__keep_prev(object *o, PyObject *prev)
 {
     PyObject *const before = o->prev;
     if (before == NULL && !note_walked(o)) {
@@ -174,7 +174,7 @@ bool pgr__keep_prev(operand *o, PyObject *prev)
     return true;
 }
 
-PyObject *pgr__take_prev(operand *o)
+PyObject *pgr__take_prev(object *o)
 {
     PyObject *const prev = o->prev;
     o->prev = NULL;
@@ -183,4 +183,4 @@ PyObject *pgr__take_prev(operand *o)
     return prev;
 }
 
-operand *pgr__walked(uint32_t i) { return i < walked.count ? walked.all[i] : NULL; }
+object *pgr__walked(uint32_t i) { return i < walked.count ? walked.all[i] : NULL; }

@@ -83,10 +83,10 @@ static PyObject *step(PyObject *number, PyObject *self)
         return NULL;
     if ((tape->nodes[id].flags & TAPE_UNKNOWN) != 0)
         return pgr__raise(PGR_ERR_UNKNOWN);
-    if (op == PGR_OP_CUSTOM || past_of(self) != NULL) {
-        if (!is_leaf(op) && pgr__custom_step(self) < 0)
+    if (op == PGR_OP_CUSTOM || (is_operation(op) && past_of(self) != NULL)) {
+        if (pgr__custom_step(self) < 0)
             return NULL;
-    } else if (!is_leaf(op)) {
+    } else if (is_operation(op)) {
         pgr_push_into(tape, id, op, tape->nodes[id].lhs, tape->nodes[id].rhs);
     }
     if (PyErr_Occurred())
@@ -139,7 +139,7 @@ int pgr__set_backward(PyObject *self, PyObject *value, void *unused)
     if (id == 0)
         return -1;
     const int op = tape->nodes[id].op;
-    if (op != PGR_OP_CUSTOM && !is_leaf(op)) { /* keep its symbol and its step, with its present operands */
+    if (is_operation(op)) { /* keep its symbol and its step, with its present operands */
         PyObject *const list = PyList_New(0);
         const bool is_filled = list != NULL && pgr__each_operand(self, false, pgr__into_list, list);
         PyObject *const tuple = is_filled ? PyList_AsTuple(list) : NULL;

@@ -10,7 +10,7 @@ int pgr__run_custom(void *unused, pgr_tape *tape, pgr_handle node)
     (void)unused;
     const int64_t h = pgr_h_hold(tape, node);
     PyObject *const value = h < 0 ? pgr__raise((pgr_status)-h) : pgr__object_of((uint32_t)h);
-    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((operand *)value)->dict);
+    PyObject *const dict = value == NULL ? NULL : Py_XNewRef(((object *)value)->dict);
     PyObject *const own = dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, pgr__names._backward));
     if (own != NULL)
         Py_XDECREF(PyObject_CallObject(own, NULL));

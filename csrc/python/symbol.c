@@ -38,7 +38,7 @@ bool pgr__make_symbols(void)
 {
     bool ok = true;
     for (int op = 0; op < PGR_OP_COUNT; op++) {
-        symbols[op] = PyUnicode_InternFromString(is_leaf(op) || op == PGR_OP_CUSTOM ? "" : pgr_op_row(op)->symbol);
+        symbols[op] = PyUnicode_InternFromString(is_operation(op) ? pgr_op_row(op)->symbol : "");
         ok = ok && symbols[op] != NULL;
     }
     return ok;

@@ -138,7 +138,7 @@ static thing *meet(search *s, PyObject *o)
     }
     Py_ssize_t refs = Py_REFCNT(o);
     if (pgr__is_operand(o)) /* handles in Python code hold the node, too */
-        refs += (Py_ssize_t)s->tape->slots[((const operand *)o)->slot].holds - 1;
+        refs += (Py_ssize_t)s->tape->slots[((const object *)o)->slot].holds - 1;
     s->things[s->count] = (thing){.object = o, .refs = refs, .depth = s->depth};
     s->table[place_of(s, o)] = (uint32_t)++s->count;
     return &s->things[s->count - 1];
@@ -202,7 +202,7 @@ static int visit_tie(PyObject *child, void *arg)
         return 0;
     const size_t index = (size_t)(t - s->things);
     if (!enters(t)) {
-        const pgr_id id = s->tape->slots[((const operand *)child)->slot].id;
+        const pgr_id id = s->tape->slots[((const object *)child)->slot].id;
         if (id != 0)
             add_tie(s, id);
     } else if (index < s->root_count || Py_REFCNT(child) > 1) {
@@ -227,7 +227,7 @@ static void tie_from(search *s, uint64_t from, size_t index)
 }
 
 /* The object of the node of a slot in use; NULL if it has none. */
-static const operand *owner_of(const pgr_tape *tape, uint32_t slot)
+static const object *owner_of(const pgr_tape *tape, uint32_t slot)
 {
     const pgr_slot *const s = &tape->slots[slot];
     return s->id == 0 ? NULL : s->owner;
@@ -275,7 +275,7 @@ static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
 static bool find_roots(search *s, roots *r, pgr_tape *tape)
 {
     for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
-        const operand *const o = owner_of(tape, slot);
+        const object *const o = owner_of(tape, slot);
         if (o != NULL && o->dict != NULL && !add_root(s, r, o->dict, tape->slots[slot].id))
             return false;
     }
@@ -289,7 +289,7 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
     if (r->count == 0) /* sets alone lead only down, so they can't close a cycle */
         return true;
     for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
-        const operand *const o = owner_of(tape, slot);
+        const object *const o = owner_of(tape, slot);
         if (o != NULL && o->prev != NULL && !add_root(s, r, o->prev, tape->slots[slot].id))
             return false;
     }

@@ -52,10 +52,16 @@ static pgr_id number(recorder *e, double value)
 static pgr_id zero(recorder *e) { return e->zero != 0 ? e->zero : (e->zero = number(e, 0.0)); }
 static pgr_id one(recorder *e) { return e->one != 0 ? e->one : (e->one = number(e, 1.0)); }
 
+static bool is_constant(const recorder *e, pgr_id id, double *value)
+{
+    *value = e->tape->nodes[id].data;
+    return e->tape->nodes[id].op == PGR_OP_CONST;
+}
+
 static bool is_number(const recorder *e, pgr_id id, double value)
 {
-    const pgr_node *const node = &e->tape->nodes[id];
-    return node->op == PGR_OP_CONST && node->data == value;
+    double number;
+    return is_constant(e, id, &number) && number == value;
 }
 
 /* Records op(a, b), simplified. */
@@ -90,7 +96,7 @@ static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
     return id;
 }
 
-/* ---- The words of the table's derivatives, as nodes --------------------------------------------- */
+/* ---- Derivatives as nodes: see ops/words.h --------------------------------------------------- */
 
 #define NUMBER_(x)       number(e, x)
 #define ZERO             zero(e)
@@ -101,59 +107,11 @@ static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
 #define MUL_(x, y)       record(e, PGR_OP_MUL, x, y)
 #define DIV_(x, y)       record(e, PGR_OP_DIV, x, y)
 #define NEG_(x)          record(e, PGR_OP_NEG, x, 0)
-#define EITHER_(number, nodes) (nodes)
 #define OF_(ID, ...)     OPERANDS_(PGR_OP_##ID, __VA_ARGS__, 0, 0)
 #define OPERANDS_(op, x, y, ...) record(e, op, x, y)
-#define LESS_(x, y)      record(e, PGR_OP_LESS, x, y)
-#define EQUAL_(x, y)     record(e, PGR_OP_EQUAL, x, y)
-#define PICK_(c, x)      record(e, PGR_OP_PICK, c, x)
-#define SLOPE_(a, b)     slope(e, a, b)
-#define WINS_(a, b)      MUL_(HALF, ADD_(ONE, SUB_(LESS_(b, a), LESS_(a, b))))
-#define DIV_DB_(a, b, v) NEG_(DIV_(v, b))
-#define POW_DA_(a, b)    pow_da(e, a, b)
-#define POW_DB_(a, b, v) pow_db(e, a, b, v)
-#define UNIT_(p, a, b)   unit(e, p, a, b)
-#define HYPOT_DA_(p, a, b, v) PICK_(v, DIV_(p, nonzero(e, v)))
-#define ERF_DA_(a)       MUL_(NUMBER_(1.1283791670955126), OF_(EXP, NEG_(MUL_(a, a))))
-
-/* x, or 1 where x is 0: the divisor of a quotient that is not picked there. With 0, the quotient's derivative would be
- * inf, and inf * 0 is nan. */
-static pgr_id nonzero(recorder *e, pgr_id x) { return ADD_(x, EQUAL_(x, ZERO)); }
-
-static pgr_id slope(recorder *e, pgr_id a, pgr_id b) { return ADD_(b, MUL_(SUB_(ONE, b), LESS_(ZERO, a))); }
-
-static pgr_id unit(recorder *e, pgr_id p, pgr_id a, pgr_id b)
-{
-    const pgr_id r = record(e, PGR_OP_HYPOT, a, b), divisor = nonzero(e, r);
-    return PICK_(r, DIV_(DIV_(p, divisor), divisor));
-}
-
-/* 0 where a and b are both 0: there the base is 1, for the same reason. Where only b is 0, this is 0, too, but not its
- * derivative by b. */
-static pgr_id pow_da(recorder *e, pgr_id a, pgr_id b)
-{
-    if (e->status != PGR_OK)
-        return 0;
-    if (e->tape->nodes[b].op != PGR_OP_CONST) {
-        const pgr_id counts = ADD_(record(e, PGR_OP_ABS, a, 0), record(e, PGR_OP_ABS, b, 0));
-        const pgr_id base = ADD_(a, EQUAL_(counts, ZERO));
-        return PICK_(counts, MUL_(b, record(e, PGR_OP_POW, base, SUB_(b, ONE))));
-    }
-    const double exponent = e->tape->nodes[b].data;
-    if (exponent == 0.0)
-        return ZERO;
-    if (exponent == 1.0)
-        return ONE;
-    return MUL_(b, exponent == 2.0 ? a : record(e, PGR_OP_POWC, a, number(e, exponent - 1.0)));
-}
-
-/* 0 where a is 0 and b >= 0, as in pgr_pow_db: there the logarithm is of 1, for the same reason. */
-static pgr_id pow_db(recorder *e, pgr_id a, pgr_id b, pgr_id v)
-{
-    const pgr_id size = record(e, PGR_OP_ABS, a, 0);
-    const pgr_id counts = ADD_(size, LESS_(b, ZERO));
-    return PICK_(counts, MUL_(v, record(e, PGR_OP_LOG, ADD_(a, EQUAL_(counts, ZERO)), 0)));
-}
+#define WORD_(number, nodes, text) (nodes)
+#define WORDS_NODES
+#include "ops/words.h"
 
 typedef struct {
     pgr_id da, db; /* 0: not recorded */

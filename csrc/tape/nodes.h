@@ -13,7 +13,7 @@
 #if defined(__GNUC__)
 #define PGR_NOINLINE __attribute__((noinline))
 #define PGR_HOT      __attribute__((noinline, aligned(64))) /* a loop whose speed depends on its alignment */
-#define PGR_INLINE   static inline __attribute__((always_inline)) /* where a constant argument must fold */
+#define PGR_INLINE   static inline __attribute__((always_inline)) /* where an argument must stay a constant */
 #define PGR_UNLIKELY(condition) __builtin_expect((condition), 0)
 #define PGR_PREFETCH(address) __builtin_prefetch((const void *)(address), 1)
 #else
@@ -60,13 +60,13 @@ enum {
     TAPE_INHERITED = TAPE_UNKNOWN | TAPE_LANE
 };
 
-/* A handle's slot. Free slots are chained through link, as are dead ones (see tape->dead). */
+/* A handle's slot. Free slots form a list through `link`, and so do dead ones (see tape->dead). */
 typedef struct {
     void *owner;       /* the binding's object for the node, if it has one */
     pgr_id id;         /* 0: free, or the node died before its last hold */
     uint32_t holds : 30;
     uint32_t is_kept : 1; /* stays the node's until it dies */
-    uint32_t is_dead : 1; /* on the dead chain */
+    uint32_t is_dead : 1; /* on the list of dead slots */
     uint32_t generation;  /* 31 bits; a handle of an older generation is stale */
     uint32_t link;
 } pgr_slot;
@@ -105,8 +105,8 @@ struct pgr_tape {
 
     pgr_slot *slots;
     uint32_t slot_count, slot_capacity;
-    uint32_t free_slot; /* first of the chain; 0: empty */
-    uint32_t dead;      /* first of the chain of slots whose nodes have died */
+    uint32_t free_slot; /* first of the list; 0: empty */
+    uint32_t dead;      /* first of the list of slots whose nodes have died */
     uint32_t held;
     pgr_id named; /* no node above this has a slot */
 

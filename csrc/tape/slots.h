@@ -9,7 +9,7 @@
 /* Makes sure that a slot is free. */
 pgr_status pgr__make_slot(pgr_tape *tape);
 
-/* Takes the next dead slot off its chain; 0 if the chain is empty. The caller frees a slot without holds; the last
+/* Takes the next dead slot off its list; 0 if the list is empty. The caller frees a slot without holds; the last
  * release frees the others. */
 uint32_t pgr__next_dead(pgr_tape *tape);
 
@@ -43,7 +43,7 @@ static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
         tape->named = id;
 }
 
-/* Appends a node that has a slot, one that is on no chain. */
+/* Appends a node that has a slot, one that is on no list. */
 static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
 {
     const pgr_id id = tape->size++;
@@ -57,7 +57,7 @@ static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_
     return id;
 }
 
-/* Takes a free slot off its chain. A slot is free. */
+/* Takes a free slot off its list. A slot is free. */
 static inline uint32_t tape_reserve_slot(pgr_tape *tape)
 {
     const uint32_t slot = tape->free_slot;

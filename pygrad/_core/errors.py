@@ -78,7 +78,8 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
 # Messages by the operation that needs a number, for Values that have none.
 _UNKNOWN = {
     "if": "`if`, `while`, `and` and `in` need a number, but a Value has none while its function is recorded: use "
-    "pygrad.where(cond, a, b), maximum, minimum or clip; compare arrays of Values by pygrad.math.less or equal",
+    "pygrad.where(cond, a, b), maximum, minimum or clip; make arrays of Values by np.stack, not "
+    "np.array, to compare them, or use pygrad.math.less or equal",
     "hash": "sets and dicts need a hash, but a Value has none while its function is recorded: use a list, or positions",
     "data": "a Value has no `.data` while its function is recorded: compute with the Value itself",
     "grad": "a Value has no `.grad` while its function is recorded: use grad or value_and_grad",

@@ -37,6 +37,7 @@ if TYPE_CHECKING or OPERANDS == "compiled":
         _plan_items as plan_items,
         _present_scope as present_scope,
         _run as run,
+        _structure_kinds as structure_kinds,
         dot,
     )
 
@@ -55,6 +56,7 @@ else:
         plan_items,
         present_scope,
         run,
+        structure_kinds,
         tape,
     )
 
@@ -79,6 +81,7 @@ __all__ = [
     "plan_items",
     "present_scope",
     "run",
+    "structure_kinds",
     "symbol",
     "table_values",
     "tables",

@@ -32,14 +32,9 @@ class Operation(NamedTuple):
         return bool(self.kind == lib.PGR_KIND_PARAM)
 
     @property
-    def is_leaf(self) -> bool:
-        """Whether it marks a leaf, which is not computed."""
-        return bool(self.kind == lib.PGR_KIND_LEAF)
-
-    @property
     def operands(self) -> int:
         """The number of operands."""
-        return 2 if self.is_binary else 0 if self.kind in (lib.PGR_KIND_LEAF, lib.PGR_KIND_CUT) else 1
+        return 2 if self.is_binary else 0 if self.kind in (lib.PGR_KIND_OWN, lib.PGR_KIND_CUT) else 1
 
     @property
     def is_infix(self) -> bool:
@@ -55,7 +50,10 @@ def _read(op: int) -> Operation:
 
 
 TABLE: list[Operation] = [_read(op) for op in range(lib.pgr_op_count())]
-OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's internal rows
+OPERATIONS: list[Operation] = TABLE[lib.PGR_OP_FIRST :]  # without the tape's own ops
+SPECIAL: list[str] = []  # C functions that rows call beside libm; each may call those before it
+while text := lib.pgr_op_special(len(SPECIAL)):
+    SPECIAL.append(ffi.string(text).decode())
 OPS: dict[str, int] = {row.name: row.op for row in TABLE}
 
 

@@ -85,6 +85,15 @@ def tree_structure(x: Any) -> Any:
     return _flatten(x, [])
 
 
+def kinds_in(structure: Any) -> set[str]:
+    """The kinds of its nodes and arrays."""
+    if structure == "scalar":
+        return set()
+    if structure[0] == "array":
+        return {"array"}
+    return {structure[0]}.union(*map(kinds_in, structure[2 if structure[0] == "dict" else 1 :]))
+
+
 def _flatten(x: Any, out: list[Any]) -> Any:
     kind = type(x)
     if kind is float or kind is int or isinstance(x, Operand):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pygrad._core.ops import OPERATIONS, TABLE
+from pygrad._core.ops import OPERATIONS, SPECIAL, TABLE
 from pygrad._pgr import lib
 from pygrad._program.code import Code, Leaf
 
@@ -43,7 +43,7 @@ def to_c(code: Code, name: str) -> str:
     used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & {row.op for row in OPERATIONS})
     body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start)))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
-    functions = "\n".join(_function(op) for op in used)
+    functions = "\n".join([*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used)])
     constants = "\n".join(_constant(i, constant) for i, constant in enumerate(code.constants) if constant.size)
     return f"""/* Written by pygrad from a recorded function. C99 and libm.
  *
@@ -58,7 +58,7 @@ void {name}(const double *in, double *out);
 
 void {name}(const double *in, double *out)
 {{
-    double u[{max(1, parts.uniform_slots)}];
+    double u[{max(1, parts.uniform_registers)}];
     (void)in;
 {body}
 }}
@@ -97,6 +97,17 @@ def _function(op: int) -> str:
     row = TABLE[op]
     second = ", double b" if row.is_binary or row.has_param else ""
     return f"static double op_{row.name}(double a{second}) {{ return {row.c}; }}"
+
+
+def _special(code: str) -> list[str]:
+    """The functions beside libm that this C calls, in order."""
+    found: list[str] = []
+    for text in reversed(SPECIAL):
+        name = text.partition("(")[0].split()[-1]
+        if f"{name}(" in code:
+            found.insert(0, text)
+            code += text.partition("{")[2]
+    return found
 
 
 def _constant(i: int, array: Any) -> str:
@@ -144,21 +155,21 @@ def _body(parts: Any, places: _Places) -> Iterator[str]:
             continue
         for i in instructions:
             if i.op != lib.PGR_PROGRAM_RUN:
-                yield f"{_slot(i.out)} = {_expression(parts, i)};"
+                yield f"{_register(i.out)} = {_expression(parts, i)};"
     for i in range(parts.output_count):
         o = parts.outputs[i]
-        if o.node != lib.PGR_SLOT_LANE:
-            yield f"{places.write(o.array, o.offset)} = {_slot(o.node)};"
+        if o.node != lib.PGR_REGISTER_LANE:
+            yield f"{places.write(o.array, o.offset)} = {_register(o.node)};"
 
 
 def _input(places: _Places, given: Any) -> Iterator[str]:
-    """Read adjacent numbers of an argument into slots."""
+    """Read adjacent numbers of an argument into registers."""
     if given.array > 0 and given.count > MOST_LINES:
         first = places.read(given.array, given.offset, " + i")
-        yield f"for (long i = 0; i < {given.count}; i++) u[{given.slot} + i] = {first};"
+        yield f"for (long i = 0; i < {given.count}; i++) u[{given.reg} + i] = {first};"
         return
     for k in range(given.count):
-        yield f"u[{given.slot + k}] = {places.read(given.array, given.offset + k)};"
+        yield f"u[{given.reg + k}] = {places.read(given.array, given.offset + k)};"
 
 
 def _lanes(parts: Any, places: _Places, segment: Any, instructions: list[Any]) -> Iterator[str]:
@@ -168,35 +179,35 @@ def _lanes(parts: Any, places: _Places, segment: Any, instructions: list[Any]) -
     else:
         yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
     yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
-    yield f"    double v[{max(1, parts.lane_slots)}];"
+    yield f"    double v[{max(1, parts.lane_registers)}];"
     for i in instructions:
         if i.op == lib.PGR_PROGRAM_LOAD:
             x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-            yield f"    {_slot(i.out)} = {places.read(x.array, x.offset, _lane(x.array, x.stride))};"
+            yield f"    {_register(i.out)} = {places.read(x.array, x.offset, _lane(x.array, x.stride))};"
         elif i.op == lib.PGR_PROGRAM_STORE:
             o = parts.outputs[i.b]
-            yield f"    {places.write(o.array, o.offset, _lane(o.array, o.stride))} = {_slot(i.a)};"
+            yield f"    {places.write(o.array, o.offset, _lane(o.array, o.stride))} = {_register(i.a)};"
         elif i.op == lib.PGR_PROGRAM_LANE_SUM:
-            yield f"    {_slot(i.out)} += {_slot(i.a)};"
+            yield f"    {_register(i.out)} += {_register(i.a)};"
         elif i.op == lib.PGR_PROGRAM_LANE_DOT:
-            yield f"    {_slot(i.out)} += {_slot(i.a)} * {_slot(i.b)};"
+            yield f"    {_register(i.out)} += {_register(i.a)} * {_register(i.b)};"
         else:
-            yield f"    {_slot(i.out)} = {_expression(parts, i)};"
+            yield f"    {_register(i.out)} = {_expression(parts, i)};"
     yield "}"
 
 
-def _slot(slot: int) -> str:
-    return f"v[{slot - lib.PGR_SLOT_LANE}]" if slot >= lib.PGR_SLOT_LANE else f"u[{slot}]"
+def _register(reg: int) -> str:
+    return f"v[{reg - lib.PGR_REGISTER_LANE}]" if reg >= lib.PGR_REGISTER_LANE else f"u[{reg}]"
 
 
 def _expression(parts: Any, i: Any) -> str:
     if i.op == lib.PGR_PROGRAM_DOT:
         dot = parts.dots[i.b]
-        terms = [] if i.a == lib.PGR_SLOT_NONE else [_slot(i.a)]
+        terms = [] if i.a == lib.PGR_REGISTER_NONE else [_register(i.a)]
         for k in range(dot.first, dot.first + 2 * dot.count, 2):
-            pair = [_slot(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_SLOT_NONE]
+            pair = [_register(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_REGISTER_NONE]
             terms.append(" * ".join(pair))
         return " + ".join(terms) or "0.0"
     row = TABLE[i.op]
-    operands = f"{_slot(i.a)}, {_slot(i.b)}" if row.is_binary or row.has_param else _slot(i.a)
+    operands = f"{_register(i.a)}, {_register(i.b)}" if row.is_binary or row.has_param else _register(i.a)
     return f"op_{row.name}({operands})"

@@ -21,7 +21,8 @@ ARRAYS = {
     "group_first_input": ("group_count", "uint32_t"),  # one element more than the count
     "group_lanes": ("group_count", "uint64_t"),
 }
-COUNTS = [*dict.fromkeys(count for count, _ in ARRAYS.values()), "uniform_slots", "lane_slots", "block", "nodes"]
+COUNTS = [*dict.fromkeys(count for count, _ in ARRAYS.values())]
+COUNTS += ["uniform_registers", "lane_registers", "block", "nodes"]
 
 
 def count_of(name: str, counts: Any) -> int:
@@ -33,8 +34,8 @@ class ProgramStats(NamedTuple):
     """A program's size.
 
     nodes: of the recorded graph; instructions: left after optimising; dots: instructions that sum products; constants:
-    numbers stored; uniform_slots: numbers in the workspace; lane_slots: numbers in it per lane of a vmap; block: lanes
-    that run together; bytes: of the program itself.
+    numbers stored; uniform_registers: numbers in the workspace; lane_registers: numbers in it per lane of a vmap;
+    block: lanes that run together; bytes: of the program itself.
     """
 
     nodes: int
@@ -42,8 +43,8 @@ class ProgramStats(NamedTuple):
     dots: int
     segments: int
     constants: int
-    uniform_slots: int
-    lane_slots: int
+    uniform_registers: int
+    lane_registers: int
     block: int
     bytes: int
 

@@ -122,7 +122,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any]) -> Code:
     in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured).sizes()
     c = ffi.new("pgr_program **")
     status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
-    _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its slots and arrays")
+    _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its registers and arrays")
     check(status)
     return Code(ffi.gc(c[0], lib.pgr_program_free), structures, constants, captured, names, is_loaded=True)
 

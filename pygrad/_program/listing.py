@@ -1,4 +1,4 @@
-"""Listings: a program's instructions with names instead of slots, as text and for drawings."""
+"""Listings: a program's instructions with names instead of registers, as text and for drawings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Named(NamedTuple):
-    """The content of a slot."""
+    """The content of a register."""
 
     source: tuple[Any, ...]
     name: str
@@ -56,40 +56,40 @@ def element(leaves: list[Leaf], offset: int, stride: int = 0) -> str:
 
 
 class _Names:
-    """The contents of slots, created on demand: a file may claim more slots than fit in memory."""
+    """The contents of registers, created on demand: a file may claim more registers than fit in memory."""
 
     def __init__(self, code: Code) -> None:
         self._parts = code.parts()
         self._inputs, self.outputs = code.arrays()
         self._written: dict[int, Named] = {}
-        starts = [(self._parts.inputs[i].slot, i) for i in range(self._parts.input_count)]
+        starts = [(self._parts.inputs[i].reg, i) for i in range(self._parts.input_count)]
         self._runs = sorted(starts)
-        ends = [slot + self._parts.inputs[i].count for slot, i in self._runs]
-        self._overlap = any(end > slot for end, (slot, _) in zip(ends, self._runs[1:]))  # only in damaged programs
+        ends = [reg + self._parts.inputs[i].count for reg, i in self._runs]
+        self._overlap = any(end > reg for end, (reg, _) in zip(ends, self._runs[1:]))  # only in damaged programs
 
         self._zeros: list[range] = []
 
-    def __setitem__(self, slot: int, named: Named) -> None:
-        self._written[slot] = named
+    def __setitem__(self, reg: int, named: Named) -> None:
+        self._written[reg] = named
 
-    def __getitem__(self, slot: int) -> Named:
-        if slot in self._written:
-            return self._written[slot]
-        if any(slot in slots for slots in self._zeros):
+    def __getitem__(self, reg: int) -> Named:
+        if reg in self._written:
+            return self._written[reg]
+        if any(reg in span for span in self._zeros):
             return Named(("constant", -1), "0.0")
-        last = bisect.bisect_right(self._runs, (slot, 2**32)) - 1
+        last = bisect.bisect_right(self._runs, (reg, 2**32)) - 1
         runs = [i for _, i in self._runs[max(0, last) : last + 1]]
         for i in reversed(range(self._parts.input_count)) if self._overlap else runs:
             run = self._parts.inputs[i]
-            if run.slot <= slot < run.slot + run.count:
-                return self.read(run.array, run.offset + slot - run.slot)
-        return Named(("constant", slot), repr(self._parts.constants[slot]))
+            if run.reg <= reg < run.reg + run.count:
+                return self.read(run.array, run.offset + reg - run.reg)
+        return Named(("constant", reg), repr(self._parts.constants[reg]))
 
-    def clear(self, slots: range) -> None:
-        """Set these slots to 0."""
-        for slot in slots if len(slots) < len(self._written) else [slot for slot in self._written if slot in slots]:
-            self._written.pop(slot, None)
-        self._zeros.append(slots)
+    def clear(self, span: range) -> None:
+        """Set these registers to 0."""
+        for reg in span if len(span) < len(self._written) else [reg for reg in self._written if reg in span]:
+            self._written.pop(reg, None)
+        self._zeros.append(span)
 
     def read(self, array: int, offset: int, stride: int = 0) -> Named:
         """An element of an input array."""
@@ -104,7 +104,7 @@ def steps(code: Code) -> Iterator[Step]:
         yield from _segment(parts, names, parts.segments[s])
     for i in range(parts.output_count):
         o = parts.outputs[i]
-        if o.node != lib.PGR_SLOT_LANE:
+        if o.node != lib.PGR_REGISTER_LANE:
             yield _result(names, o, names[o.node], -1, None)
 
 
@@ -132,8 +132,8 @@ def _segment(parts: Any, names: _Names, segment: Any) -> Iterator[Step]:
         yield _step(index, group, made.name, *what)
     if group is not None:  # sums start from 0
         names.clear(range(segment.first_sum, segment.first_sum + segment.sum_count))
-    for slot, total in sums.items():
-        names[slot] = total
+    for reg, total in sums.items():
+        names[reg] = total
 
 
 def _step(number: int, group: int | None, result: str, operation: str, operands: list[Named], text: str) -> Step:
@@ -158,9 +158,9 @@ def _lane_sum(names: _Names, i: Any, before: Named | None) -> tuple[str, list[Na
 def _dot(parts: Any, names: _Names, i: Any) -> tuple[str, list[Named], str]:
     """A sum of products: operation, operands, text."""
     dot = parts.dots[i.b]
-    terms = [] if i.a == lib.PGR_SLOT_NONE else [[names[i.a]]]
+    terms = [] if i.a == lib.PGR_REGISTER_NONE else [[names[i.a]]]
     for k in range(dot.first, dot.first + 2 * dot.count, 2):
-        terms.append([names[x] for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_SLOT_NONE])
+        terms.append([names[x] for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_REGISTER_NONE])
     text = " + ".join("*".join(factor.name for factor in term) for term in terms[:SHOWN_TERMS]) or "0.0"
     if len(terms) > SHOWN_TERMS:
         text += f" + ... {len(terms) - SHOWN_TERMS} more"
@@ -170,7 +170,7 @@ def _dot(parts: Any, names: _Names, i: Any) -> tuple[str, list[Named], str]:
 def _operation(names: _Names, i: Any) -> tuple[str, list[Named], str]:
     """A row of the table: operation, operands, text."""
     row = TABLE[i.op]
-    operands = [names[i.a]] if i.b == lib.PGR_SLOT_NONE else [names[i.a], names[i.b]]
+    operands = [names[i.a]] if i.b == lib.PGR_REGISTER_NONE else [names[i.a], names[i.b]]
     if row.is_binary and row.is_infix:
         return row.symbol, operands, f"{operands[0].name} {row.symbol} {operands[1].name}"
     return row.symbol, operands, f"{row.name}({', '.join(x.name for x in operands)})"
@@ -187,10 +187,10 @@ def listing(code: Code, lines: list[str] | None, limit: int | None) -> str:
         f"program of {stats.instructions} instructions, from {stats.nodes} nodes",
         f"arguments: {_signature(code.arguments) or 'none'}",
         f"results: {_signature(code.results) or 'none'}",
-        f"workspace: {stats.uniform_slots} numbers, and {stats.lane_slots} for each lane "
-        f"({8 * stats.lane_slots} bytes a lane), {stats.block} lanes at a time"
+        f"workspace: {stats.uniform_registers} numbers, and {stats.lane_registers} for each lane "
+        f"({8 * stats.lane_registers} bytes a lane), {stats.block} lanes at a time"
         if stats.block
-        else f"workspace: {stats.uniform_slots} numbers",
+        else f"workspace: {stats.uniform_registers} numbers",
     ]
     parts = code.parts()
     group: int | None = -1

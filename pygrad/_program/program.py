@@ -9,9 +9,9 @@ from typing import Any, Callable, Union
 
 from pygrad._core.errors import check
 from pygrad._core.files import write
-from pygrad._core.layer import TAPE, plan_items, run
+from pygrad._core.layer import TAPE, plan_items, run, structure_kinds
 from pygrad._core.text import visible
-from pygrad._core.trees import as_float64, need_numpy, refuse_values, tree_flatten, tree_unflatten
+from pygrad._core.trees import as_float64, kinds_in, need_numpy, refuse_values, tree_flatten, tree_unflatten
 from pygrad._pgr import ffi, lib
 from pygrad._program import c_source, listing
 from pygrad._program.code import Code, Leaf, ProgramStats
@@ -56,7 +56,7 @@ class Program:
 
     def __repr__(self) -> str:
         stats = self.stats
-        lanes = f", {stats.lane_slots} slots of {stats.block} lanes" if stats.block else ""
+        lanes = f", {stats.lane_registers} registers of {stats.block} lanes" if stats.block else ""
         return f"<Program of {stats.instructions} instructions from {stats.nodes} nodes, {stats.dots} dots{lanes}>"
 
     def __str__(self) -> str:
@@ -93,7 +93,8 @@ class Program:
 
     def plan(self, workers: int) -> Any:
         """The plan by which _call runs it (see csrc/python/call.c); None if _call can't."""
-        if self.code.captured:
+        kinds = kinds_in(self.code.structure_in) | kinds_in(self.code.structure_out)
+        if self.code.captured or not kinds.issubset(structure_kinds()):
             return None
         scalars_in, scalars_out = self.code.shapes_in.count(None), self.code.shapes_out.count(None)
         arrays_out = tuple([shape for shape in self.code.shapes_out if shape is not None])

@@ -11,7 +11,8 @@ from pygrad._core.trees import elements, is_array, tree_flatten
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import Code
 from pygrad._program.program import Program
-from pygrad._record.recording import Array, Recording, is_lane
+from pygrad._record.arrays import Array
+from pygrad._record.recording import Recording, is_lane
 from pygrad.engine import Value, as_value, value_of
 
 

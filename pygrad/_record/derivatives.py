@@ -22,8 +22,9 @@ from pygrad._core.trees import (
     tree_structure,
     tree_unflatten,
 )
+from pygrad._record.arrays import like, object_array
 from pygrad._record.function import Function, number_of, one_deeper, run_eagerly
-from pygrad._record.recording import like, object_array, recordings
+from pygrad._record.recording import recordings
 from pygrad._record.regions import jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
 from pygrad.engine import Value, as_value

@@ -28,9 +28,10 @@ from pygrad._core.trees import (
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import shapes
 from pygrad._program.program import Program
+from pygrad._record.arrays import Array, scalars_take_part
 from pygrad._record.build import build
 from pygrad._record.randomness import recorded
-from pygrad._record.recording import Argument, Array, Recording, recordings
+from pygrad._record.recording import Argument, Recording, recordings
 from pygrad.engine import Value
 
 
@@ -50,7 +51,7 @@ def _record(
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
-    with recordings.recorded(recording):
+    with recordings.recorded(recording), scalars_take_part:
         result = function(*tree_unflatten(structure, tracers))
         return build(recording, structure, result, names, again)
 

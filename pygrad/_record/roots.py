@@ -10,39 +10,28 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 from pygrad._core.layer import TAPE
-from pygrad._core.trees import tree_leaves, tree_structure
+from pygrad._core.trees import need_numpy, tree_leaves, tree_structure
 from pygrad._pgr import lib
+from pygrad._record.arrays import like
 from pygrad._record.function import one_deeper
-from pygrad._record.recording import Level, is_lane, like, recordings
+from pygrad._record.recording import Level, is_lane, recordings
 from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
 from pygrad._record.rules import values_of
 from pygrad.engine import Value, as_value, value_of
-from pygrad.math import where
 
 Solve = Callable[[Callable[[Any], Any], Any], Any]
 
 
-def solve_linear(matrix: Sequence[Sequence[Value]], right: Sequence[Value]) -> list[Value]:
-    """The solution of a linear system, by Gaussian elimination; rows are exchanged by `where`, so it can be recorded.
+def solve_linear(matrix: Sequence[Sequence[Any]], right: Sequence[Any]) -> list[Value]:
+    """The solution of a linear system; see linear.py. One of several unknowns needs NumPy."""
+    n = len(right)
+    if n == 1:
+        return [as_value(right[0] / matrix[0][0])]
+    need_numpy()
+    from pygrad._record.linear import objects, solve
 
-    A singular matrix gives inf or nan while recording, and ZeroDivisionError eagerly. O(n**3).
-    """
-    rows = [[*row, y] for row, y in zip(matrix, right)]
-    n = len(rows)
-    for k in range(n):
-        for i in range(k + 1, n):  # row k gets the largest pivot
-            swap = abs(rows[k][k]) < abs(rows[i][k])
-            above, below = rows[k], rows[i]
-            rows[k] = [where(swap, y, x) for x, y in zip(above, below)]
-            rows[i] = [where(swap, x, y) for x, y in zip(above, below)]
-        for i in range(k + 1, n):
-            factor = rows[i][k] / rows[k][k]
-            rows[i] = [x - factor * y if j > k else x for j, (x, y) in enumerate(zip(rows[i], rows[k]))]
-    solution: list[Value] = [Value(0.0)] * n
-    for k in reversed(range(n)):
-        known = total(rows[k][j] * solution[j] for j in range(k + 1, n))
-        solution[k] = (rows[k][n] - known) / rows[k][k]
-    return solution
+    rows = objects([x for row in matrix for x in row], (n, n))
+    return [as_value(x) for x in solve(rows, objects(right, (n,)))]
 
 
 class _Root:

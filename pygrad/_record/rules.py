@@ -16,7 +16,8 @@ from pygrad._core.errors import RecordingError, shown, users_line
 from pygrad._core.layer import TAPE
 from pygrad._core.trees import Tracer, elements, is_array, tree_flatten, tree_leaves, tree_structure, tree_unflatten
 from pygrad._pgr import lib
-from pygrad._record.recording import like, recordings
+from pygrad._record.arrays import like
+from pygrad._record.recording import recordings
 from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
 from pygrad.engine import Value, as_value
 

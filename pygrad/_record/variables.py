@@ -6,8 +6,37 @@ import itertools
 from typing import Any
 
 from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_unflatten
-from pygrad._record.recording import Array, Copy, Lanes, as_array, is_lane, lane_sum, object_array, passed, recordings
+from pygrad._record.arrays import Array, as_array, axis_of, object_array
+from pygrad._record.recording import Group, Lanes, is_lane, lane_sum, passed, recordings
 from pygrad.engine import Value, as_value
+
+
+class Copy:
+    """A copy of an array to differentiate by. Elements and lanes are copied when they are used."""
+
+    def __init__(self, array: Array, along: Array | None = None) -> None:
+        self.array, self.along = array, along  # both must be able to supply a lane
+        self.made: dict[int, Value] = {}
+        self.made_lanes: dict[tuple[int, int, int], tuple[Group, Value]] = {}  # by count, offset, stride
+
+    def elements(self, offsets: list[int]) -> list[Value]:
+        missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
+        for offset, value in zip(missing, self.array.elements(missing)):
+            self.made[offset] = value * 1.0
+        return [self.made[offset] for offset in offsets]
+
+    def has_lane(self, offset: int, stride: int, count: int) -> bool:
+        return all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
+
+    def lane(self, group: Group, offset: int, stride: int) -> Value:
+        key = (group.count, offset, stride)
+        if key not in self.made_lanes:
+            value = self.array.lane(group, offset, stride) * 1.0
+            if not is_lane(value):  # the same in all lanes, but each lane needs its own derivative
+                value = value - Value(0.0).pick(group.witness())
+            self.made_lanes[key] = (group, value)
+        home, value = self.made_lanes[key]
+        return value if home is group else passed(value, group)
 
 
 class Variables:
@@ -92,7 +121,7 @@ class Variables:
             grad_of[place] = passed(next(grads), home)
         assert self._recording is not None
         for (count, stride), (group, grad_of) in layouts.items():
-            axis = _axis_of(shape, count, stride)
+            axis = axis_of(shape, count, stride)
             if axis is None:
                 rows = self._recording.lane_values(count, list(grad_of.values()), list(range(count)))
                 for k, place in enumerate(grad_of):
@@ -108,16 +137,6 @@ class Variables:
             for place, value in zip(part, values):
                 total[place] = value if total[place] is None else total[place] + value
         return object_array([zero if value is None else value for value in total], shape)
-
-
-def _axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
-    """The axis with this length and stride; None if there is none."""
-    width = 1
-    for axis in reversed(range(len(shape))):
-        if width == stride and shape[axis] == count:
-            return axis
-        width *= shape[axis]
-    return None
 
 
 class Results:

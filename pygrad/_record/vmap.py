@@ -6,8 +6,9 @@ import functools
 from typing import Any, Callable
 
 from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_map, tree_unflatten
+from pygrad._record.arrays import Array, as_array, like, object_array
 from pygrad._record.function import Function
-from pygrad._record.recording import Array, Lanes, Recording, Source, as_array, lane_sum, like, object_array, recordings
+from pygrad._record.recording import Lanes, Recording, Source, lane_sum, recordings
 from pygrad.engine import Value, as_value
 
 

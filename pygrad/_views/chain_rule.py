@@ -21,52 +21,34 @@ class _Piece(NamedTuple):
         return self.text if self.tightness >= tightness else f"({self.text})"
 
 
-def _call(name: str) -> Callable[..., _Piece]:
-    return lambda *xs: _Piece(f"{name}({', '.join(x.text for x in xs)})")
-
-
 def _product(x: _Piece, y: _Piece) -> _Piece:
     if x.text == y.text:
-        return _square(x)
+        return _Piece(f"{x.within(_ATOM)}²", _POWER)
     return _Piece(f"{x.within(_PRODUCT)} · {y.within(_PRODUCT)}", _PRODUCT)
 
 
-def _square(x: _Piece) -> _Piece:
-    return _Piece(f"{x.within(_ATOM)}²", _POWER)
+def _of(row: _Piece, *xs: _Piece) -> _Piece:
+    if row.text == "POW":
+        return _Piece(f"{xs[0].within(_ATOM)}^{xs[1].within(_ATOM)}", _POWER)
+    return _Piece(f"{row.text.lower()}({', '.join(x.text for x in xs)})")
 
 
-def _quotient(x: _Piece, y: _Piece) -> _Piece:
-    return _Piece(f"{x.within(_PRODUCT)} / {y.within(_POWER)}", _PRODUCT)
+def _text(template: _Piece, *xs: _Piece) -> _Piece:
+    pretty = re.sub(r"\bpi\b", "π", template.text[1:-1].replace("!=", "≠"))
+    is_atom = re.fullmatch(r"\[[^][]*\]|\S+", pretty) is not None
+    return _Piece(pretty.format(*(x.text for x in xs)), _ATOM if is_atom else _SUM)
 
 
-def _plus(x: _Piece, y: _Piece) -> _Piece:
-    return _Piece(f"{x.text} + {y.text}", _SUM)
-
-
-def _power(x: _Piece, y: str) -> _Piece:
-    return _Piece(f"{x.within(_ATOM)}^{y}", _POWER)
-
-
-# The words of csrc/ops/pgr_ops.h.
+# The arithmetic of derivatives: see csrc/ops/words.h.
 _WORDS: dict[str, Callable[..., _Piece]] = {
-    "ADD_": _plus,
+    "ADD_": lambda x, y: _Piece(f"{x.text} + {y.text}", _SUM),
     "SUB_": lambda x, y: _Piece(f"{x.text} − {y.within(_PRODUCT)}", _SUM),
     "MUL_": _product,
-    "DIV_": _quotient,
+    "DIV_": lambda x, y: _Piece(f"{x.within(_PRODUCT)} / {y.within(_POWER)}", _PRODUCT),
     "NEG_": lambda x: _Piece(f"−{x.within(_PRODUCT)}", _SUM),
-    "OF_": lambda row, *xs: _call(row.text.lower())(*xs),
-    "EITHER_": lambda formula: formula,
-    "LESS_": lambda x, y: _Piece(f"[1 if {x.text} < {y.text} else 0]"),
-    "PICK_": lambda c, x: _Piece(f"[{x.text} if {c.text} ≠ 0 else 0]"),
-    "SLOPE_": lambda a, b: _Piece(f"[1 if {a.text} > 0 else {b.text}]"),
-    "WINS_": lambda a, b: _Piece(f"[1 if {a.text} > {b.text}, ½ if equal, else 0]"),
-    "UNIT_": lambda p, a, b: _quotient(p, _Piece(f"{_square(a).text} + {_square(b).text}", _SUM)),
     "NUMBER_": lambda x: _Piece(f"{float(x.text):.6g}".replace("-", "−"), _SUM if x.text[0] == "-" else _ATOM),
-    "DIV_DB_": lambda a, b, _v: _Piece(f"−{_quotient(a, _square(b)).text}", _SUM),
-    "POW_DA_": lambda a, b: _product(b, _power(a, f"({b.within(_PRODUCT)} − 1)")),
-    "POW_DB_": lambda _a, _b, v: _product(v, _Piece(f"log({_a.text})")),
-    "HYPOT_DA_": lambda p, _a, _b, v: _quotient(p, v),
-    "ERF_DA_": lambda a: _Piece(f"2 / sqrt(π) · exp(−{_square(a).text})", _PRODUCT),
+    "OF_": _of,
+    "TEXT_": _text,
 }
 _NAMES = {"ONE": "1", "ZERO": "0", "HALF": "½"}
 
@@ -77,9 +59,6 @@ def _read(tokens: Iterator[str], names: dict[str, _Piece]) -> _Piece:
         return names.get(token) or _Piece(_NAMES.get(token, token))
     parts = []
     assert next(tokens) == "("
-    depth = 0
-    while token == "EITHER_" and ((skipped := next(tokens)) != "," or depth > 0):  # skip C code
-        depth += (skipped == "(") - (skipped == ")")
     while True:
         parts.append(_read(tokens, names))
         if next(tokens) == ")":
@@ -88,7 +67,7 @@ def _read(tokens: Iterator[str], names: dict[str, _Piece]) -> _Piece:
 
 @functools.cache
 def _tokens(expression: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"-?\d[\d.]*(?:e-?\d+)?|\w+|[(),]", expression))
+    return tuple(re.findall(r'"[^"]*"|-?\d[\d.]*(?:e-?\d+)?|\w+|[(),]', expression))
 
 
 def partial(op: int, operand: int, names: tuple[str, str, str]) -> str:

@@ -19,7 +19,7 @@ def draw_program(drawing: Drawing, code: Code) -> None:
     parts = code.parts()
     ops = [(i.op, i.b) for i in parts.instructions[0 : parts.instruction_count]]
     shown = sum(op not in (lib.PGR_PROGRAM_RUN, lib.PGR_PROGRAM_LOAD) for op, _ in ops)
-    shown += sum(parts.outputs[i].node != lib.PGR_SLOT_LANE for i in range(parts.output_count))
+    shown += sum(parts.outputs[i].node != lib.PGR_REGISTER_LANE for i in range(parts.output_count))
     if shown > INSTRUCTIONS_AT_MOST:
         raise ValueError(
             f"the program has {shown} instructions and results, more than the {INSTRUCTIONS_AT_MOST} that can be "

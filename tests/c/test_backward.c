@@ -51,7 +51,7 @@ static void chain_of_two_million_nodes_does_not_recurse(void)
     pgr_tape_free(tape);
 }
 
-/* Operands at every distance around the sizes at which the sweep changes how it looks for marks. */
+/* Operands at all distances near those at which the sweep changes how it looks for marks. */
 static void operands_are_reached_at_every_distance(void)
 {
     static const unsigned gaps[] = {1, 2, 62, 63, 64, 65, 127, 128, 1022, 1023, 1024, 1025, 1026, 2048, 4094, 4095, 4096, 4097, 40000};
@@ -83,7 +83,7 @@ typedef struct {
     pgr_status deepest;
 } custom_context;
 
-/* The gradient of the sum of its operands, whatever they are. */
+/* A custom function: the gradient of the sum of its operands. */
 static int sum_backward(void *ctx, pgr_tape *tape, pgr_handle node)
 {
     custom_context *const c = ctx;
@@ -223,7 +223,7 @@ static void any_number_of_passes_may_nest(void)
     }
 }
 
-/* Threads that take turns: one runs, until it gives the turn to another within a custom function. */
+/* Threads that take turns: one runs until a custom function hands the turn to another. */
 enum { SWEEPS_AT_MOST = 24, MODEL_NODES = 900 };
 
 typedef struct {
@@ -238,7 +238,7 @@ typedef struct {
 
 static _Thread_local int myself;
 
-/* To another that is not done, if there is any; locked. */
+/* Hands the turn to another thread that is not done, if there is one. The caller has the lock. */
 static void give_turn(turns *t)
 {
     int others[SWEEPS_AT_MOST], count = 0;
@@ -291,7 +291,7 @@ static void *sweep_by_turns(void *arg)
     return NULL;
 }
 
-/* Graphs that share leaves and interior nodes, swept by up to 24 threads at once, which end in any order: in the end the
+/* Graphs that share leaves and interior nodes, swept by up to 24 threads at once, which end in any order: at last the
  * leaves have the sum of all gradients. */
 static void sweeps_of_many_threads_add_up_in_whatever_order_they_end(void)
 {
@@ -315,7 +315,7 @@ static void sweeps_of_many_threads_add_up_in_whatever_order_they_end(void)
         for (int k = -1; k < t.count; k++) { /* first what is shared */
             const int first = count, end = k < 0 ? shared : count + 1 + (int)pick(30);
             for (; count < end; count++) {
-                /* A custom node's function adds to its operands after others have run: those that are shared are leaves. */
+                /* A custom node's function adds to its operands after others ran: shared ones are leaves. */
                 const bool custom = k >= 0 && pick(3) == 0;
                 for (int i = 0; i < 2; i++) {
                     const bool own = count > first && pick(3) > 0;
@@ -364,7 +364,7 @@ static void sweeps_of_many_threads_add_up_in_whatever_order_they_end(void)
     }
 }
 
-/* Reverse accumulation over plain arrays, every node visited: what the sweep is compared with. */
+/* The reference: reverse accumulation over plain arrays, which visits every node. */
 static void random_graphs_equal_plain_reverse_accumulation(void)
 {
     enum { NODES = 6000 };
@@ -379,7 +379,7 @@ static void random_graphs_equal_plain_reverse_accumulation(void)
         const int reach = 1 + (int)pick(round % 2 ? 10 : 5000);
         for (int k = 0; k < count; k++) {
             if (pick(10) == 0)
-                leaf(tape, 0.0); /* ids and indices part */
+                leaf(tape, 0.0); /* so that ids differ from indices */
             if (k < leaves) {
                 data[k] = (double)pick(1000) / 500.0 - 1.0;
                 operand[k][0] = operand[k][1] = -1;
@@ -421,8 +421,8 @@ static int count_runs(void *ctx, pgr_tape *tape, pgr_handle node)
     return 0;
 }
 
-/* One random graph near the tape's start and far up on it, where the sweep assumes less of its order: the
- * same grads to the last bit, infinite operands, stale grads, custom leaves and unreached nodes included. */
+/* A random graph near the tape's start, and again far up, where the sweep avoids branches on the order: the same grads
+ * to the last bit, with infinite operands, stale grads, custom leaves and unreached nodes. */
 static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
 {
     enum { GRAPHS = 20, NODES = 400, LEAVES = 20, HIGH = 1 << 17 };
@@ -440,7 +440,7 @@ static void the_same_graph_high_up_on_a_tape_has_the_same_grads(void)
                 leaf(tape, 0.0);
             pgr_id ids[NODES];
             for (int k = 0; k < NODES; k++) {
-                if (k == LEAVES && graph % 4 < 2) /* with custom nodes on the tape another loop sweeps */
+                if (k == LEAVES && graph % 4 < 2) /* custom nodes on the tape select another loop */
                     CHECK(pgr_custom(tape, 0.5, 0, NULL, &ids[k]) == PGR_OK);
                 else if (k <= LEAVES)
                     ids[k] = leaf(tape, k == 0 && graph % 2 != 0 ? INFINITY : 0.125 * (double)pick(17) - 1.0);
@@ -498,7 +498,7 @@ static void nothing_is_taken_back_inside_a_pass(void)
     CHECK_EQ(pgr_custom(tape, 1.0, 1, &x, &out), PGR_OK);
     CHECK_EQ(pgr_backward(tape, record(tape, "mul", out, x)), PGR_OK);
     CHECK_EQ(pgr_grad(tape, x), 1.0);
-    tape_pop(tape); /* nobody holds any */
+    tape_pop(tape); /* nothing is held */
     CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
     pgr_tape_free(tape);
 }

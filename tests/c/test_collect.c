@@ -21,8 +21,8 @@ static void what_handles_need_survives_and_nothing_else(void)
     pgr_tape_free(tape);
 }
 
-/* Handles of random nodes are taken and given back while the tape collects at tiny sizes; a model keeps
- * every number and what it was made of. */
+/* Handles of random nodes are taken and released while the tape collects at tiny sizes; a model keeps every number
+ * and its operands. */
 static void random_tapes_equal_a_model(void)
 {
     enum { KEPT = 40, STEPS = 30000 };
@@ -99,7 +99,7 @@ static void two_hundred_thousand_steps_hold_a_constant_memory(void)
     pgr_tape_free(tape);
 }
 
-/* Two nodes each kept only by what hangs on the other: ties both ways, one to a larger id. */
+/* Two nodes, each kept only by the other's attributes: ties both ways, one to a larger id. */
 static void tied_nodes_live_and_die_with_what_ties_them(void)
 {
     for (int kept = 0; kept < 2; kept++) {
@@ -142,7 +142,7 @@ static void what_lived_once_dies_when_nobody_needs_it_any_more(void)
         for (int again = 0; again <= round / 2; again++)
             CHECK_EQ(pgr__collect(tape, NULL, 0, again != 1), PGR_OK);
         CHECK_EQ(pgr_tape_stat(tape).nodes, 3);
-        const pgr_handle last = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)); /* so that the dead are not at the end */
+        const pgr_handle last = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)); /* so that dead nodes are not the last ones */
         pgr_h_release(tape, h, 0);
         CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
         CHECK_EQ(pgr_tape_stat(tape).nodes, 1);
@@ -176,7 +176,7 @@ static void the_next_collection_is_at_twice_what_lives_and_at_no_less_than_is_se
     pgr_tape_free(tape);
 }
 
-/* With little garbage nothing is moved unless it is asked for, and what lives there is no root afterwards either. */
+/* With little garbage nothing moves unless the caller insists, and live nodes do not become roots. */
 static void a_collection_that_moves_nothing_keeps_nothing_for_later(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
@@ -210,7 +210,7 @@ static void tied_nodes_that_lived_are_held_as_before(void)
     pgr_h_release(tape, root, 0);
     CHECK_EQ(pgr_tape_collect(tape), PGR_OK);
     CHECK_EQ(pgr_tape_stat(tape).nodes, 3);
-    CHECK_EQ(pgr_h_unknown(tape, hs), 2); /* as it was in all else */
+    CHECK_EQ(pgr_h_unknown(tape, hs), 2); /* all else as before */
     CHECK_EQ(pgr_h_op(tape, hs), op_named("sin"));
     CHECK_EQ(pgr_h_op(tape, hc), op_named("cos"));
     pgr_h_release(tape, hs, 0);
@@ -262,7 +262,7 @@ static void when_memory_ends_all_garbage_is_looked_for(void)
         pgr_h_release(tape, i == 500 ? 0 : last, 0);
         *(i == 500 ? &garbage : &last) = next;
     }
-    most = tape->capacity * sizeof *tape->nodes; /* no more nodes, but what a collection takes */
+    most = tape->capacity * sizeof *tape->nodes; /* enough for a collection, not for more nodes */
     pgr_h_release(tape, garbage, 0);
     const pgr_handle one = held(pgr_h_record(tape, op_named("neg"), last, 0));
     CHECK_EQ(pgr_tape_stat(tape).nodes, tape->capacity - 1);
@@ -270,7 +270,7 @@ static void when_memory_ends_all_garbage_is_looked_for(void)
     pgr_tape_free(tape);
 }
 
-/* Random ties among nodes and hubs, up and down, against a model that repeats until nothing more lives. */
+/* Random ties among nodes and hubs, up and down, against a model that iterates to a fixed point. */
 static void random_ties_equal_a_model(void)
 {
     enum { NODES = 60, HUBS = 12, TIES = 50 };
@@ -371,7 +371,7 @@ static void nothing_moves_inside_a_backward_pass(void)
     pgr_tape_free(tape);
 }
 
-static int peeks_left; /* until is_interrupted says yes, once */
+static int peeks_left; /* until is_interrupted returns true, once */
 static int asked, stops;
 
 static bool interrupted_soon(void) { return peeks_left > 0 && --peeks_left == 0; }
@@ -415,7 +415,7 @@ static void an_interrupted_collection_leaves_the_tape_as_it_was(void)
                 CHECK_EQ(status, !tied && stops == 0 ? PGR_OK : PGR_ERR_STOPPED);
                 CHECK_EQ(pgr_tape_stat(tape).nodes, done ? before - 3 : before);
                 CHECK_EQ(pgr_h_data(tape, h), LENGTH % 2 ? -2.0 : 2.0);
-                if (tied) { /* it is held as before, so it lives */
+                if (tied) { /* held as before, so it lives */
                     CHECK_EQ(pgr_h_collect(tape), PGR_OK);
                     CHECK_EQ(pgr_h_data(tape, loose), 3.0);
                     CHECK_EQ(pgr_tape_stat(tape).nodes, before - 2);

@@ -214,7 +214,7 @@ static void a_table_of_a_million_rows_is_linear(void)
     pgr_tape_free(tape);
 }
 
-/* A collector, as a binding's may be: what it ran has taken every free slot. */
+/* A collector like a binding's: code that it runs takes every free slot. */
 static pgr_status collect_and_use_up_slots(pgr_tape *tape, bool thorough)
 {
     CHECK_EQ(pgr__collect(tape, NULL, 0, thorough), PGR_OK);
@@ -237,8 +237,8 @@ static void a_collection_may_use_up_slots(void)
     pgr_tape_free(tape);
 }
 
-/* The node at which a checked pass stops, and the one that a custom function is for, come as handles: held, so that
- * they mean the same node after a collection. */
+/* A checked pass and a custom function get their nodes as held handles, which name the same nodes after a
+ * collection. */
 static pgr_handle seen;
 static int see(void *ctx, pgr_tape *tape, pgr_handle node)
 {
@@ -293,7 +293,7 @@ static void a_name_held_again_keeps_its_node_alive(void)
     CHECK_EQ(pgr_h_collect(tape), PGR_OK);
     CHECK_EQ(pgr_tape_stat(tape).nodes, 1);
     CHECK_EQ(pgr_h_data(tape, x), 3.0);
-    pgr_h_release(tape, x, 0); /* the name was kept for good */
+    pgr_h_release(tape, x, 0); /* a kept handle stays the node's */
     CHECK_EQ(pgr_h_data(tape, x), 3.0);
     CHECK_EQ(pgr_h_collect(tape), PGR_OK);
     CHECK_EQ(pgr_tape_stat(tape).nodes, 0);
@@ -367,7 +367,7 @@ static void counted_leave(void *ctx, int token)
         CHECK_EQ(token, --lock->depth);
 }
 
-/* With live handles and with stale ones: which are refused by all, or make no difference. */
+/* With live handles and with stale ones, which every call refuses or ignores. */
 static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
 {
     for (int stale = 0; stale < 2; stale++) {

@@ -1,4 +1,4 @@
-/* Recorded functions: derivatives as nodes, building, running, and parts that anybody may have written. */
+/* Recorded functions: derivatives as nodes, building, running, and untrusted parts. */
 #include "check.h"
 #include "program/program.h"
 
@@ -173,7 +173,7 @@ static void a_run_stops_when_it_is_told_to(void)
         const pgr_run_options options = {.workers = workers, .stop = stop_at_once, .ctx = &asked};
         const pgr_status status = pgr_program_run(program, in, to, &options);
         CHECK(workers > 1 || asked == 1);
-        CHECK_EQ(status, asked == 0 ? PGR_OK : PGR_ERR_STOPPED); /* others may be done before the caller asks */
+        CHECK_EQ(status, asked == 0 ? PGR_OK : PGR_ERR_STOPPED); /* other threads may have finished before the caller asks */
         CHECK(asked <= 1);
     }
     pgr_program_free(program);
@@ -251,7 +251,7 @@ static void every_failed_allocation_is_reported_and_leaks_nothing(void)
     CHECK(failures > 30);
 }
 
-/* Wherever it fails: for want of nodes, or at a custom node, after some have been recorded. */
+/* At every failure: a full tape, or a custom node, after some nodes have been recorded. */
 static void a_derivative_that_fails_leaves_the_tape_as_it_was(void)
 {
     for (int forward = 0; forward < 2; forward++) {
@@ -319,7 +319,8 @@ static void a_build_that_fails_says_why_and_at_which_node(void)
 /* One number of the parts changed. */
 static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args, uint32_t *segments, uint32_t *dots)
 {
-    static const uint32_t likely[] = {0, 1, 2, 3, PGR_SLOT_NONE, PGR_SLOT_LANE, PGR_SLOT_LANE | 1, UINT32_MAX, 128, 129, 131, 132, 133};
+    static const uint32_t likely[] = {0, 1, 2, 3, PGR_REGISTER_NONE, PGR_REGISTER_LANE, PGR_REGISTER_LANE | 1,
+                                      UINT32_MAX, 128, 129, 131, 132, 133};
     const uint32_t value = pick(3) == 0 ? (uint32_t)rand() : pick(2) ? pick(300) : likely[pick(13)];
     switch (pick(8)) {
     case 0:
@@ -328,7 +329,7 @@ static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args,
     case 3: args[pick(p->arg_count + 1)] = value; break;
     case 4: segments[pick(5 * p->segment_count + 5)] = value; break;
     case 5: dots[pick(2 * p->dot_count + 1)] = value; break;
-    case 6: *(&p->uniform_slots + pick(3)) = value; break;
+    case 6: *(&p->uniform_registers + pick(3)) = value; break;
     default: p->instruction_count = pick(p->instruction_count + 1); break;
     }
 }
@@ -389,11 +390,11 @@ static void damaged_parts_are_refused_or_harmless(void)
     printf("%ld damaged programs, %ld of them run\n", rounds, accepted);
 }
 
-/* A program by hand that has every kind of instruction, and each of its numbers changed to one that must not be. */
+/* A program by hand with every kind of instruction; then each of its numbers is changed to an invalid one. */
 static void every_part_that_is_wrong_is_refused(void)
 {
     enum { LANES_HERE = 10 };
-    const uint32_t l0 = PGR_SLOT_LANE, l1 = PGR_SLOT_LANE | 1, l2 = PGR_SLOT_LANE | 2, none = PGR_SLOT_NONE;
+    const uint32_t l0 = PGR_REGISTER_LANE, l1 = l0 | 1, l2 = l0 | 2, none = PGR_REGISTER_NONE;
     const uint32_t add = (uint32_t)op_named("add"), mul = (uint32_t)op_named("mul"), sine = (uint32_t)op_named("sin");
     pgr_instruction i[] = {
         {add, 3, 1, 2},
@@ -414,18 +415,19 @@ static void every_part_that_is_wrong_is_refused(void)
         {PGR_PROGRAM_LOAD, l0, 0, 0}, /* 15: once more */
         {PGR_PROGRAM_STORE, none, l0, 2},
     };
-    uint32_t args[] = {1, 2, 3, none, 8, l0, l0, l1, l1, none};
+    uint32_t args[] = {1, 2, 3, none, 8, l0, l0, l1, l1, none, /* beyond arg_count, valid: */ l1, l1, l1, l1};
     pgr_program_dot dots[] = {{0, 2}, {4, 3}};
     pgr_segment segments[] = {{0, 7, UINT32_MAX, 0, 0}, {7, 7, 0, 9, 2}, {14, 1, UINT32_MAX, 0, 0}, {15, 2, 0, 0, 0}};
     double constants[] = {0.5};
     pgr_uniform_input inputs[] = {{1, 0, 0, 2}};
-    pgr_output outputs[] = {{PGR_SLOT_LANE, 0, 0, 1}, {11, 1, 0, 0}, {PGR_SLOT_LANE, 2, 0, 1}};
+    pgr_output outputs[] = {{PGR_REGISTER_LANE, 0, 0, 1}, {11, 1, 0, 0}, {PGR_REGISTER_LANE, 2, 0, 1}};
     pgr_lane_input lane_inputs[] = {{1, 0, 3}, {1, 1, 3}};
     uint32_t group_first_input[] = {0, 2};
     uint64_t group_lanes[] = {LANES_HERE};
     pgr_program_parts p = {
         .instruction_count = 17, .arg_count = 10, .dot_count = 2, .segment_count = 4, .constant_count = 1, .input_count = 1,
-        .output_count = 3, .lane_input_count = 2, .group_count = 1, .uniform_slots = 12, .lane_slots = 3, .block = 16,
+        .output_count = 3, .lane_input_count = 2, .group_count = 1, .uniform_registers = 12, .lane_registers = 3,
+        .block = 16,
         .instructions = i, .args = args, .dots = dots, .segments = segments, .constants = constants, .inputs = inputs,
         .outputs = outputs, .lane_inputs = lane_inputs, .group_first_input = group_first_input, .group_lanes = group_lanes,
     };
@@ -461,7 +463,7 @@ static void every_part_that_is_wrong_is_refused(void)
         wrong++; \
         number = (__typeof__(number))good; \
     } while (0)
-    /* Operations, by segments that they do not belong to, and by operands. */
+    /* Operations: in the wrong kind of segment, or with wrong operands. */
     REFUSED(i[0].op, PGR_OP_LEAF);
     REFUSED(i[0].op, PGR_OP_CUSTOM);
     REFUSED(i[0].op, PGR_OP_LANE_SUM);
@@ -477,7 +479,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(i[0].op, PGR_PROGRAM_LANE_DOT);
     REFUSED(i[9].op, PGR_PROGRAM_RUN);
     REFUSED(i[9].op, PGR_PROGRAM_RUN + 1);
-    /* Slots: read before they are written, or where there is none, or of the other kind. */
+    /* Registers: read before they are written, beyond the last one, or of the other kind. */
     REFUSED(i[0].a, 3);
     REFUSED(i[0].b, 8);
     REFUSED(i[0].a, 12);
@@ -485,12 +487,12 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(i[0].out, 12);
     REFUSED(i[0].out, l0);
     REFUSED(i[9].a, l2);
-    REFUSED(i[9].a, PGR_SLOT_LANE | 3);
+    REFUSED(i[9].a, PGR_REGISTER_LANE | 3);
     REFUSED(i[9].a, 8);
     REFUSED(i[9].b, 9);
     REFUSED(i[9].b, 11);
     REFUSED(i[9].out, 8);
-    REFUSED(i[9].out, PGR_SLOT_LANE | 3);
+    REFUSED(i[9].out, PGR_REGISTER_LANE | 3);
     REFUSED(i[16].a, l1);
     REFUSED(i[16].a, 8);
     REFUSED(i[14].a, 11);
@@ -526,7 +528,7 @@ static void every_part_that_is_wrong_is_refused(void)
     /* Lanes. */
     REFUSED(i[7].a, 2);
     REFUSED(i[7].out, 3);
-    REFUSED(i[11].a, PGR_SLOT_LANE | 3);
+    REFUSED(i[11].a, PGR_REGISTER_LANE | 3);
     REFUSED(i[11].b, 1);
     REFUSED(i[11].b, 2);
     REFUSED(i[11].b, 3);
@@ -535,7 +537,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(i[12].out, l0);
     REFUSED(i[12].a, 9);
     REFUSED(i[13].a, 9);
-    REFUSED(i[13].b, PGR_SLOT_LANE | 3);
+    REFUSED(i[13].b, PGR_REGISTER_LANE | 3);
     REFUSED(i[13].out, 11);
     /* Segments. */
     REFUSED(segments[0].first, 1);
@@ -550,15 +552,15 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(segments[3].count, 3);
     REFUSED(p.segment_count, 3);
     REFUSED(p.instruction_count, 16);
-    /* What is read and written. */
+    /* Inputs and outputs. */
     REFUSED(inputs[0].array, 2);
     REFUSED(inputs[0].count, 0);
     REFUSED(inputs[0].count, 3);
     REFUSED(inputs[0].count, UINT64_MAX);
     REFUSED(inputs[0].offset, 1);
     REFUSED(inputs[0].offset, UINT64_MAX);
-    REFUSED(inputs[0].slot, 11);
-    REFUSED(inputs[0].slot, UINT32_MAX);
+    REFUSED(inputs[0].reg, 11);
+    REFUSED(inputs[0].reg, UINT32_MAX);
     REFUSED(lane_inputs[0].array, 2);
     REFUSED(lane_inputs[0].offset, 2);
     REFUSED(lane_inputs[1].stride, 4);
@@ -575,19 +577,19 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(outputs[0].node, none);
     REFUSED(outputs[1].offset, 1);
     REFUSED(outputs[1].node, 12);
-    REFUSED(outputs[1].node, PGR_SLOT_LANE);
+    REFUSED(outputs[1].node, PGR_REGISTER_LANE);
     REFUSED(outputs[1].node, l1);
-    /* Counts: no more than something could fill, and blocks that there are. */
+    /* Counts: more registers than could be filled, and invalid blocks. */
     REFUSED(p.constant_count, 13);
-    REFUSED(p.uniform_slots, 11);
-    REFUSED(p.uniform_slots, 21);
-    REFUSED(p.lane_slots, 2);
-    REFUSED(p.lane_slots, 18);
+    REFUSED(p.uniform_registers, 11);
+    REFUSED(p.uniform_registers, 21);
+    REFUSED(p.lane_registers, 2);
+    REFUSED(p.lane_registers, 18);
     REFUSED(p.block, 8);
     REFUSED(p.block, 24);
     REFUSED(p.block, 512);
     REFUSED(p.group_count, 0);
-    /* Lanes that all read and write one place can be many, not too many. */
+    /* Lanes of stride 0 can be many, but not too many. */
     lane_inputs[0].stride = lane_inputs[1].stride = outputs[0].stride = outputs[2].stride = 0;
     REFUSED(group_lanes[0], (UINT64_C(1) << 48) + 1);
 #undef REFUSED

@@ -1,4 +1,4 @@
-/* Other operands after recording: random graphs against a reference that keeps its own edges. */
+/* New operands after recording: random graphs against a reference with its own edges. */
 #include "check.h"
 
 enum { NODES = 40, OPERANDS = 5, LEAVES = 6 };
@@ -41,7 +41,7 @@ static bool needs(const graph *g, int from, int what)
     return false;
 }
 
-/* Gives grads along the edges, each node after all that it is needed by. */
+/* Adds grads along the edges; each node comes after all nodes that use it. */
 static void sweep_reference(graph *g, int root)
 {
     bool reached[NODES] = {false}, done[NODES] = {false};
@@ -234,7 +234,7 @@ static void a_recordings_nodes_stay_where_they_are(void)
     CHECK_EQ(pgr_h_set_operands(tape, z, 1, &x), PGR_OK);
     CHECK_EQ(pgr_h_unknown(tape, z), 1);
     CHECK_EQ(pgr_h_op(tape, y), op_named("neg"));
-    pgr_h_release(tape, z, 0); /* what is left of a recording is no hindrance */
+    pgr_h_release(tape, z, 0); /* the rest of a recording does not matter */
     CHECK_EQ(pgr_h_set_operands(tape, y, 1, &later), PGR_OK);
     pgr_tape_free(tape);
 }

@@ -1,9 +1,9 @@
-/* Tags by runs of nodes, against tags that are kept node by node; folding. */
+/* Tags, kept by runs of nodes, against a tag for each node; folding. */
 #include "check.h"
 
 enum { NODES = 400 };
 
-/* The tag that a node must have is its value: data are tags. */
+/* A node's expected tag is its value. */
 static void check_tags(pgr_tape *tape)
 {
     for (pgr_id id = 1; id < tape->size; id++)
@@ -82,7 +82,7 @@ static void a_run_is_a_call(void)
     pgr_tape_free(tape);
 }
 
-/* Whatever is folded, every node is held by one vertex, and every edge between two is counted. */
+/* However nodes are folded, each is in one vertex, and every edge between two vertices is counted. */
 static void folding_loses_no_node_and_no_edge(void)
 {
     check_seed();
@@ -179,7 +179,7 @@ static void edges_are_counted_with_their_repeats(void)
     pgr_tape_free(tape);
 }
 
-/* By the shortest way down from the root, however long another is. */
+/* The shortest path from the root counts, however long others are. */
 static void the_nearest_nodes_are_shown(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);

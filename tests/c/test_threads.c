@@ -8,7 +8,7 @@ enum { THREADS = 8, STEPS = 2000 };
 static pgr_tape *shared;
 static pgr_handle weight;
 
-/* Whatever names nodes to the caller, of x * weight + x: each name must mean its node while others collect. */
+/* Every call that returns handles, on x * weight + x: each handle must name its node while other threads collect. */
 static void look_around(pgr_handle b, double x)
 {
     pgr_table table;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Any text as a formula: it is read or refused as documented, and what is read evaluates or raises as documented.
+"""Any text as a formula: it is parsed or refused, and then evaluated or refused, as documented.
 
 `python tests/fuzz/fuzz_formula.py -runs=1000000 tests/fuzz/corpus/formula` (atheris); `check` alone needs nothing.
 """
@@ -12,7 +12,7 @@ import time
 
 
 def check(data: bytes) -> str:
-    """One input, UTF-8 with lone surrogates. What became of it: 'refused', 'evaluated', 'no value'."""
+    """One input, UTF-8 with lone surrogates. Returns 'refused', 'evaluated' or 'no value'."""
     from pygrad.engine import tape_stats
     from pygrad.formula import CONSTANTS, MAX_LENGTH, FormulaError, parse
 

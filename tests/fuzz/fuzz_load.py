@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Any bytes as the files that pygrad loads, and as what a pickle asks for: read, or refused as documented.
+"""Any bytes as a file that pygrad loads, or as the arguments of a pickle: loaded, or refused as documented.
 
-The first byte says which: P a program; H a program whose header's length is put right; Z a module's .npz; N one that is
-put together of entries, so that checksums are right; C and K the same of checkpoints; R the arguments of
-pygrad.engine._restore, as JSON.
+The first byte says which: P a program; H a program, with the right length of its header; Z a module's .npz; N one made
+from entries, with the right checksums; C and K the same for checkpoints; R the arguments of pygrad.engine._restore, as
+JSON.
 
 `python tests/fuzz/fuzz_load.py -runs=1000000 tests/fuzz/corpus/load` (atheris); `check` alone needs nothing.
 """
@@ -19,12 +19,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-MOST_NUMBERS = 100_000  # of the arguments and results of a program that is run
+MOST_NUMBERS = 100_000  # in the arguments and results of a program; larger ones are not run
 FILE = Path("fuzz_load.file")  # what is written and loaded
 
 
 def check(data: bytes) -> str:
-    """One input. What became of it: 'refused', 'loaded', 'run' or 'none' where the first byte is none."""
+    """One input. Returns 'refused', 'loaded', 'run', or 'none' if the first byte is not one of these."""
     kinds = {b"P": _program, b"H": _header, b"Z": _module, b"N": _module, b"C": _checkpoint, b"K": _checkpoint}
     kind, rest = data[:1], data[1:]
     if kind == b"R":
@@ -129,7 +129,7 @@ def _checkpoint(data: bytes) -> str:
         raise
     assert len(history.loss) == len(history.seconds) == epoch and 0 <= best_epoch < max(1, epoch)
     assert isinstance(best, float) and best_w.shape == w.shape and best_w.dtype == float
-    optimizer.step(np.ones(9))  # which takes the settings as C has them
+    optimizer.step(np.ones(9))  # passes the settings to C
     return "loaded"
 
 
@@ -155,7 +155,7 @@ def _restore(data: bytes) -> str:
         value = _restore(kind, None, name, number, grad, operands, param)
     except (ValueError, TypeError) as error:
         assert 0 < len(str(error)) < 5000
-        after = tape_stats()  # Python's collector may have come by, and freed what earlier inputs left
+        after = tape_stats()  # Python's collector may have freed what earlier inputs left
         assert after.nodes <= before.nodes and after.handles <= before.handles, "something is left on the tape"
         return "refused"
     assert isinstance(value.data, float) and repr(value) and isinstance(value._op, str)

@@ -1,5 +1,5 @@
-/* Any bytes as the parts of a program: refused, or run within its own workspace and the arrays it is given, with
- * results that do not depend on what was in memory before.
+/* Any bytes as the parts of a program: refused, or run without access to other memory than its workspace and arrays,
+ * with results that do not depend on what was in memory before.
  *
  * With libFuzzer (-fsanitize=fuzzer), or with REPLAY a main that reads files. The input, little-endian: the counts
  * of `header`, IN_COUNT + OUT_COUNT sizes of arrays, and then the parts in the order of pgr_program_parts; bytes that
@@ -15,7 +15,7 @@ enum { IN_COUNT = 3, OUT_COUNT = 3, MOST = 512, MOST_WORK = 20000 };
 
 typedef struct {
     uint16_t instructions, args, dots, segments, constants, inputs, outputs, lane_inputs, groups;
-    uint16_t uniform_slots, lane_slots, block, kernels, spare;
+    uint16_t uniform_registers, lane_registers, block, kernels, spare;
     uint16_t in_sizes[IN_COUNT], out_sizes[OUT_COUNT];
 } header;
 
@@ -52,7 +52,7 @@ static void *taken(input *from, size_t count, size_t size)
 
 static int accepted;
 
-/* What a run finds in its workspace. */
+/* The byte that fills new memory, and so a run's workspace. */
 static int filling;
 
 static void *filled_resize(void *ctx, void *p, size_t size)
@@ -75,7 +75,7 @@ static void fill_stack(void)
         below[i] = (uint8_t)filling;
 }
 
-/* Instructions, terms of dots and lanes: how long a run takes. */
+/* How long a run takes: its instructions, terms of dots and lanes. */
 static uint64_t work_of(const pgr_program *p)
 {
     uint64_t work = 0;
@@ -147,8 +147,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     pgr_program_parts parts = {
         .instruction_count = h.instructions, .arg_count = h.args, .dot_count = h.dots, .segment_count = h.segments,
         .constant_count = h.constants, .input_count = h.inputs, .output_count = h.outputs,
-        .lane_input_count = h.lane_inputs, .group_count = h.groups, .uniform_slots = h.uniform_slots,
-        .lane_slots = h.lane_slots, .block = h.block,
+        .lane_input_count = h.lane_inputs, .group_count = h.groups, .uniform_registers = h.uniform_registers,
+        .lane_registers = h.lane_registers, .block = h.block,
     };
     void *const arrays[] = {
         taken(&from, h.instructions, sizeof(pgr_instruction)), taken(&from, h.args, sizeof(uint32_t)),

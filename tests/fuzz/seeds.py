@@ -28,7 +28,7 @@ def mean_loss(w, X, y):
 
 
 def programs() -> dict[str, Program]:
-    """Programs that have all kinds of instructions and segments between them."""
+    """Programs that together have every kind of instruction and segment."""
     X, y = np.ones((40, 2)), np.ones(40)
     return {
         "scalar": jit(lambda x: x.exp() + 2 * x).program(1.0),
@@ -54,7 +54,7 @@ def parts(program: Program) -> bytes | None:
     if len(inside) > 3 or len(outside) > 3 or max(*inside, *outside) >= 512:
         return None
     counts = [p.instruction_count, p.arg_count, p.dot_count, p.segment_count, p.constant_count, p.input_count]
-    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_slots, p.lane_slots, p.block, 0, 0]
+    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_registers, p.lane_registers, p.block, 0, 0]
     sizes = [*inside, *[0] * (3 - len(inside)), *outside, *[0] * (3 - len(outside))]
     arrays = b""
     for name, (count, kind) in ARRAYS.items():
@@ -90,7 +90,7 @@ FORMULAS = [
 
 
 def entries(path: Path) -> bytes:
-    """An .npz file as fuzz_load.py puts one together: name, length, bytes of each entry."""
+    """An .npz file as fuzz_load.py makes one: name, length, bytes of each entry."""
     import zipfile
 
     with zipfile.ZipFile(path) as file:

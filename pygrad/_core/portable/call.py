@@ -42,3 +42,8 @@ def call(_plan: tuple[Any, ...], _args: tuple[Any, ...]) -> Any:
 def plan_items() -> tuple[str, ...]:
     """The names of a plan's items: none, since there are no plans here."""
     return ()
+
+
+def structure_kinds() -> tuple[str, ...]:
+    """The kinds of structures that plans may have, but scalars: none, likewise."""
+    return ()

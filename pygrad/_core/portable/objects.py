@@ -41,9 +41,11 @@ class _Adopted:
 adopted = _Adopted()
 
 
-def adopt(value_type: type[Any], notes: dict[int, dict[str, Any]], *used: Any) -> None:
-    """From now on, make results of `value_type`, a subclass of Operand. `used` ends with the set type (rest: for C)."""
-    adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, used[-1]
+def adopt(
+    *, value_type: type[Any], notes: dict[int, dict[str, Any]], set_type: type[set[Any]], **_used_by_c: Any
+) -> None:
+    """From now on, make results of `value_type`, a subclass of Operand, and sets in `_prev` of `set_type`."""
+    adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, set_type
 
 
 def as_number(value: Any) -> float | None:

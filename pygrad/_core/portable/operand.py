@@ -31,7 +31,7 @@ from pygrad._core.portable.place import (
     are_settled,
     check_sweep,
     do_nothing,
-    is_leaf,
+    is_operation,
     keep_prev,
     local_grad,
     operands_of,
@@ -254,7 +254,7 @@ class Operand(Slots):
             reject("_backward", function)
         own, op = own_of(self), lib.pgr_h_op(tape, self._handle)
         check(-op if op < 0 else 0)
-        if not is_leaf(op) and op != lib.PGR_OP_CUSTOM:  # keep its symbol and step, with its current operands
+        if is_operation(op):  # keep its symbol and step, with its current operands
             set_operands(self, operands_of(self))
         own["_backward"] = function
         check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_CUSTOM))

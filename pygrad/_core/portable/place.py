@@ -26,8 +26,9 @@ def note_change() -> None:
 walked: dict[int, weakref.ref[Slots]] = {}  # by id: the objects with a `_kept`
 
 
-def is_leaf(op: int) -> bool:
-    return bool(op < lib.PGR_OP_FIRST and op != lib.PGR_OP_CUSTOM)
+def is_operation(op: int) -> bool:
+    """Whether an op is of the table, not one of the tape's own."""
+    return bool(op >= lib.PGR_OP_FIRST)
 
 
 def held_operands(value: Slots) -> list[int]:
@@ -134,7 +135,7 @@ def set_operands(value: Any, values: Any) -> tuple[Any, ...]:
     symbol, past = value._op, (op, *operands_of(value), lib.pgr_h_param(tape, value._handle))
     handles = [operand._handle for operand in operands]
     check(lib.pgr_h_set_operands(tape, value._handle, len(handles), handles))
-    if not is_leaf(op) and op != lib.PGR_OP_CUSTOM:
+    if is_operation(op):
         own["_op"], own["_pygrad_step"] = symbol, past
     return operands
 
@@ -175,11 +176,9 @@ def _make_step(op: int) -> Callable[[Any], None]:
     def _backward(value: Any) -> None:
         if lib.pgr_h_unknown(tape, value._handle):
             check(lib.PGR_ERR_UNKNOWN)
-        if is_leaf(op):
-            return
-        if op == lib.PGR_OP_CUSTOM or has_past(own_of(value)):
+        if op == lib.PGR_OP_CUSTOM or (is_operation(op) and has_past(own_of(value))):
             custom_step(value)
-        else:
+        elif is_operation(op):
             check(lib.pgr_h_push_as(tape, value._handle, op))
 
     return _backward

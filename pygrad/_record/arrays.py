@@ -1,0 +1,316 @@
+"""Arrays while a function is recorded. An argument is an Array: it makes Values for elements when these are used, and
+hands a vmap their slices as lanes without making any. What is computed from it is an array of Values.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pygrad import math
+from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
+from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
+from pygrad.engine import Value
+
+
+class _Scalars:
+    """NumPy's protocols for Values, while any thread records: np.maximum(x, 0.0) of a scalar.
+
+    Eager code never gains by them, and products with NumPy's scalars would be slower.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                for name, function in _PROTOCOLS.items():
+                    setattr(Value, name, function)
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                for name in _PROTOCOLS:
+                    delattr(Value, name)
+
+
+scalars_take_part = _Scalars()
+_OPERATORS = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv}
+
+
+def _scalar_ufunc(_: Value, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+    np = need_numpy()
+    simple = _OPERATORS.get(ufunc.__name__) if method == "__call__" and not keywords else None
+    if simple is not None and not any(isinstance(x, (np.ndarray, Array)) for x in inputs):
+        return simple(*[x.item() if isinstance(x, np.generic) else x for x in inputs])
+    if not recordings.stack:  # another thread records
+        return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
+    return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+
+
+def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+    if not recordings.stack:
+        return function._implementation(*args, **keywords)
+    np = need_numpy()
+    # As arrays, since NumPy would try a Value's own methods, such as max.
+    args = tuple([np.asarray(x, dtype=object).view(_values_type()) if isinstance(x, Value) else x for x in args])
+    return Array.__array_function__(None, function, types, args, keywords)  # type: ignore[arg-type]
+
+
+_PROTOCOLS = {"__array_ufunc__": _scalar_ufunc, "__array_function__": _scalar_function}
+
+
+@functools.cache
+def _values_type() -> Any:
+    from pygrad._record.values import Values
+
+    return Values
+
+
+def object_array(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """An array of Values. Within a transform, NumPy's functions of it are ours."""
+    np = need_numpy()
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return of_values(array.reshape(shape))
+
+
+def of_values(array: Any) -> Any:
+    """An array of Values as one of ours, within a transform."""
+    return array.view(_values_type()) if recordings.stack or recordings.eager else array
+
+
+math.of_values = of_values
+
+
+class Array(Tracer):
+    """An array while a function is recorded: elements of a source, by their offsets.
+
+    Everything that it does not define is left to the NumPy array of its Values, `__array__()`.
+    """
+
+    __array_priority__ = 100.0
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, source: Source, view: Any) -> None:
+        self.source, self.view = source, view
+        self.shape, self.ndim = tuple(view.shape), int(view.ndim)
+
+    @staticmethod
+    def of(source: Source, shape: tuple[int, ...]) -> Array:
+        np = need_numpy()
+        return Array(source, np.arange(int(np.prod(shape, dtype=int))).reshape(shape))
+
+    @property
+    def T(self) -> Array:  # noqa: N802
+        return Array(self.source, self.view.T)
+
+    @property
+    def size(self) -> int:
+        return int(self.view.size)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            view = self.view[index]
+        except IndexError as error:
+            from pygrad._record import functions
+
+            functions.refuse_index(index, error)
+            raise
+        return Array(self.source, view) if getattr(view, "ndim", 0) else self.source.elements([int(view)])[0]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise RecordingError(
+            f"{users_line()}\nA function is being recorded, and its arguments must not be changed: assign to a copy, "
+            "x = 1 * x or np.array(x)"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        if args and isinstance(args[0], Array):
+            name, more = function.__name__, args[1:]
+            if name in ("sum", "mean"):
+                return getattr(args[0], name)(*more, **keywords)
+            if name in _MOVES and not any(isinstance(x, (Array, Value)) for x in more):
+                return args[0]._moved(function, *more, **keywords)
+        args, keywords = _plain_within(args), {name: _plain_within(x) for name, x in keywords.items()}
+        return _values_type().__array_function__(None, function, types, args, keywords)
+
+    def _moved(self, function: Any, *args: Any, **keywords: Any) -> Any:
+        """What `function`, which moves elements only, makes of the array."""
+        views = function(self.view, *args, **keywords)
+        if isinstance(views, (list, tuple)):
+            return [Array(self.source, view) for view in views]
+        return Array(self.source, views)
+
+    def sum(self, axis: Any = None, **keywords: Any) -> Any:
+        """A vmap's result is added up over lanes, as by its reduce=."""
+        totals = None if keywords.keys() - {"keepdims"} else self._lane_totals(axis)
+        if totals is None:
+            return self.__array__().sum(axis, **keywords)
+        return totals.sum(axis, **keywords)
+
+    def mean(self, axis: Any = None, **keywords: Any) -> Any:
+        totals = None if keywords.keys() - {"keepdims"} else self._lane_totals(axis)
+        if totals is None:
+            return self.__array__().mean(axis, **keywords)
+        total = totals.sum(axis, **keywords)
+        return total / (self.size // max(1, int(need_numpy().size(total))))
+
+    def _lane_totals(self, axis: Any) -> Any:
+        """The array with its axis of lanes added up, to length 1; None if it has none, or `axis` leaves it."""
+        layout = self.lane_layout() if recordings.stack and recordings.stack[-1].within is None else None
+        if layout is None:
+            return None
+        lanes, found = layout
+        count = lanes.group.count
+        at = axis_of(self.shape, count, found[0][2])
+        axes = (
+            range(self.ndim)
+            if axis is None
+            else [x % self.ndim for x in (axis if isinstance(axis, tuple) else (axis,))]
+        )
+        if at is None or at not in axes or any(step != found[0][2] for _, _, step in found):
+            return None
+        rest = sorted(found, key=lambda one: one[1])
+        shape = (*self.shape[:at], 1, *self.shape[at + 1 :])
+        return object_array([lane_sum(value, lanes.group) for value, _, _ in rest], shape)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in _MOVING_METHODS:
+            return functools.partial(self._moved, getattr(need_numpy().ndarray, name))
+        return getattr(self.__array__(), name)
+
+    # Places count the array's own elements, row by row:
+
+    def elements(self, places: list[int]) -> list[Value]:
+        flat = self.view.ravel()
+        return self.source.elements([int(flat[place]) for place in places])
+
+    def lanes_of(self, place: int, stride: int, count: int) -> tuple[int, int] | None:
+        """(offset, stride) in the source of `count` elements from `place` on; None if they can't be lanes."""
+        np = need_numpy()
+        offsets = self.view.ravel()[place : place + (count - 1) * stride + 1 : stride]
+        step = int(offsets[1] - offsets[0]) if count > 1 else 1
+        if step <= 0 or not bool((offsets == offsets[0] + step * np.arange(count)).all()):
+            return None
+        first = int(offsets[0])
+        return (first, step) if self.source.has_lane(first, step, count) else None
+
+    def lane(self, group: Group, place: int, stride: int) -> Value:
+        """A Value whose lanes are these elements."""
+        found = self.lanes_of(place, stride, group.count)
+        assert found is not None
+        return group.take(self.source, *found)
+
+    def slices(self, axis: int) -> tuple[Any, int] | None:
+        """(offsets of the first slice along `axis`, stride from slice to slice) if they can be lanes."""
+        np = need_numpy()
+        view = np.moveaxis(self.view, axis, 0)
+        stride = int((view[1] - view[0]).ravel()[0]) if len(view) > 1 and view[0].size else 1
+        steps = np.arange(len(view)).reshape(-1, *[1] * (view.ndim - 1)) * stride
+        if stride <= 0 or not bool((view == view[0] + steps).all()):
+            return None
+        possible = all(self.source.has_lane(offset, stride, len(view)) for offset in view[0].ravel().tolist())
+        return (view[0], stride) if possible else None
+
+    def lane_layout(self) -> tuple[Lanes, list[tuple[Value, int, int]]] | None:
+        """A vmap's whole result, in any order: its Lanes, and (Value, place here, stride here) for each; else None."""
+        np = need_numpy()
+        lanes, flat = self.source, self.view.ravel()
+        if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:
+            return None
+        place = np.full(flat.size, -1)
+        place[flat] = np.arange(flat.size)
+        found = []
+        for offset, value in zip(lanes.offsets, lanes.values):
+            places = place[offset + lanes.stride * np.arange(lanes.group.count)]
+            step = int(places[1] - places[0])
+            if step <= 0 or places[0] < 0 or not bool((places == places[0] + step * np.arange(len(places))).all()):
+                return None
+            found.append((value, int(places[0]), step))
+        return lanes, found
+
+
+# Functions and methods that move elements, and compute nothing: an Array's view of offsets can go through them.
+_MOVING_METHODS = {"reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal"}
+_MOVES = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "repeat", "take", "diagonal", "moveaxis", "rollaxis"}
+_MOVES |= {"permute_dims", "matrix_transpose", "expand_dims", "broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d"}
+_MOVES |= {"flip", "fliplr", "flipud", "rot90", "roll", "tile", "take_along_axis", "delete"}
+_MOVES |= {"split", "array_split", "hsplit", "vsplit", "dsplit", "unstack"}
+
+
+def _plain(x: Any) -> Any:
+    return x.__array__() if isinstance(x, Array) else x
+
+
+def _plain_within(x: Any) -> Any:
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(_plain_within, x))
+    return _plain(x)
+
+
+def axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
+    """The axis with this length and stride; None if there is none."""
+    width = 1
+    for axis in reversed(range(len(shape))):
+        if width == stride and shape[axis] == count:
+            return axis
+        width *= shape[axis]
+    return None
+
+
+def _define_operators() -> None:
+    """Give Array the operators of the array of its Values."""
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul", "and", "or", "xor"):
+        for reflected in ("", "r"):
+            method = f"__{reflected}{name}__"
+            setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
+    for method in ("__neg__", "__pos__", "__abs__", "__invert__"):
+        setattr(Array, method, lambda self, m=method: getattr(self.__array__(), m)())
+    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
+        method = f"__{name}__"
+        setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
+
+
+_define_operators()
+
+
+def as_array(recording: Recording, x: Any) -> Array:
+    """Any array as an Array, whose slices can be lanes if possible."""
+    if isinstance(x, Array):
+        return x
+    return Array.of(Elements(x) if x.dtype == object else Constant(recording, x), x.shape)
+
+
+def like(x: Any, values: list[Any]) -> Any:
+    """`values` in the structure of `x`, arrays as object arrays."""
+    rest = iter(values)
+
+    def fill(leaf: Any) -> Any:
+        if not is_array(leaf):
+            return next(rest)
+        count = int(need_numpy().prod(leaf.shape, dtype=int))
+        return object_array([next(rest) for _ in range(count)], leaf.shape)
+
+    return tree_map(fill, x)

@@ -1,0 +1,5 @@
+"""Distributions: `norm`."""
+
+from pygrad.scipy.stats import norm
+
+__all__ = ["norm"]

@@ -1,0 +1,463 @@
+"""Arrays of recorded functions in NumPy's functions: docs/arrays.md's tables, what does not record, linear algebra."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+PAGE = (Path(__file__).parent.parent / "docs" / "arrays.md").read_text(encoding="utf-8")
+TABLE = PAGE.split("## What records")[1].split("\n- ")[0]
+EXPRESSIONS = [text.replace("\\|", "|") for text in re.findall(r"`([^`]+)`", TABLE.split("| --- | --- |")[1])]
+NAMES = ("x", "y", "A", "P", "s")
+
+
+def given(seed):
+    """Numbers away from kinks and jumps of the table's expressions."""
+    rng = np.random.default_rng(seed)
+    while True:
+        x, y, s = rng.uniform(0.3, 0.9, 4), rng.uniform(0.3, 0.9, 4), float(rng.uniform(0.35, 0.8))
+        A = rng.normal(size=(3, 3))
+        edges = np.concatenate([x[:, None] - [0.4, 0.5, 0.6, 0.8, s, *y], y[:, None] - [0.5, 0.6, 0.7, s]], axis=None)
+        edges = [*np.abs(edges), *np.abs(np.subtract.outer(x, x))[np.triu_indices(4, 1)], abs(np.linalg.det(A)) / 10]
+        edges += [*np.abs(10 * x % 1 - 0.5), *np.abs(3 * x - np.round(3 * x)), abs(s - 0.5)]
+        if min(edges) > 1e-3:
+            return x, y, A, A @ A.T + 2 * np.eye(3), s
+
+
+def function(expression):
+    return eval(f"lambda {', '.join(NAMES)}: {expression}", {"np": np})
+
+
+def slopes(f, args, i, weights):
+    """Central differences of sum(weights * f) by args[i]."""
+    x = np.array(args[i], dtype=float)
+    found = np.empty(x.shape)
+    for k in np.ndindex(x.shape):
+        both = []
+        for h in (1e-6, -1e-6):
+            moved = x.copy()
+            moved[k] += h
+            both.append(np.sum(weights * np.asarray(f(*args[:i], moved, *args[i + 1 :]), dtype=float)))
+        found[k] = (both[0] - both[1]) / 2e-6
+    return found
+
+
+def test_the_table_is_long():
+    assert len(EXPRESSIONS) == len(set(EXPRESSIONS)) >= 100
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions_record_with_numpys_values_and_right_gradients(pg, expression):
+    f, args = function(expression), given(5)
+    expected = np.asarray(f(*args), dtype=float)
+    got = pg.jit(f)(*args)
+    assert np.shape(got) == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-14)
+    weights = np.random.default_rng(6).normal(size=expected.shape)
+    grads = pg.grad(lambda *args: np.sum(weights * f(*args)), argnums=tuple(range(len(args))))(*args)
+    for i, slope in enumerate(grads):
+        np.testing.assert_allclose(slope, slopes(f, args, i, weights), rtol=2e-6, atol=2e-7, err_msg=NAMES[i])
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions_record_within_vmap_and_twice_derived(pg, expression):
+    f, many = function(expression), [given(seed) for seed in (7, 8, 9)]
+    columns = [np.stack([args[i] for args in many]) for i in range(len(NAMES))]
+    expected = np.stack([np.asarray(f(*args), dtype=float) for args in many])
+    np.testing.assert_allclose(pg.vmap(f)(*columns), expected, rtol=1e-13, atol=1e-13)
+    mean = pg.grad(lambda *columns: np.mean(pg.vmap(lambda *args: np.sum(f(*args)))(*columns)), argnums=(0, 2))
+    alone = [pg.grad(lambda *args: np.sum(f(*args)), argnums=(0, 2))(*args) for args in many]
+    for got, one in zip(mean(*columns), zip(*alone)):
+        np.testing.assert_allclose(got, np.stack(one) / 3, rtol=1e-9, atol=1e-11)
+    gradient = pg.grad(lambda x: np.sum(np.sin(f(x, *many[0][1:]))))
+    curvature = np.stack(
+        [(gradient(many[0][0] + h) - gradient(many[0][0] - h)) / 2e-5 for h in 1e-5 * np.eye(4)], axis=1
+    )
+    got = pg.hessian(lambda x: np.sum(np.sin(f(x, *many[0][1:]))))(many[0][0])
+    np.testing.assert_allclose(got, curvature, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions_run_eagerly_on_values_that_a_transform_makes(pg, expression):
+    f, args = function(expression), given(5)
+    expected = np.asarray(f(*args), dtype=float)
+    if "np.full_like" in expression or "np.stack([s" in expression:
+        return  # an eager scalar is not among NumPy's protocols
+    value, slope = pg.value_and_grad(lambda x, *rest: np.sum(f(x, *rest)), record=False)(*args)
+    np.testing.assert_allclose(value, expected.sum(), rtol=1e-12, atol=1e-12)
+    recorded = pg.grad(lambda x, *rest: np.sum(f(x, *rest)))(*args)
+    np.testing.assert_allclose(slope, recorded, rtol=1e-12, atol=1e-12)
+
+
+SCALARS = ["np.maximum(s, 0.5)", "np.where(s > 0.5, s, 2 * s)", "np.sign(s)", "np.clip(s, 0.1, 0.5)", "np.exp2(s)"]
+SCALARS += ["np.heaviside(s, 1.0)", "np.logaddexp(s, 0.0)", "np.float64(2.0) * s", "s * x", "np.add(x, s)", "np.max(s)"]
+SCALARS += ["np.float64(2.0) - s", "np.isnan(s)", "np.sqrt(np.float64(2.0) / s)", "np.square(s)", "np.hypot(3.0, s)"]
+SCALARS += ["np.dot(s, x)", "np.mean(s)", "x * s > 0.3", "np.maximum(s * np.ones(2), 0.5)", "np.int64(3) + s"]
+
+
+@pytest.mark.parametrize("expression", SCALARS)
+def test_scalars_take_part_while_a_function_is_recorded(pg, expression):
+    f, args = function(expression), given(5)
+    np.testing.assert_allclose(pg.jit(f)(*args), np.asarray(f(*args), dtype=float), rtol=1e-14)
+    assert not hasattr(pg.Value, "__array_ufunc__") and not hasattr(pg.Value, "__array_function__")
+
+
+# ---- Elements ----------------------------------------------------------------------------------------
+
+INF, NAN = math.inf, math.nan
+NUMBERS = [-INF, -2.5, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.5, 1e300, INF, NAN]
+UNARY = [
+    "isnan",
+    "isinf",
+    "isfinite",
+    "signbit",
+    "rint",
+    "ceil",
+    "floor",
+    "trunc",
+    "sign",
+    "square",
+    "absolute",
+    "fabs",
+]
+UNARY += [
+    "logical_not",
+    "conjugate",
+    "exp2",
+    "cbrt",
+    "degrees",
+    "radians",
+    "nan_to_num",
+    "sinc",
+    "positive",
+    "negative",
+]
+BINARY = ["maximum", "minimum", "fmax", "fmin", "copysign", "heaviside", "logaddexp", "logical_and", "logical_or"]
+BINARY += ["logical_xor", "less", "greater_equal", "equal", "not_equal", "hypot", "arctan2", "power"]
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_infinities_and_nans_are_numpys(pg, name):
+    f, x = getattr(np, name), np.array(NUMBERS)
+    with np.errstate(all="ignore"):
+        expected = f(x).astype(float)
+    got = pg.jit(lambda x: f(x))(x)
+    if name == "sinc":  # of infinity NumPy has nan
+        expected, got = expected[1:-2], got[1:-2]
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
+    if name != "nan_to_num":
+        np.testing.assert_array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(expected)]))
+    np.testing.assert_allclose(pg.jit(lambda x: f(x), record=False)(x[[1, 3, 5, 8]]), f(x[[1, 3, 5, 8]]), rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_functions_of_pairs_with_infinities_and_nans_are_numpys(pg, name):
+    f = getattr(np, name)
+    a, b = (x.ravel() for x in np.meshgrid(NUMBERS, NUMBERS))
+    with np.errstate(all="ignore"):
+        expected = f(a, b).astype(float)
+    np.testing.assert_allclose(pg.jit(lambda a, b: f(a, b))(a, b), expected, rtol=1e-14)
+
+
+def test_remainders_and_quotients_are_numpys(pg, rng):
+    a = np.array([rng.uniform(-9, 9) for _ in range(40)] + [6.0, -6.0, 7.5, -7.5, 0.0])
+    b = np.array([rng.uniform(-3, 3) for _ in range(40)] + [3.0, -3.0, 2.5, 2.5, 2.0])
+    for f in (np.floor_divide, np.remainder, np.fmod, lambda a, b: a // b, lambda a, b: divmod(a, b)[0]):
+        np.testing.assert_array_equal(pg.jit(f)(a, b), f(a, b))
+        np.testing.assert_array_equal(pg.jit(lambda a: f(a, 2.5))(a), f(a, 2.5))
+    whole = pg.jit(lambda a, b: np.divmod(a, b))(a, b)
+    np.testing.assert_array_equal(whole, np.divmod(a, b))
+    parts = pg.jit(lambda a: np.modf(a))(a)
+    np.testing.assert_array_equal(parts, np.modf(a))
+
+
+def test_functions_with_a_removable_singularity_have_all_derivatives_there(pg):
+    for x, order in ((0.0, 3), (1e-9, 3), (0.3, 3), (1.0 / math.pi, 2)):
+        f, exact = np.sinc, _sinc_slopes(x)
+        for k in range(order + 1):
+            assert pg.jit(f)(x) == pytest.approx(exact[k], rel=1e-9, abs=1e-9), (x, k)
+            f = pg.grad(f)
+    second = pg.hessian(lambda z: np.logaddexp(z[0], z[1]))(np.zeros(2))
+    np.testing.assert_allclose(second, [[0.25, -0.25], [-0.25, 0.25]], rtol=1e-15)
+    from pygrad.scipy.special import xlogy
+
+    assert pg.grad(xlogy)(0.0, 2.0) == math.log(2.0) and pg.grad(xlogy, argnums=1)(0.0, 0.0) == 0.0
+
+
+def _sinc_slopes(x):
+    import mpmath
+
+    with mpmath.workdps(60):
+        return [float(mpmath.diff(mpmath.sincpi, x, k, h=mpmath.mpf(10) ** -9)) for k in range(4)]
+
+
+@pytest.mark.parametrize("n", range(1, 10))
+def test_sorting_networks_sort(pg, n):
+    rng = np.random.default_rng(n)
+    f = pg.jit(lambda x: np.sort(x))
+    for _ in range(30):
+        x = rng.integers(0, 5, n).astype(float)
+        assert f(x).tolist() == sorted(x)
+    x = rng.permutation(n).astype(float)
+    jacobian = pg.jacobian(lambda x: np.sort(x))(x)
+    np.testing.assert_array_equal(jacobian, np.eye(n)[np.argsort(x)])
+    assert pg.jacobian(lambda x: np.sort(x))(np.ones(n)).sum() == n
+
+
+def test_places_of_extremes_are_numpys_with_ties_and_nans(pg):
+    for name in ("argmax", "argmin"):
+        f = pg.jit(lambda x: getattr(np, name)(x))
+        for x in ([1.0, 3.0, 3.0, 2.0], [2.0, 2.0, 1.0, 1.0], [1.0, NAN, 5.0, NAN], [NAN, 1.0, -INF, INF]):
+            assert f(np.array(x)) == getattr(np, name)(x)
+    assert pg.grad(lambda x: np.argmax(x) * x[0])(np.array([1.0, 2.0])).tolist() == [1.0, 0.0]
+
+
+# ---- Linear algebra -------------------------------------------------------------------------------------
+
+
+def matrices(rng, n, count=20):
+    """Matrices that need pivots: zeros on the diagonal, permuted, of rows of very different sizes."""
+    yield np.eye(n)[::-1].copy()
+    for _ in range(count):
+        A = rng.normal(size=(n, n)) * 10.0 ** rng.integers(-6, 7, (n, 1))
+        A[np.diag_indices(n)] *= rng.integers(0, 2, n)
+        if np.abs(A).max(1).min() > 0 and np.linalg.cond(A / np.abs(A).max(1, keepdims=True)) < 1e3:
+            yield A
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_solutions_are_right_wherever_the_pivots_are(pg, n):
+    """One program for all: the pivots of one matrix would give 0 / 0 for another."""
+    rng = np.random.default_rng(n)
+    solve, det = pg.jit(lambda A, b: np.linalg.solve(A, b)), pg.jit(lambda A: np.linalg.det(A))
+    sign = pg.jit(lambda A: np.linalg.slogdet(A))
+    inverse = pg.jit(lambda A: np.linalg.inv(A))
+    by_A = pg.grad(lambda A, b, w: w @ np.linalg.solve(A, b))
+    for A in matrices(rng, n):
+        b, w = rng.normal(size=n), rng.normal(size=n)
+        np.testing.assert_allclose(solve(A, b), np.linalg.solve(A, b), rtol=1e-9)
+        np.testing.assert_allclose(inverse(A), np.linalg.inv(A), rtol=1e-9, atol=1e-9 * np.abs(np.linalg.inv(A)).max())
+        assert det(A) == pytest.approx(np.linalg.det(A), rel=1e-9)
+        np.testing.assert_allclose(sign(A), np.linalg.slogdet(A), rtol=1e-9, atol=1e-9)
+        adjoint = np.linalg.solve(A.T, w)
+        exact = -np.outer(adjoint, np.linalg.solve(A, b))
+        np.testing.assert_allclose(by_A(A, b, w), exact, rtol=1e-8, atol=1e-8 * np.abs(exact).max())
+    assert len(solve.programs) == 1
+
+
+def test_determinants_of_singular_matrices_have_right_derivatives(pg):
+    rng = np.random.default_rng(1)
+    for n in range(1, 7):
+        A = rng.integers(-3, 4, (n, n)).astype(float)
+        A[:, 0] = A[:, 1:].sum(1)
+        A[0, 0] *= n > 1
+        value, slope = pg.value_and_grad(lambda A: np.linalg.det(A))(A)
+        cofactors = [
+            [(-1) ** (i + j) * np.linalg.det(np.delete(np.delete(A, i, 0), j, 1)) for j in range(n)] for i in range(n)
+        ]
+        assert value == pytest.approx(np.linalg.det(A), abs=1e-9)
+        np.testing.assert_allclose(slope, cofactors, rtol=1e-9, atol=1e-9)
+    A = rng.normal(size=(10, 10))
+    value, slope = pg.value_and_grad(lambda A: np.linalg.det(A))(A)  # by elimination
+    assert value == pytest.approx(np.linalg.det(A), rel=1e-11)
+    np.testing.assert_allclose(slope, np.linalg.det(A) * np.linalg.inv(A).T, rtol=1e-9)
+    np.testing.assert_allclose(pg.jit(lambda A: np.linalg.slogdet(A))(A), np.linalg.slogdet(A), rtol=1e-12)
+
+
+def test_matrices_that_numpy_refuses_give_no_number(pg):
+    singular = np.array([[1.0, 2.0], [2.0, 4.0]])
+    for f in (np.linalg.inv, lambda A: np.linalg.solve(A, np.array([1.0, 0.0]))):
+        assert not np.isfinite(pg.jit(lambda A: f(A))(singular)).all()
+    assert np.isnan(pg.jit(lambda A: np.linalg.cholesky(A))(np.array([[1.0, 2.0], [2.0, 1.0]]))).any()
+    for name in ("solve", "inv", "det", "cholesky", "slogdet"):
+        with pytest.raises(ValueError, match=f"numpy.linalg.{name}.*square"):
+            pg.jit(lambda A: getattr(np.linalg, name)(*[A] * (1 + (name == "solve"))))(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="do not fit"):
+        pg.jit(lambda A, b: np.linalg.solve(A, b))(np.eye(2), np.ones(3))
+
+
+def test_stacks_of_matrices(pg):
+    rng = np.random.default_rng(3)
+    A, b = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(4, 3, 2))
+    P = A @ np.swapaxes(A, -1, -2) + np.eye(3)
+    for f in (np.linalg.inv, np.linalg.det, lambda A: np.linalg.solve(A, b), lambda A: np.linalg.slogdet(A)[1]):
+        np.testing.assert_allclose(pg.jit(lambda A: f(A))(A), f(A), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(pg.jit(lambda P: np.linalg.cholesky(P))(P), np.linalg.cholesky(P), rtol=1e-12)
+
+
+EINSUMS = ["ij,jk->ik", "ij,jk,kl->il", "ii->i", "ii", "ij->", "ij->ji", "i,j", "ij,ij->i", "...i,i->...", "iij->j"]
+EINSUMS += ["i,i,i", "ij,kj->ki", "b...,b->...", "ji,jk", "...ij,...jk->...ik"]
+
+
+@pytest.mark.parametrize("subscripts", EINSUMS)
+def test_einsum_is_numpys(pg, subscripts):
+    rng = np.random.default_rng(4)
+    terms = subscripts.split("->")[0].split(",")
+    args = [rng.normal(size=[3] * (len(t.replace("...", "")) + ("..." in t))) for t in terms]
+    f = lambda *args: np.einsum(subscripts, *args)  # noqa: E731
+    np.testing.assert_allclose(pg.jit(f)(*args), f(*args), rtol=1e-13)
+    by_first = pg.grad(lambda *args: np.sum(np.cos(f(*args))))(*args)
+    np.testing.assert_allclose(by_first, slopes(lambda *args: np.cos(f(*args)), args, 0, 1.0), rtol=1e-5, atol=1e-7)
+
+
+# ---- What does not record -------------------------------------------------------------------------------
+
+REFUSED = [
+    (lambda x: np.linalg.svd(np.outer(x, x)), r"numpy.linalg.svd cannot record: .*np.linalg.solve"),
+    (lambda x: np.linalg.eigh(np.outer(x, x)), r"numpy.linalg.eigh cannot record: .*np.linalg.solve"),
+    (lambda x: np.argsort(x), r"numpy.argsort cannot record: .*np.sort"),
+    (lambda x: x.argsort(), r"numpy.argsort cannot record: .*np.sort"),
+    (lambda x: (1 * x).argsort(), r"numpy.argsort cannot record: .*np.sort"),
+    (lambda x: np.nonzero(x > 0), r"numpy.nonzero cannot record: .*np.where"),
+    (lambda x: np.where(x > 0), r"numpy.where of a condition alone cannot record: .*np.where\(condition, a, b\)"),
+    (lambda x: x[x > 0], r"an index or mask that depends on the arguments cannot record: .*np.where"),
+    (lambda x: (2 * x)[x > 0], r"an index or mask that depends on the arguments cannot record: .*np.where"),
+    (lambda x: x[np.argmax(x)], r"an index or mask that depends on the arguments cannot record: .*np.where"),
+    (lambda x: np.frexp(x), r"numpy.frexp cannot record: .*docs/arrays.md"),
+    (lambda x: np.fft.fft(x), r"cannot record: .*docs/arrays.md"),
+    (lambda x: np.add(x, 1, out=np.zeros(3)), r"numpy.add cannot record: .*y = y \+ x"),
+    (lambda x: np.clip(x, 0, 1, out=np.zeros(3)), r"out= of numpy.clip cannot record"),
+    (lambda x: x.astype(int), r"astype cannot record: .*np.trunc"),
+    (lambda x: np.interp(x, [0, 1], [0, 1], period=1.0), r"period= of numpy.interp cannot record"),
+    (lambda x: np.linalg.norm(np.outer(x, x), 2), r"order 2 of numpy.linalg.norm cannot record: .*'fro'"),
+    (lambda x: np.quantile(x, 0.3, method="lower"), r"method='lower' of numpy.quantile cannot record"),
+    (lambda x: 1.0 if np.any(x > 0) else 2.0, r"`if`.*pygrad.where"),
+    (lambda x: np.maximum(np.array([x[0], x[1]]), 0), r"`if`.*np.stack"),
+]
+
+
+@pytest.mark.parametrize(("f", "message"), REFUSED)
+def test_what_does_not_record_says_what_to_write(pg, f, message):
+    with pytest.raises(pg.RecordingError, match=message) as caught:
+        pg.jit(f)(np.array([1.0, -2.0, 3.0]))
+    assert "test_arrays.py:" in str(caught.value)
+    assert pg.jit(lambda x: np.maximum(x, 0.0))(np.array([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+def test_the_users_mistakes_stay_those_of_numpy(pg):
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="shapes"):
+        pg.jit(lambda x: x + np.ones(2))(x)
+    with pytest.raises(IndexError):
+        pg.jit(lambda x: x[7])(x)
+    with pytest.raises(IndexError):
+        pg.jit(lambda x: (2 * x)[7])(x)
+    with pytest.raises(ValueError, match="axis"):
+        pg.jit(lambda x: np.concatenate([x, x], axis=1))(x)
+
+
+# ---- Lanes -----------------------------------------------------------------------------------------------
+
+
+def test_sums_and_means_of_a_vmap_stay_lanes(pg):
+    points = np.linspace(-1.0, 1.0, 20_000)
+    f = pg.vmap(lambda x: x.tanh() * x)
+    exact = np.tanh(points) * points
+    for total, expected in (
+        (lambda X: f(X).sum(), exact.sum()),
+        (lambda X: np.sum(f(X)), exact.sum()),
+        (lambda X: f(X).mean(), exact.mean()),
+        (lambda X: np.mean(f(X), axis=0), exact.mean()),
+    ):
+        both = pg.value_and_grad(total)
+        value, slope = both(points)
+        assert value == pytest.approx(expected, rel=1e-12)
+        n = 1 if expected > 100 else points.size
+        np.testing.assert_allclose(slope * n, np.tanh(points) + points / np.cosh(points) ** 2, rtol=1e-12, atol=1e-15)
+        assert both.program(points).stats.instructions < 100
+
+
+def test_sums_along_axes_of_a_vmap_are_numpys(pg):
+    X = np.random.default_rng(0).normal(size=(6, 2, 3))
+    f = pg.vmap(lambda x: np.sin(x) * x[0, 0])
+    whole = np.sin(X) * X[:, :1, :1]
+    for axis in (None, 0, 1, 2, -1, (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        for keepdims in (False, True):
+            for name in ("sum", "mean"):
+                total = lambda y: getattr(np, name)(y, axis=axis, keepdims=keepdims)  # noqa: E731
+                np.testing.assert_allclose(pg.jit(lambda X: total(f(X)))(X), total(whole), rtol=1e-12)
+                method = lambda y: getattr(y, name)(axis, keepdims=keepdims)  # noqa: E731
+                turned = lambda y: method(np.transpose(y, (1, 0, 2)))  # noqa: E731
+                np.testing.assert_allclose(pg.jit(lambda X: method(f(X)))(X), method(whole), rtol=1e-12)
+                np.testing.assert_allclose(pg.jit(lambda X: turned(f(X)))(X), turned(whole), rtol=1e-12)
+    part = pg.jit(lambda X: f(X)[1:4].sum() + f(X)[:, 0].mean() + f(X).reshape(-1).sum() + f(X)[[0, 0]].sum())(X)
+    exact = whole[1:4].sum() + whole[:, 0].mean() + whole.sum() + whole[[0, 0]].sum()
+    assert part == pytest.approx(exact, rel=1e-12)
+    nested = pg.vmap(lambda x: pg.vmap(lambda y: y * y)(x).sum())(X[:, 0])
+    np.testing.assert_allclose(nested, (X[:, 0] ** 2).sum(1), rtol=1e-12)
+
+
+def test_views_of_arguments_make_no_nodes(pg):
+    X = np.random.default_rng(0).normal(size=(4, 3))
+    for move in (np.transpose, np.flip, np.ravel, lambda X: np.moveaxis(X, 0, 1), lambda X: X.swapaxes(0, 1)):
+        f = pg.jit(lambda X: pg.vmap(lambda x: np.sum(x * x), reduce="sum")(move(X)))
+        assert f(X) == pytest.approx((X**2).sum(), rel=1e-12)
+        assert f.program(X).stats.instructions < 40
+
+
+# ---- pygrad.scipy -----------------------------------------------------------------------------------------
+
+SPECIAL = ["erf", "erfc", "erfinv", "gamma", "gammaln", "digamma", "ndtr", "ndtri", "log_ndtr", "expit", "logit"]
+NORM = ["pdf", "logpdf", "cdf", "logcdf", "sf", "logsf", "ppf", "isf"]
+POINTS = np.array([[0.02, 0.3, 0.5], [0.7, 0.97, 1e-6]])
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_functions_are_scipys(pg, name):
+    theirs, ours = getattr(pytest.importorskip("scipy.special"), name), getattr(pg.scipy.special, name)
+    expected = theirs(POINTS)
+    for got in (ours(POINTS), pg.jit(ours)(POINTS), pg.jit(lambda x: theirs(x))(POINTS), pg.vmap(ours)(POINTS)):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+    assert type(ours(0.25)) is float and ours(0.25) == pytest.approx(theirs(0.25), rel=1e-13)
+    assert type(ours(pg.Value(0.25))) is pg.Value
+    assert [v.data for v in ours(np.array([pg.Value(0.25), pg.Value(0.5)]))] == [ours(0.25), ours(0.5)]
+    slope, h = pg.grad(ours)(0.3), 1e-6
+    assert slope == pytest.approx((theirs(0.3 + h) - theirs(0.3 - h)) / (2 * h), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", NORM)
+def test_the_normal_distribution_is_scipys(pg, name):
+    stats = pytest.importorskip("scipy.stats")
+    theirs, ours = getattr(stats.norm, name), getattr(pg.scipy.stats.norm, name)
+    for more in ((), (0.2,), (0.2, 1.5), (np.array([0.1, 0.2, 0.3]), 2.0)):
+        expected = theirs(POINTS, *more)
+        np.testing.assert_allclose(ours(POINTS, *more), expected, rtol=1e-12)
+        np.testing.assert_allclose(pg.jit(lambda x: ours(x, *more))(POINTS), expected, rtol=1e-12)
+        np.testing.assert_allclose(ours(POINTS, **dict(zip(("loc", "scale"), more))), expected, rtol=1e-12)
+    for i in range(3):
+        args, h = [0.3, 0.2, 1.5], 1e-6
+        up, down = ([a + d * (j == i) for j, a in enumerate(args)] for d in (h, -h))
+        assert pg.grad(ours, argnums=i)(*args) == pytest.approx((theirs(*up) - theirs(*down)) / (2 * h), rel=1e-7)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+def test_sums_of_exponentials_are_scipys(pg, name, axis):
+    theirs, ours = getattr(pytest.importorskip("scipy.special"), name), getattr(pg.scipy.special, name)
+    x = np.array([[1000.0, 1001.0, -INF], [-1000.0, 3.0, 2.0]])
+    np.testing.assert_allclose(ours(x, axis=axis), theirs(x, axis=axis), rtol=1e-13)
+    np.testing.assert_allclose(pg.jit(lambda x: ours(x, axis=axis))(x), theirs(x, axis=axis), rtol=1e-13)
+    y = np.array([[1.0, 2.0, 0.5], [-1.0, 3.0, 2.0]])
+    f = lambda y: np.cos(ours(y, axis=axis))  # noqa: E731
+    np.testing.assert_allclose(pg.grad(lambda y: np.sum(f(y)))(y), slopes(f, [y], 0, 1.0), rtol=1e-6, atol=1e-8)
+
+
+def test_numbers_within_a_recorded_function_stay_numbers(pg):
+    norm = pg.scipy.stats.norm
+    f = lambda x: x * norm.cdf(np.array([0.1, 0.2])).sum() + norm.ppf(0.975)  # noqa: E731
+    assert isinstance(norm.ppf(0.975), float) and norm.ppf([0.0, 1.0]).tolist() == [-INF, INF]
+    for record in (True, False):
+        assert pg.jit(f, record=record)(2.0) == pytest.approx(f(2.0), rel=1e-15)
+    assert pg.jit(lambda x: np.maximum(x, norm.cdf(0.0)))(0.2) == 0.5
+
+
+def test_tables_of_the_page_are_the_modules(pg):
+    section = PAGE.split("## SciPy")[1].split("\n## ")[0]
+    for module, path in ((pg.scipy.special, "special"), (pg.scipy.stats.norm, "stats.norm")):
+        row = re.search(rf"^\| `{path}` \| (.*) \|$", section, re.MULTILINE)[1]
+        assert re.findall(r"`(\w+)`", row) == sorted(module.__all__)
