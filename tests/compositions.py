@@ -309,7 +309,7 @@ class Generator:
         if kind < 0.54:
             if self.chance(0.2):
                 return rng.choice(WITHIN).format(sub())
-            if not self.is_corner and self.chance(0.15):
+            if not self.is_corner and self.chance(0.2):
                 return self.ruled(scope, shape, sub)
             return f"{rng.choice(FUNCTIONS)}({sub()})"
         if kind < 0.56:
@@ -378,7 +378,7 @@ class Generator:
 
     def ruled(self, scope, shape, sub):
         """A call of a function whose derivative is its own."""
-        if len(shape) == 1 and self.chance(0.3):
+        if len(shape) == 1 and self.chance(0.6):
             self.features["rule tilt"] += 1
             return f"tilt({sub()})"
         text = self.rng.choice(rules.SCALAR)
