@@ -104,7 +104,24 @@ SCALARS += ["np.dot(s, x)", "np.mean(s)", "x * s > 0.3", "np.maximum(s * np.ones
 def test_scalars_take_part_while_a_function_is_recorded(pg, expression):
     f, args = function(expression), given(5)
     np.testing.assert_allclose(pg.jit(f)(*args), np.asarray(f(*args), dtype=float), rtol=1e-14)
-    assert not hasattr(pg.Value, "__array_ufunc__") and not hasattr(pg.Value, "__array_function__")
+    np.testing.assert_allclose(pg.vmap(f)(*[np.stack([x, x]) for x in args])[1], f(*args), rtol=1e-14)
+
+
+def test_scalars_take_part_from_the_first_recording_that_needs_them(pg, monkeypatch):
+    monkeypatch.delattr(pg.Value, "__array_ufunc__", raising=False)
+    calls = []
+    f = lambda x: calls.append(1) or np.float64(2.0) * x  # noqa: E731
+    assert pg.jit(f)(3.0) == 6.0 and calls == [1]
+    with pytest.raises(pg.RecordingError, match="`if`"):
+        pg.jit(lambda x: 1.0 if x > 0 else 2.0)(1.0)
+    assert not hasattr(pg.Value, "__array_ufunc__")
+    assert pg.jit(lambda x: np.maximum(f(x), 7.0))(3.0) == 7.0
+    assert hasattr(pg.Value, "__array_ufunc__")
+    x, y = pg.Value(3.0), np.float64(2.0)
+    for got, expected in ((y * x, 6.0), (y - x, -1.0), (y / x, 2.0 / 3.0), (y**x, 8.0), (y % x, 2.0), (y + x, 5.0)):
+        assert type(got) is pg.Value and got.data == expected and got._op != ""
+    assert type(np.ones(2) * x) is np.ndarray and (np.ones(2) * x)[0].data == 3.0
+    assert np.maximum(x, 2.0) is x and np.where(True, x, 0.0)[()] is x and np.sqrt(x).data == math.sqrt(3.0)
 
 
 # ---- Elements ----------------------------------------------------------------------------------------
@@ -392,6 +409,25 @@ def test_sums_along_axes_of_a_vmap_are_numpys(pg):
     np.testing.assert_allclose(nested, (X[:, 0] ** 2).sum(1), rtol=1e-12)
 
 
+def test_a_vmaps_result_is_added_up_within_another(pg):
+    X, Z = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])
+
+    def f(X, Z):
+        y = pg.vmap(lambda x: x * x)(X)
+        return pg.vmap(lambda z: z * y.sum() + z * z * np.mean(y))(Z).sum()
+
+    assert pg.jit(f)(X, Z) == 21.0 * 8.0 + 7.0 * 34.0
+    by_X, by_Z = pg.grad(f, argnums=(0, 1))(X, Z)
+    np.testing.assert_allclose(by_X, 2 * X * 8.0 + 2 * X / 3 * 34.0, rtol=1e-14)
+    np.testing.assert_allclose(by_Z, 21.0 + 2 * Z * 7.0, rtol=1e-14)
+
+
+def test_masks_of_known_numbers_are_indices(pg):
+    x = np.array([0.2, 0.7, 0.9])
+    slope = pg.grad(lambda x: (x * x)[(x > 0.5) & (x < 0.8)].sum(), record=False)
+    assert slope(x).tolist() == [0.0, 1.4, 0.0]
+
+
 def test_views_of_arguments_make_no_nodes(pg):
     X = np.random.default_rng(0).normal(size=(4, 3))
     for move in (np.transpose, np.flip, np.ravel, lambda X: np.moveaxis(X, 0, 1), lambda X: X.swapaxes(0, 1)):
@@ -453,7 +489,10 @@ def test_numbers_within_a_recorded_function_stay_numbers(pg):
     assert isinstance(norm.ppf(0.975), float) and norm.ppf([0.0, 1.0]).tolist() == [-INF, INF]
     for record in (True, False):
         assert pg.jit(f, record=record)(2.0) == pytest.approx(f(2.0), rel=1e-15)
-    assert pg.jit(lambda x: np.maximum(x, norm.cdf(0.0)))(0.2) == 0.5
+    for record in (True, False):
+        assert (
+            pg.jit(lambda x: x * float(norm.cdf(0.0)) + norm.cdf(np.zeros(2)).astype(int)[0], record=record)(3.0) == 1.5
+        )
 
 
 def test_tables_of_the_page_are_the_modules(pg):

@@ -6,6 +6,7 @@ import contextlib
 import math
 
 import pytest
+import scipy.special
 from hypothesis import given, settings, strategies as st
 
 from pygrad._views.draw import trace
@@ -29,6 +30,13 @@ PYTHON = {
     "silu": lambda a: a / (1 + math.exp(-a)),
     "gelu": lambda a: a * math.erfc(-a / math.sqrt(2)) / 2,
     "elu": lambda a, alpha=1.0: a if a > 0 else alpha * math.expm1(a),
+    "rint": round,
+    "exp2": lambda a: 2.0**a,
+    "cbrt": lambda a: a ** (1 / 3),
+    "logit": lambda a: math.log(a / (1 - a)),
+    "gamma": math.gamma,
+    "lgamma": math.lgamma,
+    **{name: getattr(scipy.special, name) for name in ("digamma", "polygamma", "erfinv", "ndtr", "ndtri", "log_ndtr")},
 }
 
 FORMULAS = [
@@ -51,6 +59,8 @@ FORMULAS = [
     "log10(x) - log2(y)*asinh(z) + acosh(x + y) + atanh(z)",
     "silu(x) + gelu(-y) + elu(-z) + elu(-x, 2) + elu(y)",
     "floor(2*x)*y + x%z - y%-0.5 + 5%y",
+    "rint(2*x)*y + exp2(x)*cbrt(y) + logit(z)*gamma(y) - lgamma(x)",
+    "digamma(x)*polygamma(2, y) + erfinv(z)*ndtr(-x) + ndtri(z)*log_ndtr(-y)",
     "x*sign(y) + pick(x, z*z) - keep(y, z)",
     "max(x, y)*min(y, z) + max(1, x) + min(z, 0.25)",
     "neg(x) + pi*y - e**z",

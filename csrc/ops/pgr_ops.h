@@ -155,14 +155,14 @@ X(POLYGAMMA, "polygamma", "polygamma", BINARY, pgr_polygamma(a, b), ZERO, OF_(PO
   "Derivative of digamma at b, of the order a, a constant.") \
 X(ERFINV, "erfinv", "erfinv", UNARY, pgr_erfinv(a), \
   EITHER_(pgr_erfinv_da(a, v), MUL_(NUMBER_(0.886226925452758), OF_(EXP, MUL_(v, v)))), ZERO, \
-  PGR_NEEDS(!(fabs(a) >= 1.0)), "the argument must lie between -1 and 1", "Inverse of erf.") \
+  PGR_NEEDS(!(a <= -1.0 || a >= 1.0)), "the argument must lie between -1 and 1", "Inverse of erf.") \
 X(NDTR,  "ndtr",  "ndtr",  UNARY,  pgr_ndtr(a), EITHER_(pgr_ndtr_da(a), \
   MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(MUL_(HALF, MUL_(a, a)))))), ZERO, PGR_ALWAYS, "", \
   "Distribution function of the standard normal distribution, accurate for negative a, too.") \
 X(NDTRI, "ndtri", "ndtri", UNARY,  pgr_ndtri(a), EITHER_(pgr_ndtri_da(a, v), \
   MUL_(NUMBER_(2.5066282746310002), OF_(EXP, MUL_(HALF, MUL_(v, v))))), ZERO, PGR_NEEDS(!(a <= 0.0 || a >= 1.0)), \
   "the argument must lie between 0 and 1", "Quantile of the standard normal distribution, the inverse of ndtr.") \
-X(LOG_NDTR, "log_ndtr", "log_ndtr", UNARY, pgr_log_ndtr(a), EITHER_(pgr_log_ndtr_da(a), \
+X(LOG_NDTR, "log_ndtr", "logndtr", UNARY, pgr_log_ndtr(a), EITHER_(pgr_log_ndtr_da(a), \
   MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(ADD_(MUL_(HALF, MUL_(a, a)), v))))), ZERO, PGR_ALWAYS, "", \
   "log(ndtr(a)), accurate where ndtr(a) is tiny.")
 

@@ -72,7 +72,7 @@ static inline double pgr_hurwitz(double s, double x)
         const double term = pow(x, -s), more = sum + term;
         lost += isfinite(more) ? sum - more + term : 0.0;
         sum = more;
-        if (term < 1e-18 * sum)
+        if (term <= 1e-18 * sum) /* or both are 0 */
             return sum + lost;
     }
     const double y = 1.0 / x / x;

@@ -5,10 +5,9 @@ hands a vmap their slices as lanes without making any. What is computed from it 
 from __future__ import annotations
 
 import functools
-import operator
-import threading
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 from pygrad import math
 from pygrad._core.errors import RecordingError, users_line
@@ -17,40 +16,44 @@ from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording
 from pygrad.engine import Value
 
 
-class _Scalars:
-    """NumPy's protocols for Values, while any thread records: np.maximum(x, 0.0) of a scalar.
+def with_scalars(record: Callable[[], Any]) -> Any:
+    """record(), and if NumPy refuses a Value, once more with ufuncs of scalars, such as np.maximum(x, 0.0).
 
-    Eager code never gains by them, and products with NumPy's scalars would be slower.
+    These stay, once a function has needed them; they cost 0.6 us for each product with a scalar of NumPy's on the left.
     """
-
-    def __init__(self) -> None:
-        self._lock, self._count = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._count += 1
-            if self._count == 1:
-                for name, function in _PROTOCOLS.items():
-                    setattr(Value, name, function)
-
-    def __exit__(self, *_: Any) -> None:
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                for name in _PROTOCOLS:
-                    delattr(Value, name)
+    if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
+        return record()
+    try:
+        return record()
+    except TypeError:
+        pass
+    Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
+    try:
+        return record()
+    except BaseException:
+        del Value.__array_ufunc__  # type: ignore[attr-defined]
+        raise
 
 
-scalars_take_part = _Scalars()
-_OPERATORS = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv}
+# By ufunc: what a number on the left needs, which comes here because NumPy's scalars have operators of their own.
+_REFLECTED = {
+    "add": Value.__radd__,
+    "subtract": Value.__rsub__,
+    "multiply": Value.__rmul__,
+    "divide": Value.__rtruediv__,
+    "power": Value.__rpow__,
+    "remainder": Value.__rmod__,
+}
 
 
-def _scalar_ufunc(_: Value, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+def _scalar_ufunc(self: Value, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+    left = inputs[0]
+    if isinstance(left, float) and len(inputs) == 2 and inputs[1] is self:  # NumPy's float64 is one: the commonest
+        reflected = _REFLECTED.get(ufunc.__name__)
+        if reflected is not None and method == "__call__" and not keywords:
+            return reflected(self, left)
     np = need_numpy()
-    simple = _OPERATORS.get(ufunc.__name__) if method == "__call__" and not keywords else None
-    if simple is not None and not any(isinstance(x, (np.ndarray, Array)) for x in inputs):
-        return simple(*[x.item() if isinstance(x, np.generic) else x for x in inputs])
-    if not recordings.stack:  # another thread records
+    if not recordings.stack:
         return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
     return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
 
@@ -64,7 +67,7 @@ def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: A
     return Array.__array_function__(None, function, types, args, keywords)  # type: ignore[arg-type]
 
 
-_PROTOCOLS = {"__array_ufunc__": _scalar_ufunc, "__array_function__": _scalar_function}
+Value.__array_function__ = _scalar_function  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -190,30 +190,30 @@ def _on_objects(name: str, operands: int) -> Any:
 
 def apply(ufunc: Any, method: str, inputs: list[Any], keywords: dict[str, Any]) -> Any:
     """A ufunc, or its method such as reduce, on arrays of Values, with NumPy's keywords."""
-    name = ufunc.__name__
-    if name in SCALARS:
-        ufunc = _on_objects(name, ufunc.nin)
-        if method == "reduce" and name not in _IDENTITY:
-            inputs, keywords = _along_one_axis(*inputs, **keywords)
-    shape = keywords.pop("_shape", None)
-    result = getattr(ufunc, method)(*inputs, **keywords)
+    name, shape = ufunc.__name__, None
+    if name not in SCALARS:
+        return getattr(ufunc, method)(*inputs, **keywords)
+    if method == "reduce" and name not in _IDENTITY:
+        inputs, keywords, shape = _along_one_axis(*inputs, **keywords)
+    result = getattr(_on_objects(name, ufunc.nin), method)(*inputs, **keywords)
     if shape is not None:
         result = result.reshape(shape)
     return _known(result) if name in _CONDITIONS else result
 
 
-def _along_one_axis(a: Any, axis: Any = 0, **keywords: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments for a reduction along the last axis, which joins those of `axis`: NumPy's way for a Python function."""
+def _along_one_axis(a: Any, axis: Any = 0, **keywords: Any) -> tuple[list[Any], dict[str, Any], Any]:
+    """Arguments for a reduction along one axis, which is all that NumPy does for a Python function, and a shape."""
     import numpy as np
 
     a = np.asarray(a, dtype=object)
     axes = range(a.ndim) if axis is None else [i % a.ndim for i in axis] if isinstance(axis, tuple) else [axis]
     if len(axes) == 1 or keywords.get("where", True) is not True:
-        return [a], {"axis": axis, **keywords}
+        return [a], {"axis": axis, **keywords}, None
     rest = [i for i in range(a.ndim) if i not in axes]
-    if keywords.pop("keepdims", False):
-        keywords.update(keepdims=True, _shape=[1 if i in axes else n for i, n in enumerate(a.shape)])
-    return [a.transpose([*rest, *axes]).reshape([a.shape[i] for i in rest] + [-1])], {"axis": -1, **keywords}
+    keeps = keywords.pop("keepdims", False)
+    shape = [1 if i in axes else n for i, n in enumerate(a.shape)]
+    joined = a.transpose([*rest, *axes]).reshape([a.shape[i] for i in rest] + [-1])
+    return [joined], {"axis": -1, "keepdims": keeps, **keywords}, shape if keeps else None
 
 
 def _known(result: Any) -> Any:

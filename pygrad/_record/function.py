@@ -28,7 +28,7 @@ from pygrad._core.trees import (
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import shapes
 from pygrad._program.program import Program
-from pygrad._record.arrays import Array, scalars_take_part
+from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
 from pygrad._record.randomness import recorded
 from pygrad._record.recording import Argument, Recording, recordings
@@ -51,7 +51,7 @@ def _record(
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
-    with recordings.recorded(recording), scalars_take_part:
+    with recordings.recorded(recording):
         result = function(*tree_unflatten(structure, tracers))
         return build(recording, structure, result, names, again)
 
@@ -132,7 +132,8 @@ class Function:
         if program is None:
             names = _names(self.__wrapped__, len(args))  # type: ignore[attr-defined]
             again = functools.partial(_lines, self._function, key)
-            made = recorded(self._function, functools.partial(_record, self._function, args, names, again))
+            record = functools.partial(_record, self._function, args, names, again)
+            made = recorded(self._function, functools.partial(with_scalars, record))
             program = self._programs.setdefault(key, made)  # another thread may have been first
         with contextlib.suppress(KeyError):  # another thread may have dropped it already
             self._programs.move_to_end(key)

@@ -7,6 +7,7 @@ there; others are NumPy's own on objects. What fails says what to write instead.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from pygrad._core.errors import RecordingError, shown
 from pygrad._core.numbers import array_fault
 from pygrad._record import elementwise, functions
 from pygrad.engine import Value
+
+_getitem = np.ndarray.__getitem__
 
 
 class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
@@ -25,7 +28,7 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
         if out is not None:
             keywords["out"] = tuple(_target(ufunc, x) for x in out)
-        if np.dtype(keywords.pop("dtype", None) or object).kind not in "fO":
+        if "dtype" in keywords and np.dtype(keywords.pop("dtype") or object).kind not in "fO":
             functions.refuse(ufunc, TypeError("dtype= must be float"))
         try:
             result = elementwise.apply(ufunc, method, [_base(x) for x in inputs], keywords)
@@ -52,10 +55,13 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            return super().__getitem__(index)
+            return _getitem(self, index)
         except IndexError as error:
             functions.refuse_index(index, error)
             raise
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tolist()) if self.ndim == 1 else super().__iter__()
 
     def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
         if np.dtype(dtype).kind not in "fO":
