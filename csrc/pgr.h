@@ -54,7 +54,8 @@ typedef enum {
     PGR_ERR_NOT_FINITE, /* a number or a grad is inf or nan */
     PGR_ERR_LANES,    /* lanes of different vmaps meet, or a lane is used outside of its vmap */
     PGR_ERR_CYCLE,    /* a node would depend on itself */
-    PGR_ERR_BUSY      /* nodes would have to move while a pass goes through them */
+    PGR_ERR_BUSY,     /* nodes would have to move while a pass goes through them */
+    PGR_ERR_CAPTURED  /* a call with a rule for its derivative uses a variable that is not one of its inputs */
 } pgr_status;
 
 /* The tape's own ops; pgr_ops.h's start at PGR_OP_FIRST. */
@@ -328,6 +329,36 @@ pgr_status pgr_h_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const p
  * 3.1. */
 pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, const pgr_handle *tangents,
                      size_t root_count, const pgr_handle *roots, pgr_handle *out, pgr_handle *bad);
+
+/* A call whose derivative is a rule of the caller's. Copies of its inputs, the cuts, are all that its results are made
+ * from; copies of these are the outs. The derivative stops at the outs and goes on at the inputs. Cuts alone, without
+ * outs, are variables or constants, whatever they are made from. */
+typedef struct {
+    size_t cut_count, input_count, out_count;
+    const pgr_handle *nodes; /* the cuts, the inputs, the outs */
+} pgr_region;
+
+/* A vjp (nodes: the roots, weights: the seeds, others: wrt) or a jvp (wrt, tangents, roots) through such calls. */
+typedef struct pgr_derivation pgr_derivation;
+
+/* Begins one. The caller frees it with pgr_derivation_free; until then no node moves. */
+pgr_status pgr_derivation_new(pgr_tape *tape, int is_vjp, uint32_t within, size_t n, const pgr_handle *nodes,
+                              const pgr_handle *weights, size_t m, const pgr_handle *others, size_t region_count,
+                              const pgr_region *regions, pgr_derivation **out);
+
+/* Goes on to the next region whose rule it needs: writes its index to `*region`, and to `given` the adjoints of its
+ * outs, or the tangents of its inputs: new holds, or 0 for none. The next call takes what the rule recorded: adjoints
+ * of the inputs, or tangents of the outs, or 0s. At the end `*region` is region_count, and `given` the m results. With
+ * PGR_ERR_OPAQUE and PGR_ERR_CAPTURED `*bad`, if not NULL, is a new hold on the node. */
+pgr_status pgr_derivation_run(pgr_derivation *derivation, const pgr_handle *answer, size_t *region, pgr_handle *given,
+                              pgr_handle *bad);
+void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
+
+/* The nodes from before `start` that nodes from there on have as operands, where the roots are made from these; each
+ * once, without constants. Writes new holds, at most `capacity`, and returns their number, or -status with nothing
+ * held. O(n log n) for n nodes since `start`. */
+int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots, size_t capacity,
+                       pgr_handle *out);
 
 /* Sets used[i] to 1 if the roots are made from places[i], a lane that a vmap's function was given, else to 0.
  * PGR_ERR_LANES if a root is also made from other lanes, PGR_ERR_OPAQUE if from a lane that is a custom node. */

@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
     from pygrad._record.debug import debug_print as debug_print
+    from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
+    from pygrad._record.rules import custom_jvp as custom_jvp, custom_vjp as custom_vjp
     from pygrad._record.signatures import (
         checkpoint as checkpoint,
         grad as grad,
@@ -81,6 +83,8 @@ else:
         "_record.derivatives": ("checkpoint", "grad", "jvp", "linearize", "value_and_grad", "vjp"),
         "_record.function": ("jit",),
         "_record.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),
+        "_record.roots": ("custom_root", "fixed_point"),
+        "_record.rules": ("custom_jvp", "custom_vjp"),
         "_record.vmap": ("vmap",),
         "_views.draw": ("draw_dot", "trace"),
         "_views.explorer": ("explore",),

@@ -30,7 +30,8 @@ class CustomOp:
         except RecordingError:
             raise RecordingError(
                 f"{users_line()}\nThe custom operation {self.name} is Python code, which needs its operands' values: "
-                "it cannot be recorded. grad and value_and_grad can do it with record=False, and so can backward()"
+                "it cannot be recorded, but a custom_vjp can. grad and value_and_grad can do it with record=False, and "
+                "so can backward()"
             ) from None
         result = self.forward(*numbers)
         value = Value(result, operands, self.name)

@@ -16,6 +16,7 @@ from collections import Counter
 
 import numpy as np
 import oracles
+import rules
 
 TRANSFORMS = oracles.TRANSFORMS
 LIMIT = 1e6  # programs with larger results are drawn again
@@ -329,6 +330,8 @@ class Generator:
         if kind < 0.54:
             if self.chance(0.2):
                 return rng.choice(WITHIN).format(sub())
+            if not self.is_corner and self.chance(0.2):
+                return self.ruled(scope, shape, sub)
             return f"{rng.choice(FUNCTIONS)}({sub()})"
         if kind < 0.56:
             self.features["detach"] += 1
@@ -393,6 +396,17 @@ class Generator:
             right = self.leaf(scope, (inner, shape[-1]) if len(shape) == 2 else (inner,))
             return f"({left} @ {right})"
         return sub()
+
+    def ruled(self, scope, shape, sub):
+        """A call of a function whose derivative is its own."""
+        if len(shape) == 1 and self.chance(0.6):
+            self.features["rule tilt"] += 1
+            return f"tilt({sub()})"
+        text = self.rng.choice(rules.SCALAR)
+        self.features[f"rule {text.split('(')[0]}"] += 1
+        args = [sub(), self.leaf(scope, self.rng.choice([shape, ()]))]
+        self.rng.shuffle(args)
+        return text.format(*args)
 
     def numpy(self, shape, sub):
         """One of NumPy's functions with a result of this shape, of operands from sub(shape)."""

@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import rules
 import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
@@ -432,6 +433,8 @@ NUMBERS = {
     "erfc": math.erfc,
     "floor": lambda a: float(np.floor(a)),
     "mod": lambda a, b: a % b if b else math.nan,
+    "twist": lambda a, b: NUMBERS["sin"](a) * b,  # these two have rules
+    "bend": lambda a, b: math.atan(a * b),
     "rint": lambda a: float(np.rint(a)),
     "exp2": lambda a: float(np.exp2(np.float64(a))),
     "cbrt": lambda a: float(np.cbrt(a)),
@@ -527,6 +530,8 @@ PARTIALS = {
     "ndtri": lambda a, v: (math.sqrt(2.0 * math.pi) * apply("exp", 0.5 * (v * v)),),
     "log_ndtr": lambda a, v: (apply("exp", -0.5 * (a * a) - v) / math.sqrt(2.0 * math.pi),),
     "mod": lambda a, b, v: (1.0, jumping(-float(np.floor_divide(number(a), number(b))), v)),
+    "twist": lambda a, b, v: rules.twist_slopes(APPLIED, a, b, v),
+    "bend": lambda a, b, v: rules.bend_slopes(APPLIED, a, b, v),
 }
 
 
@@ -534,6 +539,9 @@ def jumping(partial, rest):
     """`partial`, of a function that jumps where `rest` is 0."""
     at_kink(rest)
     return partial
+
+
+APPLIED = {name: functools.partial(lambda name, *args: apply(name, *args), name) for name in NUMBERS}
 
 
 class Work:
@@ -860,8 +868,9 @@ def dual_namespace():
     }
     for name in (*UNARY, "abs"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
-    for name in BINARY:
+    for name in (*BINARY, "twist", "bend"):
         names[name] = functools.partial(elementwise, functools.partial(apply, name))
+    names.update(rules.in_duals(names, elementwise))
     return {**names, "xp": Loops(names, number)}
 
 
@@ -907,6 +916,7 @@ def eager_namespace(pg):
         **condition_names(lambda c: bool(data(c)), lambda x, y: data(x) == data(y)),
     )
     names.update({name: getattr(pg.math, name) for name in (*UNARY, *BINARY, "clip", "detach")})
+    names.update(rules.in_pygrad(pg))
     return {**names, "xp": Loops(names, data)}
 
 
@@ -931,6 +941,7 @@ def recorded_namespace(pg, has_plain=True):
         "array": np.array if has_plain else stacked,
         "sum": builtins.sum,
         "np": np,
+        **rules.in_pygrad(pg),
         "xp": np,
     }
 
@@ -1041,4 +1052,5 @@ def jax_namespace():
     }
     for name in (*UNARY, *BINARY):
         names.setdefault(name, getattr(jnp, name, None))
+    names.update(rules.in_jax(names))
     return names, clean

@@ -27,6 +27,7 @@ NEEDS = {
     "digits": ["sklearn"],
     "gpt": ["names"],
     "greeks": ["scipy"],
+    "implied_volatility": ["scipy"],
     "control": ["scipy", "matplotlib"],
     "differential_equation": ["scipy"],
     "curve_fit": ["scipy"],
@@ -104,6 +105,22 @@ def test_greeks_equal_their_closed_forms(example):
     (value, (delta, rho, vega)), (asian, _) = example.monte_carlo(paths=50_000)
     assert value == pytest.approx(price, rel=0.03) and asian < value
     assert [delta, rho, vega] == pytest.approx([exact[0], exact[2], exact[3]], rel=0.03)
+
+
+@pytest.mark.parametrize("example", ["implied_volatility"], indirect=True)
+def test_implied_volatilities_and_their_derivatives_equal_closed_forms(example):
+    spot, strike, rate, volatility, years = example.quotes(1000, seed=1)
+    prices = example.vmap(example.call)(spot, strike, rate, volatility, years)
+    slopes_of = example.vmap(example.value_and_grad(example.implied_volatility, argnums=(0, 1, 2, 3, 4)))
+    found, slopes = slopes_of(prices, spot, strike, rate, years)
+    expected, curvature = example.closed_forms(spot, strike, rate, volatility, years)
+    np.testing.assert_allclose(found, volatility, rtol=1e-12)
+    for slope, closed in zip(slopes, expected):
+        np.testing.assert_allclose(slope, closed, rtol=1e-12)
+    second = example.vmap(example.hessian(example.implied_volatility))(prices, spot, strike, rate, years)
+    np.testing.assert_allclose(second, curvature, rtol=1e-11, atol=1e-12 * np.abs(curvature).max())
+    # The solver's steps have no part in the derivatives: as many instructions as its steps and one equation's.
+    assert slopes_of.program(prices, spot, strike, rate, years).stats.instructions < 400
 
 
 @pytest.mark.parametrize("example", ["control"], indirect=True)

@@ -3,18 +3,10 @@
  * A vector-Jacobian or Jacobian-vector product of a recorded function is recorded node by node, from the table's
  * expressions for the local derivatives. The result is a graph like any other: it can be derived again, and built into
  * a program. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
-#include "tape/tape.h"
+#include "tape/derive.h"
 #include "tape/tags.h"
 
-#include <string.h>
-
-typedef struct {
-    pgr_tape *tape;
-    pgr_status status; /* the first failure; later results are 0 */
-    pgr_id bad;        /* the node that failed */
-    pgr_id zero, one;  /* constants; 0: not recorded yet */
-    uint32_t size, line; /* the tape's size and line before */
-} recorder;
+typedef derive_recorder recorder;
 
 static recorder begin(pgr_tape *tape)
 {
@@ -154,93 +146,6 @@ static id_pair record_partials(recorder *e, pgr_id v, bool want_a, bool want_b)
 
 /* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
 
-/* The nodes from `first` to the last root. Groups are counted from 1; 0: not a lane. */
-typedef struct {
-    pgr_id first;
-    size_t count;
-    uint32_t within;      /* the group whose function is being recorded; 0: no group's */
-    uint8_t *active;      /* depends on a node that is derived by */
-    pgr_id *adjoint;      /* or tangent */
-    pgr_id *lane_adjoint; /* of a node that is not a lane: the adjoint from lanes, not yet summed over them .. */
-    pgr_id *witness;      /* .. and one of these lanes */
-    uint32_t *group;      /* of a lane */
-} sheet;
-
-static bool in_sheet(const sheet *s, pgr_id id) { return id >= s->first && id - s->first < s->count; }
-static bool is_active(const sheet *s, pgr_id id) { return in_sheet(s, id) && s->active[id - s->first] != 0; }
-
-static void free_sheet(pgr_tape *tape, sheet *s)
-{
-    tape_resize(tape, s->active, 0);
-    tape_resize(tape, s->adjoint, 0);
-    tape_resize(tape, s->lane_adjoint, 0);
-    tape_resize(tape, s->witness, 0);
-    tape_resize(tape, s->group, 0);
-}
-
-/* Groups of earlier nodes of the sheet are known. A lane from before the sheet belongs to the group whose function is
- * being recorded; if there is none, operands lead down to an input of the group. */
-static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
-{
-    const pgr_node *node = &tape->nodes[id];
-    if ((node->flags & TAPE_LANE) == 0)
-        return 0;
-    while (node->op != PGR_OP_LANE && node->op != PGR_OP_LANE_PASS) {
-        id = is_lane(tape, node->lhs) ? node->lhs : node->rhs;
-        if (in_sheet(s, id))
-            return s->group[id - s->first];
-        if (s->within != 0)
-            return s->within;
-        node = &tape->nodes[id];
-    }
-    return tape_number_group(pgr__number_of(tape, id)) + 1;
-}
-
-static bool allocate_sheet(pgr_tape *tape, sheet *s)
-{
-    const size_t n = s->count + 1;
-    s->active = tape_resize(tape, NULL, n);
-    s->adjoint = tape_resize(tape, NULL, n * sizeof *s->adjoint);
-    s->lane_adjoint = tape_resize(tape, NULL, n * sizeof *s->lane_adjoint);
-    s->witness = tape_resize(tape, NULL, n * sizeof *s->witness);
-    s->group = tape_resize(tape, NULL, n * sizeof *s->group);
-    if (s->active == NULL || s->adjoint == NULL || s->lane_adjoint == NULL || s->witness == NULL || s->group == NULL) {
-        free_sheet(tape, s);
-        return false;
-    }
-    memset(s->active, 0, n);
-    memset(s->adjoint, 0, n * sizeof *s->adjoint);
-    memset(s->lane_adjoint, 0, n * sizeof *s->lane_adjoint);
-    return true;
-}
-
-/* False when out of memory. */
-static bool new_sheet(pgr_tape *tape, sheet *s, size_t wrt_count, const pgr_id *wrt, size_t root_count,
-                      const pgr_id *roots)
-{
-    pgr_id first = UINT32_MAX, last = 0;
-    for (size_t i = 0; i < wrt_count; i++)
-        first = wrt[i] < first ? wrt[i] : first;
-    for (size_t i = 0; i < root_count; i++)
-        last = roots[i] > last ? roots[i] : last;
-    s->first = first;
-    s->count = last >= first ? (size_t)last - first + 1 : 0;
-    if (!allocate_sheet(tape, s))
-        return false;
-    for (size_t i = 0; i < wrt_count; i++)
-        if (in_sheet(s, wrt[i]))
-            s->active[wrt[i] - first] = 1;
-    for (size_t i = 0; i < s->count; i++) {
-        const pgr_node *const node = &tape->nodes[first + i];
-        /* A sum over lanes does not depend on its witness. */
-        const bool by_rhs = node->op != PGR_OP_LANE_SUM && is_active(s, node->rhs);
-        if (node->op != PGR_OP_DETACH && (is_active(s, node->lhs) || by_rhs))
-            s->active[i] = 1;
-        s->group[i] = group_of(tape, s, first + (pgr_id)i);
-    }
-    return true;
-}
-
 /* Adds up a node's adjoint from lanes. */
 static void gather_lanes(recorder *e, sheet *s, size_t i)
 {
@@ -272,7 +177,7 @@ static void accumulate(recorder *e, sheet *s, pgr_id from, pgr_id to, pgr_id adj
 static void push(recorder *e, sheet *s, pgr_id id, pgr_id g)
 {
     const pgr_node node = e->tape->nodes[id];
-    const bool want_a = is_active(s, node.lhs), want_b = is_active(s, node.rhs);
+    const bool want_a = sheet_is_active(s, node.lhs), want_b = sheet_is_active(s, node.rhs);
     if (node.op == PGR_OP_LANE_SUM) {
         if (want_a) /* a node that is the same in all lanes is added once per lane */
             accumulate(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : record(e, PGR_OP_LANE_SUM, g, node.rhs));
@@ -310,63 +215,127 @@ static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
         accumulate(e, s, id, id, record(e, PGR_OP_MUL, tb, p.db));
 }
 
-/* Gives nodes their seeds or tangents, added up if a node comes twice. */
-static void seed(recorder *e, sheet *s, size_t count, const pgr_id *nodes, const pgr_id *seeds)
+
+pgr_status pgr__derive_begin(derivation *d, size_t n, const pgr_id *nodes, const pgr_id *weights, size_t m,
+                             const pgr_id *others)
 {
-    for (size_t i = 0; i < count; i++)
-        if (is_active(s, nodes[i]))
-            accumulate(e, s, nodes[i], nodes[i], seeds[i]);
+    sheet *const s = &d->sheet;
+    d->recorder = begin(d->tape);
+    const bool has_memory = d->is_vjp ? pgr__new_sheet(d->tape, s, m, others, n, nodes)
+                                      : pgr__new_sheet(d->tape, s, n, nodes, m, others);
+    if (!has_memory)
+        return PGR_ERR_NOMEM;
+    if (!d->is_vjp)
+        pgr__sheet_mark_needed(d->tape, s, m, others);
+    for (size_t i = 0; i < n; i++)
+        if (sheet_is_active(s, nodes[i]))
+            accumulate(&d->recorder, s, nodes[i], nodes[i], weights[i]);
+    d->at = d->is_vjp ? s->count : 0;
+    return PGR_OK;
 }
 
-/* Writes the adjoints or tangents of nodes to `out`, and frees the sheet. */
-static pgr_status finish(recorder *e, sheet *s, size_t count, const pgr_id *nodes, pgr_id *out, pgr_id *bad)
+/* At an out of a region: whether its rule is to record the derivative now. */
+static bool stops(derivation *d, sheet_region *region, size_t i)
 {
-    for (size_t i = 0; i < count && e->status == PGR_OK; i++) {
-        const pgr_id made = in_sheet(s, nodes[i]) ? s->adjoint[nodes[i] - s->first] : 0;
-        out[i] = made != 0 ? made : zero(e);
+    sheet *const s = &d->sheet;
+    const pgr_id id = s->first + (pgr_id)i;
+    if (d->is_vjp)
+        region->is_reached |= s->adjoint[i] != 0;
+    if (region->is_reached && region->is_captured) {
+        d->recorder.status = PGR_ERR_CAPTURED;
+        d->recorder.bad = id;
     }
-    free_sheet(e->tape, s);
-    return end(e, bad);
+    return id == region->first_out && region->is_reached && d->recorder.status == PGR_OK;
+}
+
+/* One node of the sweep. True if it ends a region. */
+static bool visit_down(derivation *d, size_t i)
+{
+    recorder *const e = &d->recorder;
+    sheet *const s = &d->sheet;
+    sheet_region *const region = sheet_region_of(s, i);
+    const bool has_adjoint = s->adjoint[i] != 0 || s->lane_adjoint[i] != 0;
+    if (!sheet_is_active(s, s->first + (pgr_id)i) || (!has_adjoint && region == NULL))
+        return false;
+    const pgr_id id = s->first + (pgr_id)i;
+    derive_node(e, id);
+    ask(e, i);
+    gather_lanes(e, s, i);
+    if (region != NULL)
+        return stops(d, region, i);
+    if ((s->state[i] & SHEET_CUT) == 0)
+        push(e, s, id, s->adjoint[i]);
+    return false;
+}
+
+static bool visit_up(derivation *d, size_t i)
+{
+    sheet *const s = &d->sheet;
+    const pgr_id id = s->first + (pgr_id)i;
+    const pgr_node *const node = &d->tape->nodes[id];
+    sheet_region *const region = sheet_region_of(s, i);
+    const pgr_id ta = sheet_is_active(s, node->lhs) ? s->adjoint[node->lhs - s->first] : 0;
+    const pgr_id tb = sheet_is_active(s, node->rhs) ? s->adjoint[node->rhs - s->first] : 0;
+    if (region == NULL && ((s->state[i] & SHEET_NEEDED) == 0 || (s->state[i] & SHEET_CUT) != 0 || (ta == 0 && tb == 0)))
+        return false;
+    derive_node(&d->recorder, id);
+    ask(&d->recorder, i);
+    if (region != NULL)
+        return stops(d, region, i);
+    pull(&d->recorder, s, id, ta, tb);
+    return false;
+}
+
+sheet_region *pgr__derive_go_on(derivation *d)
+{
+    const sheet *const s = &d->sheet;
+    while (d->recorder.status == PGR_OK && d->at != (d->is_vjp ? 0 : s->count)) {
+        const size_t i = d->is_vjp ? --d->at : d->at++;
+        if (d->is_vjp ? visit_down(d, i) : visit_up(d, i))
+            return sheet_region_of(s, i);
+    }
+    return NULL;
+}
+
+void pgr__derive_answer(derivation *d, sheet_region *region, const pgr_id *answer)
+{
+    sheet *const s = &d->sheet;
+    const size_t n = d->is_vjp ? region->input_count : region->out_count;
+    for (size_t k = 0; k < n; k++) {
+        const pgr_id to = d->is_vjp ? region->inputs[k] : region->outs[k];
+        if (answer[k] != 0 && sheet_is_active(s, to))
+            accumulate(&d->recorder, s, d->is_vjp ? region->first_out : to, to, answer[k]);
+    }
+}
+
+pgr_status pgr__derive_end(derivation *d, size_t m, const pgr_id *others, pgr_id *out, pgr_id *bad)
+{
+    for (size_t i = 0; i < m && d->recorder.status == PGR_OK; i++) {
+        const pgr_id g = sheet_has(&d->sheet, others[i]) ? d->sheet.adjoint[others[i] - d->sheet.first] : 0;
+        out[i] = g != 0 ? g : zero(&d->recorder);
+    }
+    pgr__free_sheet(d->tape, &d->sheet);
+    return end(&d->recorder, bad);
+}
+
+static pgr_status derive(derivation d, size_t n, const pgr_id *nodes, const pgr_id *weights, size_t m,
+                         const pgr_id *others, pgr_id *out, pgr_id *bad)
+{
+    if (pgr__derive_begin(&d, n, nodes, weights, m, others) != PGR_OK)
+        return PGR_ERR_NOMEM;
+    pgr__derive_go_on(&d);
+    return pgr__derive_end(&d, m, others, out, bad);
 }
 
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
                    size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad)
 {
-    recorder e = begin(tape);
-    sheet s = {.within = within + 1};
-    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
-        return PGR_ERR_NOMEM;
-    seed(&e, &s, root_count, roots, seeds);
-    for (size_t i = s.count; i-- > 0 && e.status == PGR_OK;) {
-        if (!s.active[i] || (s.adjoint[i] == 0 && s.lane_adjoint[i] == 0))
-            continue;
-        const pgr_id id = s.first + (pgr_id)i;
-        derive_node(&e, id);
-        ask(&e, i);
-        gather_lanes(&e, &s, i);
-        push(&e, &s, id, s.adjoint[i]);
-    }
-    return finish(&e, &s, wrt_count, wrt, out, bad);
+    const derivation d = {.tape = tape, .is_vjp = true, .sheet = {.within = within + 1}};
+    return derive(d, root_count, roots, seeds, wrt_count, wrt, out, bad);
 }
 
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out, pgr_id *bad)
 {
-    recorder e = begin(tape);
-    sheet s = {0};
-    if (!new_sheet(tape, &s, wrt_count, wrt, root_count, roots))
-        return PGR_ERR_NOMEM;
-    seed(&e, &s, wrt_count, wrt, tangents);
-    for (size_t i = 0; i < s.count && e.status == PGR_OK; i++) {
-        const pgr_id id = s.first + (pgr_id)i;
-        const pgr_node *const node = &tape->nodes[id];
-        const pgr_id ta = is_active(&s, node->lhs) ? s.adjoint[node->lhs - s.first] : 0;
-        const pgr_id tb = is_active(&s, node->rhs) ? s.adjoint[node->rhs - s.first] : 0;
-        if (!s.active[i] || (ta == 0 && tb == 0))
-            continue;
-        derive_node(&e, id);
-        ask(&e, i);
-        pull(&e, &s, id, ta, tb);
-    }
-    return finish(&e, &s, root_count, roots, out, bad);
+    return derive((derivation){.tape = tape}, wrt_count, wrt, tangents, root_count, roots, out, bad);
 }

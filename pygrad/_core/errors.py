@@ -26,6 +26,8 @@ class RecordingError(TypeError):
     pygrad._core.errors.RecordingError: ...
     """
 
+    is_opaque = False  # whether a custom operation is the reason, which backward() can pass
+
 
 _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     lib.PGR_ERR_NOMEM: (MemoryError, "out of memory: the tape is as it was before"),
@@ -48,6 +50,7 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
     ),
     lib.PGR_ERR_CYCLE: (ValueError, "_prev: an operand was made from this Value, and a graph can't run in a circle"),
     lib.PGR_ERR_BUSY: (RuntimeError, "a backward pass is under way: assign _prev before or after it"),
+    lib.PGR_ERR_CAPTURED: (RecordingError, "a function with a rule is differentiated by what is not its argument"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
 }
 

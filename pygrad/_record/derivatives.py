@@ -12,14 +12,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
-from pygrad._core.errors import RecordingError, check, custom_operation, shown, users_line
-from pygrad._core.layer import TAPE, taken
+from pygrad._core.errors import RecordingError, shown
 from pygrad._core.trees import is_array, tree_map, tree_structure
-from pygrad._pgr import ffi, lib
 from pygrad._record.function import Function, _itself, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import recordings
+from pygrad._record.regions import jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
-from pygrad.engine import Value, value_of
+from pygrad.engine import Value
 
 Argnums = Union[int, Sequence[int]]
 
@@ -32,41 +31,6 @@ def _as_value(x: Any, what: str) -> Value:
             f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
         )
     return Value(x)
-
-
-def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
-    """The Values of the `count` handles that `function` writes."""
-    out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
-    status = function(out, bad)
-    if status == lib.PGR_ERR_OPAQUE:
-        raise RecordingError(
-            f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
-            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
-            "with record=False"
-        )
-    check(status)
-    return taken(out)
-
-
-def _handles(values: list[Value]) -> list[int]:
-    return [value._handle for value in values]
-
-
-def _vjp(roots: list[Value], seeds: list[Value], wrt: list[Value]) -> list[Value]:
-    # Within a vmap, every lane has its own derivative.
-    within = recordings.stack[-1].within if recordings.stack else None
-    group = lib.PGR_NO_GROUP if within is None else within.number
-    given = (_handles(roots), _handles(seeds), _handles(wrt))
-    return _derive(
-        lambda *out: lib.pgr_h_vjp(TAPE, group, len(roots), given[0], given[1], len(wrt), given[2], *out), len(wrt)
-    )
-
-
-def _jvp(wrt: list[Value], tangents: list[Value], roots: list[Value]) -> list[Value]:
-    given = (_handles(wrt), _handles(tangents), _handles(roots))
-    return _derive(
-        lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots)
-    )
 
 
 def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:
@@ -97,15 +61,17 @@ def _split(result: Any, has_aux: bool, whose: str) -> tuple[Any, Any]:
 def _value_and_grad(function: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
     def inline(*args: Any, **keywords: Any) -> Any:
         variables, copied = _selected(args, argnums)
-        with recordings.derived():
+        with recordings.derived() as level:
             result, aux = _split(function(*copied, **keywords), has_aux, "grad")
             value = _as_value(result, "grad")
         nodes = variables.nodes()
         try:
-            grads = _vjp([value], [Value(1.0)], nodes)
-        except RecordingError:
-            if recordings.stack or recordings.deriving:
+            grads = _vjp([value], [Value(1.0)], nodes, level)
+        except RecordingError as error:
+            if recordings.stack or recordings.deriving or not error.is_opaque:
                 raise
+            if level.regions:  # call the rules' functions as on any Values
+                value = _as_value(_split(function(*copied, **keywords), has_aux, "grad")[0], "grad")
             value.backward()  # passes custom operations, but only gives first derivatives
             grads = [Value(v.grad) for v in nodes]
         results = variables.filled(grads)
@@ -181,11 +147,11 @@ def _push(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         primals, tangents = tuple(primals), tuple(tangents)
         _need_alike(primals, tangents, "tangents", "the arguments")
         variables = Variables(primals, along=tangents)
-        with recordings.derived():
+        with recordings.derived() as level:
             result, aux = _split(fn(*variables.value), has_aux, "jvp")
         results = Results(result)
         nodes = variables.nodes()
-        slopes = results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes))
+        slopes = results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes, level))
         return (result, slopes, aux) if has_aux else (result, slopes)
 
     return inline
@@ -199,7 +165,7 @@ class _Linear:
         self._recording = recordings.stack[-1] if recordings.stack else None
         self._within = None if self._recording is None else self._recording.within
         self._variables = Variables(primals, by_element=by_element)
-        with recordings.derived():
+        with recordings.derived() as self._level:
             self.result, self.aux = _split(fn(*self._variables.value), has_aux, "vjp")
 
     def _here(self) -> Any:
@@ -220,7 +186,7 @@ class _Pullback(_Linear):
         here = self._here()
         results = Results(here.result, along=cotangent)
         nodes = here._variables.nodes()
-        grads: tuple[Any, ...] = here._variables.filled(_vjp(results.nodes, results.seeds, nodes))
+        grads: tuple[Any, ...] = here._variables.filled(_vjp(results.nodes, results.seeds, nodes, here._level))
         return grads
 
 
@@ -235,7 +201,7 @@ class _Pushforward(_Linear):
         here = self._here()
         results = Results(here.result)
         nodes = here._variables.nodes()
-        return results.filled(_jvp(nodes, here._variables.tangents(tangents), results.nodes))
+        return results.filled(_jvp(nodes, here._variables.tangents(tangents), results.nodes, here._level))
 
 
 def _pull(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:

@@ -7,9 +7,10 @@ from typing import Any, Callable
 
 from pygrad._core.trees import is_array, need_numpy, tree_flatten, tree_leaves, tree_unflatten
 from pygrad._record.arrays import like, object_array
-from pygrad._record.derivatives import Argnums, _gradient, _jvp, _push, _selected, _split, _vjp
+from pygrad._record.derivatives import Argnums, _gradient, _push, _selected, _split
 from pygrad._record.function import Function
 from pygrad._record.recording import recordings
+from pygrad._record.regions import jvp, vjp
 from pygrad.engine import Value, as_value
 
 
@@ -19,14 +20,15 @@ def _inline_jacobian(
     def inline(*args: Any, **keywords: Any) -> Any:
         variables, copied = _selected(args, argnums, by_element=True)
         wrt = variables.nodes()
-        with recordings.derived():
+        with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
         if mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
-            rows = [_vjp([root], [one], wrt) for root in roots]
+            rows = [vjp([root], [one], wrt, level) for root in roots]
         else:
-            columns = [_jvp(wrt, [one if j == i else zero for j in range(len(wrt))], roots) for i in range(len(wrt))]
+            units = [[one if j == i else zero for j in range(len(wrt))] for i in range(len(wrt))]
+            columns = [jvp(wrt, unit, roots, level) for unit in units]
             rows = [list(row) for row in zip(*columns)] if columns else [[] for _ in roots]
 
         def chosen(block: tuple[Any, ...]) -> Any:

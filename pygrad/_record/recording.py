@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from pygrad._core.errors import check
@@ -12,6 +12,18 @@ from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import need_numpy
 from pygrad._pgr import ffi, lib
 from pygrad.engine import Value, as_value, value_of
+
+
+class Level:
+    """One derivative: it takes a call with a rule by the rule, unless a derivative within it has already done so.
+
+    regions: the calls with rules so far (see regions.py), shared with the derivatives around it. cuts: Values that it
+    takes as variables, or constants, whatever they are made from.
+    """
+
+    def __init__(self, regions: list[Any]) -> None:
+        self.regions, self.token = regions, object()
+        self.cuts: Sequence[Value] = ()
 
 
 class Recordings(threading.local):
@@ -22,6 +34,8 @@ class Recordings(threading.local):
         self.eager = 0  # depth of active transforms with record=False
         self.deriving = 0  # depth of active functions that are being differentiated
         self.slices: list[int | None] = []  # of the vmaps under way, the innermost last; None: all, as lanes
+        self.regions: list[Any] = []  # the calls with rules in them
+        self.plain = False  # a rule's own function runs, for no derivative that is active
 
     @contextlib.contextmanager
     def recorded(self, recording: Recording) -> Iterator[None]:
@@ -35,13 +49,22 @@ class Recordings(threading.local):
             lib.pgr_set_recording(bool(self.stack))
 
     @contextlib.contextmanager
-    def derived(self) -> Iterator[None]:
+    def derived(self) -> Iterator[Level]:
         """Context while a function runs that is differentiated afterwards."""
-        self.deriving += 1
+        with self.at(self.deriving + 1):
+            yield Level(self.regions)
+
+    @contextlib.contextmanager
+    def at(self, deriving: int) -> Iterator[None]:
+        """Context while a function runs that so many derivatives see."""
+        before = self.deriving, self.regions, self.plain
+        if not self.deriving:
+            self.regions = []
+        self.deriving, self.plain = deriving, not deriving
         try:
             yield
         finally:
-            self.deriving -= 1
+            self.deriving, self.regions, self.plain = before
 
 
 recordings = Recordings()

@@ -389,6 +389,8 @@ static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
         pgr_table table = {NULL, NULL, 0, 0};
         pgr_output output = {0, 0, 0, 0};
         pgr_program *program = NULL;
+        pgr_derivation *derivation = NULL;
+        size_t at = 0;
         const pgr_sgd sgd = {.lr = 0.5};
         const pgr_adam adam = {.lr = 0.5, .beta1 = 0.5, .beta2 = 0.5};
         double m = 0.0, v = 0.0;
@@ -431,6 +433,12 @@ static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
         GIVES_STATUS(pgr_h_adam(tape, 1, &w, &adam, 1, &m, &v, NULL));
         GIVES_STATUS(pgr_h_vjp(tape, PGR_NO_GROUP, 1, &y, &w, 1, &x, out, NULL));
         GIVES_STATUS(pgr_h_jvp(tape, 1, &x, &w, 1, &y, out, NULL));
+        GIVES_STATUS(pgr_derivation_new(tape, 0, PGR_NO_GROUP, 1, &x, &w, 1, &y, 0, NULL, &derivation));
+        if (!stale) {
+            LOCKED(CHECK_EQ(pgr_derivation_run(derivation, NULL, &at, out, NULL), PGR_OK));
+            LOCKED(pgr_derivation_free(derivation));
+        }
+        LOCKED(CHECK_EQ(pgr_h_captures(tape, y, 1, &y, 2, out), stale ? -PGR_ERR_HANDLE : 1));
         GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, &program, NULL));
         LOCKED(CHECK_EQ(pgr_tape_tag(tape, PGR_TAG_SCOPE, 1), PGR_OK));
         LOCKED(CHECK_EQ(pgr_h_tag(tape, PGR_TAG_SCOPE, w), 0));
