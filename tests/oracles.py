@@ -326,7 +326,7 @@ class Loops:
     def _cholesky(self, a):
         """Column by column, each subtracted from the rest."""
         n = len(a)
-        rest, found = a.copy(), objects([0.0] * (n * n), (n, n))
+        rest, found = a.astype(object), objects([0.0] * (n * n), (n, n))
         for k in range(n):
             root = self._names["sqrt"](rest[k, k])
             found[k:, k] = objects([rest[i, k] / root for i in range(k, n)])

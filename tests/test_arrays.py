@@ -409,6 +409,51 @@ def test_sums_along_axes_of_a_vmap_are_numpys(pg):
     np.testing.assert_allclose(nested, (X[:, 0] ** 2).sum(1), rtol=1e-12)
 
 
+LOSSES = [
+    lambda f, X, Y, W: np.mean((f(X) - Y) ** 2),
+    lambda f, X, Y, W: np.sum(np.abs(Y - f(X)) * 0.5),
+    lambda f, X, Y, W: (np.exp(-f(X)) * W / (2.0 + f(X) * f(Y))).mean(),
+    lambda f, X, Y, W: np.sqrt(np.mean(np.maximum(f(X), W[0]) % 0.7)),
+    lambda f, X, Y, W: np.sum((f(X) > Y) * np.tanh(X)),
+    lambda f, X, Y, W: np.mean(np.transpose(f(X)) + np.transpose(Y)),
+    lambda f, X, Y, W: (np.float64(2.0) * f(X) - np.ones(3) - np.arange(3.0)).sum(),
+    lambda f, X, Y, W: -(f(X) // 0.3).mean() + (f(X)[:, 0] * f(X)[:, 1]).sum(),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_elementwise_functions_of_a_vmap_are_numpys(pg, loss):
+    rng = np.random.default_rng(2)
+    X, Y, W = rng.normal(size=(7, 3)), rng.normal(size=(7, 3)), rng.uniform(1.0, 2.0, 3)
+    f = lambda x: np.sin(x) * x  # noqa: E731
+    whole = lambda X, Y, W: loss(f, X, Y, W)  # noqa: E731
+    lanes = lambda X, Y, W: loss(pg.vmap(f), X, Y, W)  # noqa: E731
+    assert pg.jit(lanes)(X, Y, W) == pytest.approx(whole(X, Y, W), rel=1e-12)
+    grads = pg.grad(lanes, argnums=(0, 1, 2))(X, Y, W)
+    for i, (got, alone) in enumerate(zip(grads, pg.grad(whole, argnums=(0, 1, 2))(X, Y, W))):
+        np.testing.assert_allclose(got, alone, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(got, slopes(whole, [X, Y, W], i, 1.0), rtol=1e-5, atol=1e-6)
+    direction = pg.hvp(lambda X: lanes(X, Y, W))(X, Y)
+    np.testing.assert_allclose(direction, pg.hvp(lambda X: whole(X, Y, W))(X, Y), rtol=1e-9, atol=1e-11)
+    assert pg.jit(lambda X: loss(pg.vmap(f), X, Y, W))(X) == pytest.approx(whole(X, Y, W), rel=1e-12)
+
+
+def test_losses_of_many_points_stay_lanes(pg):
+    rng = np.random.default_rng(3)
+    X, Y = rng.normal(size=20_000), rng.normal(size=20_000)
+    both = pg.value_and_grad(lambda w, X, Y: np.mean((pg.vmap(lambda x: w * x)(X) - Y) ** 2))
+    value, slope = both(0.7, X, Y)
+    assert value == pytest.approx(np.mean((0.7 * X - Y) ** 2), rel=1e-12)
+    assert slope == pytest.approx(np.mean(2 * (0.7 * X - Y) * X), rel=1e-11)
+    assert both.program(0.7, X, Y).stats.instructions < 50
+    by_all = pg.value_and_grad(lambda X, Y: np.sum(np.logaddexp(pg.vmap(lambda x: x * x)(X), Y)), argnums=(0, 1))
+    _, (by_X, by_Y) = by_all(X, Y)
+    share = 1 / (1 + np.exp(Y - X * X))
+    np.testing.assert_allclose(by_X, 2 * X * share, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(by_Y, 1 - share, rtol=1e-9, atol=1e-12)
+    assert by_all.program(X, Y).stats.instructions < 100
+
+
 def test_a_vmaps_result_is_added_up_within_another(pg):
     X, Z = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])
 

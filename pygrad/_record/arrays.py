@@ -13,7 +13,7 @@ from pygrad import math
 from pygrad._core.errors import RecordingError, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
-from pygrad.engine import Value
+from pygrad.engine import Value, as_value
 
 
 def with_scalars(record: Callable[[], Any]) -> Any:
@@ -145,6 +145,9 @@ class Array(Tracer):
         return object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        found = None if method != "__call__" or keywords else _in_lanes(ufunc, inputs)
+        if found is not None:
+            return found
         return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
@@ -226,6 +229,13 @@ class Array(Tracer):
         assert found is not None
         return group.take(self.source, *found)
 
+    def _lane_or_element(self, group: Group, place: int, stride: int) -> Value | None:
+        """A Value whose lanes are these elements, or the element that all of them are; None if there can be none."""
+        offsets = self.view.ravel()[place : place + (group.count - 1) * stride + 1 : stride]
+        if bool((offsets == offsets[0]).all()):
+            return self.source.elements([int(offsets[0])])[0]
+        return None if self.lanes_of(place, stride, group.count) is None else self.lane(group, place, stride)
+
     def slices(self, axis: int) -> tuple[Any, int] | None:
         """(offsets of the first slice along `axis`, stride from slice to slice) if they can be lanes."""
         np = need_numpy()
@@ -267,6 +277,35 @@ def _plain(x: Any) -> Any:
     return x.__array__() if isinstance(x, Array) else x
 
 
+def _in_lanes(ufunc: Any, inputs: tuple[Any, ...]) -> Array | None:
+    """A ufunc of a vmap's whole result and of what has, or is broadcast to, its shape, lane by lane; else None."""
+    base = next((x for x in inputs if isinstance(x, Array) and isinstance(x.source, Lanes)), None)
+    recording = recordings.stack[-1] if recordings.stack else None
+    if base is None or recording is None or recording.within is not None or ufunc.nout != 1 or ufunc.signature:
+        return None
+    layout = base.lane_layout()
+    if layout is None or axis_of(base.shape, layout[0].group.count, layout[1][0][2]) is None:
+        return None
+    group, places, step = layout[0].group, [place for _, place, _ in layout[1]], layout[1][0][2]
+    if any(other != step for _, _, other in layout[1]):
+        return None
+    np, columns = need_numpy(), []
+    for x in inputs:
+        column = [x] * len(places)
+        if is_array(x) and x.ndim:
+            if np.broadcast_shapes(x.shape, base.shape) != base.shape:
+                return None
+            array = as_array(recording, x)._moved(np.broadcast_to, base.shape)
+            column = [array._lane_or_element(group, place, step) for place in places]
+        elif not isinstance(x, (Value, float, int, np.generic)):
+            return None
+        if any(one is None for one in column):
+            return None
+        columns.append(object_array(column, (len(places),)))
+    result = _values_type().__array_ufunc__(None, ufunc, "__call__", *columns)
+    return Array.of(Lanes(recording, group, places, step, [as_value(x) for x in result]), base.shape)
+
+
 def _plain_within(x: Any) -> Any:
     if isinstance(x, (list, tuple)):
         return type(x)(map(_plain_within, x))
@@ -283,17 +322,30 @@ def axis_of(shape: tuple[int, ...], count: int, stride: int) -> int | None:
     return None
 
 
+_OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide"}
+_OPERATORS |= {"mod": "remainder", "divmod": "divmod", "pow": "power", "matmul": "matmul"}
+_OPERATORS |= {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+_COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+_COMPARISONS |= {"eq": "equal", "ne": "not_equal"}
+_UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+
+
 def _define_operators() -> None:
-    """Give Array the operators of the array of its Values."""
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul", "and", "or", "xor"):
-        for reflected in ("", "r"):
-            method = f"__{reflected}{name}__"
-            setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
-    for method in ("__neg__", "__pos__", "__abs__", "__invert__"):
-        setattr(Array, method, lambda self, m=method: getattr(self.__array__(), m)())
-    for name in ("lt", "le", "gt", "ge", "eq", "ne"):
-        method = f"__{name}__"
-        setattr(Array, method, lambda self, other, m=method: getattr(self.__array__(), m)(_plain(other)))
+    """Give Array the operators of the array of its Values; of lanes they are ufuncs, which stay lanes if they can."""
+
+    def operator(method: str, ufunc: str, is_reflected: bool = False) -> Any:
+        def operate(self: Array, *others: Any) -> Any:
+            if isinstance(self.source, Lanes) or any(isinstance(x, Array) for x in others):
+                operands = (*others, self) if is_reflected else (self, *others)
+                return getattr(need_numpy(), ufunc)(*operands)
+            return getattr(self.__array__(), method)(*others)
+
+        return operate
+
+    for name, ufunc in {**_OPERATORS, **_COMPARISONS, **_UNARY}.items():
+        setattr(Array, f"__{name}__", operator(f"__{name}__", ufunc))
+        if name in _OPERATORS:
+            setattr(Array, f"__r{name}__", operator(f"__r{name}__", ufunc, True))
 
 
 _define_operators()
