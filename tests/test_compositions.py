@@ -92,7 +92,7 @@ def test_random_compositions_agree_with_jax():
     import pygrad
 
     taken = run(pygrad, seeds(AGAINST_JAX), jax=True)
-    assert taken["compared with JAX"] > 0.75 * 2 * taken["programs"] or "PROGRAM" in os.environ
+    assert taken["compared with JAX"] > (1.5 if LONG else 0.5) * taken["programs"] or "PROGRAM" in os.environ
 
 
 def test_a_wrong_derivative_is_noticed(pg, monkeypatch):
