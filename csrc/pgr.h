@@ -360,6 +360,21 @@ void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
 int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots, size_t capacity,
                        pgr_handle *out);
 
+/* A sparse matrix of nodes: row i's entries are numbers starts[i] up to starts[i + 1]; columns ascend in a row. */
+typedef struct {
+    uint32_t count;
+    uint32_t *starts, *columns;
+    pgr_handle *values;
+} pgr_sparse;
+
+/* Records the entries of the roots' Jacobian that may differ from zero. wrt are distinct. With `lower`, only those in
+ * column i or before in row i: all of a symmetric matrix. Fills `*out`, whose values are new holds and whose arrays the
+ * caller frees with pgr_sparse_free. On failure nothing is recorded, with PGR_ERR_OPAQUE as in pgr_h_vjp. O(nodes from
+ * the first of wrt to the last of roots, and the variables that each depends on). Source: ch. 7.1. */
+pgr_status pgr_h_jacobian(pgr_tape *tape, size_t root_count, const pgr_handle *roots, size_t wrt_count,
+                          const pgr_handle *wrt, int lower, pgr_sparse *out, pgr_handle *bad);
+void pgr_sparse_free(pgr_tape *tape, pgr_sparse *matrix);
+
 /* Sets used[i] to 1 if the roots are made from places[i], a lane that a vmap's function was given, else to 0.
  * PGR_ERR_LANES if a root is also made from other lanes, PGR_ERR_OPAQUE if from a lane that is a custom node. */
 pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
@@ -380,6 +395,10 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
                    size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad);
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out, pgr_id *bad);
+
+/* `*ids`, which the caller frees with tape_resize, are in place of out->values. */
+pgr_status pgr_jacobian(pgr_tape *tape, size_t root_count, const pgr_id *roots, size_t wrt_count, const pgr_id *wrt,
+                        int lower, pgr_sparse *out, pgr_id **ids, pgr_id *bad);
 
 pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *places, size_t root_count,
                            const pgr_id *roots, uint8_t *used);

@@ -101,6 +101,12 @@ def random_program(rng, size, inputs):
     return function
 
 
+def is_decided_by_rounding(pg, function, point):
+    """Whether numbers that are equal but for rounding are compared: lanes round differently."""
+    near = [eager(pg, function, point * (1.0 + k * 1e-14))[0] for k in (-2, -1, 0, 1, 2)]
+    return max(near) - min(near) > 1e-8
+
+
 def eager(pg, function, point):
     values = [pg.Value(float(x)) for x in point]
     result = function(values)
@@ -118,6 +124,8 @@ def test_random_programs_equal_eager_values(pg, rng, lanes):
         points = np.array([[rng.uniform(-1.5, 1.5) for _ in range(inputs)] for _ in range(lanes)])
         values, grads = pg.vmap(pg.value_and_grad(function))(points)
         for i in {0, lanes // 2, lanes - 1}:
+            if is_decided_by_rounding(pg, function, points[i]):
+                continue
             value, grad = eager(pg, function, points[i])
             assert values[i] == pytest.approx(value, rel=1e-12, abs=1e-12)
             np.testing.assert_allclose(grads[i], grad, rtol=1e-11, atol=1e-12)

@@ -123,6 +123,32 @@ pgr_status pgr_h_jvp(pgr_tape *tape, size_t wrt_count, const pgr_handle *wrt, co
     return derive(tape, false, PGR_NO_GROUP, wrt_count, wrt, tangents, root_count, roots, out, bad);
 }
 
+pgr_status pgr_h_jacobian(pgr_tape *tape, size_t root_count, const pgr_handle *roots, size_t wrt_count,
+                          const pgr_handle *wrt, int lower, pgr_sparse *out, pgr_handle *bad)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    pgr_id failed = 0, *ids = NULL;
+    pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
+    pgr_id *const wrt_ids = pgr__ids_of(tape, wrt_count, wrt, &status);
+    *out = (pgr_sparse){0};
+    if (status == PGR_OK)
+        status = pgr_jacobian(tape, root_count, root_ids, wrt_count, wrt_ids, lower, out, &ids, &failed);
+    if (status == PGR_OK && (out->values = tape_resize(tape, NULL, (out->count + 1) * sizeof *out->values)) == NULL)
+        status = PGR_ERR_NOMEM;
+    if (status == PGR_OK)
+        status = pgr__hold_all(tape, out->count, ids, out->values);
+    else
+        status = hold_bad(tape, status, failed, bad);
+    if (status != PGR_OK)
+        pgr_sparse_free(tape, out);
+    tape_resize(tape, ids, 0);
+    tape_resize(tape, root_ids, 0);
+    tape_resize(tape, wrt_ids, 0);
+    pgr__leave(tape, token);
+    return status;
+}
+
 pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
                              const pgr_handle *roots, uint8_t *used)
 {

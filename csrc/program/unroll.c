@@ -20,8 +20,6 @@ typedef struct {
 
 enum { NEEDED = 1, PLACE = 2 };
 
-static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
-
 static void free_part(pgr_tape *tape, part *p)
 {
     tape_resize(tape, p->state, 0);
@@ -36,7 +34,7 @@ static pgr_status new_part(pgr_tape *tape, part *p, size_t place_count, const pg
     for (size_t i = 0; i < place_count; i++)
         first = places[i] < first ? places[i] : first;
     for (size_t i = 0; i < root_count; i++)
-        if (is_lane(tape, roots[i])) {
+        if (tape_is_lane(tape, roots[i])) {
             last = roots[i] > last ? roots[i] : last;
             if (roots[i] < first)
                 return PGR_ERR_LANES;
@@ -52,7 +50,7 @@ static pgr_status new_part(pgr_tape *tape, part *p, size_t place_count, const pg
         if (places[i] - first < p->count)
             p->state[places[i] - first] = PLACE;
     for (size_t i = 0; i < root_count; i++)
-        if (is_lane(tape, roots[i]))
+        if (tape_is_lane(tape, roots[i]))
             p->state[roots[i] - first] |= NEEDED;
     return PGR_OK;
 }
@@ -69,7 +67,7 @@ static pgr_status find(pgr_tape *tape, part *p)
         if (node->lhs == 0)
             return PGR_ERR_LANES; /* a lane of another vmap */
         for (int k = 0; k < 2; k++)
-            if (is_lane(tape, operands[k])) {
+            if (tape_is_lane(tape, operands[k])) {
                 if (operands[k] < p->first)
                     return PGR_ERR_LANES;
                 p->state[operands[k] - p->first] |= NEEDED;
@@ -99,7 +97,7 @@ pgr_status pgr_lane_places(pgr_tape *tape, size_t place_count, const pgr_id *pla
 /* A node in the present lane. */
 static pgr_id now(const pgr_tape *tape, const part *p, pgr_id id)
 {
-    return is_lane(tape, id) ? p->now[id - p->first] : id;
+    return tape_is_lane(tape, id) ? p->now[id - p->first] : id;
 }
 
 static pgr_status record_lane(pgr_tape *tape, part *p)

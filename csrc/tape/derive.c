@@ -4,171 +4,30 @@
  * expressions for the local derivatives. The result is a graph like any other: it can be derived again, and built into
  * a program. See Griewank & Walther, Evaluating Derivatives (2nd ed., 2008), ch. 3 and 5. */
 #include "tape/derive.h"
-#include "tape/tags.h"
-
-typedef derive_recorder recorder;
-
-static recorder begin(pgr_tape *tape)
-{
-    return (recorder){.tape = tape, .size = tape->size, .line = tape->tags[PGR_TAG_LINE].tag};
-}
-
-/* Nodes from here on derive `id`, and have its line. */
-static void derive_node(recorder *e, pgr_id id)
-{
-    if (e->status == PGR_OK && e->tape->tags[PGR_TAG_LINE].count > 0)
-        e->status = pgr__set_tag(e->tape, PGR_TAG_LINE, pgr_tag(e->tape, PGR_TAG_LINE, id));
-}
-
-/* Calls on_stop now and then. */
-static void ask(recorder *e, size_t i)
-{
-    if (e->status == PGR_OK && i % TAPE_ASK_EVERY == 0)
-        e->status = pgr__ask(e->tape);
-}
-
-static pgr_status end(recorder *e, pgr_id *bad)
-{
-    pgr_tape *const tape = e->tape;
-    if (e->status == PGR_OK)
-        e->status = pgr__set_tag(tape, PGR_TAG_LINE, e->line);
-    if (e->status != PGR_OK) {
-        if (bad != NULL)
-            *bad = e->bad;
-        tape->tags[PGR_TAG_LINE].tag = e->line;
-        pgr__take_back(tape, e->size);
-    }
-    return e->status;
-}
-
-static pgr_id number(recorder *e, double value)
-{
-    pgr_id id = 0;
-    if (e->status == PGR_OK)
-        e->status = pgr_constant(e->tape, value, &id);
-    return id;
-}
-
-static pgr_id zero(recorder *e) { return e->zero != 0 ? e->zero : (e->zero = number(e, 0.0)); }
-static pgr_id one(recorder *e) { return e->one != 0 ? e->one : (e->one = number(e, 1.0)); }
-
-static bool is_constant(const recorder *e, pgr_id id, double *value)
-{
-    *value = e->tape->nodes[id].data;
-    return e->tape->nodes[id].op == PGR_OP_CONST;
-}
-
-static bool is_number(const recorder *e, pgr_id id, double value)
-{
-    double number;
-    return is_constant(e, id, &number) && number == value;
-}
-
-/* Records op(a, b), simplified. */
-static pgr_id record(recorder *e, int op, pgr_id a, pgr_id b)
-{
-    if (e->status != PGR_OK)
-        return 0;
-    if (op == PGR_OP_MUL && (is_number(e, a, 1.0) || is_number(e, b, 0.0)))
-        return b;
-    if ((op == PGR_OP_MUL && (is_number(e, b, 1.0) || is_number(e, a, 0.0))) ||
-        ((op == PGR_OP_ADD || op == PGR_OP_SUB) && is_number(e, b, 0.0)))
-        return a;
-    if (op == PGR_OP_ADD && is_number(e, a, 0.0))
-        return b;
-    if (op == PGR_OP_MUL && is_number(e, b, -1.0))
-        return record(e, PGR_OP_NEG, a, 0);
-    if (op == PGR_OP_NEG && e->tape->nodes[a].op == PGR_OP_CONST)
-        return number(e, -e->tape->nodes[a].data);
-    pgr_id id = 0;
-    e->status = op == PGR_OP_LANE_SUM ? pgr_lane_sum(e->tape, a, b, &id) : pgr__record_ieee(e->tape, op, a, b, &id);
-    return id;
-}
-
-static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
-
-/* A lane in another group; other nodes as they are. */
-static pgr_id pass(recorder *e, pgr_id value, uint32_t group)
-{
-    pgr_id id = value;
-    if (e->status == PGR_OK && is_lane(e->tape, value))
-        e->status = pgr_lane_pass(e->tape, value, group, &id);
-    return id;
-}
-
-/* ---- Derivatives as nodes: see ops/words.h --------------------------------------------------- */
-
-#define NUMBER_(x)       number(e, x)
-#define ZERO             zero(e)
-#define ONE              one(e)
-#define HALF             number(e, 0.5)
-#define ADD_(x, y)       record(e, PGR_OP_ADD, x, y)
-#define SUB_(x, y)       record(e, PGR_OP_SUB, x, y)
-#define MUL_(x, y)       record(e, PGR_OP_MUL, x, y)
-#define DIV_(x, y)       record(e, PGR_OP_DIV, x, y)
-#define NEG_(x)          record(e, PGR_OP_NEG, x, 0)
-#define OF_(ID, ...)     OPERANDS_(PGR_OP_##ID, __VA_ARGS__, 0, 0)
-#define OPERANDS_(op, x, y, ...) record(e, op, x, y)
-#define WORD_(number, nodes, text) (nodes)
-#define WORDS_NODES
-#include "ops/words.h"
-
-typedef struct {
-    pgr_id da, db; /* 0: not recorded */
-} id_pair;
-
-/* Records only what is wanted: nobody needs the derivative by a constant exponent. */
-#define RECORD_UNARY(da, db)  (id_pair){want_a ? (da) : 0, 0}
-#define RECORD_BINARY(da, db) (id_pair){want_a ? (da) : 0, want_b ? (db) : 0}
-#define RECORD_PARAM(da, db)  (id_pair){want_a ? (da) : 0, 0}
-#define RECORD_CUT(da, db)    (id_pair){0, 0}
-
-static id_pair record_partials(recorder *e, pgr_id v, bool want_a, bool want_b)
-{
-    const pgr_node node = e->tape->nodes[v];
-    const pgr_id a = node.lhs, b = node.rhs;
-    (void)a, (void)b, (void)want_b;
-    switch (node.op) {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
-    case PGR_OP_##ID: \
-        return RECORD_##KIND(da, db);
-        PGR_OPS(X)
-#undef X
-    case PGR_OP_CUSTOM:
-    case PGR_OP_PAIR:
-        e->status = PGR_ERR_OPAQUE;
-        e->bad = v;
-        return (id_pair){0, 0};
-    default:
-        return (id_pair){0, 0};
-    }
-}
-
-/* ---- Vector-Jacobian and Jacobian-vector products ------------------------------------------------ */
 
 /* Adds up a node's adjoint from lanes. */
 static void gather_lanes(recorder *e, sheet *s, size_t i)
 {
     if (s->lane_adjoint[i] == 0)
         return;
-    const pgr_id sum = record(e, PGR_OP_LANE_SUM, s->lane_adjoint[i], s->witness[i]);
+    const pgr_id sum = pgr__record_derived(e, PGR_OP_LANE_SUM, s->lane_adjoint[i], s->witness[i]);
     s->lane_adjoint[i] = 0;
-    s->adjoint[i] = s->adjoint[i] == 0 ? sum : record(e, PGR_OP_ADD, s->adjoint[i], sum);
+    s->adjoint[i] = pgr__plus(e, s->adjoint[i], sum);
 }
 
-/* Adds to the adjoint of `to`. From a lane to a node that is not one, it adds once per lane, unless each lane has a
- * derivative of its own. */
+/* Adds to the adjoint of `to`; 0: nothing. From a lane to a node that is not one, it adds once per lane, unless each
+ * lane has a derivative of its own. */
 static void accumulate(recorder *e, sheet *s, pgr_id from, pgr_id to, pgr_id adjoint)
 {
-    if (e->status != PGR_OK)
+    if (e->status != PGR_OK || adjoint == 0)
         return;
     const size_t i = to - s->first;
     const uint32_t group = s->group[from - s->first];
-    const bool by_lane = group != 0 && group != s->within && !is_lane(e->tape, to);
+    const bool by_lane = group != 0 && group != s->within && !tape_is_lane(e->tape, to);
     if (by_lane && s->lane_adjoint[i] != 0 && s->group[s->witness[i] - s->first] != group)
         gather_lanes(e, s, i);
     pgr_id *const sum = by_lane ? &s->lane_adjoint[i] : &s->adjoint[i];
-    *sum = *sum == 0 ? adjoint : record(e, PGR_OP_ADD, *sum, adjoint);
+    *sum = *sum == 0 ? adjoint : pgr__record_derived(e, PGR_OP_ADD, *sum, adjoint);
     if (by_lane)
         s->witness[i] = from;
 }
@@ -180,47 +39,37 @@ static void push(recorder *e, sheet *s, pgr_id id, pgr_id g)
     const bool want_a = sheet_is_active(s, node.lhs), want_b = sheet_is_active(s, node.rhs);
     if (node.op == PGR_OP_LANE_SUM) {
         if (want_a) /* a node that is the same in all lanes is added once per lane */
-            accumulate(e, s, id, node.lhs, is_lane(e->tape, node.lhs) ? g : record(e, PGR_OP_LANE_SUM, g, node.rhs));
+            accumulate(e, s, id, node.lhs,
+                       tape_is_lane(e->tape, node.lhs) ? g : pgr__record_derived(e, PGR_OP_LANE_SUM, g, node.rhs));
         return;
     }
     if (node.op == PGR_OP_LANE_PASS) {
         if (want_a)
-            accumulate(e, s, id, node.lhs, pass(e, g, s->group[node.lhs - s->first] - 1));
+            accumulate(e, s, id, node.lhs, pgr__pass(e, g, s->group[node.lhs - s->first] - 1));
         return;
     }
     if (!want_a && !want_b)
         return;
-    const id_pair p = record_partials(e, id, want_a, want_b);
-    if (p.da != 0 && !is_number(e, p.da, 0.0))
-        accumulate(e, s, id, node.lhs, record(e, PGR_OP_MUL, g, p.da));
-    if (p.db != 0 && !is_number(e, p.db, 0.0))
-        accumulate(e, s, id, node.rhs, record(e, PGR_OP_MUL, g, p.db));
+    const id_pair p = pgr__record_partials(e, id, want_a, want_b);
+    accumulate(e, s, id, node.lhs, pgr__times(e, g, p.da));
+    accumulate(e, s, id, node.rhs, pgr__times(e, g, p.db));
 }
 
-/* Adds to the tangent of a node, whose operands' are ta and tb; 0: no tangent. */
-static void pull(recorder *e, sheet *s, pgr_id id, pgr_id ta, pgr_id tb)
+pgr_id pgr__tangent(recorder *e, const sheet *s, pgr_id id, id_pair p, pgr_id ta, pgr_id tb)
 {
     const pgr_node node = e->tape->nodes[id];
-    if (node.op == PGR_OP_LANE_SUM || node.op == PGR_OP_LANE_PASS) {
-        if (ta != 0 && node.op == PGR_OP_LANE_SUM)
-            accumulate(e, s, id, id, record(e, PGR_OP_LANE_SUM, ta, node.rhs));
-        else if (ta != 0)
-            accumulate(e, s, id, id, pass(e, ta, s->group[id - s->first] - 1));
-        return;
-    }
-    const id_pair p = record_partials(e, id, ta != 0, tb != 0);
-    if (p.da != 0 && ta != 0 && !is_number(e, p.da, 0.0))
-        accumulate(e, s, id, id, record(e, PGR_OP_MUL, ta, p.da));
-    if (p.db != 0 && tb != 0 && !is_number(e, p.db, 0.0))
-        accumulate(e, s, id, id, record(e, PGR_OP_MUL, tb, p.db));
+    if (node.op == PGR_OP_LANE_SUM)
+        return ta == 0 ? 0 : pgr__record_derived(e, PGR_OP_LANE_SUM, ta, node.rhs);
+    if (node.op == PGR_OP_LANE_PASS)
+        return ta == 0 ? 0 : pgr__pass(e, ta, s->group[id - s->first] - 1);
+    return pgr__plus(e, pgr__times(e, ta, p.da), pgr__times(e, tb, p.db));
 }
-
 
 pgr_status pgr__derive_begin(derivation *d, size_t n, const pgr_id *nodes, const pgr_id *weights, size_t m,
                              const pgr_id *others)
 {
     sheet *const s = &d->sheet;
-    d->recorder = begin(d->tape);
+    d->recorder = pgr__recorder_begin(d->tape);
     const bool has_memory = d->is_vjp ? pgr__new_sheet(d->tape, s, m, others, n, nodes)
                                       : pgr__new_sheet(d->tape, s, n, nodes, m, others);
     if (!has_memory)
@@ -258,8 +107,7 @@ static bool visit_down(derivation *d, size_t i)
     if (!sheet_is_active(s, s->first + (pgr_id)i) || (!has_adjoint && region == NULL))
         return false;
     const pgr_id id = s->first + (pgr_id)i;
-    derive_node(e, id);
-    ask(e, i);
+    pgr__recorder_at(e, id, i);
     gather_lanes(e, s, i);
     if (region != NULL)
         return stops(d, region, i);
@@ -278,11 +126,11 @@ static bool visit_up(derivation *d, size_t i)
     const pgr_id tb = sheet_is_active(s, node->rhs) ? s->adjoint[node->rhs - s->first] : 0;
     if (region == NULL && ((s->state[i] & SHEET_NEEDED) == 0 || (s->state[i] & SHEET_CUT) != 0 || (ta == 0 && tb == 0)))
         return false;
-    derive_node(&d->recorder, id);
-    ask(&d->recorder, i);
+    pgr__recorder_at(&d->recorder, id, i);
     if (region != NULL)
         return stops(d, region, i);
-    pull(&d->recorder, s, id, ta, tb);
+    const id_pair p = pgr__record_partials(&d->recorder, id, ta != 0, tb != 0);
+    s->adjoint[i] = pgr__plus(&d->recorder, s->adjoint[i], pgr__tangent(&d->recorder, s, id, p, ta, tb));
     return false;
 }
 
@@ -312,10 +160,10 @@ pgr_status pgr__derive_end(derivation *d, size_t m, const pgr_id *others, pgr_id
 {
     for (size_t i = 0; i < m && d->recorder.status == PGR_OK; i++) {
         const pgr_id g = sheet_has(&d->sheet, others[i]) ? d->sheet.adjoint[others[i] - d->sheet.first] : 0;
-        out[i] = g != 0 ? g : zero(&d->recorder);
+        out[i] = g != 0 ? g : pgr__zero(&d->recorder);
     }
     pgr__free_sheet(d->tape, &d->sheet);
-    return end(&d->recorder, bad);
+    return pgr__recorder_end(&d->recorder, bad);
 }
 
 static pgr_status derive(derivation d, size_t n, const pgr_id *nodes, const pgr_id *weights, size_t m,

@@ -2,21 +2,14 @@
 #ifndef PGR_INTERNAL_DERIVE_H
 #define PGR_INTERNAL_DERIVE_H
 
+#include "tape/recorder.h"
 #include "tape/sheet.h"
-
-typedef struct {
-    pgr_tape *tape;
-    pgr_status status; /* the first failure; later results are 0 */
-    pgr_id bad;        /* the node that failed */
-    pgr_id zero, one;  /* constants; 0: not recorded yet */
-    uint32_t size, line; /* the tape's size and line before */
-} derive_recorder;
 
 typedef struct {
     pgr_tape *tape;
     bool is_vjp;
     sheet sheet; /* the caller sets `within` and the regions */
-    derive_recorder recorder;
+    recorder recorder;
     size_t at;   /* nodes of the sheet still to visit, or visited so far */
 } derivation;
 
@@ -35,5 +28,8 @@ void pgr__derive_answer(derivation *d, sheet_region *region, const pgr_id *answe
 /* Frees the sheet. Writes the m results, or returns the failure, with the tape as it was if nobody holds nodes recorded
  * since. */
 pgr_status pgr__derive_end(derivation *d, size_t m, const pgr_id *others, pgr_id *out, pgr_id *bad);
+
+/* Records the tangent of `id` from its partials and its operands' tangents; 0: no tangent. */
+pgr_id pgr__tangent(recorder *e, const sheet *s, pgr_id id, id_pair p, pgr_id ta, pgr_id tb);
 
 #endif

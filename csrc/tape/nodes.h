@@ -272,6 +272,8 @@ static inline void *tape_resize(pgr_tape *tape, void *p, size_t size)
     return tape->allocator.resize(tape->allocator.ctx, p, size);
 }
 
+static inline bool tape_is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
+
 /* An array of `*capacity` elements with room for twice as many. NULL when out of memory, with nothing changed. */
 static inline void *tape_double(pgr_tape *tape, void *array, uint32_t *capacity, size_t size)
 {

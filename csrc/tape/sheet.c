@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-static bool is_lane(const pgr_tape *tape, pgr_id id) { return (tape->nodes[id].flags & TAPE_LANE) != 0; }
-
 /* Groups of earlier nodes of the sheet are known. A lane from before the sheet belongs to the group whose function is
  * being recorded; if there is none, operands lead down to an input of the group. */
 static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
@@ -14,7 +12,7 @@ static uint32_t group_of(const pgr_tape *tape, const sheet *s, pgr_id id)
     if ((node->flags & TAPE_LANE) == 0)
         return 0;
     while (node->op != PGR_OP_LANE && node->op != PGR_OP_LANE_PASS) {
-        id = is_lane(tape, node->lhs) ? node->lhs : node->rhs;
+        id = tape_is_lane(tape, node->lhs) ? node->lhs : node->rhs;
         if (sheet_has(s, id))
             return s->group[id - s->first];
         if (s->within != 0)

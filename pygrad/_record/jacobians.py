@@ -1,4 +1,4 @@
-"""Derivatives of functions with many results or of second order: jacobian, jacrev, jacfwd, hessian, hvp, as in JAX."""
+"""Derivatives with many entries or of second order: jacobian, jacrev, jacfwd, hessian, hvp, as in JAX; sparsity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pygrad._record.arrays import like, object_array
 from pygrad._record.derivatives import Argnums, _gradient, _push, _selected, _split
 from pygrad._record.function import Function
 from pygrad._record.recording import recordings
-from pygrad._record.regions import jvp, vjp
+from pygrad._record.regions import jacobian as entries, jvp, vjp
+from pygrad._record.sparse import mirrored, sparse_array
 from pygrad.engine import Value, as_value
 
 
@@ -35,6 +36,25 @@ def _inline_jacobian(
             return block[0] if isinstance(argnums, int) else tuple([block[i] for i in variables.order])
 
         matrix = _nest(result, variables.value, rows, chosen)
+        return (matrix, aux) if has_aux else matrix
+
+    return inline
+
+
+def _inline_sparse(
+    fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False, is_symmetric: bool = False
+) -> Callable[..., Any]:
+    if not isinstance(argnums, int):
+        raise TypeError(f"argnums={argnums!r}: sparse=True takes one argument, which may be a tree")
+
+    def inline(*args: Any, **keywords: Any) -> Any:
+        variables, copied = _selected(args, argnums, by_element=True)
+        wrt = variables.nodes()
+        with recordings.derived() as level:
+            result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
+        roots = [as_value(value) for value in tree_leaves(result)]
+        rows = entries(roots, wrt, level, is_symmetric)
+        matrix = sparse_array(mirrored(rows) if is_symmetric else rows, (len(roots), len(wrt)))
         return (matrix, aux) if has_aux else matrix
 
     return inline
@@ -71,6 +91,7 @@ def jacobian(
     argnums: Argnums = 0,
     has_aux: bool = False,
     *,
+    sparse: bool = False,
     record: bool = True,
     workers: int = 1,
 ) -> Any:
@@ -80,12 +101,20 @@ def jacobian(
     tuple of Jacobians for each scalar or array of the result. has_aux: fn returns (result, aux), and the function
     (Jacobian, aux). record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 3.
 
+    sparse=True returns a scipy.sparse.csr_array of shape (numbers in the result, numbers in the argument), in the order
+    of tree_leaves. It holds the entries that may differ from zero, which are found while recording: time and memory go
+    with their number. Within a recorded function its fields data, indices, indptr and shape, toarray() and `@` can be
+    used. See sparsity.
+
     >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
     [[3.0, 2.0], [4.0, 0.0]]
     """
     if fn is None:
-        return functools.partial(jacobian, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
-    return Function(_inline_jacobian, fn, "jacobian", record, workers, argnums=argnums, has_aux=has_aux)
+        return functools.partial(
+            jacobian, argnums=argnums, has_aux=has_aux, sparse=sparse, record=record, workers=workers
+        )
+    make = _inline_sparse if sparse else _inline_jacobian
+    return Function(make, fn, "jacobian", record, workers, argnums=argnums, has_aux=has_aux)
 
 
 def jacrev(
@@ -130,25 +159,34 @@ def _curvature(fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False) 
     return _inline_jacobian(_gradient(fn, argnums, has_aux), argnums, has_aux)
 
 
+def _sparse_curvature(fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
+    return _inline_sparse(_gradient(fn, argnums, has_aux), argnums, has_aux, is_symmetric=True)
+
+
 def hessian(
     fn: Callable[..., Any] | None = None,
     argnums: Argnums = 0,
     has_aux: bool = False,
     *,
+    sparse: bool = False,
     record: bool = True,
     workers: int = 1,
 ) -> Any:
     """A function that returns the matrix of second derivatives of fn by an argument, as jax.hessian.
 
     fn returns a scalar. The shape is the argument's, twice; if argnums is a sequence, the result is a tuple of tuples.
-    has_aux: see jacobian. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+    has_aux, sparse: see jacobian. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
 
     >>> hessian(lambda x: x[0] ** 2 * x[1])([1.0, 2.0])
     [[4.0, 2.0], [2.0, 0.0]]
     """
     if fn is None:
-        return functools.partial(hessian, argnums=argnums, has_aux=has_aux, record=record, workers=workers)
-    return Function(_curvature, fn, "hessian", record, workers, argnums=argnums, has_aux=has_aux)
+        return functools.partial(
+            hessian, argnums=argnums, has_aux=has_aux, sparse=sparse, record=record, workers=workers
+        )
+    return Function(
+        _sparse_curvature if sparse else _curvature, fn, "hessian", record, workers, argnums=argnums, has_aux=has_aux
+    )
 
 
 def _hessian_product(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,3 +211,18 @@ def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: i
     if fn is None:
         return functools.partial(hvp, record=record, workers=workers)
     return Function(_hessian_product, fn, "hvp", record, workers)
+
+
+def sparsity(fn: Callable[..., Any], *args: Any, argnums: int = 0) -> Any:
+    """Which entries of fn's Jacobian at args may differ from zero: a SciPy matrix of bools, of shape (m, n).
+
+    fn returns m numbers, in any tree; argument number `argnums` holds n. See jacobian. The pattern of a Hessian is
+    sparsity(grad(fn), x).
+
+    >>> import numpy as np
+    >>> sparsity(lambda x: [x[0] * x[1], x[2]], np.ones(3)).toarray().astype(int).tolist()
+    [[1, 1, 0], [0, 0, 1]]
+    """
+    found = jacobian(fn, argnums, sparse=True)(*args)
+    entries = need_numpy().ones(found.nnz, dtype=bool)
+    return type(found)((entries, found.indices, found.indptr), shape=found.shape)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from pygrad._core.errors import RecordingError, check, custom_operation, users_line
 from pygrad._core.layer import TAPE, taken
@@ -183,6 +183,42 @@ def jvp(wrt: Sequence[Value], tangents: Sequence[Value], roots: Sequence[Value],
     return _derive(
         lambda *out: lib.pgr_h_jvp(TAPE, len(wrt), given[0], given[1], len(roots), given[2], *out), len(roots)
     )
+
+
+class Rows(NamedTuple):
+    """A sparse matrix: the entries of row i are numbers starts[i] up to starts[i + 1]."""
+
+    starts: Sequence[int]
+    columns: Sequence[int]  # ascending in a row
+    values: list[Value]
+
+
+def jacobian(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: bool) -> Rows:
+    """The roots' derivatives by `wrt` that may differ from zero; with `lower`, those on and below the diagonal."""
+    if _seen(level) is not None:
+        return _by_rows(roots, wrt, level, lower)
+    out, bad = ffi.new("pgr_sparse *"), ffi.new("pgr_handle *")
+    given = (handles(roots), handles(wrt))
+    _check(lib.pgr_h_jacobian(TAPE, len(roots), given[0], len(wrt), given[1], lower, out, bad), bad)
+    try:
+        values = taken(out.values[0 : out.count])
+        return Rows(list(out.starts[0 : len(roots) + 1]), list(out.columns[0 : out.count]), values)
+    finally:
+        lib.pgr_sparse_free(TAPE, out)
+
+
+def _by_rows(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: bool) -> Rows:
+    """The same, a vjp for each root, through calls with rules."""
+    one = Value(1.0)
+    starts, columns, values = [0], [], []
+    for i, root in enumerate(roots):
+        for j, value in enumerate(vjp([root], [one], wrt, level)):
+            is_zero = lib.pgr_h_op(TAPE, value._handle) == lib.PGR_OP_CONST and value.data == 0.0
+            if not is_zero and (not lower or j <= i):
+                columns.append(j)
+                values.append(value)
+        starts.append(len(values))
+    return Rows(starts, columns, values)
 
 
 def handles(values: Sequence[Value]) -> list[int]:

@@ -245,6 +245,7 @@ def jacobian(
     argnums: int | Sequence[int] = ...,
     has_aux: bool = ...,
     *,
+    sparse: bool = ...,
     record: bool = ...,
     workers: int = ...,
 ) -> Recorded[P, Any]: ...
@@ -254,14 +255,35 @@ def jacobian(
     argnums: int | Sequence[int] = ...,
     has_aux: bool = ...,
     *,
+    sparse: bool = ...,
     record: bool = ...,
     workers: int = ...,
 ) -> Grad: ...
 
-jacrev = jacobian
-jacfwd = jacobian
 hessian = jacobian
 
+@overload
+def jacrev(
+    fn: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    *,
+    record: bool = ...,
+    workers: int = ...,
+) -> Recorded[P, Any]: ...
+@overload
+def jacrev(
+    fn: None = ...,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    *,
+    record: bool = ...,
+    workers: int = ...,
+) -> Grad: ...
+
+jacfwd = jacrev
+
+def sparsity(fn: Callable[..., Any], *args: Any, argnums: int = ...) -> Any: ...
 @overload
 def hvp(
     fn: Callable[Concatenate[X, P], Scalar], *, record: bool = ..., workers: int = ...
