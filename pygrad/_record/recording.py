@@ -48,21 +48,19 @@ class Recordings(threading.local):
             self.stack.pop()
             lib.pgr_set_recording(bool(self.stack))
 
-    @contextlib.contextmanager
-    def derived(self) -> Iterator[Level]:
+    def derived(self) -> contextlib.AbstractContextManager[Level]:
         """Context while a function runs that is differentiated afterwards."""
-        with self.at(self.deriving + 1):
-            yield Level(self.regions)
+        return self.at(self.deriving + 1)
 
     @contextlib.contextmanager
-    def at(self, deriving: int) -> Iterator[None]:
+    def at(self, deriving: int) -> Iterator[Level]:
         """Context while a function runs that so many derivatives see."""
         before = self.deriving, self.regions, self.plain
         if not self.deriving:
             self.regions = []
         self.deriving, self.plain = deriving, not deriving
         try:
-            yield
+            yield Level(self.regions)
         finally:
             self.deriving, self.regions, self.plain = before
 
