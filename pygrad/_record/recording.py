@@ -17,13 +17,16 @@ from pygrad.engine import Value, as_value, value_of
 class Level:
     """One derivative: it takes a call with a rule by the rule, unless a derivative within it has already done so.
 
-    regions: the calls with rules so far (see regions.py), shared with the derivatives around it. cuts: Values that it
-    takes as variables, or constants, whatever they are made from.
+    cuts: Values that it takes as variables, or constants, whatever they are made from.
     """
 
     def __init__(self, regions: list[Any]) -> None:
-        self.regions, self.token = regions, object()
+        self._regions, self._first, self.token = regions, len(regions), object()
         self.cuts: Sequence[Value] = ()
+
+    def regions(self) -> list[Any]:
+        """The calls with rules since it began: see regions.py."""
+        return self._regions[self._first :]
 
 
 class Recordings(threading.local):
