@@ -39,9 +39,10 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._program.program import Program as Program
     from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
-    from pygrad._record.rules import custom_jvp as custom_jvp, custom_vjp as custom_vjp
     from pygrad._record.signatures import (
         checkpoint as checkpoint,
+        custom_jvp as custom_jvp,
+        custom_vjp as custom_vjp,
         grad as grad,
         hessian as hessian,
         hvp as hvp,

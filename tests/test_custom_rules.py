@@ -13,6 +13,7 @@ import itertools
 import math
 import pickle
 import random
+from typing import NamedTuple
 
 import pytest
 
@@ -625,6 +626,61 @@ def test_functions_with_rules_are_pickled_by_name(pg):
 
     f = rules_by_name.over(pg)
     assert pickle.loads(pickle.dumps(f)) is f
+
+
+def test_rules_that_draw_random_numbers_are_found(pg):
+    f = pg.custom_vjp(lambda x: x * x)
+    f.defvjp(lambda x: (x * x, x), lambda x, g: (g * random.random(),))
+    g = pg.custom_jvp(lambda x: x * x)
+    g.defjvps(lambda t, y, x: t * random.random())
+    h = pg.custom_vjp(lambda x: x * x)
+    h.defvjp(lambda x: (x * random.random(), x), lambda x, g: (g,))
+    for function in (f, g, h):
+        assert pg.jit(function)(3.0) == 9.0
+        with pytest.raises(pg.RecordingError, match="draws random numbers"):
+            pg.grad(function)(3.0)
+
+
+def test_rules_within_the_other_transforms(pg):
+    exp = pg.custom_jvp(pg.math.exp)  # of twice its derivative
+    exp.defjvps(lambda t, y, x: 2.0 * t * y)
+    sin = pg.custom_vjp(pg.math.sin)  # of three times its derivative, twice
+    sin.defvjp(lambda x: (sin(x), x), lambda x, g: (3.0 * g * pg.math.cos(x),))
+    e, s, c = math.exp(0.5), math.sin(0.5), 3.0 * math.cos(0.5)
+    f = lambda x: [exp(x), sin(x)]  # noqa: E731
+    for transform in (pg.jacfwd, pg.jacrev, pg.jacobian):
+        assert transform(f)(0.5) == pytest.approx([2 * e, c], rel=1e-14)
+        assert transform(f, record=False)(0.5) == pytest.approx([2 * e, c], rel=1e-14)
+    assert pg.linearize(f, 0.5)[1](10.0) == pytest.approx([20 * e, 10 * c], rel=1e-14)
+    assert pg.grad(lambda x: (exp(x) * sin(x), x), has_aux=True)(0.5) == (pytest.approx(2 * e * s + e * c), 0.5)
+    assert pg.grad(pg.checkpoint(sin))(0.5) == pytest.approx(c)
+    assert pg.hessian(pg.jit(exp))(0.5) == pytest.approx(4 * e)
+    got = pg.vmap(pg.vmap(pg.grad(sin)), in_axes=1, out_axes=-1)(np.full((2, 3), 0.5))
+    np.testing.assert_allclose(got, np.full((2, 3), c))
+
+
+def test_trees_of_any_kind_go_by_rules(pg):
+    class Point(NamedTuple):
+        x: object
+        y: object
+
+    @pg.custom_vjp
+    def f(p, shift):
+        return Point(p.x * p.y, None if shift is None else p.x + shift["s"])
+
+    def back(kept, g):
+        p, shift = kept
+        other = 0.0 if g.y is None else g.y
+        return Point(g.x * p.y + other, g.x * p.x), None if shift is None else {"s": g.y}
+
+    f.defvjp(lambda p, shift: (f(p, shift), (p, shift)), back)
+    p = Point(2.0, 3.0)
+    assert pg.grad(lambda p: f(p, None).x)(p) == Point(3.0, 2.0)
+    assert pg.grad(lambda p, s: f(p, s).x + 10.0 * f(p, s).y, argnums=(0, 1))(p, {"s": 1.0}) == (
+        Point(13.0, 2.0),
+        {"s": 10.0},
+    )
+    assert pg.jvp(lambda p: f(p, None), (p,), (Point(1.0, 0.0),)) == (Point(6.0, None), Point(3.0, None))
 
 
 # ---- Roots --------------------------------------------------------------------------------------------------------

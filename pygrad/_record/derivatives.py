@@ -70,7 +70,7 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums, has_aux: boo
         except RecordingError as error:
             if recordings.stack or recordings.deriving or not error.is_opaque:
                 raise
-            if level.regions:  # call the rules' functions as on any Values
+            if level.regions():  # call the rules' functions as on any Values
                 value = _as_value(_split(function(*copied, **keywords), has_aux, "grad")[0], "grad")
             value.backward()  # passes custom operations, but only gives first derivatives
             grads = [Value(v.grad) for v in nodes]

@@ -17,13 +17,16 @@ from pygrad.engine import Value, as_value, value_of
 class Level:
     """One derivative: it takes a call with a rule by the rule, unless a derivative within it has already done so.
 
-    regions: the calls with rules so far (see regions.py), shared with the derivatives around it. cuts: Values that it
-    takes as variables, or constants, whatever they are made from.
+    cuts: Values that it takes as variables, or constants, whatever they are made from.
     """
 
     def __init__(self, regions: list[Any]) -> None:
-        self.regions, self.token = regions, object()
+        self._regions, self._first, self.token = regions, len(regions), object()
         self.cuts: Sequence[Value] = ()
+
+    def regions(self) -> list[Any]:
+        """The calls with rules since it began: see regions.py."""
+        return self._regions[self._first :]
 
 
 class Recordings(threading.local):
@@ -48,21 +51,19 @@ class Recordings(threading.local):
             self.stack.pop()
             lib.pgr_set_recording(bool(self.stack))
 
-    @contextlib.contextmanager
-    def derived(self) -> Iterator[Level]:
+    def derived(self) -> contextlib.AbstractContextManager[Level]:
         """Context while a function runs that is differentiated afterwards."""
-        with self.at(self.deriving + 1):
-            yield Level(self.regions)
+        return self.at(self.deriving + 1)
 
     @contextlib.contextmanager
-    def at(self, deriving: int) -> Iterator[None]:
+    def at(self, deriving: int) -> Iterator[Level]:
         """Context while a function runs that so many derivatives see."""
         before = self.deriving, self.regions, self.plain
         if not self.deriving:
             self.regions = []
         self.deriving, self.plain = deriving, not deriving
         try:
-            yield
+            yield Level(self.regions)
         finally:
             self.deriving, self.regions, self.plain = before
 

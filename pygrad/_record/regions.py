@@ -240,9 +240,10 @@ def captured(start: Value, roots: Sequence[Value]) -> list[Value]:
 
 def _seen(level: Level) -> list[Region] | None:
     """The regions that a derivative takes by their rules; None if it can go through all nodes."""
-    if not level.regions and not level.cuts:
+    regions = level.regions()
+    if not regions and not level.cuts:
         return None
-    return [region for region in level.regions if region.state.level in (None, level.token)]
+    return [region for region in regions if region.state.level in (None, level.token)]
 
 
 def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:

@@ -14,7 +14,7 @@ from pygrad._core.trees import need_numpy, tree_leaves, tree_structure
 from pygrad._pgr import lib
 from pygrad._record.arrays import like
 from pygrad._record.function import one_deeper
-from pygrad._record.recording import Level, is_lane, recordings
+from pygrad._record.recording import is_lane, recordings
 from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
 from pygrad._record.rules import values_of
 from pygrad.engine import Value, as_value, value_of
@@ -124,8 +124,7 @@ def custom_root(f: Callable[[Any], Any], x0: Any, solve: Solve, tangent_solve: S
 
 
 def _region(f: Callable[[Any], Any], x: Any, values: list[Value], depth: int, tangent_solve: Solve | None) -> Region:
-    with recordings.at(depth):
-        level = Level(recordings.regions)
+    with recordings.at(depth) as level:
         copies = [value * 1.0 for value in values]
         start = Value(0.0)
         residuals = values_of(f(like(x, copies)))

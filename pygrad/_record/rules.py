@@ -153,7 +153,8 @@ class _Call:
 
 class _VjpCall(_Call):
     def primal(self, args: tuple[Any, ...]) -> tuple[Any, Sequence[Value]]:
-        made = self.function.rule("defvjp")[0](*self.all(args))
+        self.function.rule("defvjp")
+        made = self.function.fwd(*self.all(args))
         if not isinstance(made, tuple) or len(made) != 2:
             raise TypeError(f"fwd of {self.name} must return a pair: the result, and the residuals that bwd needs")
         self._kept = Kept(made[1])
@@ -161,7 +162,7 @@ class _VjpCall(_Call):
 
     def pullback(self, region: Any, cotangents: Adjoints) -> Adjoints:
         residuals, cotangent = self._kept.tree(region.kept), filled(self.result, cotangents)
-        given = self.function.rule("defvjp")[1](*self.nondiff(), residuals, cotangent)
+        given = self.function.rule("defvjp")(*self.nondiff(), residuals, cotangent)
         if not isinstance(given, (tuple, list)) or len(given) != len(self.args):
             raise TypeError(
                 f"bwd of {self.name} must return a tuple of {len(self.args)}, a cotangent for each argument that is "
@@ -342,7 +343,7 @@ class custom_vjp(_Custom):  # noqa: N801
         for what, function in (("fwd", fwd), ("bwd", bwd)):
             if not callable(function):
                 raise TypeError(f"{self.__name__}.defvjp: {what} must be a function, not {function!r}")
-        self._rule = fwd, bwd
+        self.fwd, self._rule = fwd, bwd
 
 
 class custom_jvp(_Custom):  # noqa: N801

@@ -7,7 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pygrad
-from pygrad import Value, grad, hessian, hvp, jacobian, jit, jvp, linearize, math, nn, optim, value_and_grad, vjp, vmap
+from pygrad import (
+    Value,
+    custom_jvp,
+    custom_root,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jit,
+    jvp,
+    linearize,
+    math,
+    nn,
+    optim,
+    value_and_grad,
+    vjp,
+    vmap,
+)
 
 Array = NDArray[np.float64]
 
@@ -111,6 +128,20 @@ def cubed(x: float) -> float:
     return power(x, 3)
 
 
+@custom_jvp
+def log1pexp(x: float, scale: float = 1.0) -> Value:
+    return math.log(1.0 + math.exp(scale * x))
+
+
+@log1pexp.defjvp
+def log1pexp_rule(primals: tuple[Value, Value], tangents: tuple[Value, Value]) -> tuple[Value, Value]:
+    x, scale = primals
+    y: Value = math.log(1.0 + math.exp(scale * x))
+    return y, math.sigmoid(scale * x) * (scale * tangents[0] + x * tangents[1])
+
+
+steep: float = grad(log1pexp)(0.5, scale=2.0)
+root: float = grad(lambda a: custom_root(lambda x: x * x - a, 1.0, lambda f, x: a.sqrt()))(4.0)
 y = power(2.0, n=3) + cubed(2.0)
 number = jit(lambda x: x * x)(3.0)
 doubled = pygrad.tree_map(lambda x: 2 * x, {"a": 1.0})

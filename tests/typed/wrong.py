@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import pygrad
-from pygrad import Value, grad, jit, nn, value_and_grad, vmap
+from pygrad import Value, custom_vjp, grad, jit, nn, value_and_grad, vmap
 
 
 def f(x: float, y: float = 1.0) -> float:
@@ -36,3 +36,4 @@ a.backward(retain_graph=True)  # 15
 nn.MLP(2, 4)  # 16
 a + "1"  # 17
 a.grad += "1"  # 18
+custom_vjp(f)(1.0, z=2.0)  # 19
