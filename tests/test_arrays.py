@@ -298,7 +298,7 @@ def test_matrices_that_numpy_refuses_give_no_number(pg):
 
 def test_stacks_of_matrices(pg):
     rng = np.random.default_rng(3)
-    A, b = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(4, 3, 2))
+    A, b = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(1, 4, 3, 2))
     P = A @ np.swapaxes(A, -1, -2) + np.eye(3)
     for f in (np.linalg.inv, np.linalg.det, lambda A: np.linalg.solve(A, b), lambda A: np.linalg.slogdet(A)[1]):
         np.testing.assert_allclose(pg.jit(lambda A: f(A))(A), f(A), rtol=1e-10, atol=1e-12)
