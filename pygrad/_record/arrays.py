@@ -4,6 +4,7 @@ hands a vmap their slices as lanes without making any. What is computed from it 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Iterator
@@ -19,20 +20,14 @@ from pygrad.engine import Value, as_value
 def with_scalars(record: Callable[[], Any]) -> Any:
     """record(), and if NumPy refuses a Value, once more with ufuncs of scalars, such as np.maximum(x, 0.0).
 
-    These stay, once a function has needed them; they cost 0.6 us for each product with a scalar of NumPy's on the left.
+    These stay, once they were tried: they cost 0.6 us for each product with a scalar of NumPy's on the left.
     """
     if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
         return record()
-    try:
+    with contextlib.suppress(TypeError):
         return record()
-    except TypeError:
-        pass
     Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
-    try:
-        return record()
-    except BaseException:
-        del Value.__array_ufunc__  # type: ignore[attr-defined]
-        raise
+    return record()
 
 
 # By ufunc: what a number on the left needs, which comes here because NumPy's scalars have operators of their own.
@@ -43,19 +38,26 @@ _REFLECTED = {
     "divide": Value.__rtruediv__,
     "power": Value.__rpow__,
     "remainder": Value.__rmod__,
+    "less": Value.__gt__,
+    "less_equal": Value.__ge__,
+    "greater": Value.__lt__,
+    "greater_equal": Value.__le__,
+    "equal": Value.__eq__,
+    "not_equal": Value.__ne__,
 }
 
 
 def _scalar_ufunc(self: Value, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+    np = sys.modules["numpy"]
     left = inputs[0]
-    if isinstance(left, float) and len(inputs) == 2 and inputs[1] is self:  # NumPy's float64 is one: the commonest
+    if isinstance(left, np.generic) and len(inputs) == 2 and inputs[1] is self:
         reflected = _REFLECTED.get(ufunc.__name__)
         if reflected is not None and method == "__call__" and not keywords:
             return reflected(self, left)
-    np = need_numpy()
-    if not recordings.stack:
-        return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
-    return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+    if recordings.stack:
+        return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
+    # As without this method: NumPy's own loop over objects.
+    return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
 
 
 def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: Any) -> Any:

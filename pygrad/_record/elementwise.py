@@ -106,7 +106,7 @@ def _step(x: Any, at_zero: Any) -> Any:
 
 
 def _times_log(log: str, least: float) -> Callable[[Any, Any], Any]:
-    """X * log(y), but 0 where x is 0 and the logarithm is not finite; nan if y is."""
+    """The product x * log(y), but 0 where x is 0 and the logarithm is not finite; nan if y is."""
 
     def product(x: Any, y: Any) -> Any:
         x, y = as_value(x), as_value(y)
