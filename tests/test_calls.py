@@ -266,6 +266,13 @@ def test_curve_fit_takes_a_jacobian_by_several_arguments(pg):
     np.testing.assert_allclose(found, [2.5, 1.3], rtol=1e-8)
 
 
+@pytest.mark.parametrize("record", [True, False])
+def test_an_array_without_dimensions_is_a_scalar_result(pg, record):
+    boxed = lambda x: np.array(x * x, dtype=object)  # noqa: E731
+    assert pg.grad(boxed, record=record)(3.0) == 6.0
+    assert pg.value_and_grad(lambda x: np.where(0, 2.0, 0.5), record=record)(3.0) == (0.5, 0.0)
+
+
 def test_checkpoint_changes_nothing(pg):
     assert pg.checkpoint(f) is f
     assert pg.grad(pg.checkpoint(policy=None)(lambda x: x**3))(2.0) == 12.0

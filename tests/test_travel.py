@@ -179,6 +179,10 @@ def test_programs_of_another_version_of_the_code_stay_behind(pg, monkeypatch):
         "import numpy\nK = numpy.array([5.0])\ndef g(x): return x\ndef f(x): return K[0] * g(x)",
         "import numpy\nK = numpy.array([6.0])\ndef g(x): return x\ndef f(x): return K[0] * g(x)",
     ]
+    rule = (
+        "import pygrad\n@pygrad.custom_vjp\ndef h(x): return x\nh.defvjp(lambda x: (x, 1.0), lambda r, g: ({} * g,))\n"
+    )
+    texts += [rule.format(k) + "g = pygrad.grad(lambda x: h(x))\ndef f(x): return g(x)" for k in ("2.0", "3.0")]
     for first in texts:
         exec(first, module.__dict__)
         f = pg.jit(module.f)

@@ -18,7 +18,7 @@ from pygrad._record.function import Function, _itself, number_of, one_deeper, ru
 from pygrad._record.recording import recordings
 from pygrad._record.regions import jvp as _jvp, vjp as _vjp
 from pygrad._record.variables import Results, Variables
-from pygrad.engine import Value
+from pygrad.engine import Value, as_value
 
 Argnums = Union[int, Sequence[int]]
 
@@ -26,6 +26,8 @@ Argnums = Union[int, Sequence[int]]
 def _as_value(x: Any, what: str) -> Value:
     if isinstance(x, Value):
         return x
+    if is_array(x) and not x.ndim:
+        return as_value(x.item())
     if is_array(x) or isinstance(x, (list, tuple, dict)):
         raise TypeError(
             f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
