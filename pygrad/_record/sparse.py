@@ -18,7 +18,7 @@ def need_sparse() -> Any:
     """scipy.sparse. Raises an ImportError that says how to install it."""
     need_numpy()
     try:
-        import scipy.sparse  # type: ignore[import-untyped, unused-ignore]
+        import scipy.sparse
     except ImportError:
         raise ImportError("sparse=True needs SciPy: pip install scipy") from None
     return scipy.sparse
