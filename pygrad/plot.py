@@ -16,7 +16,7 @@ from pygrad._learn.module import Module, named
 from pygrad._views.table import node_table
 from pygrad.engine import Value
 
-__all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "tangent"]
+__all__ = ["UpdateRatios", "activations", "decision_boundary", "gradients", "loss_history", "sparsity", "tangent"]
 
 SATURATED = 0.97  # outputs of tanh beyond it have a derivative below 0.06
 BINS_AT_MOST = 50
@@ -212,4 +212,29 @@ def tangent(fn: Callable[[Value], Any], x: float, ax: Any = None, width: float =
     ax.plot([x], [y.data], "o", color="black")
     ax.set(xlabel="x", ylabel="f(x)")
     ax.legend()
+    return ax
+
+
+def sparsity(matrix: Any, ax: Any = None) -> Any:
+    """Plot where a matrix has entries: a SciPy one, such as pygrad.sparsity returns, or an array's nonzeros.
+
+    matrix: shape (m, n). Raises TypeError for anything else.
+
+    >>> ax = sparsity([[1.0, 0.0], [0.0, 2.0]])
+    >>> ax.get_title()
+    '2 of 4 entries'
+    """
+    np = need_numpy()
+    found = matrix if hasattr(matrix, "tocoo") else np.asarray(matrix)
+    if getattr(found, "ndim", 0) != 2:
+        raise TypeError(
+            f"sparsity: draws a matrix, not {type(matrix).__name__}: pygrad.sparsity(f, *args) finds one of f"
+        )
+    ax = axes(ax)
+    m, n = found.shape
+    count = found.nnz if hasattr(found, "nnz") else int(np.count_nonzero(found))
+    ax.spy(found, markersize=max(0.6, min(8.0, 250 / max(m, n))), color="tab:blue")
+    ax.set_title(f"{count:,} of {m * n:,} entries")
+    ax.set_xlabel("argument")
+    ax.set_ylabel("result")
     return ax
