@@ -209,3 +209,29 @@ def test_a_dense_row_and_a_dense_column(pg):
     found = pg.jacobian(f, sparse=True)(x)
     assert found.nnz == n + 2 * (n - 1)
     np.testing.assert_allclose(found.toarray(), pg.jacobian(f)(x))
+
+
+def test_dense_derivatives_of_many_numbers_equal_those_by_passes(pg, rng, monkeypatch):
+    data = np.random.default_rng(rng.randrange(2**32)).normal(size=(20, 3))
+
+    def net(p):
+        weights, out = p[:30].reshape(3, 10), p[30:40]
+        return pg.vmap(
+            lambda x: sum(out[j] * sum(x[i] * weights[i, j] for i in range(3)).tanh() for j in range(10)) ** 2,
+            reduce="mean",
+        )(data)
+
+    def coupled(p):
+        total = sum(p)
+        return sum((x * total).tanh() * x for x in p)
+
+    x = np.random.default_rng(rng.randrange(2**32)).normal(size=40)
+    for f in (net, coupled, rosenbrock):
+        many = pg.hessian(f)(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(pg._record.jacobians, "MANY", 1000)
+            few = pg.hessian(f)(x)
+        np.testing.assert_allclose(many, few, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(
+            pg.hessian(f, record=False)(x) if f is not net else many, few, rtol=1e-10, atol=1e-11
+        )

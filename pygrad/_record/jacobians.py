@@ -10,9 +10,23 @@ from pygrad._record.arrays import like, object_array
 from pygrad._record.derivatives import Argnums, _gradient, _push, _selected, _split
 from pygrad._record.function import Function
 from pygrad._record.recording import recordings
-from pygrad._record.regions import jacobian as entries, jvp, vjp
+from pygrad._record.regions import Rows, jacobian as entries, jvp, vjp
 from pygrad._record.sparse import mirrored, sparse_array
 from pygrad.engine import Value, as_value
+
+
+MANY = 32  # results and arguments; a pass for each would go through all nodes each time
+
+
+def _filled(rows: Rows, count: int, zero: Value) -> list[list[Value]]:
+    """The rows of a sparse matrix, with zeros."""
+    found = []
+    for start, end in zip(rows.starts, rows.starts[1:]):
+        row = [zero] * count
+        for k in range(start, end):
+            row[rows.columns[k]] = rows.values[k]
+        found.append(row)
+    return found
 
 
 def _inline_jacobian(
@@ -25,7 +39,9 @@ def _inline_jacobian(
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
-        if mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
+        if mode is None and min(len(roots), len(wrt)) >= MANY:
+            rows = _filled(entries(roots, wrt, level, False), len(wrt), zero)
+        elif mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
             rows = [vjp([root], [one], wrt, level) for root in roots]
         else:
             units = [[one if j == i else zero for j in range(len(wrt))] for i in range(len(wrt))]
