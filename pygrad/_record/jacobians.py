@@ -14,7 +14,6 @@ from pygrad._record.regions import Rows, jacobian as entries, jvp, vjp
 from pygrad._record.sparse import mirrored, sparse_array
 from pygrad.engine import Value, as_value
 
-
 MANY = 32  # results and arguments; a pass for each would go through all nodes each time
 
 
