@@ -246,8 +246,8 @@ static void record_tangents(recorder *e, vectors *v, size_t i)
         if (!v->needed[k])
             continue;
         const pgr_id ta = tangent_at(v, o.a, &at_a, v->variables[k]), tb = tangent_at(v, o.b, &at_b, v->variables[k]);
-        const pgr_id own = v->variable[i] == v->variables[k] + 1 ? pgr__one(e) : 0;
-        v->tangents[k] = pgr__plus(e, own, pgr__tangent(e, &v->s, id, p, ta, tb));
+        v->tangents[k] =
+            v->variable[i] == v->variables[k] + 1 ? pgr__one(e) : pgr__tangent(e, &v->s, id, p, ta, tb);
     }
 }
 

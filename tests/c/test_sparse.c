@@ -83,6 +83,32 @@ static void a_triangle_has_nothing_above(void)
         for (uint32_t k = m.starts[i]; k < m.starts[i + 1]; k++)
             CHECK(m.columns[k] <= (uint32_t)i);
     release(tape, &m);
+    const pgr_handle roots[] = {g.rows[COUNT], g.rows[3], g.rows[4]}; /* in reverse: the sum is the first root */
+    CHECK_EQ(pgr_h_jacobian(tape, 3, roots, COUNT, g.x, 1, &m, NULL), PGR_OK);
+    CHECK(m.count == 1 && m.columns[0] == 0);
+    release(tape, &m);
+    const pgr_handle low[] = {g.rows[COUNT], g.rows[0], g.rows[1]};
+    CHECK_EQ(pgr_h_jacobian(tape, 3, low, COUNT, g.x, 1, &m, NULL), PGR_OK);
+    CHECK_EQ(m.count, 5);
+    for (uint32_t k = 1; k < m.count; k++)
+        CHECK_EQ(pgr_h_data(tape, m.values[k]), ((const double[]){2.0, 1.0, 3.0, 2.0})[k - 1]);
+    release(tape, &m);
+    pgr_tape_free(tape);
+}
+
+static void a_variable_may_be_made_from_another(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0));
+    const pgr_handle wrt[] = {x, held(pgr_h_record(tape, op_named("mul"), x, x))};
+    const pgr_handle roots[] = {held(pgr_h_record_number(tape, op_named("mul"), wrt[1], 5.0, 0)), wrt[1]};
+    pgr_sparse m;
+    CHECK_EQ(pgr_h_jacobian(tape, 2, roots, 2, wrt, 0, &m, NULL), PGR_OK);
+    const double expected[] = {30.0, 5.0, 6.0, 1.0};
+    CHECK_EQ(m.count, 4);
+    for (uint32_t k = 0; k < m.count; k++)
+        CHECK(m.columns[k] == k % 2 && pgr_h_data(tape, m.values[k]) == expected[k]);
+    release(tape, &m);
     pgr_tape_free(tape);
 }
 
@@ -130,6 +156,7 @@ int main(void)
 {
     TEST(rows_hold_their_entries_alone);
     TEST(a_triangle_has_nothing_above);
+    TEST(a_variable_may_be_made_from_another);
     TEST(a_custom_node_is_named);
     TEST(every_failed_allocation_gives_everything_back);
     return check_report();
