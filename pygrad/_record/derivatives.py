@@ -261,7 +261,7 @@ def _linear(
         result = _directional(_itself, fn, "jit", record)(*primals)
         value = _split(result, has_aux, name)
         of_both.program(primals, value[0] if name == "vjp" else primals)  # now, with fn as it is
-        call = functools.partial(_apply, of_both, primals, name == "linearize")
+        call = functools.partial(_apply, of_both.as_it_is(), primals, name == "linearize")
     return (value[0], call, value[1]) if has_aux else (value[0], call)
 
 

@@ -34,6 +34,7 @@ from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
+from pygrad._record.reads import Reads
 from pygrad._record.recording import Argument, Recording, recordings
 from pygrad._record.travel import digest, findable, packed, unpacked
 from pygrad.engine import Value
@@ -123,7 +124,9 @@ class Function:
 
     def _forget(self) -> None:
         self._programs: OrderedDict[Any, Program] = OrderedDict()
-        self._plan: Any = None  # the plan of the program that ran last
+        self._plan: Any = None  # the plan of the program that ran last, if nothing that it read can change ..
+        self._guarded: Any = None  # .. else the plan, and what it read
+        self._reads: Reads | None = None
         self._variants: OrderedDict[Any, Function] = OrderedDict()  # for static arguments and those by name
         self._places: list[Any] | None = None  # a variant's arguments: positions and names
         self._recipe: Any = None  # what _variant_of made a variant of
@@ -142,6 +145,11 @@ class Function:
             result = call(self._plan, args)
             if result is not NotImplemented:
                 return result
+        elif self._guarded is not None and not keywords:
+            plan, reads = self._guarded
+            result = NotImplemented if reads.have_changed() else call(plan, args)
+            if result is not NotImplemented:
+                return result
         if keywords or self._static is not None:
             variant, given = self._variant(args, keywords)
             return variant(*given)
@@ -150,7 +158,11 @@ class Function:
             return run_eagerly(self._function, args)
         leaves, key = tree_flatten(args)
         program = self._program(key, args)
-        self._plan = program.plan(self._workers)
+        plan = program.plan(self._workers)
+        if self._reads:
+            self._guarded = plan and (plan, self._reads)
+        else:
+            self._plan = plan
         return program.run(leaves, self._workers)
 
     def _variant(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Function, list[Any]]:
@@ -198,6 +210,9 @@ class Function:
         return found
 
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
+        if self._reads is not None and self._reads.have_changed():
+            self._programs, self._plan, self._guarded, self._reads = OrderedDict(), None, None, None
+
         def make() -> Program:
             names = _names(self.__wrapped__, len(args), self._places)  # type: ignore[attr-defined]
             again = functools.partial(_lines, self._function, key)
@@ -205,7 +220,15 @@ class Function:
             return recorded(self._function, functools.partial(with_scalars, record))
 
         program: Program = self._kept(self._programs, key, make)
+        if self._reads is None:
+            self._reads = Reads(self.__wrapped__)  # type: ignore[attr-defined]
         return program
+
+    def as_it_is(self) -> Function:
+        """The same with the programs that it has, whatever the function reads later."""
+        frozen = object.__new__(Function)
+        vars(frozen).update(vars(self), _programs=OrderedDict(self._programs), _reads=Reads(None), _guarded=None)
+        return frozen
 
     def program(self, *args: Any, **keywords: Any) -> Program:
         """The program for arguments of this structure and shape; records it now if needed.

@@ -1,0 +1,131 @@
+"""Variables that recorded functions read from outside: bound to something else, they are recorded anew."""
+
+from __future__ import annotations
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+rate = 2.0
+
+
+def scaled(x):
+    return x * rate
+
+
+def test_globals_and_functions_that_read_them(pg, monkeypatch):
+    recorded = pg.jit(scaled)
+    functions = {
+        "jit": (recorded, lambda k: 3.0 * k),
+        "grad": (pg.grad(lambda x: scaled(x) * x), lambda k: 6.0 * k),
+        "inner": (pg.grad(lambda x: recorded(x)), lambda k: k),
+        "hessian": (pg.hessian(lambda x: scaled(x) ** 2), lambda k: 2 * k * k),
+    }
+    lanes = pg.vmap(scaled)
+    for number in (2.0, 5.0, -1.0, 5.0):
+        monkeypatch.setitem(globals(), "rate", number)
+        for name, (f, expected) in functions.items():
+            assert f(3.0) == pytest.approx(expected(number), rel=1e-15), name
+            assert f(3.0) == f.program(3.0)(3.0), name
+        assert lanes(np.array([1.0, 2.0])).tolist() == [number, 2 * number]
+        assert pg.jvp(functions["jit"][0], (3.0,), (1.0,)) == (3.0 * number, number)
+        value, pullback = pg.vjp(functions["jit"][0], 3.0)
+        assert (value, pullback(1.0)) == (3.0 * number, (number,))
+
+
+def test_a_pullback_stays_as_it_was(pg, monkeypatch):
+    for f in (pg.jit(scaled), scaled):
+        pulls = []
+        for number in (2.0, 5.0):
+            monkeypatch.setitem(globals(), "rate", number)
+            pulls.append((pg.vjp(f, 3.0)[1], pg.linearize(f, 3.0)[1]))
+        for _ in range(2):
+            assert [(pull(1.0)[0], push(1.0)) for pull, push in pulls] == [(2.0, 2.0), (5.0, 5.0)]
+
+
+def test_a_helper_that_is_defined_again(pg, monkeypatch):
+    f = pg.jit(lambda x: scaled(x))
+    assert f(3.0) == 6.0
+    monkeypatch.setitem(globals(), "scaled", lambda x: x**3)
+    assert f(3.0) == 27.0
+
+
+def test_closures(pg):
+    data, k = np.array([1.0, 2.0]), 1.0
+
+    def loss(w, *, times=1.0):
+        return ((data - w) ** 2).sum() * k * times
+
+    slope = pg.grad(loss)
+    assert slope(0.0) == -6.0 and slope(0.0, times=2.0) == -12.0
+    k = 3.0
+    assert slope(0.0) == -18.0 and slope(0.0, times=2.0) == -36.0
+    data = np.array([5.0])
+    assert slope(0.0) == -30.0
+    product = pg.jit(lambda x: x * k)
+    for k in (-0.0, 0.0, -0.0):
+        assert str(product(1.0)) == str(k)
+
+
+def test_a_value_that_is_bound_anew(pg):
+    w = pg.Value(2.0)
+    f = pg.jit(lambda x: x * w)
+    assert f(3.0) == 6.0
+    w.data = 4.0
+    assert f(3.0) == 12.0
+    w = pg.Value(5.0)
+    assert f(3.0) == 15.0
+
+
+def test_attributes_of_a_callable_object(pg):
+    class Line:
+        def __init__(self, slope):
+            self.slope = slope
+
+        def __call__(self, x):
+            return self.slope * x
+
+    line = Line(2.0)
+    f = pg.grad(line)
+    assert f(1.0) == 2.0
+    line.slope = 3.0
+    assert f(1.0) == 3.0
+
+
+def test_nothing_is_recorded_again_while_nothing_changes(pg):
+    calls, k = 0, 1.5
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        return x * k
+
+    g = pg.jit(f)
+    g(1.0)
+    before = calls
+    for i in range(5):
+        k = float("1.5")  # an equal number, another object
+        assert g(float(i)) == 1.5 * i
+    assert calls == before
+    g(np.ones(2))
+    assert calls > before and len(g.programs) == 2
+
+
+def test_a_function_that_reads_nothing_pays_nothing(pg):
+    reader, other = pg.jit(lambda x, y: scaled(x) * y), pg.jit(lambda x, y: x.tanh() * y)
+    assert reader(1.0, 2.0) == 4.0 and other(0.0, 2.0) == 0.0
+    assert reader._plan is None and other._guarded is None
+    assert (reader._guarded is None) == (other._plan is None)  # the portable layer has no plans
+
+
+def test_a_variable_that_is_gone(pg):
+    k = 2.0
+
+    def f(x):
+        return x * k  # noqa: F821
+
+    g = pg.jit(f)
+    assert g(1.0) == 2.0
+    del k
+    with pytest.raises(NameError):
+        g(1.0)
