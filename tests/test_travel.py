@@ -183,15 +183,52 @@ def test_programs_of_another_version_of_the_code_stay_behind(pg, monkeypatch):
         "import pygrad\n@pygrad.custom_vjp\ndef h(x): return x\nh.defvjp(lambda x: (x, 1.0), lambda r, g: ({} * g,))\n"
     )
     texts += [rule.format(k) + "g = pygrad.grad(lambda x: h(x))\ndef f(x): return g(x)" for k in ("2.0", "3.0")]
+    # What is read through names, positions, attributes and methods, and what differs by its order alone.
+    reads = """import fractions, types
+class C:
+    k = {0}
+    def m(self, x): return x * {0}
+c, d = C(), C()
+d.k, A, B = {0}, {0}, {1}
+L, T, D = [{0}, {1}], ({0}, {1}, {1}), {{'a': {0}, 'b': {1}}}
+N, F, S = types.SimpleNamespace(k={0}), fractions.Fraction({0}), frozenset([{0}])
+def g(x): return x * {0}
+def h(x): return x * {1}
+p, q = g, h
+"""
+    uses = ["x * A + B", "x * L[0] + L[1]", "x * T[0] + T[2]", "x * D['a'] + D['b']", "x * C.k", "x * d.k", "x * N.k"]
+    uses += ["c.m(x)", "p(x) + 2 * q(x)", "x * float(F)", "x * max(S)"]
+    for use in uses:
+        texts += [reads.format(*pair) + f"def f(x): return {use}" for pair in ((2.0, 3.0), (3.0, 2.0))]
+
+    def begin():
+        module.__dict__.clear()
+        module.__name__ = "versions"
+
+    travelled = 0
     for first in texts:
+        begin()
         exec(first, module.__dict__)
         f = pg.jit(module.f)
         expected = f(3.0)
         data = pickle.dumps(f)
-        assert len(pickle.loads(data).programs) == 1 and pickle.loads(data)(3.0) == expected
+        travelled += len(pickle.loads(data).programs)
+        assert pickle.loads(data)(3.0) == expected
         for second in texts:
+            begin()
             exec(second, module.__dict__)
             assert pickle.loads(data)(3.0) == module.f(3.0), (first, second)
+    assert travelled >= len(texts) - 4  # not where fractions and sets are read
+
+
+def test_programs_of_variables_that_have_changed_stay_behind(pg, monkeypatch):
+    module = types.ModuleType("changing")
+    monkeypatch.setitem(sys.modules, "changing", module)
+    exec("K = 2.0\ndef f(x): return x * K", module.__dict__)
+    f = pg.jit(module.f)
+    assert f(1.0) == 2.0
+    module.K = 5.0
+    assert pickle.loads(pickle.dumps(f))(1.0) == 5.0 == f(1.0)
 
 
 def test_what_pickle_cannot_save_is_recorded_again(pg):

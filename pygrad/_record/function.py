@@ -251,8 +251,10 @@ class Function:
     def __reduce__(self) -> tuple[Any, ...]:
         make, of, *rest = self._made_by
         # A program that reads Values from outside would read copies of them elsewhere.
-        own = [[f._recipe, [p for p in [*f._programs.values()] if not p.code.captured]] for f in self._all()]
-        return _arrived, (make, findable(of), *rest, digest(of), packed(own))
+        known = digest(of)
+        kept = [f for f in self._all() if known is not None and not (f._reads and f._reads.have_changed())]
+        own = [[f._recipe, [p for p in [*f._programs.values()] if not p.code.captured]] for f in kept]
+        return _arrived, (make, findable(of), *rest, known, packed(own))
 
     def _all(self) -> list[Function]:
         return [self, *self._variants.values()]
@@ -294,11 +296,11 @@ class _UnhashableError(TypeError):
 
 
 def _arrived(
-    make: Any, of: Any, name: str, record: bool, workers: int, static: Any, options: Any, known: str, data: bytes
+    make: Any, of: Any, name: str, record: bool, workers: int, static: Any, options: Any, known: str | None, data: bytes
 ) -> Function:
     """The function that __reduce__ described, and its programs if they were recorded from the same code."""
     function = Function(make, of, name, record, workers, static, **options)
-    if data and digest(of) == known:
+    if known is not None and digest(of) == known:
         function._take(unpacked(data) or [])
     return function
 

@@ -149,9 +149,14 @@ def _sources(function: Any) -> tuple[list[Any], bool]:
     return found, names_source
 
 
+def _is_library(module: Any) -> bool:
+    """Whether a module's name is a library's, not one of user code."""
+    return str(module).partition(".")[0] in _NOBODY
+
+
 def _is_users(x: Any) -> bool:
     """Whether `x` is a function from user code."""
-    return isinstance(x, FunctionType) and str(x.__module__).partition(".")[0] not in _NOBODY
+    return isinstance(x, FunctionType) and not _is_library(x.__module__)
 
 
 def _reached(x: Any) -> list[Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from pygrad._core.trees import is_array
-from pygrad._record.randomness import _is_users, _reached
+from pygrad._core.layer import Operand
+from pygrad._record.randomness import _is_empty, _is_library, _is_users, _names
 
 _HIDDEN = ".__wrapped__"
 
@@ -35,33 +36,97 @@ def findable(function: Any) -> Any:
     return function
 
 
-def digest(function: Any) -> str:
-    """Of the code that a function reaches, and of the numbers, text and arrays that it reads: all that is recorded.
+def digest(function: Any) -> str | None:
+    """Of the code that a function reaches, and of all that it reads, by name. None if part of that can't be seen.
 
     Values are left out, since programs read them at every call.
     """
-    found: list[bytes] = []
-    todo, seen = [function], {id(function)}
-    while todo and len(seen) < 10_000:
-        x = todo.pop()
-        found.append(hashlib.blake2b("\n".join(_text(x)).encode(), digest_size=16).digest())
-        below = [*x] if isinstance(x, (list, tuple)) else [*x, *x.values()] if isinstance(x, dict) else _reached(x)
+    try:
+        return hashlib.blake2b(repr(_Description().of(function)).encode(), digest_size=16).hexdigest()
+    except _UnseenError:
+        return None
+
+
+class _UnseenError(Exception):
+    """An object that may hold anything."""
+
+
+class _Description:
+    """What objects are, as nested tuples of text. Two functions with equal ones record equal programs."""
+
+    _AT_MOST = 10_000  # objects
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+
+    def of(self, x: Any) -> Any:
+        if x is None or type(x) in (bool, int, float, complex, str, bytes):
+            return type(x).__name__, repr(x)
+        if id(x) in self._seen:
+            return "again", self._seen[id(x)]
+        self._seen[id(x)] = len(self._seen)
+        if len(self._seen) > self._AT_MOST:
+            raise _UnseenError
+        kind = type(x)
+        if kind in (list, tuple):
+            return kind.__name__, [self.of(y) for y in x]
+        if kind is dict:
+            return "dict", [(self.of(key), self.of(y)) for key, y in x.items()]
+        if isinstance(x, Operand):
+            return "Value"
+        if hasattr(x, "dtype") and hasattr(x, "tobytes") and x.dtype.kind in "biufc":
+            return str(x.dtype), getattr(x, "shape", ()), hashlib.blake2b(x.tobytes(), digest_size=16).hexdigest()
+        if isinstance(x, (FunctionType, MethodType, functools.partial)):
+            return self._of_function(x)
+        return self._of_class(x) if isinstance(x, type) else self._of_object(x)
+
+    def _of_function(self, x: Any) -> Any:
+        if isinstance(x, MethodType):
+            return "method", self.of(x.__func__), self.of(x.__self__)
+        if isinstance(x, functools.partial):
+            return "partial", self.of(x.func), self.of(x.args), self.of(x.keywords)
+        cells = [self.of(cell.cell_contents) for cell in x.__closure__ or () if not _is_empty(cell)]
+        rest = self.of(x.__defaults__), self.of(x.__kwdefaults__), cells
+        if not _is_users(x):
+            return x.__module__, x.__qualname__, rest
+        names = sorted(_names(x.__code__))
+        scope = x.__globals__
+        read = [(name, self.of(scope[name])) for name in names if name in scope]
+        modules = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
+        for module in modules:
+            if not _is_library(module.__name__):
+                read += [(f"{module.__name__}.{name}", self.of(y)) for name, y in vars(module).items() if name in names]
+        return [*_code(x.__code__)], rest, read
+
+    def _of_class(self, x: Any) -> Any:
+        if _is_library(x.__module__):
+            return x.__module__, x.__qualname__
+        parts = [(name, self._member(y)) for name, y in vars(x).items() if name not in _OF_EVERY_CLASS]
+        return x.__qualname__, [self.of(base) for base in x.__bases__], parts
+
+    def _member(self, x: Any) -> Any:
+        if isinstance(x, (staticmethod, classmethod)):
+            return type(x).__name__, self.of(x.__func__)
+        return ("property", self.of(x.fget)) if isinstance(x, property) else self.of(x)
+
+    def _of_object(self, x: Any) -> Any:
+        if isinstance(x, ModuleType):
+            return "module", x.__name__
+        if type(x).__name__ in ("builtin_function_or_method", "ufunc", "wrapper_descriptor", "method_descriptor"):
+            return getattr(x, "__module__", None), getattr(x, "__qualname__", x.__name__)
         if hasattr(x, "_made_by"):  # a recorded function
-            below = [*below, *x._made_by]
-        for y in below:
-            if id(y) not in seen:
-                seen.add(id(y))
-                todo.append(y)
-    return hashlib.blake2b(b"".join(sorted(found)), digest_size=16).hexdigest()  # the order of globals is arbitrary
+            return "recorded", self.of(x._made_by)
+        if hasattr(x, "nondiff_argnums"):  # custom_vjp or custom_jvp
+            return "rule", self.of((x._fun, x._rule, x.nondiff_argnums))
+        if not hasattr(x, "__dict__") or any("__slots__" in vars(kind) for kind in type(x).__mro__[:-1]):
+            raise _UnseenError
+        if _is_library(type(x).__module__) and type(x).__module__.partition(".")[0] not in ("pygrad", "types"):
+            raise _UnseenError
+        return self.of(type(x)), self.of(dict(vars(x)))
 
 
-def _text(x: Any) -> Iterator[str]:
-    if isinstance(x, (int, float, str, bytes, type(None))):
-        yield f"{type(x).__name__} {x!r}"
-    elif _is_users(x):
-        yield from _code(x.__code__)
-    elif is_array(x) and x.dtype.kind != "O":
-        yield f"{x.dtype} {x.shape} {hashlib.blake2b(x.tobytes(), digest_size=16).hexdigest()}"
+_OF_EVERY_CLASS = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__"}
+_OF_EVERY_CLASS |= {"__static_attributes__", "__annotations_cache__", "__annotate__", "__annotate_func__"}
 
 
 def _code(code: CodeType) -> Iterator[str]:
