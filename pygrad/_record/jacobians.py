@@ -68,8 +68,9 @@ def _inline_sparse(
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
         roots = [as_value(value) for value in tree_leaves(result)]
-        rows = entries(roots, wrt, level, is_symmetric)
-        matrix = sparse_array(mirrored(rows) if is_symmetric else rows, (len(roots), len(wrt)))
+        half = is_symmetric and not level.regions()  # a rule need not be the derivative of a function
+        rows = entries(roots, wrt, level, half)
+        matrix = sparse_array(mirrored(rows) if half else rows, (len(roots), len(wrt)))
         return (matrix, aux) if has_aux else matrix
 
     return inline

@@ -25,13 +25,12 @@ def need_sparse() -> Any:
 
 
 class Pattern:
-    """Where the entries of a matrix are, as in SciPy's CSR format. All its matrices share the arrays, read-only."""
+    """Where the entries of a matrix are, as in SciPy's CSR format."""
 
     def __init__(self, shape: tuple[int, int], starts: Any, columns: Any) -> None:
         np = need_numpy()
         self.shape = shape
         self.indptr, self.indices = np.array(starts, dtype=np.int32), np.array(columns, dtype=np.int32)
-        self.indptr.flags.writeable = self.indices.flags.writeable = False
 
     def __reduce__(self) -> Any:
         return Pattern, (self.shape, self.indptr, self.indices)
@@ -49,7 +48,7 @@ class Pattern:
         """SciPy's matrix with these numbers."""
         sparse = need_sparse()
         kind = getattr(sparse, "csr_array", sparse.csr_matrix)
-        return kind((data, self.indices, self.indptr), shape=self.shape)
+        return kind((data, self.indices.copy(), self.indptr.copy()), shape=self.shape)  # for the caller to change
 
 
 class SparseArray:
@@ -83,18 +82,30 @@ class SparseArray:
             full[i * self.shape[1] + j] = value
         return object_array(full, self.shape)
 
-    def __matmul__(self, vector: Any) -> Any:
-        given = elements(vector) if is_array(vector) else list(vector)
-        if len(given) != self.shape[1]:
-            raise ValueError(f"a matrix of shape {self.shape} times a vector of {len(given)}")
-        out: list[Any] = [0.0] * self.shape[0]
+    def __matmul__(self, other: Any) -> Any:
+        """The product with a vector or a matrix."""
+        shape: tuple[int, ...] = other.shape if is_array(other) else (len(other),)
+        if len(shape) not in (1, 2) or shape[0] != self.shape[1]:
+            raise ValueError(f"a matrix of shape {self.shape} times an array of shape {shape}")
+        width = shape[1] if len(shape) == 2 else 1
+        given = elements(other) if is_array(other) else list(other)
+        out: list[Any] = [0.0] * (self.shape[0] * width)
         for i, j, value in self._entries():
-            out[i] = out[i] + value * given[j]
-        return object_array(out, (len(out),))
+            for k in range(width):
+                out[i * width + k] = out[i * width + k] + value * given[j * width + k]
+        return object_array(out, (self.shape[0], *shape[1:]))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a sparse matrix has no {name!r} while it is recorded: it has data, indices, indptr, shape, toarray() and "
+            "J @ x; return it for SciPy's"
+        )
 
 
 def _unflatten(pattern: Pattern, children: Sequence[Any]) -> Any:
     (data,) = children
+    if len(getattr(data, "shape", (0,))) != 1:
+        raise TypeError("sparse=True within a vmap or another derivative: return the matrix's .data, or .toarray()")
     is_numbers = is_array(data) and getattr(data, "dtype", None) == need_numpy().float64
     return pattern.matrix(data) if is_numbers else SparseArray(pattern, data)
 
