@@ -373,6 +373,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cov": cov,
     "linspace": linspace,
     "full_like": full_like,
+    "zeros_like": lambda a, dtype=None, *args, **keywords: full_like(a, 0.0, None, *args, **keywords),
+    "ones_like": lambda a, dtype=None, *args, **keywords: full_like(a, 1.0, None, *args, **keywords),
     "einsum": lambda *args, optimize=None, **_: linear.einsum(*linear.with_letters(args)),
     "linalg.solve": lambda a, b: linear.solve(_objects(a), _objects(b)),
     "linalg.inv": lambda a: linear.inv(_objects(a)),

@@ -129,4 +129,6 @@ def _as_values(result: Any) -> Any:
         )
     if type(result) in (list, tuple):
         return type(result)(map(_as_values, result))
+    if isinstance(result, tuple):  # a named one, such as slogdet's
+        return type(result)(*map(_as_values, result))
     return result
