@@ -473,6 +473,20 @@ def test_masks_of_known_numbers_are_indices(pg):
     assert slope(x).tolist() == [0.0, 1.4, 0.0]
 
 
+def test_functions_that_run_eagerly_may_assign_to_their_arguments(pg):
+    def f(x, y):
+        x[0] = 1.0
+        y["w"][1] = x[1] * x[0]
+        return np.sum(x * x * y["w"])
+
+    x, y = np.array([3.0, 5.0]), {"w": np.array([7.0, 11.0])}
+    value, (by_x, by_y) = pg.value_and_grad(f, argnums=(0, 1), record=False)(x, y)
+    assert value == 7.0 + 125.0 and by_x.tolist() == [0.0, 75.0] and by_y["w"].tolist() == [1.0, 0.0]
+    assert x.tolist() == [3.0, 5.0] and y["w"].tolist() == [7.0, 11.0]
+    inner = pg.grad(lambda x: pg.value_and_grad(f, (0, 1), record=False)(x, {"w": np.ones(2)})[0], record=False)
+    assert inner(x).tolist() == [0.0, 75.0]
+
+
 def test_views_of_arguments_make_no_nodes(pg):
     X = np.random.default_rng(0).normal(size=(4, 3))
     for move in (np.transpose, np.flip, np.ravel, lambda X: np.moveaxis(X, 0, 1), lambda X: X.swapaxes(0, 1)):
