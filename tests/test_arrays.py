@@ -213,6 +213,38 @@ def _sinc_slopes(x):
         return [float(mpmath.diff(mpmath.sincpi, x, k, h=mpmath.mpf(10) ** -9)) for k in range(4)]
 
 
+REDUCED = ["np.sum(x, where=m)", "x.sum(where=m)", "np.mean(x, axis=0, where=m, keepdims=True)", "np.nanstd(x)"]
+REDUCED += ["np.prod(x, axis=1, where=m)", "np.max(x, where=m, initial=-4.0)", "np.min(x, axis=0, where=m, initial=9)"]
+REDUCED += ["np.var(x, axis=1, where=m, ddof=0.5)", "np.any(x > 0.2, axis=0, where=m)", "np.all(x > 0, where=m)"]
+REDUCED += ["np.nansum(x, axis=0)", "np.nanmean(x, axis=1, keepdims=True)", "np.nanvar(x, axis=(0, 1), ddof=1)"]
+
+
+@pytest.mark.parametrize("expression", REDUCED)
+@pytest.mark.parametrize("record", [True, False])
+def test_what_a_mask_leaves_out_of_a_reduction_does_not_matter(pg, expression, record):
+    """Not even a nan: neither to the value nor to the gradient. Masks are numbers, or computed."""
+    reduction = eval(f"lambda x, m: {expression}", {"np": np})
+    x = np.array([[0.5, NAN, -1.5, 2.0], [INF, 0.25, 3.0, 0.125], [-0.5, 1.0, NAN, 0.75]])
+    if "nan" in expression:
+        x[1, 0] = -2.0
+    mask = np.isfinite(x) & (x != 3.0)
+    expected = np.asarray(reduction(x, mask), dtype=float)
+    weights = np.random.default_rng(2).normal(size=expected.shape)
+    known = np.where(np.isnan(x) if "nan" in expression else ~mask, 7.0, x)
+    moving = lambda z: reduction(np.where(np.isfinite(x), z, x), mask)  # noqa: E731
+    exact = slopes(moving, [known], 0, weights) * (known == x)
+    for f in (lambda x: reduction(x, mask), lambda x: reduction(x, (x < 3.0) & (x > -INF))):
+        np.testing.assert_allclose(pg.jit(f, record=True)(x), expected, rtol=1e-14)
+        with np.errstate(invalid="ignore"):
+            slope = pg.grad(lambda x: np.sum(weights * f(x)), record=record)(x)
+        np.testing.assert_allclose(slope, exact, rtol=1e-7, atol=1e-8)
+
+
+def test_extremes_of_a_mask_need_a_number_for_nothing(pg):
+    with pytest.raises(ValueError, match="numpy.maximum.reduce: where= needs initial="):
+        pg.jit(lambda x: np.max(x, where=x > 0))(np.ones(3))
+
+
 @pytest.mark.parametrize("n", range(1, 10))
 def test_sorting_networks_sort(pg, n):
     rng = np.random.default_rng(n)
@@ -339,6 +371,10 @@ REFUSED = [
     (lambda x: np.fft.fft(x), r"cannot record: .*docs/arrays.md"),
     (lambda x: np.add(x, 1, out=np.zeros(3)), r"numpy.add cannot record: .*y = y \+ x"),
     (lambda x: np.clip(x, 0, 1, out=np.zeros(3)), r"out= of numpy.clip cannot record"),
+    (lambda x: np.exp(x, where=x > 0), r"where= of numpy.exp cannot record: .*np.where\(condition, np.exp"),
+    (lambda x: np.exp(x, where=[True, False, True]), r"where= of numpy.exp cannot record: .*np.where\(condition"),
+    (lambda x: np.divide(x, x, where=x > 0, out=0 * x), r"where= of numpy.divide cannot record: .*np.where"),
+    (lambda x: np.nanmax(x), r"numpy.nanmax cannot record: .*np.isnan"),
     (lambda x: x.astype(int), r"astype cannot record: .*np.trunc"),
     (lambda x: np.interp(x, [0, 1], [0, 1], period=1.0), r"period= of numpy.interp cannot record"),
     (lambda x: np.linalg.norm(np.outer(x, x), 2), r"order 2 of numpy.linalg.norm cannot record: .*'fro'"),

@@ -30,6 +30,8 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
             keywords["out"] = tuple(_target(ufunc, x) for x in out)
         if "dtype" in keywords and np.dtype(keywords.pop("dtype") or object).kind not in "fO":
             functions.refuse(ufunc, TypeError("dtype= must be float"))
+        if keywords.get("where", True) is not True:
+            inputs, keywords = functions.masked(ufunc, method, inputs, keywords)
         try:
             result = elementwise.apply(ufunc, method, [_base(x) for x in inputs], keywords)
         except TypeError as error:
@@ -81,7 +83,7 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in ("argmax", "argmin", "var", "std", "any", "all", "round", "argsort", "argpartition", "nonzero"):
+for _name in ("argmax", "argmin", "mean", "var", "std", "any", "all", "round", "argsort", "argpartition", "nonzero"):
     setattr(Values, _name, _method(_name))
 
 _EMPTY = np.empty(0, dtype=object).view(Values)
