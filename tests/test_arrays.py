@@ -213,6 +213,27 @@ def _sinc_slopes(x):
         return [float(mpmath.diff(mpmath.sincpi, x, k, h=mpmath.mpf(10) ** -9)) for k in range(4)]
 
 
+def test_quotients_of_scalars_are_numpys_and_do_not_move(pg):
+    for f in (lambda a, b: a // b, lambda a, b: np.stack(divmod(a, b)), lambda a, b: a // 2.5, lambda a, b: 7 // b):
+        for a, b in ((7.5, 2.0), (-7.5, 2.0), (7.5, -2.0), (-6.0, 3.0), (0.0, 2.0), (6.0, 0.1)):
+            expected = f(np.float64(a), np.float64(b))
+            np.testing.assert_array_equal(pg.jit(f)(a, b), expected)
+            np.testing.assert_array_equal(pg.vmap(f)(np.array([a, a]), np.array([b, b]))[1], expected)
+            eager = f(pg.Value(a), pg.Value(b))
+            assert [x.data for x in np.ravel(eager)] == np.ravel(expected).tolist()
+    for f in (lambda a, b: a // b, lambda a, b: divmod(a, b)[0], lambda a, b: np.floor_divide(a, b)):
+        assert pg.grad(f, argnums=(0, 1))(7.5, 2.0) == (0.0, 0.0)
+        assert pg.jit(f)(7.5, 0.0) == INF and pg.jit(f)(-7.5, 0.0) == -INF
+        assert pg.jit(lambda a: f(a, 0.0))(7.5) == INF and math.isnan(pg.jit(f)(0.0, 0.0))
+    assert pg.grad(lambda a, b: divmod(a, b)[1], argnums=(0, 1))(7.5, 2.0) == (1.0, -3.0)
+    assert pg.jit(lambda a: np.float64(15.0) // a)(4.0) == 3.0
+    assert (np.array([7.0, 9.0]) // pg.Value(2.0))[1].data == 4.0 and (pg.Value(7.0) // np.array([2.0]))[0].data == 3.0
+    with pytest.raises(ZeroDivisionError):
+        pg.Value(7.0) // 0
+    with pytest.raises(TypeError, match="'a' is of type str"):
+        pg.Value(7.0) // "a"
+
+
 REDUCED = ["np.sum(x, where=m)", "x.sum(where=m)", "np.mean(x, axis=0, where=m, keepdims=True)", "np.nanstd(x)"]
 REDUCED += ["np.prod(x, axis=1, where=m)", "np.max(x, where=m, initial=-4.0)", "np.min(x, axis=0, where=m, initial=9)"]
 REDUCED += ["np.var(x, axis=1, where=m, ddof=0.5)", "np.any(x > 0.2, axis=0, where=m)", "np.all(x > 0, where=m)"]

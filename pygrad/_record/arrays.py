@@ -38,6 +38,8 @@ _REFLECTED = {
     "divide": Value.__rtruediv__,
     "power": Value.__rpow__,
     "remainder": Value.__rmod__,
+    "floor_divide": Value.__rfloordiv__,
+    "divmod": Value.__rdivmod__,
     "less": Value.__gt__,
     "less_equal": Value.__ge__,
     "greater": Value.__lt__,
