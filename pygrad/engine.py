@@ -181,6 +181,8 @@ class Value(Operand):
             return "Value(without a node: its graph was dropped)"
 
     def __format__(self, spec: str) -> str:
+        if spec and lib.pgr_h_unknown(TAPE, self._handle):
+            unknown("format")
         return format(self.data, spec) if spec else repr(self)
 
     def __round__(self, ndigits: int | None = None) -> NoReturn:

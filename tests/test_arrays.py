@@ -396,6 +396,11 @@ REFUSED = [
     (lambda x: np.exp(x, where=[True, False, True]), r"where= of numpy.exp cannot record: .*np.where\(condition"),
     (lambda x: np.divide(x, x, where=x > 0, out=0 * x), r"where= of numpy.divide cannot record: .*np.where"),
     (lambda x: np.nanmax(x), r"numpy.nanmax cannot record: .*np.isnan"),
+    (lambda x: x.copy().__setitem__(x < 0, 0.0), r"an index or mask that depends.*np.where"),
+    (lambda x: np.zeros(3).__setitem__(0, x[0]), r"float\(\) needs .*np.zeros_like\(x\).*np.stack"),
+    (lambda x: np.asarray(x, dtype=float), r"float\(\) needs .*leave out dtype=float$"),
+    (lambda x: f"{x:.2f}", r"no number to format .*pygrad.debug_print"),
+    (lambda x: f"{x[0]:.2f}", r"no number to format .*pygrad.debug_print"),
     (lambda x: x.astype(int), r"astype cannot record: .*np.trunc"),
     (lambda x: np.interp(x, [0, 1], [0, 1], period=1.0), r"period= of numpy.interp cannot record"),
     (lambda x: np.linalg.norm(np.outer(x, x), 2), r"order 2 of numpy.linalg.norm cannot record: .*'fro'"),
@@ -411,6 +416,24 @@ def test_what_does_not_record_says_what_to_write(pg, f, message):
         pg.jit(f)(np.array([1.0, -2.0, 3.0]))
     assert "test_arrays.py:" in str(caught.value)
     assert pg.jit(lambda x: np.maximum(x, 0.0))(np.array([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+def test_arrays_are_filled_as_the_message_says(pg):
+    def f(x):
+        y = np.zeros_like(x)
+        y[0], y[1:] = x[1] * x[0], np.where(x[1:] < 0, 0.0, x[1:])
+        return np.sum(y * np.stack([x[0], 0.0, x[2]]))
+
+    x = np.array([2.0, -3.0, 5.0])
+    for record in (True, False):
+        value, slope = pg.value_and_grad(f, record=record)(x)
+        assert value == -12.0 + 25.0 and slope.tolist() == [-12.0, 4.0, 10.0]
+
+
+def test_recorded_arrays_show_their_shape_and_that_they_have_no_numbers(pg):
+    shown = []
+    pg.jit(lambda x: shown.append(f"{x} {x!r}") or x)(np.ones((2, 3)))
+    assert shown == [" ".join(["Array(of shape (2, 3), without numbers: a function is being recorded)"] * 2)]
 
 
 def test_the_users_mistakes_stay_those_of_numpy(pg):

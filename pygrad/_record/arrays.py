@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 from pygrad import math
-from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.errors import RecordingError, unknown, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
 from pygrad.engine import Value, as_value
@@ -109,6 +109,14 @@ class Array(Tracer):
     def __init__(self, source: Source, view: Any) -> None:
         self.source, self.view = source, view
         self.shape, self.ndim = tuple(view.shape), int(view.ndim)
+
+    def __repr__(self) -> str:
+        return f"Array(of shape {self.shape}, without numbers: a function is being recorded)"
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            unknown("format")
+        return repr(self)
 
     @staticmethod
     def of(source: Source, shape: tuple[int, ...]) -> Array:

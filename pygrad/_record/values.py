@@ -17,7 +17,7 @@ from pygrad._core.numbers import array_fault
 from pygrad._record import elementwise, functions
 from pygrad.engine import Value
 
-_getitem = np.ndarray.__getitem__
+_getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
 
 
 class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
@@ -58,6 +58,13 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
     def __getitem__(self, index: Any) -> Any:
         try:
             return _getitem(self, index)
+        except IndexError as error:
+            functions.refuse_index(index, error)
+            raise
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        try:
+            _setitem(self, index, value)
         except IndexError as error:
             functions.refuse_index(index, error)
             raise
