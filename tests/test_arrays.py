@@ -418,6 +418,23 @@ def test_what_does_not_record_says_what_to_write(pg, f, message):
     assert pg.jit(lambda x: np.maximum(x, 0.0))(np.array([-1.0, 2.0])).tolist() == [0.0, 2.0]
 
 
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "coo_array", "bsr_array", "lil_matrix"])
+def test_products_with_sparse_matrices_say_what_to_write(pg, kind):
+    L = getattr(pytest.importorskip("scipy.sparse"), kind)([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0], [0.0, 0.0, 4.0]])
+    x = np.array([1.0, -2.0, 3.0])
+    for f in (
+        lambda x: L @ x,
+        lambda x: L.dot(2 * x),
+        lambda x: x @ L,
+        lambda x: (2 * x) @ L,
+        lambda x: L @ x[:, None],
+    ):
+        for transform in (pg.jit, pg.vmap, lambda f: pg.grad(lambda x: np.sum(f(x)), record=False)):
+            with pytest.raises(pg.RecordingError, match=r"(?s)test_arrays.py.*write L.toarray\(\) @ x"):
+                transform(f)(x if transform is not pg.vmap else np.stack([x, x]))
+    np.testing.assert_array_equal(pg.jit(lambda x: L.toarray() @ x)(x), L @ x)
+
+
 def test_arrays_are_filled_as_the_message_says(pg):
     def f(x):
         y = np.zeros_like(x)

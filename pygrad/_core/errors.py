@@ -96,8 +96,8 @@ _UNKNOWN = {
 _NEVER = {"float", "int", "round"}  # what a Value refuses while its function runs eagerly, too
 
 
-# NumPy calls our operators and the standard library calls functions, so skip their frames, too.
-_NOBODY = {"pygrad", "numpy", "cffi", *getattr(sys, "stdlib_module_names", ())}
+# NumPy and SciPy call our operators and the standard library calls functions, so skip their frames, too.
+_NOBODY = {"pygrad", "numpy", "scipy", "cffi", *getattr(sys, "stdlib_module_names", ())}
 
 
 def is_users(frame: FrameType) -> bool:
@@ -105,9 +105,9 @@ def is_users(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _NOBODY
 
 
-def users_line() -> str:
-    """The position in user code: file, line and text of the nearest frame that is_users accepts."""
-    frame = sys._getframe(1)
+def users_line(frame: FrameType | None = None) -> str:
+    """The position in user code, seen from a frame: file, line and text of the nearest one that is_users accepts."""
+    frame = frame or sys._getframe(1)
     while frame.f_back is not None and not is_users(frame):
         frame = frame.f_back
     text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()

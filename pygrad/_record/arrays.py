@@ -22,12 +22,31 @@ def with_scalars(record: Callable[[], Any]) -> Any:
 
     These stay, once they were tried: they cost 0.6 us for each product with a scalar of NumPy's on the left.
     """
-    if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
+    with refusals_of_scipy():
+        if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
+            return record()
+        with contextlib.suppress(TypeError):
+            return record()
+        Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
         return record()
-    with contextlib.suppress(TypeError):
-        return record()
-    Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
-    return record()
+
+
+@contextlib.contextmanager
+def refusals_of_scipy() -> Iterator[None]:
+    """Say what to write instead of a product with a sparse matrix: SciPy has none of objects, and asks nobody."""
+    try:
+        yield
+    except TypeError as error:
+        if not ("no supported conversion for types" in str(error) and "dtype('O')" in str(error)):
+            raise
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = users_line(None if trace is None else trace.tb_frame)
+        raise RecordingError(
+            f"{line}\na sparse matrix of SciPy can't be multiplied by Values: write L.toarray() @ x; docs/arrays.md "
+            "has the product of its entries alone"
+        ) from error
 
 
 # By ufunc: what a number on the left needs, which comes here because NumPy's scalars have operators of their own.
