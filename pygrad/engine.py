@@ -7,6 +7,7 @@ twin in _core/portable elsewhere and under PYGRAD_OPERANDS=cffi. Both behave ali
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Set
 from typing import Any, Callable, NamedTuple, NoReturn
@@ -155,6 +156,22 @@ class Value(Operand):
             raise TypeError("bad operand type for unary ~: this Value is not a comparison; use x == 0 for 'x is zero'")
         return self.equal(0.0)
 
+    def __floordiv__(self, other: Any) -> Any:
+        rest = self.__mod__(other)
+        return rest if rest is NotImplemented else _quotient(self, other, rest)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        rest = self.__rmod__(other)
+        return rest if rest is NotImplemented else _quotient(other, self, rest)
+
+    def __divmod__(self, other: Any) -> Any:
+        rest = self.__mod__(other)
+        return rest if rest is NotImplemented else (self.__floordiv__(other), rest)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        rest = self.__rmod__(other)
+        return rest if rest is NotImplemented else (self.__rfloordiv__(other), rest)
+
     def __repr__(self) -> str:
         try:
             if lib.pgr_h_unknown(TAPE, self._handle):
@@ -164,6 +181,8 @@ class Value(Operand):
             return "Value(without a node: its graph was dropped)"
 
     def __format__(self, spec: str) -> str:
+        if spec and lib.pgr_h_unknown(TAPE, self._handle):
+            unknown("format")
         return format(self.data, spec) if spec else repr(self)
 
     def __round__(self, ndigits: int | None = None) -> NoReturn:
@@ -193,6 +212,16 @@ class Value(Operand):
         if type(past) is tuple and past and type(past[0]) is str and past[0] in OPS:
             notes = {**notes, "_pygrad_step": (OPS[past[0]], *past[1:])}
         self._own.update(notes)
+
+
+def _quotient(x: Any, y: Any, rest: Value) -> Any:
+    """The quotient x // y, given x % y; its derivative is 0. In a program, 0 as the divisor gives what x / 0 does."""
+    if not lib.pgr_h_unknown(TAPE, rest._handle):
+        return ((x - rest) / y).rint()
+    if not isinstance(y, Value):
+        return ((x - rest) / y).rint() if y else (x * math.inf).detach()
+    by_zero = y.equal(0.0)
+    return by_zero.keep((x / y).detach()) + by_zero.equal(0.0).keep(((x - rest) / y).rint())
 
 
 def as_value(x: Any) -> Value:

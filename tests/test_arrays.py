@@ -86,7 +86,7 @@ def test_expressions_record_within_vmap_and_twice_derived(pg, expression):
 def test_expressions_run_eagerly_on_values_that_a_transform_makes(pg, expression):
     f, args = function(expression), given(5)
     expected = np.asarray(f(*args), dtype=float)
-    if "np.full_like" in expression or "np.stack([s" in expression:
+    if any(name in expression for name in ("np.full_like", "np.ones_like(s", "np.stack([s")):
         return  # an eager scalar is not among NumPy's protocols
     value, slope = pg.value_and_grad(lambda x, *rest: np.sum(f(x, *rest)), record=False)(*args)
     np.testing.assert_allclose(value, expected.sum(), rtol=1e-12, atol=1e-12)
@@ -98,6 +98,8 @@ SCALARS = ["np.maximum(s, 0.5)", "np.where(s > 0.5, s, 2 * s)", "np.sign(s)", "n
 SCALARS += ["np.heaviside(s, 1.0)", "np.logaddexp(s, 0.0)", "np.float64(2.0) * s", "s * x", "np.add(x, s)", "np.max(s)"]
 SCALARS += ["np.float64(2.0) - s", "np.isnan(s)", "np.sqrt(np.float64(2.0) / s)", "np.square(s)", "np.hypot(3.0, s)"]
 SCALARS += ["np.dot(s, x)", "np.mean(s)", "x * s > 0.3", "np.maximum(s * np.ones(2), 0.5)", "np.int64(3) + s"]
+SCALARS += ["s * np.array(s)", "np.array(s) - s", "s * (2 * x)[0, ...]", "s + A[:1, :1].reshape(())"]
+SCALARS += ["s * np.squeeze(2 * A[:1, :1])"]
 
 
 @pytest.mark.parametrize("expression", SCALARS)
@@ -209,6 +211,59 @@ def _sinc_slopes(x):
 
     with mpmath.workdps(60):
         return [float(mpmath.diff(mpmath.sincpi, x, k, h=mpmath.mpf(10) ** -9)) for k in range(4)]
+
+
+def test_quotients_of_scalars_are_numpys_and_do_not_move(pg):
+    for f in (lambda a, b: a // b, lambda a, b: np.stack(divmod(a, b)), lambda a, b: a // 2.5, lambda a, b: 7 // b):
+        for a, b in ((7.5, 2.0), (-7.5, 2.0), (7.5, -2.0), (-6.0, 3.0), (0.0, 2.0), (6.0, 0.1)):
+            expected = f(np.float64(a), np.float64(b))
+            np.testing.assert_array_equal(pg.jit(f)(a, b), expected)
+            np.testing.assert_array_equal(pg.vmap(f)(np.array([a, a]), np.array([b, b]))[1], expected)
+            eager = f(pg.Value(a), pg.Value(b))
+            assert [x.data for x in np.ravel(eager)] == np.ravel(expected).tolist()
+    for f in (lambda a, b: a // b, lambda a, b: divmod(a, b)[0], lambda a, b: np.floor_divide(a, b)):
+        assert pg.grad(f, argnums=(0, 1))(7.5, 2.0) == (0.0, 0.0)
+        assert pg.jit(f)(7.5, 0.0) == INF and pg.jit(f)(-7.5, 0.0) == -INF
+        assert pg.jit(lambda a: f(a, 0.0))(7.5) == INF and math.isnan(pg.jit(f)(0.0, 0.0))
+    assert pg.grad(lambda a, b: divmod(a, b)[1], argnums=(0, 1))(7.5, 2.0) == (1.0, -3.0)
+    assert pg.jit(lambda a: np.float64(15.0) // a)(4.0) == 3.0
+    assert (np.array([7.0, 9.0]) // pg.Value(2.0))[1].data == 4.0 and (pg.Value(7.0) // np.array([2.0]))[0].data == 3.0
+    with pytest.raises(ZeroDivisionError):
+        pg.Value(7.0) // 0
+    with pytest.raises(TypeError, match="'a' is of type str"):
+        pg.Value(7.0) // "a"
+
+
+REDUCED = ["np.sum(x, where=m)", "x.sum(where=m)", "np.mean(x, axis=0, where=m, keepdims=True)", "np.nanstd(x)"]
+REDUCED += ["np.prod(x, axis=1, where=m)", "np.max(x, where=m, initial=-4.0)", "np.min(x, axis=0, where=m, initial=9)"]
+REDUCED += ["np.var(x, axis=1, where=m, ddof=0.5)", "np.any(x > 0.2, axis=0, where=m)", "np.all(x > 0, where=m)"]
+REDUCED += ["np.nansum(x, axis=0)", "np.nanmean(x, axis=1, keepdims=True)", "np.nanvar(x, axis=(0, 1), ddof=1)"]
+
+
+@pytest.mark.parametrize("expression", REDUCED)
+@pytest.mark.parametrize("record", [True, False])
+def test_what_a_mask_leaves_out_of_a_reduction_does_not_matter(pg, expression, record):
+    """Not even a nan: neither to the value nor to the gradient. Masks are numbers, or computed."""
+    reduction = eval(f"lambda x, m: {expression}", {"np": np})
+    x = np.array([[0.5, NAN, -1.5, 2.0], [INF, 0.25, 3.0, 0.125], [-0.5, 1.0, NAN, 0.75]])
+    if "nan" in expression:
+        x[1, 0] = -2.0
+    mask = np.isfinite(x) & (x != 3.0)
+    expected = np.asarray(reduction(x, mask), dtype=float)
+    weights = np.random.default_rng(2).normal(size=expected.shape)
+    known = np.where(np.isnan(x) if "nan" in expression else ~mask, 7.0, x)
+    moving = lambda z: reduction(np.where(np.isfinite(x), z, x), mask)  # noqa: E731
+    exact = slopes(moving, [known], 0, weights) * (known == x)
+    for f in (lambda x: reduction(x, mask), lambda x: reduction(x, (x < 3.0) & (x > -INF))):
+        np.testing.assert_allclose(pg.jit(f, record=True)(x), expected, rtol=1e-14)
+        with np.errstate(invalid="ignore"):
+            slope = pg.grad(lambda x: np.sum(weights * f(x)), record=record)(x)
+        np.testing.assert_allclose(slope, exact, rtol=1e-7, atol=1e-8)
+
+
+def test_extremes_of_a_mask_need_a_number_for_nothing(pg):
+    with pytest.raises(ValueError, match="numpy.maximum.reduce: where= needs initial="):
+        pg.jit(lambda x: np.max(x, where=x > 0))(np.ones(3))
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -337,6 +392,15 @@ REFUSED = [
     (lambda x: np.fft.fft(x), r"cannot record: .*docs/arrays.md"),
     (lambda x: np.add(x, 1, out=np.zeros(3)), r"numpy.add cannot record: .*y = y \+ x"),
     (lambda x: np.clip(x, 0, 1, out=np.zeros(3)), r"out= of numpy.clip cannot record"),
+    (lambda x: np.exp(x, where=x > 0), r"where= of numpy.exp cannot record: .*np.where\(condition, np.exp"),
+    (lambda x: np.exp(x, where=[True, False, True]), r"where= of numpy.exp cannot record: .*np.where\(condition"),
+    (lambda x: np.divide(x, x, where=x > 0, out=0 * x), r"where= of numpy.divide cannot record: .*np.where"),
+    (lambda x: np.nanmax(x), r"numpy.nanmax cannot record: .*np.isnan"),
+    (lambda x: x.copy().__setitem__(x < 0, 0.0), r"an index or mask that depends.*np.where"),
+    (lambda x: np.zeros(3).__setitem__(0, x[0]), r"float\(\) needs .*np.zeros_like\(x\).*np.stack"),
+    (lambda x: np.asarray(x, dtype=float), r"float\(\) needs .*leave out dtype=float$"),
+    (lambda x: f"{x:.2f}", r"no number to format .*pygrad.debug_print"),
+    (lambda x: f"{x[0]:.2f}", r"no number to format .*pygrad.debug_print"),
     (lambda x: x.astype(int), r"astype cannot record: .*np.trunc"),
     (lambda x: np.interp(x, [0, 1], [0, 1], period=1.0), r"period= of numpy.interp cannot record"),
     (lambda x: np.linalg.norm(np.outer(x, x), 2), r"order 2 of numpy.linalg.norm cannot record: .*'fro'"),
@@ -352,6 +416,41 @@ def test_what_does_not_record_says_what_to_write(pg, f, message):
         pg.jit(f)(np.array([1.0, -2.0, 3.0]))
     assert "test_arrays.py:" in str(caught.value)
     assert pg.jit(lambda x: np.maximum(x, 0.0))(np.array([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "coo_array", "bsr_array", "lil_matrix"])
+def test_products_with_sparse_matrices_say_what_to_write(pg, kind):
+    L = getattr(pytest.importorskip("scipy.sparse"), kind)([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0], [0.0, 0.0, 4.0]])
+    x = np.array([1.0, -2.0, 3.0])
+    for f in (
+        lambda x: L @ x,
+        lambda x: L.dot(2 * x),
+        lambda x: x @ L,
+        lambda x: (2 * x) @ L,
+        lambda x: L @ x[:, None],
+    ):
+        for transform in (pg.jit, pg.vmap, lambda f: pg.grad(lambda x: np.sum(f(x)), record=False)):
+            with pytest.raises(pg.RecordingError, match=r"(?s)test_arrays.py.*write L.toarray\(\) @ x"):
+                transform(f)(x if transform is not pg.vmap else np.stack([x, x]))
+    np.testing.assert_array_equal(pg.jit(lambda x: L.toarray() @ x)(x), L @ x)
+
+
+def test_arrays_are_filled_as_the_message_says(pg):
+    def f(x):
+        y = np.zeros_like(x)
+        y[0], y[1:] = x[1] * x[0], np.where(x[1:] < 0, 0.0, x[1:])
+        return np.sum(y * np.stack([x[0], 0.0, x[2]]))
+
+    x = np.array([2.0, -3.0, 5.0])
+    for record in (True, False):
+        value, slope = pg.value_and_grad(f, record=record)(x)
+        assert value == -12.0 + 25.0 and slope.tolist() == [-12.0, 4.0, 10.0]
+
+
+def test_recorded_arrays_show_their_shape_and_that_they_have_no_numbers(pg):
+    shown = []
+    pg.jit(lambda x: shown.append(f"{x} {x!r}") or x)(np.ones((2, 3)))
+    assert shown == [" ".join(["Array(of shape (2, 3), without numbers: a function is being recorded)"] * 2)]
 
 
 def test_the_users_mistakes_stay_those_of_numpy(pg):
@@ -469,6 +568,20 @@ def test_masks_of_known_numbers_are_indices(pg):
     x = np.array([0.2, 0.7, 0.9])
     slope = pg.grad(lambda x: (x * x)[(x > 0.5) & (x < 0.8)].sum(), record=False)
     assert slope(x).tolist() == [0.0, 1.4, 0.0]
+
+
+def test_functions_that_run_eagerly_may_assign_to_their_arguments(pg):
+    def f(x, y):
+        x[0] = 1.0
+        y["w"][1] = x[1] * x[0]
+        return np.sum(x * x * y["w"])
+
+    x, y = np.array([3.0, 5.0]), {"w": np.array([7.0, 11.0])}
+    value, (by_x, by_y) = pg.value_and_grad(f, argnums=(0, 1), record=False)(x, y)
+    assert value == 7.0 + 125.0 and by_x.tolist() == [0.0, 75.0] and by_y["w"].tolist() == [1.0, 0.0]
+    assert x.tolist() == [3.0, 5.0] and y["w"].tolist() == [7.0, 11.0]
+    inner = pg.grad(lambda x: pg.value_and_grad(f, (0, 1), record=False)(x, {"w": np.ones(2)})[0], record=False)
+    assert inner(x).tolist() == [0.0, 75.0]
 
 
 def test_views_of_arguments_make_no_nodes(pg):

@@ -82,14 +82,22 @@ _UNKNOWN = {
     "np.array, to compare them, or use pygrad.math.less or equal",
     "hash": "sets and dicts need a hash, but a Value has none while its function is recorded: use a list, or positions",
     "data": "a Value has no `.data` while its function is recorded: compute with the Value itself",
+    "float": "float() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
+    "math; an array of numbers can't hold it, so start from np.zeros_like(x) of an argument, or make a list and "
+    "np.stack it, and leave out dtype=float",
+    "format": 'a Value has no number to format while its function is recorded: pygrad.debug_print("{:.2f}", x) prints '
+    "it at each run",
     "grad": "a Value has no `.grad` while its function is recorded: use grad or value_and_grad",
     "data =": "`.data` cannot be assigned while a function is recorded: compute a new Value",
     "grad =": "`.grad` cannot be assigned while a function is recorded: use grad or value_and_grad",
 }
 
 
-# NumPy calls our operators and the standard library calls functions, so skip their frames, too.
-_NOBODY = {"pygrad", "numpy", "cffi", *getattr(sys, "stdlib_module_names", ())}
+_NEVER = {"float", "int", "round"}  # what a Value refuses while its function runs eagerly, too
+
+
+# NumPy and SciPy call our operators and the standard library calls functions, so skip their frames, too.
+_NOBODY = {"pygrad", "numpy", "scipy", "cffi", *getattr(sys, "stdlib_module_names", ())}
 
 
 def is_users(frame: FrameType) -> bool:
@@ -97,9 +105,9 @@ def is_users(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _NOBODY
 
 
-def users_line() -> str:
-    """The position in user code: file, line and text of the nearest frame that is_users accepts."""
-    frame = sys._getframe(1)
+def users_line(frame: FrameType | None = None) -> str:
+    """The position in user code, seen from a frame: file, line and text of the nearest one that is_users accepts."""
+    frame = frame or sys._getframe(1)
     while frame.f_back is not None and not is_users(frame):
         frame = frame.f_back
     text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -113,7 +121,9 @@ def unknown(where: str) -> NoReturn:
         f"{where}() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
         "math, and compute plain numbers outside of the function",
     )
-    raise RecordingError(f"{users_line()}\n{text}. record=False runs the function eagerly instead.")
+    if where not in _NEVER:
+        text += ". record=False runs the function eagerly instead."
+    raise RecordingError(f"{users_line()}\n{text}")
 
 
 def leave(how: str, value: Any, is_unknown: bool = False) -> NoReturn:

@@ -24,7 +24,10 @@ def as_number(x: Any) -> float | None:
         return x  # type: ignore[no-any-return]
     np = sys.modules.get("numpy")
     if np is not None and isinstance(x, np.ndarray):
-        return as_number(x.item()) if x.ndim == 0 and array_fault(x) is None else None
+        if x.ndim or array_fault(x) is not None:
+            return None
+        one = x.item()
+        return None if hasattr(type(one), "_handle") else as_number(one)  # a Value's operators are NumPy's to call
     if isinstance(x, float):
         return float.__float__(x)  # a subclass may override it
     if isinstance(x, int):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 from pygrad import math
-from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.errors import RecordingError, unknown, users_line
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
 from pygrad.engine import Value, as_value
@@ -22,12 +22,31 @@ def with_scalars(record: Callable[[], Any]) -> Any:
 
     These stay, once they were tried: they cost 0.6 us for each product with a scalar of NumPy's on the left.
     """
-    if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
+    with refusals_of_scipy():
+        if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
+            return record()
+        with contextlib.suppress(TypeError):
+            return record()
+        Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
         return record()
-    with contextlib.suppress(TypeError):
-        return record()
-    Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
-    return record()
+
+
+@contextlib.contextmanager
+def refusals_of_scipy() -> Iterator[None]:
+    """Say what to write instead of a product with a sparse matrix: SciPy has none of objects, and asks nobody."""
+    try:
+        yield
+    except TypeError as error:
+        if not ("no supported conversion for types" in str(error) and "dtype('O')" in str(error)):
+            raise
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        line = users_line(None if trace is None else trace.tb_frame)
+        raise RecordingError(
+            f"{line}\na sparse matrix of SciPy can't be multiplied by Values: write L.toarray() @ x; docs/arrays.md "
+            "has the product of its entries alone"
+        ) from error
 
 
 # By ufunc: what a number on the left needs, which comes here because NumPy's scalars have operators of their own.
@@ -38,6 +57,8 @@ _REFLECTED = {
     "divide": Value.__rtruediv__,
     "power": Value.__rpow__,
     "remainder": Value.__rmod__,
+    "floor_divide": Value.__rfloordiv__,
+    "divmod": Value.__rdivmod__,
     "less": Value.__gt__,
     "less_equal": Value.__ge__,
     "greater": Value.__lt__,
@@ -107,6 +128,14 @@ class Array(Tracer):
     def __init__(self, source: Source, view: Any) -> None:
         self.source, self.view = source, view
         self.shape, self.ndim = tuple(view.shape), int(view.ndim)
+
+    def __repr__(self) -> str:
+        return f"Array(of shape {self.shape}, without numbers: a function is being recorded)"
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            unknown("format")
+        return repr(self)
 
     @staticmethod
     def of(source: Source, shape: tuple[int, ...]) -> Array:

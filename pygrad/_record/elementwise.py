@@ -79,12 +79,6 @@ def _truncated(x: Any) -> Any:
     return chosen(x < 0.0, _ceil(x), x.floor())
 
 
-def _floor_divided(x: Any, y: Any) -> Any:
-    if not isinstance(y, Value):
-        return ((x - as_value(x) % y) / y).rint() if y else (as_value(x) * math.inf).detach()
-    return chosen(_decided(y.equal(0.0)), (x / y).detach(), ((x - as_value(x) % y) / y).rint())
-
-
 def _with_sign(x: Any, y: Any) -> Any:
     size = as_value(x).abs()
     return chosen(_is_negative(y), -size, size)
@@ -147,9 +141,9 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "float_power": lambda x, y: x**y,
     "ceil": _ceil,
     "trunc": _truncated,
-    "floor_divide": _floor_divided,
+    "floor_divide": lambda x, y: as_value(x) // y,
     "fmod": lambda x, y: _with_sign(as_value(x).abs() % as_value(y).abs(), x),
-    "divmod": lambda x, y: (_floor_divided(x, y), as_value(x) % y),
+    "divmod": lambda x, y: divmod(as_value(x), y),
     "modf": lambda x: (x - _truncated(x), _truncated(x)),
     "fmax": lambda x, y: chosen(is_nan(x), y, chosen(is_nan(y), x, as_value(x).max(y))),
     "fmin": lambda x, y: chosen(is_nan(x), y, chosen(is_nan(y), x, as_value(x).min(y))),

@@ -79,27 +79,68 @@ def _only_new(name: str, out: Any) -> None:
         _refuse(f"out= of numpy.{name}", "assign the result to a name")
 
 
+# What changes nothing in a reduction; of the others, it is what they are given to start with.
+_NEUTRAL = {"add": 0.0, "multiply": 1.0, "logical_and": True, "logical_or": False}
+
+
+def masked(ufunc: Any, method: str, inputs: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The inputs and keywords of a ufunc without where=: a reduction has what is neutral for what it leaves out."""
+    name, mask = ufunc.__name__, keywords["where"]
+    if method == "reduce":
+        neutral = _NEUTRAL.get(name, keywords.get("initial"))
+        if neutral is None:
+            raise ValueError(f"numpy.{name}.reduce: where= needs initial=, the result where it leaves nothing")
+        rest = {key: x for key, x in keywords.items() if key != "where"}
+        return [_left(inputs[0], mask, neutral)], rest
+    if "out" not in keywords or not _is_known(mask):
+        _refuse(f"where= of numpy.{name}", f"write np.where(condition, np.{name}(...), what it is elsewhere)")
+    return inputs, {**keywords, "where": np.asarray(mask, dtype=bool)}
+
+
+def _left(a: Any, where: Any, neutral: Any) -> Any:
+    """The array with `neutral` where a mask leaves an element out."""
+    if where is True:
+        return _objects(a)
+    return _elementwise(chosen, np.broadcast_to(_objects(where), np.shape(a)), a, neutral)
+
+
 # ---- Statistics ----------------------------------------------------------------------------------
+
+
+def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **more: Any) -> Any:
+    _only_new("mean", out)
+    where = more.pop("where", True)
+    return _total(a, axis, keepdims, where) / _total(np.ones(np.shape(a)), axis, keepdims, where)
+
+
+def _total(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
+    return np.add.reduce(_left(a, where, 0.0), axis=axis, keepdims=keepdims is True)
 
 
 def var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, **more: Any
 ) -> Any:
     _only_new("var", out)
-    if more.pop("where", True) is not True:
-        _refuse("where= of numpy.var", "select the elements first")
-    ddof = more.pop("correction", ddof)
-    a = _objects(a)
-    distance = a - np.mean(a, axis=axis, keepdims=True)
-    square = np.add.reduce(_objects(distance * distance), axis=axis, keepdims=keepdims is True)
-    axes = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return square / max(math.prod(a.shape[i] for i in axes) - ddof, 0)
+    ddof, where = more.pop("correction", ddof), more.pop("where", True)
+    a = _left(a, where, 0.0)  # first, since the square of a nan would have no derivative
+    distance = a - mean(a, axis, keepdims=True, where=where)
+    square = _total(distance * distance, axis, keepdims, where)
+    count = _total(np.ones(a.shape), axis, keepdims, where) - ddof
+    return square / (np.maximum(count, 0.0) if where is True else _elementwise(SCALARS["maximum"], count, 0.0))
 
 
 def std(a: Any, axis: Any = None, **keywords: Any) -> Any:
     found = var(a, axis, **keywords)
     # A single number has none, and no derivative: that of the root would be nan.
     return found * 0.0 if np.size(found) == np.size(a) else _elementwise(SCALARS["sqrt"], found)
+
+
+def _without_nans(function: Callable[..., Any]) -> Callable[..., Any]:
+    def of_numbers(a: Any, axis: Any = None, *, keepdims: Any = False, where: Any = True, **more: Any) -> Any:
+        is_number = _elementwise(lambda x: SCALARS["logical_not"](is_nan(x)), a)
+        return function(a, axis, keepdims=keepdims, where=_left(is_number, where, False), **more)
+
+    return of_numbers
 
 
 def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
@@ -181,10 +222,10 @@ def _place_of(name: str, better: str) -> Callable[..., Any]:
 
 
 def _any_or_all(name: str) -> Callable[..., Any]:
-    def function(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **_: Any) -> Any:
+    def function(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
         _only_new(name, out)
-        ufunc = np.frompyfunc(SCALARS[name], 2, 1, identity=name == "logical_and")
-        return ufunc.reduce(_elementwise(truth, a), axis=axis, keepdims=keepdims is True)
+        ufunc = np.frompyfunc(SCALARS[name], 2, 1, identity=_NEUTRAL[name])
+        return ufunc.reduce(_left(_elementwise(truth, a), where, _NEUTRAL[name]), axis=axis, keepdims=keepdims is True)
 
     return function
 
@@ -345,7 +386,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": where,
     "select": select,
     "clip": clip,
+    "mean": mean,
     "var": var,
+    "nansum": _without_nans(_total),
+    "nanmean": _without_nans(mean),
+    "nanvar": _without_nans(var),
+    "nanstd": _without_nans(std),
     "std": std,
     "sort": sort,
     "partition": partition,
@@ -373,6 +419,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cov": cov,
     "linspace": linspace,
     "full_like": full_like,
+    "zeros_like": lambda a, dtype=None, *args, **keywords: full_like(a, 0.0, None, *args, **keywords),
+    "ones_like": lambda a, dtype=None, *args, **keywords: full_like(a, 1.0, None, *args, **keywords),
     "einsum": lambda *args, optimize=None, **_: linear.einsum(*linear.with_letters(args)),
     "linalg.solve": lambda a, b: linear.solve(_objects(a), _objects(b)),
     "linalg.inv": lambda a: linear.inv(_objects(a)),
@@ -385,6 +433,7 @@ _POSITIONS = (
     "positions depend on numbers that are not known: use np.where(condition, a, b), or multiply by the condition"
 )
 _ORDER = "an order of positions can't be an index: use np.sort for the values, np.max, np.min or np.where"
+_NANS = "replace the nans first, np.where(np.isnan(x), y, x)"
 _EIGEN = (
     "use np.linalg.solve, inv, det, slogdet or cholesky; or compute it of numbers outside of the function and pass it "
     "as an argument"
@@ -393,6 +442,8 @@ REFUSED = {
     **dict.fromkeys(("nonzero", "flatnonzero", "argwhere", "extract", "compress", "place", "piecewise"), _POSITIONS),
     **dict.fromkeys(("argsort", "argpartition", "lexsort", "searchsorted", "unique", "digitize"), _ORDER),
     **dict.fromkeys(("histogram", "bincount", "histogram2d", "histogramdd", "unwrap"), _POSITIONS),
+    **dict.fromkeys(("nanmax", "nanmin", "nanprod", "nanmedian", "nanpercentile", "nanquantile"), _NANS),
+    **dict.fromkeys(("nancumsum", "nancumprod", "nanargmax", "nanargmin"), _NANS),
     **dict.fromkeys(
         ("svd", "svdvals", "eig", "eigh", "eigvals", "eigvalsh", "pinv", "matrix_rank", "cond", "lstsq", "qr"), _EIGEN
     ),

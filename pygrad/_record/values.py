@@ -17,7 +17,7 @@ from pygrad._core.numbers import array_fault
 from pygrad._record import elementwise, functions
 from pygrad.engine import Value
 
-_getitem = np.ndarray.__getitem__
+_getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
 
 
 class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
@@ -30,6 +30,8 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
             keywords["out"] = tuple(_target(ufunc, x) for x in out)
         if "dtype" in keywords and np.dtype(keywords.pop("dtype") or object).kind not in "fO":
             functions.refuse(ufunc, TypeError("dtype= must be float"))
+        if keywords.get("where", True) is not True:
+            inputs, keywords = functions.masked(ufunc, method, inputs, keywords)
         try:
             result = elementwise.apply(ufunc, method, [_base(x) for x in inputs], keywords)
         except TypeError as error:
@@ -60,6 +62,13 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
             functions.refuse_index(index, error)
             raise
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        try:
+            _setitem(self, index, value)
+        except IndexError as error:
+            functions.refuse_index(index, error)
+            raise
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.tolist()) if self.ndim == 1 else super().__iter__()
 
@@ -81,7 +90,7 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in ("argmax", "argmin", "var", "std", "any", "all", "round", "argsort", "argpartition", "nonzero"):
+for _name in ("argmax", "argmin", "mean", "var", "std", "any", "all", "round", "argsort", "argpartition", "nonzero"):
     setattr(Values, _name, _method(_name))
 
 _EMPTY = np.empty(0, dtype=object).view(Values)
@@ -129,4 +138,6 @@ def _as_values(result: Any) -> Any:
         )
     if type(result) in (list, tuple):
         return type(result)(map(_as_values, result))
+    if isinstance(result, tuple):  # a named one, such as slogdet's
+        return type(result)(*map(_as_values, result))
     return result

@@ -51,7 +51,9 @@ class Variables:
         others = [] if along is None else tree_flatten(along)[0]
         self._recording = recordings.stack[-1] if recordings.stack and not by_element else None
         self._leaves = [self._copy(leaf, other) for leaf, other in itertools.zip_longest(given, others)]
-        self.value = tree_unflatten(structure, self._leaves)
+        # Arrays of nodes as copies: the function may assign to its arguments.
+        own = [x.copy() if is_array(x) and not isinstance(x, Array) else x for x in self._leaves]
+        self.value = tree_unflatten(structure, own)
         self._structure = structure
         self._layouts: list[Any] = []
         self.order: list[int] = []  # index of each of the caller's argnums
