@@ -656,3 +656,36 @@ def test_tables_of_the_page_are_the_modules(pg):
     for module, path in ((pg.scipy.special, "special"), (pg.scipy.stats.norm, "stats.norm")):
         row = re.search(rf"^\| `{path}` \| (.*) \|$", section, re.MULTILINE)[1]
         assert re.findall(r"`(\w+)`", row) == sorted(module.__all__)
+
+
+CHANGES = ["x.sort()", "x.fill(1.0)", "x.put([0], 5.0)", "x.partition(1)", "np.put(x, [0], 5.0)", "np.copyto(x, 0.0)"]
+CHANGES += ["np.putmask(x, [True, False, False], 5.0)", "np.add.at(x, [0], 1.0)", "np.exp(x, out=x)", "x[0] = 1.0"]
+CHANGES += ["np.cumsum(x, out=x)", "x.clip(0, 1, out=x)", "np.add(x, 1.0, out=x)"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_of_arguments_and_of_vmaps_results_are_refused(pg, change):
+    """They would be lost: an array that is recorded is not the argument. A copy may be changed."""
+    points = np.array([3.0, 1.0, 2.0])
+    for start in ("x", "pg.vmap(lambda t: t * 2.0)(x)"):
+        scope = {"np": np, "pg": pg}
+        exec(f"def f(x):\n    x = {start}\n    {change}\n    return x[0] + 2.0 * x[1]", scope)
+        with pytest.raises(pg.RecordingError, match="change a copy"):
+            pg.grad(scope["f"])(points)
+    if change in ("x.fill(1.0)", "x.put([0], 5.0)", "x[0] = 1.0"):
+        exec(f"def f(x):\n    x = np.array(x)\n    {change}\n    return x[0] + 2.0 * x[1]", scope)
+        assert pg.jit(scope["f"])(points) == scope["f"](points)
+
+
+def test_views_of_arguments_can_not_be_written_to(pg):
+    for change in ("x.flat[0] = 1.0", "np.asarray(x)[0] = 1.0", "np.fill_diagonal(x, 0.0)", "np.asarray(x).sort()"):
+        scope = {"np": np}
+        exec(f"def f(x):\n    {change}\n    return x.sum()", scope)
+        with pytest.raises((pg.RecordingError, ValueError), match="read-only|change a copy"):
+            pg.jit(scope["f"])(np.ones((2, 2)))
+
+
+def test_interp_of_nan_and_of_steps(pg):
+    f = pg.jit(lambda v: np.interp(v, [0.0, 1.0, 1.0, 2.0], [5.0, 1.0, 3.0, 7.0]))
+    for v in (-1.0, 0.5, 1.0, 1.5, 2.0, 3.0, float("nan")):
+        np.testing.assert_equal(f(v), np.interp(v, [0.0, 1.0, 1.0, 2.0], [5.0, 1.0, 3.0, 7.0]))

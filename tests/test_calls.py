@@ -414,3 +414,24 @@ def test_several_decorators_of_a_method(pg):
     assert c.curvature(2.0) == 12.0
     c.k = 2.0
     assert c.curvature(2.0) == 24.0
+
+
+def test_methods_see_what_slots_and_classes_are_bound_to(pg):
+    class Slotted:
+        __slots__ = ("__weakref__", "k")
+
+        @pg.jit
+        def f(self, x):
+            return self.k * x
+
+    class Plain:
+        k = 2.0
+
+        @pg.jit
+        def f(self, x):
+            return self.k * x
+
+    slotted, plain = Slotted(), Plain()
+    for k in (2.0, 5.0, 2.0):
+        slotted.k = Plain.k = k
+        assert slotted.f(3.0) == plain.f(3.0) == 3.0 * k

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from pygrad import math
 from pygrad._core.errors import RecordingError, unknown, users_line
@@ -164,18 +164,19 @@ class Array(Tracer):
         return Array(self.source, view) if getattr(view, "ndim", 0) else self.source.elements([int(view)])[0]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise RecordingError(
-            f"{users_line()}\nA function is being recorded, and its arguments must not be changed: assign to a copy, "
-            "x = 1 * x or np.array(x)"
-        )
+        _refuse_change()
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
+        array = object_array(self.source.elements(self.view.ravel().tolist()), self.shape)
+        array.flags.writeable = bool(copy)  # what is written to it would be lost
+        return array
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        if method == "at" or any(isinstance(x, Array) for x in keywords.get("out", ())):
+            _refuse_change()
         found = None if method != "__call__" or keywords else _in_lanes(ufunc, inputs)
         if found is not None:
             return found
@@ -189,7 +190,12 @@ class Array(Tracer):
             if name in _MOVES and not any(isinstance(x, (Array, Value)) for x in more):
                 return args[0]._moved(function, *more, **keywords)
         args, keywords = _plain_within(args), {name: _plain_within(x) for name, x in keywords.items()}
-        return _values_type().__array_function__(None, function, types, args, keywords)
+        try:
+            return _values_type().__array_function__(None, function, types, args, keywords)
+        except ValueError as error:
+            if "read-only" in str(error):
+                _refuse_change()
+            raise
 
     def _moved(self, function: Any, *args: Any, **keywords: Any) -> Any:
         """What `function`, which moves elements only, makes of the array."""
@@ -236,6 +242,8 @@ class Array(Tracer):
             raise AttributeError(name)
         if name in _MOVING_METHODS:
             return functools.partial(self._moved, getattr(need_numpy().ndarray, name))
+        if name in _CHANGING_METHODS:
+            _refuse_change()
         return getattr(self.__array__(), name)
 
     # Places count the array's own elements, row by row:
@@ -302,6 +310,16 @@ _MOVES = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "repeat", "tak
 _MOVES |= {"permute_dims", "matrix_transpose", "expand_dims", "broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d"}
 _MOVES |= {"flip", "fliplr", "flipud", "rot90", "roll", "tile", "take_along_axis", "delete"}
 _MOVES |= {"split", "array_split", "hsplit", "vsplit", "dsplit", "unstack"}
+
+
+_CHANGING_METHODS = {"sort", "partition", "fill", "put", "itemset", "resize", "setfield", "setflags"}
+
+
+def _refuse_change() -> NoReturn:
+    raise RecordingError(
+        f"{users_line()}\nA function is being recorded, and its arguments and what vmap returns must not be changed: "
+        "change a copy, x = 1 * x or np.array(x)"
+    )
 
 
 def _plain(x: Any) -> Any:

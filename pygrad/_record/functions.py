@@ -264,10 +264,13 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     def one(x: Any) -> Any:
         found = fs[-1]
         for k in reversed(range(len(xs) - 1)):
+            if isinstance(xs[k], float) and xs[k] == xs[k + 1]:  # a step
+                continue
             line = fs[k] + (x - xs[k]) * ((fs[k + 1] - fs[k]) / (xs[k + 1] - xs[k]))
             found = chosen(x < xs[k + 1], line, found)
         found = chosen(x < xs[0], fs[0] if left is None else left, found)
-        return found if right is None else chosen(x > xs[-1], right, found)
+        found = found if right is None else chosen(x > xs[-1], right, found)
+        return chosen(is_nan(x), x, found)
 
     return _elementwise(one, x)
 

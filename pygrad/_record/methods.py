@@ -6,6 +6,7 @@ import contextlib
 import functools
 import weakref
 from collections import OrderedDict
+from types import MemberDescriptorType
 from typing import Any, Callable
 
 
@@ -86,7 +87,7 @@ class Bound:
                 return make()
             self._objects.setdefault(number, (reference, OrderedDict()))
         functions = self._objects[number][1]
-        values = vars(self_) if hasattr(self_, "__dict__") else {}
+        values = _bindings(self_)
         key = tuple([(name, _identity(x)) for name, x in values.items()])
         found = functions.get(key)
         if found is None:
@@ -95,6 +96,20 @@ class Bound:
                 while len(functions) > most:
                     functions.popitem(last=False)
         return found[0]
+
+
+def _bindings(self_: Any) -> dict[str, Any]:
+    """What an object's attributes are bound to, its own, those in slots and its classes' data."""
+    values: dict[str, Any] = {}
+    for kind in type(self_).__mro__[-2::-1]:
+        for name, x in vars(kind).items():
+            if type(x) is MemberDescriptorType:
+                if hasattr(self_, name):
+                    values[name] = getattr(self_, name)
+            elif not (name.startswith("__") or hasattr(x, "__get__") or callable(x)):
+                values[name] = x
+    values.update(getattr(self_, "__dict__", {}))
+    return values
 
 
 def _identity(x: Any) -> Any:
