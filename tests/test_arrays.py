@@ -689,3 +689,13 @@ def test_interp_of_nan_and_of_steps(pg):
     f = pg.jit(lambda v: np.interp(v, [0.0, 1.0, 1.0, 2.0], [5.0, 1.0, 3.0, 7.0]))
     for v in (-1.0, 0.5, 1.0, 1.5, 2.0, 3.0, float("nan")):
         np.testing.assert_equal(f(v), np.interp(v, [0.0, 1.0, 1.0, 2.0], [5.0, 1.0, 3.0, 7.0]))
+
+
+def test_matrices_stacked_of_scalars_are_alike_without_recording(pg):
+    def f(x):
+        matrix = np.stack([np.stack([x[0], x[1]]), np.stack([x[1], 3.0 + x[0]])])
+        return np.linalg.det(matrix) + np.linalg.solve(matrix, np.stack([x[1], x[0]])).sum() + np.float64(3.0) // x[0]
+
+    x = np.array([1.3, 0.4])
+    for transform in (pg.grad, pg.hessian, pg.jit):
+        np.testing.assert_allclose(transform(f)(x), transform(f, record=False)(x), rtol=1e-12)

@@ -75,14 +75,14 @@ def _scalar_ufunc(self: Value, ufunc: Any, method: str, *inputs: Any, **keywords
         reflected = _REFLECTED.get(ufunc.__name__)
         if reflected is not None and method == "__call__" and not keywords:
             return reflected(self, left)
-    if recordings.stack:
+    if recordings.stack or recordings.eager:
         return _values_type().__array_ufunc__(None, ufunc, method, *map(_plain, inputs), **keywords)
     # As without this method: NumPy's own loop over objects.
     return getattr(ufunc, method)(*[np.asarray(x) if isinstance(x, Value) else x for x in inputs], **keywords)
 
 
 def _scalar_function(_: Value, function: Any, types: Any, args: Any, keywords: Any) -> Any:
-    if not recordings.stack:
+    if not (recordings.stack or recordings.eager):
         return function._implementation(*args, **keywords)
     np = need_numpy()
     # As arrays, since NumPy would try a Value's own methods, such as max.
