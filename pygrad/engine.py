@@ -244,7 +244,8 @@ _CONDITIONS = {OPS[name] for name in ("less", "less_equal", "equal")}  # what co
 def _is_condition(x: Any) -> bool:
     """Whether `x` is a bool or a recorded comparison."""
     if isinstance(x, Value):
-        return lib.pgr_h_op(TAPE, x._handle) in _CONDITIONS
+        op = lib.pgr_h_op(TAPE, x._handle)
+        return op in _CONDITIONS or (op == lib.PGR_OP_LANE_PASS and _is_condition(x._operands()[0]))
     return isinstance(x, bool) or type(x).__name__ in ("bool_", "bool")
 
 

@@ -782,3 +782,14 @@ def test_results_are_float64_arrays_of_their_own(pg, record):
     through, number = pg.jit(lambda x: [x, 2], record=record)(x)
     assert through.dtype == np.dtype("d") and through is not x and through.tolist() == [1.0, 2.0]
     assert type(number) is float and number == 2.0
+
+
+def test_conditions_of_a_vmaps_result_can_be_combined(pg):
+    points = np.array([np.nan, 0.851, 0.614])
+
+    def within(x):
+        large = pg.vmap(lambda t: t * 1.0)(x) >= 0.7
+        return (True & large) | (large & False), ~large ^ True
+
+    both, inverted = pg.jit(within)(points)
+    assert both.tolist() == inverted.tolist() == [0.0, 1.0, 0.0]
