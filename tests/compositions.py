@@ -37,6 +37,8 @@ ELEMENTWISE += ["xp.interp({}, np.array([-1.0, 0.1, 1.0]), np.array([0.5, -1.0, 
 REDUCTIONS = ["xp.max({v})", "xp.min({B})", "xp.prod({v})", "xp.mean({B})", "xp.var({v})", "xp.median({v})"]
 REDUCTIONS += ["xp.linalg.det({M})", "xp.trace({M})", "(xp.argmax({v}) * {s})", "xp.dot({v}, {w})", "xp.sum({B})"]
 REDUCTIONS += ["xp.std(xp.concatenate([{v}, np.array([3.0, -4.0])]))", "xp.einsum('ij,ji->', {B}, {C})"]
+REDUCTIONS += ["xp.sum({B}, where={B} > 0.25)", "xp.max({v}, where={v} < 0.25, initial=-1.5)"]
+REDUCTIONS += ["xp.prod({v}, where={v} > {s})"]
 REDUCTIONS += ["xp.linalg.norm(xp.concatenate([{v}, np.array([1.0])]))", "xp.stack([{s}, {s}])[1]"]
 VECTORS = ["xp.sort({v})", "xp.cumsum({v})", "xp.cumprod({v})", "xp.concatenate([{w}, {v}])[{n}:]", "xp.flip({v})"]
 VECTORS += [

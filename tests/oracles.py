@@ -234,16 +234,23 @@ class Loops:
         moved = np.moveaxis(x, axis, -1)
         return objects([f(list(row)) for row in moved.reshape(-1, moved.shape[-1])], moved.shape[:-1])
 
-    def max(self, x, axis=None):
-        return self._reduced(lambda row: functools.reduce(self.maximum, row), x, axis)
+    def max(self, x, axis=None, where=True, initial=None):
+        if where is not True:
+            x = self.where(where, x, initial)
+        first = [] if initial is None else [initial]
+        return self._reduced(lambda row: functools.reduce(self.maximum, first + row), x, axis)
 
     def min(self, x, axis=None):
         return self._reduced(lambda row: functools.reduce(self.minimum, row), x, axis)
 
-    def prod(self, x):
+    def prod(self, x, where=True):
+        if where is not True:
+            x = self.where(where, x, 1.0)
         return self._reduced(lambda row: functools.reduce(operator.mul, row), x, None)
 
-    def sum(self, x, axis=None):
+    def sum(self, x, axis=None, where=True):
+        if where is not True:
+            x = self.where(where, x, 0.0)
         return self._reduced(lambda row: functools.reduce(operator.add, row), x, axis)
 
     def mean(self, x, axis=None):
