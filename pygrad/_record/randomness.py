@@ -12,7 +12,6 @@ from __future__ import annotations
 import _thread
 import functools
 import os
-import pickle
 import random
 import sys
 import time
@@ -117,7 +116,14 @@ def _state(generator: Any) -> Any:
     if isinstance(generator, random.Random):
         return generator.getstate()
     is_new = hasattr(generator, "bit_generator")
-    return pickle.dumps(generator.bit_generator.state if is_new else generator.get_state(legacy=False))
+    return _frozen(generator.bit_generator.state if is_new else generator.get_state(legacy=False))
+
+
+def _frozen(state: Any) -> Any:
+    """A state that can be compared, and does not change with the generator."""
+    if isinstance(state, dict):
+        return [(name, _frozen(x)) for name, x in state.items()]
+    return state.tobytes() if hasattr(state, "tobytes") else state
 
 
 def _sources(function: Any) -> tuple[list[Any], bool]:
