@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+import types
+
 import pytest
 
 np = pytest.importorskip("numpy")
@@ -77,19 +81,99 @@ def test_a_value_that_is_bound_anew(pg):
     assert f(3.0) == 15.0
 
 
-def test_attributes_of_a_callable_object(pg):
-    class Line:
-        def __init__(self, slope):
-            self.slope = slope
+class Inner:
+    q = 1.0
 
-        def __call__(self, x):
-            return self.slope * x
 
-    line = Line(2.0)
-    f = pg.grad(line)
-    assert f(1.0) == 2.0
-    line.slope = 3.0
-    assert f(1.0) == 3.0
+class Plain:
+    shared = 1.0
+
+    def __init__(self):
+        self.k, self.inner = 1.0, Inner()
+
+    def __call__(self, x):
+        return x * self.k
+
+    def method(self, x):
+        return x * self.k
+
+    @property
+    def twice(self):
+        return 2.0 * self.k
+
+    @staticmethod
+    def plain(x):
+        return x * Plain.shared
+
+
+class Slotted:
+    __slots__ = ("k",)
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Ways to read a number: (function, how to set the number, its factor)."""
+    module = types.ModuleType("reads_of_users")
+    exec("rate = 1.0\ndef scale(x): return x * rate", module.__dict__)
+    # Several of a kind: each is an object of its own.
+    a, b, c, d, e, f, g, h, i = (Plain() for _ in range(9))
+    shared = types.SimpleNamespace(k=1.0)
+    slotted = Slotted()
+    slotted.k = 1.0
+    monkeypatch.setattr(Plain, "shared", 1.0)
+    monkeypatch.setattr(Inner, "q", 1.0)
+    return {
+        "a module": (lambda x: x * module.rate, lambda v: setattr(module, "rate", v)),
+        "a module's function": (lambda x: module.scale(x), lambda v: setattr(module, "rate", v)),
+        "an object": (lambda x: x * a.k, lambda v: setattr(a, "k", v)),
+        "an object called": (b, lambda v: setattr(b, "k", v)),
+        "a method": (lambda x: c.method(x), lambda v: setattr(c, "k", v)),
+        "a bound method": (d.method, lambda v: setattr(d, "k", v)),
+        "a property": (lambda x: x * e.twice / 2.0, lambda v: setattr(e, "k", v)),
+        "an object within": (lambda x: x * f.inner.q, lambda v: setattr(f.inner, "q", v)),
+        "an object in its place": (lambda x: x * g.inner.q, lambda v: setattr(g, "inner", types.SimpleNamespace(q=v))),
+        "a namespace": (lambda x: x * shared.k, lambda v: setattr(shared, "k", v)),
+        "slots": (lambda x: x * slotted.k, lambda v: setattr(slotted, "k", v)),
+        "a class": (lambda x: x * Plain.shared, lambda v: setattr(Plain, "shared", v)),
+        "a static method": (lambda x: Plain.plain(x), lambda v: setattr(Plain, "shared", v)),
+        "partial": (functools.partial(lambda a, x: x * a.k, h), lambda v: setattr(h, "k", v)),
+        "a default": (lambda x, i=i: x * i.k, lambda v: setattr(i, "k", v)),
+    }
+
+
+def test_attributes_that_the_code_names(pg, names):
+    for transform in (pg.jit, pg.grad, pg.value_and_grad, pg.hessian, lambda f: pg.jit(pg.grad(f))):
+        for name, (f, put) in names.items():
+            put(1.0)
+            recorded, expected = transform(f), {}
+            for number in (1.0, 7.0, -2.0, 1.0):
+                put(number)
+                expected = transform(f)(3.0)
+                assert recorded(3.0) == expected, (name, number)
+    x = np.array([1.0, 2.0])
+    for name, (f, put) in names.items():
+        lanes = pg.vmap(f)
+        for number in (1.0, 7.0):
+            put(number)
+            assert lanes(x).tolist() == [number, 2.0 * number], name
+
+
+def test_two_threads_see_what_is_bound_now(pg, names):
+    def run(name):
+        f, put = names[name]
+        recorded = pg.jit(f)
+        for k in range(200):
+            put(float(k))
+            if recorded(2.0) != 2.0 * k:
+                wrong.append((name, k))
+
+    wrong: list[object] = []
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("an object", "a method", "slots", "a property")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_nothing_is_recorded_again_while_nothing_changes(pg):

@@ -2,77 +2,120 @@
 
 from __future__ import annotations
 
-from types import FunctionType, ModuleType
-from typing import Any
+import functools
+from collections.abc import Iterator
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any, Callable
 
-from pygrad._record.randomness import _is_users, _names, _reached
+from pygrad._core.layer import Operand
+from pygrad._core.trees import is_array
+from pygrad._record.randomness import _is_library, _is_users, _names, _reached
 
-_MISSING = object()
+_MISSING = object()  # what reading gives where nothing is
 _AT_MOST = 10_000  # objects looked at
 
 
 class Reads:
-    """The variables that a function and those that it calls read, closures' and globals, and what they are bound to.
+    """The names that a function and those that it calls read, and what they are bound to.
 
-    Attributes of callable objects are among them. What changes within an object that stays bound goes unseen.
+    These are variables of closures and globals, and the attributes of modules, classes and objects that the code names.
+    What changes within a list, a dict or an array goes unseen.
     """
 
     def __init__(self, function: Any) -> None:
-        self._cells: list[tuple[Any, Any]] = []
-        self._names: list[tuple[dict[str, Any], str, Any]] = []
-        todo, seen = [function], {id(function)}
-        while todo and len(seen) < _AT_MOST:
-            x = todo.pop()
-            self._add(x)
-            for y in _reached(x):
-                if id(y) not in seen:
-                    seen.add(id(y))
-                    todo.append(y)
-
-    def _add(self, x: Any) -> None:
-        if _is_users(x):
-            for cell in x.__closure__ or ():
-                content = _content(cell)
-                if _may_change(content):
-                    self._cells.append((cell, content))
-            self._add_names(x.__globals__, _names(x.__code__))
-        elif callable(x) and hasattr(x, "__dict__") and not hasattr(x, "__wrapped__") and _is_of_user(type(x)):
-            self._add_names(x.__dict__, x.__dict__)
-
-    def _add_names(self, scope: dict[str, Any], names: Any) -> None:
-        self._names += [(scope, name, scope[name]) for name in names if name in scope and _may_change(scope[name])]
+        self._bindings: list[tuple[Callable[..., Any], str, Any]] = []  # read(name, default) gave the last
+        self._code_names: set[str] = set()
+        self._owners: list[Any] = []  # of attributes
+        self._looked_up: set[tuple[int, str]] = set()
+        self._seen = {id(function)}
+        todo = [function]
+        while todo:
+            self._walk(todo)
+            todo = self._look_up()
 
     def __len__(self) -> int:
-        return len(self._cells) + len(self._names)
+        return len(self._bindings)
 
     def have_changed(self) -> bool:
         """Whether one of them is bound to something else now."""
-        for cell, before in self._cells:
-            now = _content(cell)
-            if now is not before and _differ(before, now):
-                return True
-        for scope, name, before in self._names:
-            now = scope.get(name, _MISSING)
+        for read, name, before in self._bindings:
+            now = read(name, _MISSING)
             if now is not before and _differ(before, now):
                 return True
         return False
 
+    def _walk(self, todo: list[Any]) -> None:
+        while todo and len(self._seen) < _AT_MOST:
+            x = todo.pop()
+            if _is_users(x):
+                self._code_names |= _names(x.__code__)
+                for cell in x.__closure__ or ():
+                    self._bind(functools.partial(_content, cell), "", _content(cell, ""))
+                for name in _names(x.__code__) & x.__globals__.keys():
+                    self._bind(x.__globals__.get, name, x.__globals__[name])
+                    todo += self._new([x.__globals__[name]])
+            if _has_attributes(x):
+                self._owners.append(x)
+            todo += self._new(_reached(x))
 
-def _content(cell: Any) -> Any:
+    def _look_up(self) -> list[Any]:
+        """Attributes that the code names, of the objects found so far; returns new objects among them."""
+        found = []
+        for owner in self._owners:
+            for name in self._code_names:
+                if (id(owner), name) in self._looked_up:
+                    continue
+                self._looked_up.add((id(owner), name))
+                for read, value in _attribute(owner, name):
+                    self._bind(read, name, value)
+                    found += self._new([getattr(value, "__func__", None) or getattr(value, "fget", None) or value])
+        return found
+
+    def _new(self, values: Any) -> list[Any]:
+        found = [x for x in values if id(x) not in self._seen]
+        self._seen.update(map(id, found))
+        return found
+
+    def _bind(self, read: Callable[..., Any], name: str, value: Any) -> None:
+        if _may_change(value):
+            self._bindings.append((read, name, value))
+
+
+def _content(cell: Any, _name: str, _default: Any = None) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # empty
         return _MISSING
 
 
-def _is_of_user(kind: type) -> bool:
-    """Whether a class has methods of user code."""
-    return _is_users(getattr(kind, "__call__", None))  # noqa: B004 - the function, not whether there is one
+def _has_attributes(x: Any) -> bool:
+    """Whether the program depends on attributes of x, if the code names them: not of Values, arrays, and libraries."""
+    if isinstance(x, (ModuleType, type)):
+        return not _is_library(x.__name__ if isinstance(x, ModuleType) else x.__module__)
+    if isinstance(x, (Operand, MethodType, functools.partial)) or is_array(x) or hasattr(x, "__wrapped__"):
+        return False
+    return hasattr(x, "__dict__") or not _is_library(type(x).__module__)
+
+
+def _attribute(owner: Any, name: str) -> Iterator[tuple[Callable[..., Any], Any]]:
+    """(how to read it, what it is) of an attribute in the object and in its classes."""
+    own = None if isinstance(owner, type) else getattr(owner, "__dict__", None)
+    if own is not None and name in own:
+        yield own.get, own[name]
+    for kind in (owner if isinstance(owner, type) else type(owner)).__mro__[:-1]:
+        inherited = vars(kind)
+        if name not in inherited or _is_library(kind.__module__):
+            continue
+        if own is not None and name not in own:  # the object's own would come first
+            yield own.get, _MISSING
+        yield inherited.get, inherited[name]
+        if type(inherited[name]) is MemberDescriptorType and not isinstance(owner, type):  # in slots
+            yield functools.partial(getattr, owner), getattr(owner, name, _MISSING)
 
 
 def _may_change(x: Any) -> bool:
-    """Whether a program may depend on what else a variable is bound to: not for modules, classes, and library code."""
-    if isinstance(x, (ModuleType, type)) or x is _MISSING:
+    """Whether a program may depend on what else a name is bound to: not for modules, classes, and library code."""
+    if isinstance(x, (ModuleType, type, MemberDescriptorType)):
         return False
     return _is_users(x) or not (
         isinstance(x, FunctionType) or type(x).__name__ in ("builtin_function_or_method", "ufunc")
