@@ -184,7 +184,7 @@ def test_programs_of_another_version_of_the_code_stay_behind(pg, monkeypatch):
     )
     texts += [rule.format(k) + "g = pygrad.grad(lambda x: h(x))\ndef f(x): return g(x)" for k in ("2.0", "3.0")]
     # What is read through names, positions, attributes and methods, and what differs by its order alone.
-    reads = """import fractions, types
+    reads = """import collections, enum, fractions, types
 class C:
     k = {0}
     def m(self, x): return x * {0}
@@ -192,12 +192,34 @@ c, d = C(), C()
 d.k, A, B = {0}, {0}, {1}
 L, T, D = [{0}, {1}], ({0}, {1}, {1}), {{'a': {0}, 'b': {1}}}
 N, F, S = types.SimpleNamespace(k={0}), fractions.Fraction({0}), frozenset([{0}])
+class Own(dict): pass
+class Listed(list): pass
+class Kind(enum.Enum):
+    A = {0}
+    B = {1}
+class Slotted: __slots__ = ("k",)
+own, listed, slotted, e = Own(k={0}), Listed([{0}, {1}]), Slotted(), C()
+slotted.k, e.k = {0}, {1}
+O, Q, P = collections.OrderedDict(k={0}), collections.deque([{0}]), collections.namedtuple("P", "k")({0})
 def g(x): return x * {0}
 def h(x): return x * {1}
-p, q = g, h
+def made(a, b):
+    def inner(x): return x * (a or 1.0) - (b or 1.0)
+    return inner
+p, q, g.k, r = g, h, {0}, made(*((None, 2.0) if {0} == 2.0 else (2.0, None)))
 """
     uses = ["x * A + B", "x * L[0] + L[1]", "x * T[0] + T[2]", "x * D['a'] + D['b']", "x * C.k", "x * d.k", "x * N.k"]
-    uses += ["c.m(x)", "p(x) + 2 * q(x)", "x * float(F)", "x * max(S)"]
+    uses += ["c.m(x)", "p(x) + 2 * q(x)", "x * float(F)", "x * max(S)", "x * own['k']", "x * listed[0] - listed[1]"]
+    uses += [
+        "x * Kind.A.value",
+        "x * slotted.k",
+        "x * d.k + 2 * e.k",
+        "x * O['k']",
+        "x * Q[0]",
+        "x * P.k",
+        "x * g.k",
+        "r(x)",
+    ]
     for use in uses:
         texts += [reads.format(*pair) + f"def f(x): return {use}" for pair in ((2.0, 3.0), (3.0, 2.0))]
 
@@ -218,7 +240,15 @@ p, q = g, h
             begin()
             exec(second, module.__dict__)
             assert pickle.loads(data)(3.0) == module.f(3.0), (first, second)
-    assert travelled >= len(texts) - 4  # not where fractions and sets are read
+    assert travelled >= len(texts) - 6
+
+
+def test_what_is_too_deep_to_compare_is_recorded_again(pg, monkeypatch):
+    module = types.ModuleType("deep")
+    monkeypatch.setitem(sys.modules, "deep", module)
+    exec("L = 1.0\nfor _ in range(5000): L = [L]\ndef f(x): return x * len(L)", module.__dict__)
+    f = pg.jit(module.f)
+    assert f(2.0) == 2.0 == pickle.loads(pickle.dumps(f))(2.0) and pickle.loads(pickle.dumps(f)).programs == []
 
 
 def test_programs_of_variables_that_have_changed_stay_behind(pg, monkeypatch):

@@ -11,7 +11,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from pygrad._core.layer import Operand
-from pygrad._record.randomness import _is_empty, _is_library, _is_users, _names
+from pygrad._record.randomness import _is_library, _is_users, _names
 
 _HIDDEN = ".__wrapped__"
 
@@ -43,7 +43,7 @@ def digest(function: Any) -> str | None:
     """
     try:
         return hashlib.blake2b(repr(_Description().of(function)).encode(), digest_size=16).hexdigest()
-    except _UnseenError:
+    except (_UnseenError, RecursionError):
         return None
 
 
@@ -58,6 +58,7 @@ class _Description:
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
+        self._alive: list[Any] = []  # so that no other object gets the id of one that was seen
 
     def of(self, x: Any) -> Any:
         if x is None or type(x) in (bool, int, float, complex, str, bytes):
@@ -65,6 +66,7 @@ class _Description:
         if id(x) in self._seen:
             return "again", self._seen[id(x)]
         self._seen[id(x)] = len(self._seen)
+        self._alive.append(x)
         if len(self._seen) > self._AT_MOST:
             raise _UnseenError
         kind = type(x)
@@ -85,8 +87,9 @@ class _Description:
             return "method", self.of(x.__func__), self.of(x.__self__)
         if isinstance(x, functools.partial):
             return "partial", self.of(x.func), self.of(x.args), self.of(x.keywords)
-        cells = [self.of(cell.cell_contents) for cell in x.__closure__ or () if not _is_empty(cell)]
-        rest = self.of(x.__defaults__), self.of(x.__kwdefaults__), cells
+        own = {name: y for name, y in vars(x).items() if name != "__wrapped__"}
+        cells = [self._of_cell(cell) for cell in x.__closure__ or ()]
+        rest = self.of(x.__defaults__), self.of(x.__kwdefaults__), cells, self.of(own)
         if not _is_users(x):
             return x.__module__, x.__qualname__, rest
         names = sorted(_names(x.__code__))
@@ -97,6 +100,12 @@ class _Description:
             if not _is_library(module.__name__):
                 read += [(f"{module.__name__}.{name}", self.of(y)) for name, y in vars(module).items() if name in names]
         return [*_code(x.__code__)], rest, read
+
+    def _of_cell(self, cell: Any) -> Any:
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:
+            return "empty"
 
     def _of_class(self, x: Any) -> Any:
         if _is_library(x.__module__):
@@ -118,11 +127,21 @@ class _Description:
             return "recorded", self.of(x._made_by)
         if hasattr(x, "nondiff_argnums"):  # custom_vjp or custom_jvp
             return "rule", self.of((x._fun, x._rule, x.nondiff_argnums))
-        if not hasattr(x, "__dict__") or any("__slots__" in vars(kind) for kind in type(x).__mro__[:-1]):
+        return self._of_contents(x)
+
+    def _of_contents(self, x: Any) -> Any:
+        """By what pickle would save of the object, and by its class."""
+        users = [kind for kind in type(x).__mro__[:-1] if not _is_library(kind.__module__)]
+        if any(name in vars(kind) for kind in users for name in ("__reduce__", "__reduce_ex__", "__getstate__")):
+            raise _UnseenError  # it may leave things out
+        try:
+            made = x.__reduce_ex__(2)
+            parts = [list(part) if isinstance(part, Iterator) else part for part in made[1:]]
+        except Exception:  # of whatever class it is
+            raise _UnseenError from None
+        if isinstance(made, str):
             raise _UnseenError
-        if _is_library(type(x).__module__) and type(x).__module__.partition(".")[0] not in ("pygrad", "types"):
-            raise _UnseenError
-        return self.of(type(x)), self.of(dict(vars(x)))
+        return self.of(type(x)), self.of(made[0]), self.of(parts)
 
 
 _OF_EVERY_CLASS = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__firstlineno__"}
