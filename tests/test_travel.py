@@ -198,26 +198,27 @@ class Kind(enum.Enum):
     A = {0}
     B = {1}
 class Slotted: __slots__ = ("k",)
-own, listed, slotted, e = Own(k={0}), Listed([{0}, {1}]), Slotted(), C()
-slotted.k, e.k = {0}, {1}
+own, listed, slotted, d1, d2 = Own(k={0}), Listed([{0}, {1}]), Slotted(), C(), C()
+slotted.k, d1.k, d2.k = {0}, 5.0, {0}
 O, Q, P = collections.OrderedDict(k={0}), collections.deque([{0}]), collections.namedtuple("P", "k")({0})
+def t(x): return x
 def g(x): return x * {0}
 def h(x): return x * {1}
 def made(a, b):
     def inner(x): return x * (a or 1.0) - (b or 1.0)
     return inner
-p, q, g.k, r = g, h, {0}, made(*((None, 2.0) if {0} == 2.0 else (2.0, None)))
+p, q, t.k, r = g, h, {0}, made(*((None, 2.0) if {0} == 2.0 else (2.0, None)))
 """
     uses = ["x * A + B", "x * L[0] + L[1]", "x * T[0] + T[2]", "x * D['a'] + D['b']", "x * C.k", "x * d.k", "x * N.k"]
     uses += ["c.m(x)", "p(x) + 2 * q(x)", "x * float(F)", "x * max(S)", "x * own['k']", "x * listed[0] - listed[1]"]
     uses += [
         "x * Kind.A.value",
         "x * slotted.k",
-        "x * d.k + 2 * e.k",
+        "x * d1.k + d2.k",
         "x * O['k']",
         "x * Q[0]",
         "x * P.k",
-        "x * g.k",
+        "t(x) * t.k",
         "r(x)",
     ]
     for use in uses:
