@@ -438,3 +438,10 @@ def test_memory_mapped_arrays_are_taken(pg, tmp_path):
     f = pg.grad(lambda x: (x * x).sum())
     for _ in range(2):
         np.testing.assert_array_equal(f(np.load(tmp_path / "x.npy", mmap_mode="r")), 2 * x)
+
+
+def test_a_description_names_each_object(pg):
+    """What is made on the way may have the number (id) of what has gone."""
+    objects = [types.SimpleNamespace(k=float(i), f=[float(-i)]) for i in range(1, 200)]
+    text = repr(pg._record.travel._Description().of(objects))
+    assert all(f"'{i}.0'" in text and f"'-{i}.0'" in text for i in range(1, 200))
