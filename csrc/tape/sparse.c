@@ -411,15 +411,17 @@ static void record_reverse(recorder *e, sweeps *w, size_t root_count, const pgr_
 
 /* ---- The cheaper way ----------------------------------------------------------------------------- */
 
-/* Finds the vectors' variables, or that sweeps are cheaper. Sums over lanes need vectors. */
+/* Finds the vectors' variables, or that sweeps are cheaper. Lanes need vectors: PGR_ERR_FULL if these are long. */
 static pgr_status choose(vectors *v, sweeps *w, size_t root_count, const pgr_id *roots, bool *is_reverse)
 {
     *is_reverse = false;
-    v->limit = v->has_lanes ? UINT64_MAX : 4 * (uint64_t)v->s.count;
+    v->limit = (v->has_lanes ? 16 : 4) * (uint64_t)v->s.count;
     for (;;) {
         const pgr_status status = find_variables(v);
         if (status != PGR_OK || v->starts[v->s.count] != 0 || v->s.count == 0)
             return status;
+        if (v->has_lanes)
+            return PGR_ERR_FULL;
         uint64_t visits;
         const pgr_status counted = count_visits(w, root_count, roots, v->limit, &visits);
         *is_reverse = counted == PGR_OK && visits <= v->limit;

@@ -10,7 +10,7 @@ from pygrad._record.arrays import like, object_array
 from pygrad._record.derivatives import Argnums, _gradient, _push, _selected, _split
 from pygrad._record.function import Function
 from pygrad._record.recording import recordings
-from pygrad._record.regions import Rows, jacobian as entries, jvp, vjp
+from pygrad._record.regions import Rows, jacobian as entries, jacobian_by_rows, jvp, vjp
 from pygrad._record.sparse import mirrored, sparse_array
 from pygrad.engine import Value, as_value
 
@@ -38,8 +38,9 @@ def _inline_jacobian(
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
-        if mode is None and min(len(roots), len(wrt)) >= MANY:
-            rows = _filled(entries(roots, wrt, level, False), len(wrt), zero)
+        found = entries(roots, wrt, level) if mode is None and min(len(roots), len(wrt)) >= MANY else None
+        if found is not None:
+            rows = _filled(found, len(wrt), zero)
         elif mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
             rows = [vjp([root], [one], wrt, level) for root in roots]
         else:
@@ -68,9 +69,12 @@ def _inline_sparse(
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
         roots = [as_value(value) for value in tree_leaves(result)]
-        half = is_symmetric and not level.regions()  # a rule need not be the derivative of a function
-        rows = entries(roots, wrt, level, half)
-        matrix = sparse_array(mirrored(rows) if half else rows, (len(roots), len(wrt)))
+        rows = entries(roots, wrt, level, is_symmetric)
+        if rows is None:  # not half of them: a rule need not be the derivative of a function
+            rows = jacobian_by_rows(roots, wrt, level)
+        elif is_symmetric:
+            rows = mirrored(rows)
+        matrix = sparse_array(rows, (len(roots), len(wrt)))
         return (matrix, aux) if has_aux else matrix
 
     return inline

@@ -193,13 +193,18 @@ class Rows(NamedTuple):
     values: list[Value]
 
 
-def jacobian(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: bool) -> Rows:
-    """The roots' derivatives by `wrt` that may differ from zero; with `lower`, those on and below the diagonal."""
+def jacobian(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: bool = False) -> Rows | None:
+    """The roots' derivatives by `wrt` that may differ from zero; with `lower`, those on and below the diagonal.
+
+    None where a vjp for each root is cheaper, or the way leads through calls with rules.
+    """
     if _seen(level) is not None:
-        return _by_rows(roots, wrt, level, lower)
+        return None
     out, bad = ffi.new("pgr_sparse *"), ffi.new("pgr_handle *")
-    given = (handles(roots), handles(wrt))
-    _check(lib.pgr_h_jacobian(TAPE, len(roots), given[0], len(wrt), given[1], lower, out, bad), bad)
+    status = lib.pgr_h_jacobian(TAPE, len(roots), handles(roots), len(wrt), handles(wrt), lower, out, bad)
+    if status == lib.PGR_ERR_FULL:
+        return None
+    _check(status, bad)
     try:
         values = taken(out.values[0 : out.count])
         return Rows(list(out.starts[0 : len(roots) + 1]), list(out.columns[0 : out.count]), values)
@@ -207,14 +212,14 @@ def jacobian(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: 
         lib.pgr_sparse_free(TAPE, out)
 
 
-def _by_rows(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: bool) -> Rows:
-    """The same, a vjp for each root, through calls with rules."""
+def jacobian_by_rows(roots: Sequence[Value], wrt: Sequence[Value], level: Level) -> Rows:
+    """The same, a vjp for each root."""
     one = Value(1.0)
     starts, columns, values = [0], [], []
-    for i, root in enumerate(roots):
+    for root in roots:
         for j, value in enumerate(vjp([root], [one], wrt, level)):
             is_zero = lib.pgr_h_op(TAPE, value._handle) == lib.PGR_OP_CONST and value.data == 0.0
-            if not is_zero and (not lower or j <= i):
+            if not is_zero:
                 columns.append(j)
                 values.append(value)
         starts.append(len(values))
