@@ -354,6 +354,9 @@ pgr_status pgr_derivation_run(pgr_derivation *derivation, const pgr_handle *answ
                               pgr_handle *bad);
 void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
 
+/* Whether an input of a region depends on the variables, as known from the beginning on, for outs up to the last root. */
+int pgr_derivation_is_active(const pgr_derivation *derivation, size_t region);
+
 /* The nodes from before `start` that nodes from there on have as operands, where the roots are made from these; each
  * once, without constants. Writes new holds, at most `capacity`, and returns their number, or -status with nothing
  * held. O(n log n) for n nodes since `start`. */

@@ -73,6 +73,19 @@ def nested(m, f, array, forward):
     yield lambda x: g(g(lambda x: (m.vmap(lambda a: f(a * x, x) ** 2)(array([1.0, 2.0, 3.0]))).sum()))(x)
     yield lambda x: m.vjp(lambda y: f(x, y) * f(y, x), x)[1](x)[0]
     yield lambda x: g(lambda x: m.vjp(lambda y: f(x, y) * f(y, x), x)[1](x)[0])(x)
+    # The value of a derivative that is not used, used in a vmap, or beside it.
+    three = array([1.0, -0.5, 3.0])
+    pulled = lambda f, x, use: use(*m.vjp(f, x))  # noqa: E731
+    for outer in (g, lambda f: g(g(f))):
+        yield outer(lambda x: m.vjp(lambda y: f(y, x), x)[0])
+        yield outer(lambda x: pulled(lambda y: f(y, 2.0), x, lambda v, p: v * m.vmap(lambda t: p(t)[0])(three).sum()))
+        yield outer(lambda x: pulled(lambda y: f(x, y), x, lambda v, p: v * sum(p(t)[0] for t in (1.0, 2.0))))
+        yield outer(lambda x: g(lambda z: (z * 1.0, f(z, 2.0) * f(x, z)), has_aux=True)(x)[1])
+        yield outer(lambda x: g(lambda z: (z * 1.0, f(x, x)), has_aux=True)(2.0)[1])
+        yield outer(lambda x: m.jacrev(lambda z: (z * 1.0, f(z, x)), has_aux=True)(x)[1] * x)
+        yield outer(lambda x: m.value_and_grad(lambda z: f(z, x))(x)[0])
+        yield outer(lambda x: m.vmap(lambda t: m.vjp(lambda y: f(y, t), x)[0] * t)(three).sum())
+        yield outer(lambda x: g(lambda z: m.vjp(lambda w: f(w, z), z)[0] * f(z, z))(x))
     if forward >= 1:
         yield lambda x: both(g(lambda x: f(x, x) ** 2), x)
         yield lambda x: m.hessian(lambda x: f(x, x * 2) ** 2)(x)
@@ -80,7 +93,15 @@ def nested(m, f, array, forward):
         yield lambda x: both(lambda x: f(x, x) ** 2, x)
         yield lambda x: both(lambda x: both(lambda x: f(x, x) ** 2, x), x)
         yield lambda x: g(lambda x: both(lambda x: f(x, x) ** 2, x))(x)
+        yield lambda x: g(lambda x: m.linearize(lambda y: f(y, x), x)[0])(x)
+        yield lambda x: g(lambda x: pulled_forward(m, lambda y: f(y, 2.0), x, three))(x)
+        yield lambda x: g(lambda x: m.jvp(lambda z: f(z, x), (x,), (1.0,))[0])(x)
         yield lambda x: g(lambda x: (m.vmap(lambda a: both(lambda z: f(a * z, z), x))(array([1.0, 2.0]))).sum())(x)
+
+
+def pulled_forward(m, f, x, tangents):
+    value, push = m.linearize(f, x)
+    return value * m.vmap(push)(tangents).sum()
 
 
 @needs_jax
@@ -119,7 +140,7 @@ def test_random_nested_transforms_of_rules_agree_with_jax(pg):
             i, c = pick(), round(rng.uniform(-1, 1), 2)
             return lambda env: c * env[i]
         one, two = (build(rng, m, f, array, depth - 1, names) for _ in range(2))
-        kind, new, at = rng.randrange(6), f"v{len(names)}", pick()
+        kind, new, at = rng.randrange(9), f"v{len(names)}", pick()
         inner = build(rng, m, f, array, depth - 1, [*names, new])
         c = round(rng.uniform(0.5, 1.5), 2)
         within = lambda env: lambda z: f(inner({**env, new: z}), c * z)  # noqa: E731
@@ -131,7 +152,13 @@ def test_random_nested_transforms_of_rules_agree_with_jax(pg):
             return lambda env: m.jvp(within(env), (one(env),), (two(env),))[1]
         if kind == 4:
             return lambda env: m.vmap(within(env))(array([0.5, c, -0.3]) * env[at]).sum() + one(env)
-        return lambda env: m.vmap(m.grad(within(env)))(array([0.5, c]))[1] * two(env)
+        if kind == 5:
+            return lambda env: m.vmap(m.grad(within(env)))(array([0.5, c]))[1] * two(env)
+        if kind == 6:
+            return lambda env: m.vjp(within(env), one(env))[0] * two(env)
+        if kind == 7:
+            return lambda env: pulled_forward(m, within(env), one(env), array([0.5, c]))
+        return lambda env: m.grad(lambda z: (z * c, within(env)(z)), has_aux=True)(one(env))[1]
 
     for k in range(12):
         results = []
@@ -141,6 +168,34 @@ def test_random_nested_transforms_of_rules_agree_with_jax(pg):
             body = build(rng, m, f, array, 2, ["x"])
             results.append(m.jit(m.grad(lambda x, body=body: body({"x": x}))))
         assert results[0](0.6) == pytest.approx(float(results[1](0.6)), rel=1e-9, abs=1e-9)
+
+
+def test_derivatives_around_see_what_the_rules_functions_computed(pg):
+    """Numbers by hand: f is x * x, its rule says 7 * x; twice derived, what 7 * x gives."""
+
+    @pg.custom_vjp
+    def f(x):
+        return x * x
+
+    f.defvjp(lambda x: (x * x, x), lambda x, g: (7.0 * g * x,))
+    ones = np.ones(2)
+
+    def around(use):
+        return lambda x: use(*pg.vjp(f, x))
+
+    cases = [
+        (around(lambda value, _: value), 2.0 * 3.0),
+        (around(lambda value, pull: value * pull(1.0)[0]), 3.0 * 7.0 * 9.0),
+        (around(lambda value, pull: value * pg.vmap(lambda t: pull(t)[0])(ones).sum()), 2.0 * 3.0 * 7.0 * 9.0),
+        (lambda x: pg.grad(lambda z: (z, f(z)), has_aux=True)(x)[1], 2.0 * 3.0),
+        (lambda x: pg.grad(lambda z: (z, f(x)), has_aux=True)(x)[1], 7.0 * 3.0),
+        (lambda x: f(x), 7.0 * 3.0),
+    ]
+    for i, (case, slope) in enumerate(cases):
+        for record in (True, False):
+            assert pg.grad(case, record=record)(3.0) == pytest.approx(slope, rel=1e-14), i
+        assert pg.vmap(pg.grad(case))(np.array([3.0, 3.0])) == pytest.approx([slope, slope], rel=1e-14), i
+        assert pg.jacobian(lambda x, case=case: [case(x)], sparse=True)(3.0).toarray() == pytest.approx(slope), i
 
 
 def test_without_a_derivative_the_function_itself_runs(pg):

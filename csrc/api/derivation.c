@@ -170,6 +170,8 @@ pgr_status pgr_derivation_run(pgr_derivation *d, const pgr_handle *answer, size_
     return status;
 }
 
+int pgr_derivation_is_active(const pgr_derivation *d, size_t region) { return d->regions[region].is_active; }
+
 void pgr_derivation_free(pgr_derivation *d)
 {
     if (d == NULL)

@@ -16,7 +16,7 @@ from pygrad._core.errors import RecordingError, shown
 from pygrad._core.trees import is_array, tree_map, tree_structure
 from pygrad._record.function import Function, _itself, number_of, one_deeper, run_eagerly
 from pygrad._record.recording import recordings
-from pygrad._record.regions import jvp as _jvp, vjp as _vjp
+from pygrad._record.regions import jvp as _jvp, take, vjp as _vjp
 from pygrad._record.variables import Results, Variables
 from pygrad.engine import Value, as_value
 
@@ -67,6 +67,7 @@ def _value_and_grad(function: Callable[..., Any], argnums: Argnums, has_aux: boo
             result, aux = _split(function(*copied, **keywords), has_aux, "grad")
             value = _as_value(result, "grad")
         nodes = variables.nodes()
+        take(level, nodes)
         try:
             grads = _vjp([value], [Value(1.0)], nodes, level)
         except RecordingError as error:
@@ -153,6 +154,7 @@ def _push(fn: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
             result, aux = _split(fn(*variables.value), has_aux, "jvp")
         results = Results(result)
         nodes = variables.nodes()
+        take(level, nodes)
         slopes = results.filled(_jvp(nodes, variables.tangents(tangents), results.nodes, level))
         return (result, slopes, aux) if has_aux else (result, slopes)
 
@@ -169,6 +171,7 @@ class _Linear:
         self._variables = Variables(primals, by_element=by_element)
         with recordings.derived() as self._level:
             self.result, self.aux = _split(fn(*self._variables.value), has_aux, "vjp")
+        take(self._level, self._variables.nodes())
 
     def _here(self) -> Any:
         """Itself, or within another vmap than before fn recorded anew: the lanes of its vmaps must not meet others."""

@@ -10,7 +10,7 @@ from pygrad._record.arrays import like, object_array
 from pygrad._record.derivatives import Argnums, _gradient, _push, _selected, _split
 from pygrad._record.function import Function
 from pygrad._record.recording import recordings
-from pygrad._record.regions import Rows, jacobian as entries, jacobian_by_rows, jvp, vjp
+from pygrad._record.regions import Rows, jacobian as entries, jacobian_by_rows, jvp, take, vjp
 from pygrad._record.sparse import mirrored, sparse_array
 from pygrad.engine import Value, as_value
 
@@ -36,6 +36,7 @@ def _inline_jacobian(
         wrt = variables.nodes()
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
+        take(level, wrt)
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
         found = entries(roots, wrt, level) if mode is None and min(len(roots), len(wrt)) >= MANY else None
@@ -68,6 +69,7 @@ def _inline_sparse(
         wrt = variables.nodes()
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
+        take(level, wrt)
         roots = [as_value(value) for value in tree_leaves(result)]
         rows = entries(roots, wrt, level, is_symmetric)
         if rows is None:  # not half of them: a rule need not be the derivative of a function

@@ -26,6 +26,7 @@ class Rule(Protocol):
     """How derivatives pass a region. None stands for zero."""
 
     name: str
+    is_for_each: bool  # of the derivatives under way there is a region
 
     def pullback(self, region: Region, cotangents: Adjoints) -> Adjoints:
         """The inputs' adjoints, from those of the outs."""
@@ -160,11 +161,15 @@ def _within(group: Group | None) -> Iterator[None]:
 # ---- Derivatives ------------------------------------------------------------------------------------
 
 
+def _group() -> int:
+    """Within a vmap, every lane has its own derivative."""
+    within = recordings.stack[-1].within if recordings.stack else None
+    return int(lib.PGR_NO_GROUP if within is None else within.number)
+
+
 def vjp(roots: Sequence[Value], seeds: Sequence[Value], wrt: Sequence[Value], level: Level) -> list[Value]:
     """Adjoints of `wrt`: the sums over roots of seed * d root / d wrt."""
-    # Within a vmap, every lane has its own derivative.
-    within = recordings.stack[-1].within if recordings.stack else None
-    group = lib.PGR_NO_GROUP if within is None else within.number
+    group = _group()
     given = (handles(roots), handles(seeds), handles(wrt))
     regions = _seen(level)
     if regions is not None:
@@ -277,27 +282,55 @@ def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
     check(status)
 
 
+class _Derivation:
+    """C's derivation through regions, and the cuts of `level`. Freed by `with`."""
+
+    def __init__(self, is_vjp: bool, group: int, given: Any, regions: Sequence[Region], level: Level) -> None:
+        self._parts = [(region.cuts, region.inputs, region.outs) for region in regions] + [(level.cuts, (), ())]
+        self._alive = [ffi.new("pgr_handle[]", [h for part in three for h in handles(part)]) for three in self._parts]
+        described = [(*map(len, three), nodes) for three, nodes in zip(self._parts, self._alive)]
+        inputs = (len(given[0]), given[0], given[1], len(given[2]), given[2])
+        found = ffi.new("pgr_derivation **")
+        check(lib.pgr_derivation_new(TAPE, is_vjp, group, *inputs, len(described), described, found))
+        self.c = found[0]
+        self.most = max(len(given[2]), *(len(part) for three in self._parts for part in three))
+        self.end = len(described)  # the number of no region
+
+    def __enter__(self) -> _Derivation:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        lib.pgr_derivation_free(self.c)
+
+
 def _through(is_vjp: bool, group: int, given: Any, regions: list[Region], level: Level) -> list[Value]:
     """A derivative that stops at regions, and records what their rules give."""
-    parts = [(region.cuts, region.inputs, region.outs) for region in regions] + [(level.cuts, (), ())]
-    alive = [ffi.new("pgr_handle[]", [h for part in three for h in handles(part)]) for three in parts]
-    described = ffi.new("pgr_region[]", [(*map(len, three), nodes) for three, nodes in zip(parts, alive)])
-    sizes = [len(given[2]), *(len(part) for three in parts for part in three)]
-    out, bad, at = ffi.new("pgr_handle[]", max(sizes)), ffi.new("pgr_handle *"), ffi.new("size_t *")
-    derivation = ffi.new("pgr_derivation **")
-    inputs = (len(given[0]), given[0], given[1], len(given[2]), given[2])
-    check(lib.pgr_derivation_new(TAPE, is_vjp, group, *inputs, len(parts), described, derivation))
-    try:
+    with _Derivation(is_vjp, group, given, regions, level) as derivation:
+        out, bad, at = ffi.new("pgr_handle[]", derivation.most), ffi.new("pgr_handle *"), ffi.new("size_t *")
         answer: Adjoints = ()
         while True:
             answered = [0 if value is None else value._handle for value in answer]
-            _check(lib.pgr_derivation_run(derivation[0], answered, at, out, bad), bad, regions)
-            if at[0] == len(parts):
+            _check(lib.pgr_derivation_run(derivation.c, answered, at, out, bad), bad, regions)
+            if at[0] == derivation.end:
                 return taken(out[0 : len(given[2])])
             region = regions[at[0]]
             region.state.level = level.token
             found = out[0 : len(region.outs if is_vjp else region.inputs)]
             held = iter(taken([h for h in found if h]))
             answer = region.answer(is_vjp, [next(held) if h else None for h in found])
-    finally:
-        lib.pgr_derivation_free(derivation[0])
+
+
+def take(level: Level, wrt: Sequence[Value]) -> None:
+    """Take the calls whose arguments depend on the variables `wrt`, whether or not the derivative reaches them.
+
+    So derivatives around this one see what the rules' functions computed, as in JAX. custom_root has a region for each
+    derivative, each to be taken where it is reached.
+    """
+    regions = [region for region in level.regions() if region.state.level is None]
+    outs = handles([out for region in regions if not region.rule.is_for_each for out in region.outs])
+    if not outs:
+        return
+    with _Derivation(True, _group(), (outs, outs, handles(wrt)), regions, level) as derivation:
+        for i, region in enumerate(regions):
+            if not region.rule.is_for_each and lib.pgr_derivation_is_active(derivation.c, i):
+                region.state.level = level.token

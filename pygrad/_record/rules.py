@@ -94,6 +94,8 @@ def transposed(count: int, function: Callable[[list[Value]], Adjoints], weights:
 class _Call:
     """One call of a function with a rule: `given` holds all arguments, of which `args` are differentiated."""
 
+    is_for_each = False
+
     def __init__(self, function: Any, given: tuple[Any, ...]) -> None:
         self.function, self.given, self.name = function, given, function.__name__
         count, fixed = len(given), function.nondiff_argnums
