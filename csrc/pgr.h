@@ -354,7 +354,7 @@ pgr_status pgr_derivation_run(pgr_derivation *derivation, const pgr_handle *answ
                               pgr_handle *bad);
 void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
 
-/* Whether an input of a region depends on the variables, as known from the beginning on, for outs up to the last root. */
+/* Whether an input of a region depends on the variables: known from the beginning, for outs up to the last root. */
 int pgr_derivation_is_active(const pgr_derivation *derivation, size_t region);
 
 /* The nodes from before `start` that nodes from there on have as operands, where the roots are made from these; each
@@ -373,8 +373,8 @@ typedef struct {
 /* Records the entries of the roots' Jacobian that may differ from zero. wrt are distinct. With `lower`, only those in
  * column i or before in row i: all of a symmetric matrix. Fills `*out`, whose values are new holds and whose arrays the
  * caller frees with pgr_sparse_free. On failure nothing is recorded: PGR_ERR_OPAQUE as in pgr_h_vjp, PGR_ERR_FULL where
- * a vmap's lanes depend on many variables each: then a vjp for each root is cheaper. O(nodes from the first of wrt to the
- * last of roots, and the variables that each depends on, or the roots that depend on each). Source: ch. 7.1. */
+ * a vmap's lanes depend on many variables each: then a vjp for each root is cheaper. O(nodes from the first of wrt to
+ * the last of roots, and the variables that each depends on, or the roots that depend on each). Source: ch. 7.1. */
 pgr_status pgr_h_jacobian(pgr_tape *tape, size_t root_count, const pgr_handle *roots, size_t wrt_count,
                           const pgr_handle *wrt, int lower, pgr_sparse *out, pgr_handle *bad);
 void pgr_sparse_free(pgr_tape *tape, pgr_sparse *matrix);
