@@ -257,7 +257,9 @@ class Generator:
             name = self.new("K")
             for call in self.captured:
                 if shape:
-                    call[name] = "np.array([" + ", ".join(f"Value({self.number()})" for _ in range(shape[0])) + "])"
+                    # No zeros: NumPy's sinc compares a plain array's Values with 0 by identity.
+                    numbers = [x if "0.0" not in (x := self.number()).split("-") else "0.5" for _ in range(shape[0])]
+                    call[name] = "np.array([" + ", ".join(f"Value({x})" for x in numbers) + "])"
                     self.captured[1][name] = self.captured[0][name]
                 else:
                     call[name] = f"Value({self.number()})"
