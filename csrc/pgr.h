@@ -68,6 +68,7 @@ enum {
     PGR_OP_LANE,      /* an input with a value for each lane of a vmap */
     PGR_OP_LANE_SUM,  /* the sum over lanes */
     PGR_OP_LANE_PASS, /* a lane's value, passed to the same lane of another vmap */
+    PGR_OP_CALL,      /* a result of a call of programs; its operands are a chain, as a custom node's */
     PGR_OP_FIRST
 };
 
@@ -303,6 +304,13 @@ int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
 /* Records `value`, a lane, as a lane of another group of equally many. PGR_ERR_ARGUMENT if it is not a lane. */
 int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
+/* Records n operands of a call as one node, for pgr_h_result; 0 if n is 0. */
+int64_t pgr_h_operands(pgr_tape *tape, size_t n, const pgr_handle *operands);
+
+/* Records a result of a call with these operands: a node without a value, which is a lane if an operand is. `number` is
+ * call << 32 | result; see pgr_inner. */
+int64_t pgr_h_result(pgr_tape *tape, pgr_handle operands, uint64_t number);
+
 /* Whether the calling thread is recording a function. detach() then keeps its operand, whose number may change before
  * the function runs. */
 void pgr_set_recording(int on);
@@ -395,6 +403,8 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
 /* The same by id. */
 pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
+pgr_status pgr_operands(pgr_tape *tape, size_t n, const pgr_id *operands, pgr_id *out);
+pgr_status pgr_result(pgr_tape *tape, pgr_id operands, uint64_t number, pgr_id *out);
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
                    size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad);
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
@@ -434,17 +444,72 @@ typedef struct {
     uint64_t offset, stride;
 } pgr_output;
 
+/* A call of programs by an instruction: a loop over one, or one of several, chosen by a number.
+ *
+ * A loop has `steps` steps, of its first program. That reads in[0]: constants, which are the same in all steps, carried
+ * numbers, and numbers of the step; and writes out[0]: the carried numbers after the step, and the step's results. Array
+ * in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are the
+ * constants, the carried numbers at first, and each step's numbers; the results are the carried numbers at last, and
+ * each step's. With PGR_CALL_TESTED, the second program writes to out[0] whether to take another step; the number of
+ * steps taken is a result, after the carried numbers. With PGR_CALL_COUNTED, the number of steps is an operand, after
+ * the carried numbers. Results of steps that were not taken are 0.
+ *
+ * With PGR_CALL_SWITCH the operands are an index, which is clamped, and the constants, which the chosen program reads
+ * from in[0]; its out[0], the carried numbers, are the results.
+ *
+ * Where operands are lanes, so are the results. The programs then have one group of lanes: lane i of operand k is
+ * in[1 + k][i], and its results are lanes of out[1 + k]. */
+enum {
+    PGR_CALL_REVERSED = 1, /* steps are taken from the last to the first */
+    PGR_CALL_TESTED = 2,
+    PGR_CALL_COUNTED = 4,
+    PGR_CALL_SWITCH = 8
+};
+
+typedef struct {
+    uint64_t steps;
+    uint32_t flags;
+    uint32_t const_count, carry_count, x_count, y_count;
+    uint32_t first_program, program_count;
+    uint32_t first_memory, memory_count;
+} pgr_call;
+
+/* The most arrays of a call's memory. */
+#define PGR_MAX_MEMORY 64
+
+/* Further parts of a recording: what nodes stand for, and its calls. */
+typedef struct {
+    pgr_handle node;
+    int op;          /* PGR_OP_INPUT or PGR_OP_LANE .. */
+    uint64_t number; /* .. of this number: the node's own operands don't matter */
+} pgr_binding;
+
+typedef struct {
+    pgr_call call;
+    size_t operand_count;
+    const pgr_handle *operands;
+} pgr_recorded_call;
+
+typedef struct {
+    int is_called;                        /* the program is to be called by others */
+    size_t binding_count, call_count, memory_count, program_count;
+    const pgr_binding *bindings;
+    const pgr_recorded_call *calls;       /* by number */
+    const pgr_lane_input *memory;
+    const pgr_program *const *programs;   /* the caller keeps them while the new one lives */
+} pgr_inner;
+
 /* Builds the program that computes the outputs, outputs[i] from nodes[i]: without dead code, with equal subexpressions
  * shared, constants folded, sums of products made dot products, and values that depend on no lane computed once.
  * Groups of equally many lanes become one. PGR_ERR_OPAQUE if an output depends on a custom node of the recording;
  * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
  * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold
  * on that node. PGR_ERR_ARGUMENT if a group has no lanes, or 2^48 or more. `start` is the recording's
- * first node; leaves from there on that have values are constants. The caller frees the program with pgr_program_free.
- * O(nodes from the first to the last). */
+ * first node; leaves from there on that have values are constants. `inner` may be NULL. The caller frees the program
+ * with pgr_program_free. O(nodes from the first to the last). */
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
-                               uint32_t captures_array, pgr_program **out, pgr_handle *bad);
+                               uint32_t captures_array, const pgr_inner *inner, pgr_program **out, pgr_handle *bad);
 
 /* The captures: nodes from before `start` that the recording uses. They are inputs: in[captures_array][i] is the i-th
  * one's number. Each is a hold that pgr_h_program_build took and the caller releases; the array is borrowed. */
@@ -452,10 +517,10 @@ size_t pgr_h_program_captures(const pgr_program *program, const pgr_handle **han
 
 /* cdef: end */
 
-/* By id, with outputs[i].node filled in; captures are valid until the next collection. */
+/* By id, with outputs[i].node filled in; captures are valid until the next collection. inner's handles are read. */
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs,
                              size_t group_count, const pgr_lane_group *groups, uint32_t captures_array,
-                             pgr_program **out, pgr_id *bad);
+                             const pgr_inner *inner, pgr_program **out, pgr_id *bad);
 size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
 
 /* cdef: begin */
@@ -466,14 +531,15 @@ size_t pgr_program_captures(const pgr_program *program, const pgr_id **ids);
 #define PGR_REGISTER_LANE 0x80000000u
 #define PGR_REGISTER_NONE 0x7fffffffu
 
-/* Instructions beyond the table's. All but the last two set or add to `out`. */
+/* Instructions beyond the table's. All but the last three set or add to `out`. */
 enum {
     PGR_PROGRAM_DOT = 128, /* a + args[first] * args[first + 1] + ..., of dots[b] */
     PGR_PROGRAM_LANE_SUM,  /* out += sum over lanes of a */
     PGR_PROGRAM_LANE_DOT,  /* out += sum over lanes of a * b */
     PGR_PROGRAM_LOAD,      /* lane input number a */
     PGR_PROGRAM_STORE,     /* a, to output number b */
-    PGR_PROGRAM_RUN        /* the next `a` instructions have one op, and are independent */
+    PGR_PROGRAM_RUN,       /* the next `a` instructions have one op, and are independent */
+    PGR_PROGRAM_CALL       /* call number a: operands from args[b] on, results to args[out] on, or nowhere */
 };
 
 typedef struct {
@@ -499,7 +565,7 @@ typedef struct { /* register reg + i is in[array][offset + i], for i < count */
 
 typedef struct {
     uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count;
-    uint32_t lane_input_count, group_count;
+    uint32_t lane_input_count, group_count, call_count, memory_count, program_count;
     uint32_t uniform_registers, lane_registers;
     uint32_t block;                      /* lanes computed together: a power of two from 16 to 256 */
     uint32_t nodes;
@@ -513,6 +579,9 @@ typedef struct {
     const pgr_lane_input *lane_inputs;
     const uint32_t *group_first_input;   /* of lane_inputs, by group; one more than there are groups */
     const uint64_t *group_lanes;
+    const pgr_call *calls;
+    const pgr_lane_input *memory;        /* of calls */
+    const pgr_program *const *programs;  /* that are called: the caller keeps them while this one lives */
 } pgr_program_parts;
 
 void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts);

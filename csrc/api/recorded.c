@@ -40,6 +40,35 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group)
     return result;
 }
 
+int64_t pgr_h_operands(pgr_tape *tape, size_t n, const pgr_handle *operands)
+{
+    if (n == 0)
+        return 0;
+    const int token = pgr__enter(tape);
+    pgr_status status = n > TAPE_MAX_NODES ? PGR_ERR_FULL : call_make_room(tape, (uint32_t)n);
+    pgr_id id = 0, *const ids = pgr__ids_of(tape, n, operands, &status);
+    if (status == PGR_OK)
+        status = pgr_operands(tape, n, ids, &id);
+    const int64_t result = call_result(tape, status, id);
+    tape_resize(tape, ids, 0);
+    pgr__leave(tape, token);
+    return result;
+}
+
+int64_t pgr_h_result(pgr_tape *tape, pgr_handle operands, uint64_t number)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = call_make_room(tape, 1);
+    pgr_id id = 0;
+    if (status == PGR_OK) {
+        const pgr_id chain = operands == 0 ? 0 : tape_id_of(tape, operands);
+        status = operands != 0 && chain == 0 ? PGR_ERR_HANDLE : pgr_result(tape, chain, number, &id);
+    }
+    const int64_t result = call_result(tape, status, id);
+    pgr__leave(tape, token);
+    return result;
+}
+
 int pgr_h_unknown(pgr_tape *tape, pgr_handle h)
 {
     const int token = pgr__enter(tape);
@@ -190,7 +219,7 @@ static pgr_status hold_captures(pgr_tape *tape, pgr_program *program)
 
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
-                               uint32_t captures_array, pgr_program **out, pgr_handle *bad)
+                               uint32_t captures_array, const pgr_inner *inner, pgr_program **out, pgr_handle *bad)
 {
     const int token = pgr__enter(tape);
     pgr_status status = PGR_OK;
@@ -203,8 +232,8 @@ pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_c
     pgr_program *program = NULL;
     pgr_id failed = 0;
     if (status == PGR_OK) {
-        status = pgr_program_build(tape, first, output_count, outputs, group_count, groups, captures_array, &program,
-                                   &failed);
+        status = pgr_program_build(tape, first, output_count, outputs, group_count, groups, captures_array, inner,
+                                   &program, &failed);
         if (status != PGR_OK)
             status = hold_bad(tape, status, failed, bad);
     }

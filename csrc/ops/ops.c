@@ -19,6 +19,7 @@ static const pgr_op_info rows[PGR_OP_COUNT] = {
     [PGR_OP_LANE] = {"lane", "", "", "", "", "", "", PGR_KIND_OWN, NAN},
     [PGR_OP_LANE_SUM] = {"lane_sum", "lane sum", "", "", "", "", "", PGR_KIND_OWN, NAN},
     [PGR_OP_LANE_PASS] = {"lane_pass", "lane pass", "", "", "", "", "", PGR_KIND_OWN, NAN},
+    [PGR_OP_CALL] = {"call", "call", "", "", "", "", "", PGR_KIND_OWN, NAN},
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     [PGR_OP_##ID] = {name, symbol, rule, doc, #value, SPELLED(da), DB_##KIND(db)},
     PGR_OPS(X)

@@ -9,6 +9,9 @@
 #include "program/lower.h"
 #include "program/schedule.h"
 #include "program/uniform.h"
+#include "tape/slots.h"
+
+#include <stdlib.h>
 
 static void emit_stages(builder *b)
 {
@@ -64,10 +67,81 @@ static void fit(builder *b)
 #undef FIT
 }
 
+static int by_node(const void *p, const void *q)
+{
+    const pgr_id x = ((const binding *)p)->node, y = ((const binding *)q)->node;
+    return (x > y) - (x < y);
+}
+
+static pgr_id id_of(builder *b, pgr_handle h)
+{
+    const pgr_id id = tape_id_of(b->tape, h);
+    if (id == 0 && b->status == PGR_OK)
+        b->status = PGR_ERR_HANDLE;
+    return id;
+}
+
+static void take_bindings(builder *b, const pgr_inner *inner)
+{
+    b->is_called = inner->is_called != 0;
+    b->bindings = grab(b, inner->binding_count, sizeof *b->bindings);
+    for (size_t i = 0; i < inner->binding_count && b->status == PGR_OK; i++) {
+        const pgr_binding given = inner->bindings[i];
+        b->bindings[b->binding_count++] = (binding){id_of(b, given.node), given.op, given.number};
+    }
+    if (b->status == PGR_OK)
+        qsort(b->bindings, b->binding_count, sizeof *b->bindings, by_node);
+}
+
+static void take_call(builder *b, const pgr_recorded_call *given)
+{
+    const uint32_t i = b->program->call_count;
+    const uint64_t results = program_results_of(&given->call), operands = program_operands_of(&given->call);
+    if (given->operand_count != operands || operands >= REGISTER_NONE || results >= REGISTER_NONE)
+        b->status = PGR_ERR_ARGUMENT;
+    call_values *const c = &b->calls[i];
+    *c = (call_values){.made = NONE, .operand_count = (uint32_t)operands, .result_count = (uint32_t)results};
+    c->nodes = grab_raw(b, operands, sizeof *c->nodes);
+    c->operands = grab_raw(b, operands, sizeof *c->operands);
+    c->results = grab_raw(b, results, sizeof *c->results);
+    b->program->call_count++; /* from here on they are freed */
+    if (b->status != PGR_OK)
+        return;
+    b->program->calls[i] = given->call;
+    for (size_t k = 0; k < operands; k++)
+        c->nodes[k] = id_of(b, given->operands[k]);
+    memset(c->results, 0xff, results * sizeof *c->results); /* NONE */
+}
+
+static void take_inner(builder *b, const pgr_inner *inner)
+{
+    pgr_program *const p = b->program;
+    take_bindings(b, inner);
+    b->calls = grab(b, inner->call_count, sizeof *b->calls);
+    p->calls = grab(b, inner->call_count, sizeof *p->calls);
+    p->memory = grab(b, inner->memory_count, sizeof *p->memory);
+    p->programs = grab(b, inner->program_count, sizeof *p->programs);
+    if (b->status != PGR_OK)
+        return;
+    for (size_t i = 0; i < inner->call_count && b->status == PGR_OK; i++)
+        take_call(b, &inner->calls[i]);
+    p->memory_count = (uint32_t)inner->memory_count;
+    p->program_count = (uint32_t)inner->program_count;
+    if (inner->memory_count > 0)
+        memcpy(p->memory, inner->memory, inner->memory_count * sizeof *p->memory);
+    if (inner->program_count > 0)
+        memcpy(p->programs, inner->programs, inner->program_count * sizeof *p->programs);
+}
+
 static void free_scratch(builder *b)
 {
+    for (uint32_t i = 0; b->calls != NULL && i < b->program->call_count; i++) {
+        tape_resize(b->tape, b->calls[i].nodes, 0);
+        tape_resize(b->tape, b->calls[i].operands, 0);
+        tape_resize(b->tape, b->calls[i].results, 0);
+    }
     void *const scratch[] = {b->values, b->table, b->merged, b->first_input, b->lane_input, b->links,
-                             b->dots, b->next_output, b->sorted, b->stage_end, b->level};
+                             b->dots, b->next_output, b->sorted, b->stage_end, b->level, b->bindings, b->calls};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
         tape_resize(b->tape, scratch[i], 0);
 }
@@ -95,11 +169,13 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
         place_outputs(b);
     if (b->status == PGR_OK)
         fit(b);
+    if (b->status == PGR_OK && !program_measure(p))
+        b->status = PGR_ERR_FULL;
 }
 
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs,
                              size_t group_count, const pgr_lane_group *groups, uint32_t captures_array,
-                             pgr_program **out, pgr_id *bad)
+                             const pgr_inner *inner, pgr_program **out, pgr_id *bad)
 {
     if (group_count >= UINT16_MAX || output_count >= UINT32_MAX / 2)
         return PGR_ERR_FULL;
@@ -108,6 +184,8 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
     if (p == NULL)
         return PGR_ERR_NOMEM;
     *p = (pgr_program){.allocator = tape->allocator};
+    if (inner != NULL)
+        take_inner(&b, inner);
     run_passes(&b, output_count, outputs, group_count, groups);
     free_scratch(&b);
     if (b.status != PGR_OK) {

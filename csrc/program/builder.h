@@ -12,7 +12,8 @@
 
 #define NONE UINT32_MAX
 
-/* op(a, b). An input's a and b are its offset and array, a lane's its index and group, a constant's its bits. */
+/* op(a, b). An input's a and b are its offset and array, a lane's its index and group, a constant's its bits. A call's
+ * a is its number; its results, of PGR_OP_CALL, have the call as a and their place among the results as b. */
 typedef struct {
     uint32_t a, b;         /* values; NONE */
     uint32_t uses;
@@ -37,12 +38,32 @@ typedef struct {
     uint32_t init, first, last, count, products;
 } dot;
 
+/* What a node from outside, or one of the program's own inputs, stands for. */
+typedef struct {
+    pgr_id node;
+    int op;
+    uint64_t number;
+} binding;
+
+/* The values of one call. */
+typedef struct {
+    uint32_t made;                 /* its value; NONE */
+    uint32_t operand_count, result_count;
+    pgr_id *nodes;                 /* of the operands .. */
+    uint32_t *operands, *results;  /* .. their values, and those of the results; NONE */
+} call_values;
+
 typedef struct {
     pgr_tape *tape;
     pgr_status status; /* the first failure: later passes do nothing */
     pgr_program *program;
     pgr_id start;      /* the recording's first node */
     uint32_t captures_array;
+
+    bool is_called;       /* see pgr_inner */
+    binding *bindings;    /* by ascending node */
+    size_t binding_count;
+    call_values *calls;
 
     value *values;
     uint32_t value_count;
@@ -110,6 +131,14 @@ static inline bool is_source(const value *v)
 {
     return v->op == PGR_OP_CONST || v->op == PGR_OP_INPUT || v->op == PGR_OP_LANE;
 }
+
+/* Calls visit(value) for each operand of a call value. */
+#define FOR_CALL_OPERANDS(b, v, visit) \
+    do { \
+        const call_values *const call_ = &(b)->calls[(v)->a]; \
+        for (uint32_t k_ = 0; k_ < call_->operand_count; k_++) \
+            visit(call_->operands[k_]); \
+    } while (0)
 
 static inline bool is_lane_value(const builder *b, uint32_t id) { return b->values[id].group != 0; }
 

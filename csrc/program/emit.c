@@ -24,9 +24,29 @@ static uint32_t emit_dot(builder *b, const dot *d)
     return p->dot_count++;
 }
 
+/* Writes the registers of these values and returns where. */
+static uint32_t emit_args(builder *b, uint32_t count, const uint32_t *ids)
+{
+    pgr_program *const p = b->program;
+    p->args = grow(b, p->args, p->arg_count, count, sizeof *p->args);
+    const uint32_t first = p->arg_count;
+    for (uint32_t k = 0; k < count && b->status == PGR_OK; k++)
+        p->args[p->arg_count++] = register_of(b, ids[k]);
+    return first;
+}
+
+static instruction emit_call(builder *b, const value *v)
+{
+    const call_values *const c = &b->calls[v->a];
+    const uint32_t operands = emit_args(b, c->operand_count, c->operands);
+    return (instruction){PROGRAM_CALL, emit_args(b, c->result_count, c->results), v->a, operands};
+}
+
 instruction program_instruction_of(builder *b, uint32_t id)
 {
     const value *const v = &b->values[id];
+    if (v->op == PROGRAM_CALL)
+        return emit_call(b, v);
     if (v->op == PGR_OP_LANE)
         return (instruction){PROGRAM_LOAD, v->reg, v->a, 0};
     if (v->dot != NONE) {

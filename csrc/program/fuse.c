@@ -13,9 +13,15 @@ static void count_uses(builder *b)
             v->is_live = 1;
         if (!v->is_live || is_source(v))
             continue;
+        if (v->op == PROGRAM_CALL) {
+#define USE(operand) (b->values[operand].is_live = 1, b->values[operand].uses++)
+            FOR_CALL_OPERANDS(b, v, USE);
+#undef USE
+            continue;
+        }
         b->values[v->a].is_live = 1;
         b->values[v->a].uses++;
-        if (v->b != NONE) {
+        if (v->b != NONE && v->op != PGR_OP_CALL) {
             b->values[v->b].is_live = 1;
             if (v->op != PGR_OP_LANE_SUM)
                 b->values[v->b].uses++;

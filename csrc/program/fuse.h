@@ -18,6 +18,10 @@ static inline bool is_lane_dot(const builder *b, const value *v)
     do { \
         const value *const v_ = (v); \
         if (is_source(v_)) { \
+        } else if (v_->op == PROGRAM_CALL) { \
+            FOR_CALL_OPERANDS(b, v_, visit); \
+        } else if (v_->op == PGR_OP_CALL) { \
+            visit(v_->a); \
         } else if (v_->dot != NONE) { \
             const dot *const d_ = &(b)->dots[v_->dot]; \
             if (d_->init != NONE) \

@@ -103,6 +103,27 @@ static void put_common_factor_first(builder *b, uint32_t start)
     }
 }
 
+static uint32_t take_register(lane_scratch *s)
+{
+    return s->free_count > 0 ? s->free[--s->free_count] : REGISTER_LANE | s->registers++;
+}
+
+static void give_back(lane_scratch *s, value *v)
+{
+    if (v->reg != REGISTER_NONE)
+        s->free[s->free_count++] = v->reg;
+    v->reg = REGISTER_NONE;
+}
+
+/* As place_results of uniform.c. */
+static void place_results(builder *b, lane_scratch *s, const value *v)
+{
+    const call_values *const c = &b->calls[v->a];
+    for (uint32_t k = 0; k < c->result_count; k++)
+        if (c->results[k] != NONE && b->values[c->results[k]].is_listed)
+            b->values[c->results[k]].reg = take_register(s);
+}
+
 static void find_last_uses(builder *b, lane_scratch *s, uint32_t count)
 {
     for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
@@ -120,35 +141,36 @@ static void find_last_uses(builder *b, lane_scratch *s, uint32_t count)
 static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
 {
     const uint32_t start = b->program->instruction_count;
-    uint32_t free_count = 0, registers = 0;
+    s->free_count = s->registers = 0;
     for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         const uint32_t id = s->list[i];
         value *const v = &b->values[id];
-        instruction made = program_instruction_of(b, id);
+        if (v->op == PROGRAM_CALL)
+            place_results(b, s, v);
+        instruction made = {0};
+        if (v->op != PGR_OP_CALL)
+            made = program_instruction_of(b, id);
         /* Free operands' registers first: every instruction reads a lane before it writes it, so the result may take
          * one. */
 #define FREE(operand) \
     do { \
         value *const o_ = &b->values[operand]; \
-        if (o_->group != 0 && s->last_use[operand] == i && o_->reg != REGISTER_NONE) { \
-            s->free[free_count++] = o_->reg; \
-            o_->reg = REGISTER_NONE; \
-        } \
+        if (o_->group != 0 && s->last_use[operand] == i) \
+            give_back(s, o_); \
     } while (0)
         FOR_OPERANDS(b, v, FREE);
 #undef FREE
-        if (v->op != PGR_OP_LANE_SUM)
-            v->reg = made.out = free_count > 0 ? s->free[--free_count] : REGISTER_LANE | registers++;
-        program_emit(b, made, v->line);
+        if (v->op != PGR_OP_LANE_SUM && v->op != PROGRAM_CALL && v->op != PGR_OP_CALL)
+            v->reg = made.out = take_register(s);
+        if (v->op != PGR_OP_CALL)
+            program_emit(b, made, v->line);
         put_common_factor_first(b, start);
         for (uint32_t k = v->group != 0 ? v->output : NONE; k != NONE; k = b->next_output[k])
             program_emit(b, (instruction){PROGRAM_STORE, REGISTER_NONE, v->reg, k}, v->line);
-        if (v->group != 0 && s->last_use[id] == i) {
-            s->free[free_count++] = v->reg;
-            v->reg = REGISTER_NONE;
-        }
+        if (v->group != 0 && s->last_use[id] == i)
+            give_back(s, v);
     }
-    return registers;
+    return s->registers;
 }
 
 static void emit_segment(builder *b, lane_scratch *s, uint32_t count, uint16_t group)

@@ -16,6 +16,17 @@ typedef struct {
 
 /* ---- Stages -------------------------------------------------------------------------------------- */
 
+/* A value's stage is at least that of its operand, and its group the operand's. */
+static void follow(builder *b, value *v, const value *operand)
+{
+    if (operand->group != 0) {
+        if (v->group != 0 && v->group != operand->group)
+            b->status = PGR_ERR_LANES;
+        v->group = operand->group;
+    }
+    v->stage = operand->stage > v->stage ? operand->stage : v->stage;
+}
+
 static void set_stage(builder *b, uint32_t id)
 {
     value *const v = &b->values[id];
@@ -23,31 +34,62 @@ static void set_stage(builder *b, uint32_t id)
         v->stage = v->op == PGR_OP_LANE; /* take_lane sets its group */
         return;
     }
-    const value *const operands[] = {&b->values[v->a], v->b == NONE ? NULL : &b->values[v->b]};
-    uint16_t stage = 0, group = 0;
-    for (int i = 0; i < 2; i++) {
-        if (operands[i] == NULL)
-            continue;
-        if (operands[i]->group != 0) {
-            if (group != 0 && group != operands[i]->group)
-                b->status = PGR_ERR_LANES;
-            group = operands[i]->group;
-        }
-        stage = operands[i]->stage > stage ? operands[i]->stage : stage;
+    if (v->op == PROGRAM_CALL) {
+#define FOLLOW(operand) follow(b, v, &b->values[operand])
+        FOR_CALL_OPERANDS(b, v, FOLLOW);
+#undef FOLLOW
+    } else {
+        follow(b, v, &b->values[v->a]);
+        if (v->b != NONE && v->op != PGR_OP_CALL)
+            follow(b, v, &b->values[v->b]);
     }
-    if (group != 0)
-        stage |= 1; /* from a uniform stage to the next lane stage */
-    if (stage == UINT16_MAX)
+    if (v->group != 0)
+        v->stage |= 1; /* from a uniform stage to the next lane stage */
+    if (v->stage == UINT16_MAX)
         b->status = PGR_ERR_FULL;
-    v->stage = stage;
-    v->group = group;
     if (v->op == PGR_OP_LANE_SUM) {
-        v->stage = (uint16_t)(stage + 1);
+        v->stage++;
         v->group = 0;
     }
 }
 
 /* ---- Nodes --------------------------------------------------------------------------------------- */
+
+/* What a node stands for; NULL: its operation. */
+static const binding *binding_of(const builder *b, pgr_id id)
+{
+    size_t low = 0, high = b->binding_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        *(b->bindings[middle].node < id ? &low : &high) = b->bindings[middle].node < id ? middle + 1 : middle;
+    }
+    return low < b->binding_count && b->bindings[low].node == id ? &b->bindings[low] : NULL;
+}
+
+static uint32_t take_lane(builder *b, uint64_t number)
+{
+    const uint32_t group = tape_number_group(number), index = (uint32_t)number;
+    if (b->first_input[group + 1] - b->first_input[group] <= index) {
+        b->status = PGR_ERR_LANES;
+        return 0;
+    }
+    const uint32_t made =
+        program_share(b, PGR_OP_LANE, b->lane_input[b->first_input[group] + index], b->merged[group]);
+    b->values[made].group = (uint16_t)(b->merged[group] + 1);
+    return made;
+}
+
+/* The value of an input, or of a lane. */
+static uint32_t take_input(builder *b, int op, uint64_t number)
+{
+    if (op == PGR_OP_LANE)
+        return take_lane(b, number);
+    if ((uint32_t)(number >> 32) > b->captures_array) { /* of a program that this one calls */
+        b->status = PGR_ERR_UNKNOWN;
+        return 0;
+    }
+    return program_share(b, PGR_OP_INPUT, (uint32_t)number, (uint32_t)(number >> 32));
+}
 
 /* The value of a node. A node from before the recording is a captured input, read at every run; until inputs get
  * registers, its id stands for its place among the captures. */
@@ -55,7 +97,16 @@ static uint32_t value_at(builder *b, const lowering *t, pgr_id id)
 {
     if (id >= b->start)
         return t->value[id - b->start];
-    if ((b->tape->nodes[id].flags & TAPE_UNKNOWN) != 0) { /* of another recording */
+    const binding *const given = binding_of(b, id);
+    if (given != NULL) {
+        const uint32_t made = take_input(b, given->op, given->number);
+        if (b->status == PGR_OK)
+            b->values[made].stage = given->op == PGR_OP_LANE;
+        return made;
+    }
+    if (b->is_called && b->tape->nodes[id].op == PGR_OP_CONST)
+        return program_constant(b, b->tape->nodes[id].data);
+    if (b->is_called || (b->tape->nodes[id].flags & TAPE_UNKNOWN) != 0) { /* of another recording */
         b->status = PGR_ERR_UNKNOWN;
         b->node = id;
     }
@@ -64,7 +115,10 @@ static uint32_t value_at(builder *b, const lowering *t, pgr_id id)
 
 static uint16_t group_at(const builder *b, const lowering *t, pgr_id id)
 {
-    return id >= b->start ? t->group[id - b->start] : 0;
+    if (id >= b->start)
+        return t->group[id - b->start];
+    const binding *const given = binding_of(b, id);
+    return given != NULL && given->op == PGR_OP_LANE ? (uint16_t)(tape_number_group(given->number) + 1) : 0;
 }
 
 /* The number of the node that the pass has reached; 0 if it has none. */
@@ -91,6 +145,9 @@ static uint32_t merged_group(const builder *b, uint16_t group) { return b->merge
 static uint16_t group_of(builder *b, const lowering *t, pgr_id id, uint64_t number)
 {
     const pgr_node *const node = &b->tape->nodes[id];
+    const binding *const bound = binding_of(b, id);
+    if (bound != NULL)
+        return bound->op == PGR_OP_LANE ? (uint16_t)(tape_number_group(bound->number) + 1) : 0;
     const uint16_t lhs = group_at(b, t, node->lhs), rhs = group_at(b, t, node->rhs);
     if (node->op == PGR_OP_LANE || node->op == PGR_OP_LANE_PASS) {
         const uint32_t given = tape_number_group(number);
@@ -102,19 +159,6 @@ static uint16_t group_of(builder *b, const lowering *t, pgr_id id, uint64_t numb
     if (lhs != 0 && rhs != 0 && lhs != rhs)
         b->status = PGR_ERR_LANES;
     return node->op == PGR_OP_LANE_SUM ? 0 : lhs != 0 ? lhs : rhs;
-}
-
-static uint32_t take_lane(builder *b, uint64_t number)
-{
-    const uint32_t group = tape_number_group(number), index = (uint32_t)number;
-    if (b->first_input[group + 1] - b->first_input[group] <= index) {
-        b->status = PGR_ERR_LANES;
-        return 0;
-    }
-    const uint32_t made =
-        program_share(b, PGR_OP_LANE, b->lane_input[b->first_input[group] + index], b->merged[group]);
-    b->values[made].group = (uint16_t)(b->merged[group] + 1);
-    return made;
 }
 
 /* The sum of x over the lanes of y. */
@@ -130,22 +174,47 @@ static uint32_t take_lane_sum(builder *b, uint32_t x, uint32_t y)
     return program_simplify(b, PGR_OP_MUL, x, program_constant(b, (double)lanes));
 }
 
+/* A result of a call, whose operands are lowered. */
+static uint32_t take_result(builder *b, const lowering *t, uint64_t number)
+{
+    const uint32_t which = (uint32_t)(number >> 32), result = (uint32_t)number;
+    call_values *const c = &b->calls[which];
+    if (which >= b->program->call_count || result >= c->result_count) {
+        b->status = PGR_ERR_UNKNOWN;
+        return 0;
+    }
+    if (c->made == NONE) {
+        for (uint32_t k = 0; k < c->operand_count && b->status == PGR_OK; k++)
+            c->operands[k] = value_at(b, t, c->nodes[k]);
+        if (b->status == PGR_OK)
+            c->made = program_new_value(b, PROGRAM_CALL, which, NONE);
+    }
+    if (b->status == PGR_OK && c->results[result] == NONE)
+        c->results[result] = program_new_value(b, PGR_OP_CALL, c->made, result);
+    return c->results[result];
+}
+
 /* Lowers one node, whose operands are lowered. */
 static uint32_t take_node(builder *b, pgr_id id, const lowering *t, uint64_t number)
 {
     const pgr_node *const node = &b->tape->nodes[id];
     const bool is_unknown = (node->flags & TAPE_UNKNOWN) != 0;
+    const binding *const given = binding_of(b, id);
+    if (given != NULL)
+        return take_input(b, given->op, given->number);
     if (node->lhs == 0 && !is_unknown && node->op != PGR_OP_CUSTOM)
         return program_constant(b, node->data);
     switch (node->op) {
     case PGR_OP_INPUT:
-        return program_share(b, PGR_OP_INPUT, (uint32_t)number, (uint32_t)(number >> 32));
     case PGR_OP_LANE:
-        return take_lane(b, number);
+        return take_input(b, node->op, number);
+    case PGR_OP_CALL:
+        return take_result(b, t, number);
     case PGR_OP_LANE_PASS:
         return value_at(b, t, node->lhs);
+    case PGR_OP_PAIR: /* what it is an operand of knows its operands */
+        return 0;
     case PGR_OP_CUSTOM:
-    case PGR_OP_PAIR:
         b->status = PGR_ERR_OPAQUE;
         return 0;
     default:
@@ -168,6 +237,8 @@ static uint64_t find_needed(builder *b, lowering *t, pgr_id last, size_t output_
         if (t->value[id - b->start] == 0)
             continue;
         needed++;
+        if (binding_of(b, (pgr_id)id) != NULL)
+            continue;
         const pgr_node *const node = &b->tape->nodes[id];
         const pgr_id operands[] = {node->lhs, node->rhs};
         for (int k = 0; k < 2; k++) {
@@ -224,7 +295,7 @@ void program_lower(builder *b, size_t output_count, const pgr_output *outputs)
         last = outputs[i].node > last ? outputs[i].node : last;
     const size_t count = (size_t)(last - b->start) + 1;
     lowering t = {.value = grab(b, count, sizeof *t.value)};
-    t.group = b->group_count == 0 ? NULL : grab_raw(b, count, sizeof *t.group);
+    t.group = b->group_count == 0 && !b->is_called ? NULL : grab_raw(b, count, sizeof *t.group);
     if (b->status == PGR_OK)
         program_make_values(b, find_needed(b, &t, last, output_count, outputs));
     take_nodes(b, &t, last);

@@ -14,6 +14,7 @@
 #define PROGRAM_LOAD     PGR_PROGRAM_LOAD
 #define PROGRAM_STORE    PGR_PROGRAM_STORE
 #define PROGRAM_RUN      PGR_PROGRAM_RUN
+#define PROGRAM_CALL     PGR_PROGRAM_CALL
 #define REGISTER_LANE        PGR_REGISTER_LANE
 #define REGISTER_NONE        PGR_REGISTER_NONE
 _Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "the program's own instructions come after the table's");
@@ -21,6 +22,7 @@ _Static_assert((int)PGR_OP_COUNT <= (int)PGR_PROGRAM_DOT, "the program's own ins
 typedef pgr_instruction instruction;
 typedef pgr_program_dot program_dot;
 typedef pgr_segment segment;
+typedef pgr_call call;
 typedef pgr_uniform_input uniform_input;
 
 /* Lanes to a block, and the most bytes for its registers, half of a second-level cache, unless lanes are fewest. */
@@ -43,6 +45,10 @@ struct pgr_program {
     pgr_lane_input *lane_inputs;
     uint32_t *group_first_input;
     uint64_t *group_lanes;
+    call *calls;
+    pgr_lane_input *memory;
+    const pgr_program **programs;
+    uint32_t call_count, memory_count, program_count;
     uint32_t instruction_count, arg_count, dot_count, segment_count;
     uint32_t constant_count, input_count, output_count, group_count;
     uint32_t uniform_registers, lane_registers, block, nodes;
@@ -51,6 +57,8 @@ struct pgr_program {
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
+    size_t call_numbers, lane_call_numbers; /* that calls need beside registers, in uniform and in lane segments */
+
     uint32_t *lines; /* see pgr_program_lines; NULL: unknown */
     pgr_id *captures;
     pgr_handle *held_captures; /* of a program built by handle */
@@ -58,8 +66,20 @@ struct pgr_program {
     pgr_allocator allocator;
 };
 
-/* Whether a program passes the checks of pgr_program_from_parts, with arrays of any length. */
+/* PGR_OK if the parts are a program (see pgr_program_from_parts), else PGR_ERR_PROGRAM; PGR_ERR_NOMEM. Sizes may be
+ * NULL: arrays of any length. */
+pgr_status program_verify(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes, size_t out_count,
+                          const uint64_t *out_sizes);
+
+/* Whether a program passes these checks, with arrays of any length. */
 bool program_is_sound(const pgr_program *p);
+
+/* The number of a call's operands, and of its results. */
+uint64_t program_operands_of(const call *c);
+uint64_t program_results_of(const call *c);
+
+/* Sets call_numbers and lane_call_numbers. The other parts are set. False if they are too many. */
+bool program_measure(pgr_program *p);
 
 /* Joins uniform outputs to runs. output_registers and output_runs have room for all outputs. */
 void program_join_outputs(pgr_program *p);

@@ -22,32 +22,7 @@
 #endif
 
 #include "program/vecmath.h"
-#include "program/program.h"
-
-#include <string.h>
-
-#if defined(_WIN32)
-#define PGR_NO_THREADS /* one worker */
-#else
-#include <pthread.h>
-#endif
-
-/* One block of lanes in a lane segment. */
-typedef struct {
-    const pgr_program *program;
-    const segment *segment;
-    const double *uniform;
-    double *sums;            /* the segment's */
-    double *lanes;           /* registers, `stride` numbers each */
-    double *spare;           /* two blocks, for uniform operands */
-    size_t stride;
-    const double *const *in;
-    double *const *out;
-    uint64_t first;          /* lane */
-    size_t count, padded;    /* lanes; rounded up to a multiple of LANE_CHUNK */
-} block;
-
-enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
+#include "program/run.h"
 
 #define LANES(name) name##_plain
 #define LANES_TARGET
@@ -89,12 +64,6 @@ enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2 };
 #undef LANES_WIDE
 #endif
 
-/* The code for one instruction set. */
-typedef struct {
-    void (*run_block)(const block *b);
-    void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
-} kernels;
-
 /* The best that this processor has, up to `most`. */
 static kernels best_kernels(pgr_kernels most)
 {
@@ -108,38 +77,6 @@ static kernels best_kernels(pgr_kernels most)
         return (kernels){run_block_avx2, apply_avx2};
 #endif
     return (kernels){run_block_plain, apply_plain};
-}
-
-/* One call of pgr_program_run. */
-typedef struct {
-    const pgr_program *program;
-    const double *const *in;
-    double *const *out;
-    const pgr_run_options *options;
-    kernels kernels;
-    double *uniform, *span_sums, *lanes;
-    size_t lanes_each; /* numbers in a worker's registers and spare blocks */
-    uint64_t work;     /* since the last call of `stop` */
-    volatile int stopped;
-    /* The present segment: */
-    const segment *segment;
-    unsigned spans, next_span;
-#if !defined(PGR_NO_THREADS)
-    pthread_mutex_t lock;
-#endif
-} evaluation;
-
-/* Calls `stop` now and then. For the caller's thread. */
-enum { ASK_EVERY = 1 << 22 };
-static bool is_stopped(evaluation *e, uint64_t work)
-{
-    e->work += work;
-    if (PGR_UNLIKELY(e->work >= ASK_EVERY) && e->options != NULL && e->options->stop != NULL) {
-        e->work = 0;
-        if (e->options->stop(e->options->ctx) != 0)
-            e->stopped = 1;
-    }
-    return e->stopped != 0;
 }
 
 /* ---- Uniform segments ---------------------------------------------------------------------------- */
@@ -221,6 +158,10 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
                 i++;
             } while (i < end && i->op == PROGRAM_DOT);
             break;
+        case PROGRAM_CALL:
+            pgr__run_call(e, i);
+            i++;
+            break;
         case PROGRAM_RUN:
             run_alike(&e->kernels, i + 1, i->a, u);
             i += i->a + 1;
@@ -231,7 +172,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
     return i;
 }
 
-static void run_uniform(evaluation *e, const segment *s)
+void pgr__run_uniform(evaluation *e, const segment *s)
 {
     const instruction *i = e->program->instructions + s->first, *const end = i + s->count;
     while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
@@ -245,14 +186,6 @@ static uint64_t blocks_of(const pgr_program *p, const segment *s)
     return (p->group_lanes[s->group] + p->block - 1) / p->block;
 }
 
-/* Not a power of two for whole blocks, so that lane registers don't compete for the same cache lines. */
-static size_t stride_of(const pgr_program *p, uint64_t lanes)
-{
-    const size_t most = lanes < p->block ? (size_t)lanes : p->block;
-    const size_t stride = (most + LANE_CHUNK - 1) / LANE_CHUNK * LANE_CHUNK;
-    return stride % 64 == 0 ? stride + LANE_CHUNK : stride;
-}
-
 static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller)
 {
     const pgr_program *const p = e->program;
@@ -260,15 +193,18 @@ static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller
     const uint64_t count = p->group_lanes[s->group], blocks = blocks_of(p, s);
     const uint64_t from = blocks * span / e->spans, to = blocks * (span + 1) / e->spans;
     block b = {.program = p, .segment = s, .uniform = e->uniform, .lanes = lanes, .in = e->in, .out = e->out};
+    b.evaluation = e;
+    b.is_caller = is_caller;
     b.stride = stride_of(p, count);
     b.spare = lanes + (size_t)p->lane_registers * b.stride;
+    b.memory = b.spare + SPARE_BLOCKS * b.stride;
     b.sums = e->spans == 1 ? e->uniform + s->first_sum : e->span_sums + (size_t)span * s->sum_count;
     memset(b.sums, 0, s->sum_count * sizeof *b.sums);
     for (uint64_t k = from; k < to; k++) {
         b.first = k * p->block;
         b.count = (size_t)(count - b.first < p->block ? count - b.first : p->block);
         b.padded = (b.count + LANE_CHUNK - 1) / LANE_CHUNK * LANE_CHUNK;
-        if (is_caller ? is_stopped(e, (uint64_t)s->count * b.count) : e->stopped != 0)
+        if (block_is_stopped(&b, (uint64_t)s->count * b.count))
             return;
         e->kernels.run_block(&b);
     }
@@ -279,6 +215,8 @@ static unsigned take_span(evaluation *e)
 #if defined(PGR_NO_THREADS)
     return e->next_span++;
 #else
+    if (e->root != e) /* of a call: it has one worker */
+        return e->next_span++;
     pthread_mutex_lock(&e->lock);
     const unsigned span = e->next_span++;
     pthread_mutex_unlock(&e->lock);
@@ -288,7 +226,7 @@ static unsigned take_span(evaluation *e)
 
 static void run_spans(evaluation *e, double *lanes, bool is_caller)
 {
-    for (unsigned span; (span = take_span(e)) < e->spans && e->stopped == 0;)
+    for (unsigned span; (span = take_span(e)) < e->spans && e->root->stopped == 0;)
         run_span(e, span, lanes, is_caller);
 }
 
@@ -341,22 +279,37 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
 
 /* ---- A run ------------------------------------------------------------------------------------------ */
 
-static void run_segments(evaluation *e, unsigned workers)
+void pgr__load_constants(evaluation *e)
+{
+    memcpy(e->uniform, e->program->constants, e->program->constant_count * sizeof *e->uniform);
+}
+
+void pgr__load_inputs(evaluation *e, uint64_t first)
 {
     const pgr_program *const p = e->program;
-    memcpy(e->uniform, p->constants, p->constant_count * sizeof *e->uniform);
     for (uint32_t i = 0; i < p->input_count; i++) {
         const uniform_input input = p->inputs[i];
         const double *const from = e->in[input.array] + input.offset;
-        for (uint64_t k = 0; k < input.count; k++)
+        const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
+        for (uint64_t k = skipped; k < input.count; k++)
             e->uniform[input.reg + k] = from[k];
     }
-    for (uint32_t s = 0; s < p->segment_count && e->stopped == 0; s++) {
+}
+
+void pgr__run_segments(evaluation *e, unsigned workers)
+{
+    const pgr_program *const p = e->program;
+    for (uint32_t s = 0; s < p->segment_count && e->root->stopped == 0; s++) {
         if (p->segments[s].group == UINT32_MAX)
-            run_uniform(e, &p->segments[s]);
+            pgr__run_uniform(e, &p->segments[s]);
         else
             run_lanes(e, &p->segments[s], workers);
     }
+}
+
+void pgr__store_outputs(evaluation *e)
+{
+    const pgr_program *const p = e->program;
     const uint32_t *reg = p->output_registers;
     for (uint32_t i = 0; i < p->output_run_count; i++) {
         double *const to = e->out[p->output_runs[i].array] + p->output_runs[i].offset;
@@ -365,46 +318,42 @@ static void run_segments(evaluation *e, unsigned workers)
     }
 }
 
+static void run(evaluation *e, unsigned workers)
+{
+    pgr__load_constants(e);
+    pgr__load_inputs(e, 0);
+    pgr__run_segments(e, workers);
+    pgr__store_outputs(e);
+}
+
 pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,
                            const pgr_run_options *options)
 {
-    enum { ON_STACK = 512, ALIGN = 8 };
+    enum { ON_STACK = 512 };
     const pgr_program *const p = program;
+    const frame f = frame_of(p);
     unsigned workers = options == NULL || options->workers == 0 ? 1 : options->workers;
-    uint64_t most_lanes = 0;
-    size_t most_sums = 0;
-    for (uint32_t s = 0; s < p->segment_count; s++)
-        if (p->segments[s].group != UINT32_MAX) {
-            const uint64_t lanes = p->group_lanes[p->segments[s].group];
-            most_lanes = lanes > most_lanes ? lanes : most_lanes;
-            if (lanes > p->block && p->segments[s].sum_count > most_sums)
-                most_sums = p->segments[s].sum_count;
-        }
-    const uint64_t most_spans = most_lanes / p->block + 1;
+    const uint64_t most_spans = f.most_lanes / p->block + 1;
     workers = workers > PGR_MAX_WORKERS ? PGR_MAX_WORKERS : workers > most_spans ? (unsigned)most_spans : workers;
-    const size_t lane_arrays = (size_t)p->lane_registers + SPARE_BLOCKS;
-    const size_t lanes_each = most_lanes == 0 ? 0 : lane_arrays * stride_of(p, most_lanes);
-    const size_t numbers = workers * lanes_each + p->uniform_registers + SPANS * most_sums + ALIGN;
+    const size_t numbers = f.numbers + (workers - 1) * f.lanes_each;
     double on_stack[ON_STACK], *memory = on_stack;
-    if (numbers > ON_STACK) {
+    if (numbers > ON_STACK || p->call_count > 0) { /* calls keep pointers there, too */
         memory = p->allocator.resize(p->allocator.ctx, NULL, numbers * sizeof *memory);
         if (memory == NULL)
             return PGR_ERR_NOMEM;
     }
-    evaluation e = {.program = p, .in = in, .out = out, .options = options, .lanes_each = lanes_each};
+    evaluation e = {.in = in, .out = out, .options = options, .root = &e};
     e.kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels);
-    e.lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
-    e.uniform = e.lanes + workers * lanes_each;
-    e.span_sums = e.uniform + p->uniform_registers;
+    evaluation_place(&e, p, &f, workers, memory);
 #if !defined(PGR_NO_THREADS)
     const bool locked = pthread_mutex_init(&e.lock, NULL) == 0;
     if (locked) {
-        run_segments(&e, workers);
+        run(&e, workers);
         pthread_mutex_destroy(&e.lock);
     }
 #else
     const bool locked = true;
-    run_segments(&e, workers);
+    run(&e, workers);
 #endif
     if (memory != on_stack)
         p->allocator.resize(p->allocator.ctx, memory, 0);

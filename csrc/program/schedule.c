@@ -45,7 +45,7 @@ static uint32_t sort_window(builder *b, uint32_t *ids, uint32_t count, uint32_t 
         const value *const v = &b->values[ids[i]];
         uint32_t here = below;
 #define ABOVE(operand) here = level[operand] > here ? level[operand] : here
-        if (has_uniform_instruction(v))
+        if (has_uniform_instruction(v) || v->op == PGR_OP_CALL)
             FOR_OPERANDS(b, v, ABOVE);
 #undef ABOVE
         level[ids[i]] = here + 1;

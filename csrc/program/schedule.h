@@ -10,7 +10,8 @@ void program_schedule(builder *b);
 /* Whether a value has an instruction in a uniform segment. */
 static inline bool has_uniform_instruction(const value *v)
 {
-    return !v->is_fused && v->group == 0 && v->op != PGR_OP_CONST && v->op != PGR_OP_INPUT && v->op != PGR_OP_LANE_SUM;
+    return !v->is_fused && v->group == 0 && v->op != PGR_OP_CONST && v->op != PGR_OP_INPUT &&
+           v->op != PGR_OP_LANE_SUM && v->op != PGR_OP_CALL;
 }
 
 #endif

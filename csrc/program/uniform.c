@@ -6,6 +6,8 @@
 #include "program/schedule.h"
 #include "program/simplify.h"
 
+#include <stdlib.h>
+
 static void add_constants(builder *b)
 {
     pgr_program *const p = b->program;
@@ -18,25 +20,48 @@ static void add_constants(builder *b)
     }
 }
 
-static void add_inputs(builder *b)
+static void add_input(builder *b, value *v)
 {
     pgr_program *const p = b->program;
-    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++) {
-        value *const v = &b->values[id];
-        if (v->op != PGR_OP_INPUT || !v->is_live)
-            continue;
-        v->reg = p->uniform_registers++;
-        uint32_t offset = v->a;
-        if (v->b == b->captures_array) {
-            p->captures[p->capture_count] = v->a;
-            offset = p->capture_count++;
-        }
-        uniform_input *const before = p->input_count == 0 ? NULL : &p->inputs[p->input_count - 1];
-        if (before != NULL && before->array == v->b && before->offset + before->count == offset)
-            before->count++;
-        else
-            p->inputs[p->input_count++] = (uniform_input){v->reg, v->b, offset, 1};
+    v->reg = p->uniform_registers++;
+    uint32_t offset = v->a;
+    if (v->b == b->captures_array) {
+        p->captures[p->capture_count] = v->a;
+        offset = p->capture_count++;
     }
+    uniform_input *const before = p->input_count == 0 ? NULL : &p->inputs[p->input_count - 1];
+    if (before != NULL && before->array == v->b && before->offset + before->count == offset)
+        before->count++;
+    else
+        p->inputs[p->input_count++] = (uniform_input){v->reg, v->b, offset, 1};
+}
+
+typedef struct {
+    uint64_t place; /* array << 32 | offset */
+    uint32_t id;
+} placed;
+
+static int by_place(const void *p, const void *q)
+{
+    const uint64_t x = ((const placed *)p)->place, y = ((const placed *)q)->place;
+    return (x > y) - (x < y);
+}
+
+/* Those of a program that is called are in order, so that the numbers of a step are read at once. */
+static void add_inputs(builder *b)
+{
+    placed *const all = grab_raw(b, b->value_count, sizeof *all);
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < b->value_count && goes_on(b, id); id++) {
+        const value *const v = &b->values[id];
+        if (v->op == PGR_OP_INPUT && v->is_live)
+            all[count++] = (placed){(uint64_t)v->b << 32 | v->a, id};
+    }
+    if (b->status == PGR_OK && b->is_called)
+        qsort(all, count, sizeof *all, by_place);
+    for (uint32_t i = 0; i < count && b->status == PGR_OK; i++)
+        add_input(b, &b->values[all[i].id]);
+    tape_resize(b->tape, all, 0);
 }
 
 /* Values that lanes read, or that are outputs, keep their registers. */
@@ -49,7 +74,7 @@ static void find_last_uses(builder *b, uint32_t *last)
     for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
         const uint32_t id = b->sorted[i];
         const value *const v = &b->values[id];
-        if (v->output != NONE)
+        if (v->output != NONE || (b->is_called && is_source(v))) /* those are set once for all steps of a loop */
             last[id] = KEPT;
         if (v->is_fused)
             continue;
@@ -81,13 +106,24 @@ void program_end_uniform(builder *b, uniform_scratch *s)
     tape_resize(b->tape, s->free, 0);
 }
 
+/* A call's results get registers when it is emitted. Its operands' are taken by others only later: a loop reads them
+ * while it writes results. */
+static void place_results(builder *b, uniform_scratch *s, const value *v)
+{
+    const call_values *const c = &b->calls[v->a];
+    for (uint32_t k = 0; k < c->result_count; k++)
+        if (c->results[k] != NONE && b->values[c->results[k]].is_live)
+            b->values[c->results[k]].reg =
+                s->free_count > 0 ? s->free[--s->free_count] : b->program->uniform_registers++;
+}
+
 /* How many instructions from place `i` on are equal operations, independent, and worth running together. */
 enum { SHORTEST_RUN = 4 };
 static uint32_t alike(const builder *b, uint32_t i, uint32_t to)
 {
     const uint32_t first = b->sorted[i];
     const value *const v = &b->values[first];
-    if (v->dot != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
+    if (v->op == PROGRAM_CALL || v->dot != NONE || ops_is_linear(v->op) || v->op == PGR_OP_NEG)
         return 0;
     uint32_t count = 1;
     for (; i + count < to; count++) {
@@ -118,6 +154,8 @@ void program_emit_uniform(builder *b, uniform_scratch *s, uint32_t stage)
         } else {
             run = 0;
         }
+        if (v->op == PROGRAM_CALL)
+            place_results(b, s, v);
         instruction made = program_instruction_of(b, b->sorted[i]);
 #define FREE(operand) \
     do { \
@@ -128,7 +166,8 @@ void program_emit_uniform(builder *b, uniform_scratch *s, uint32_t stage)
     } while (0)
         FOR_OPERANDS(b, v, FREE);
 #undef FREE
-        v->reg = made.out = s->free_count > 0 ? s->free[--s->free_count] : p->uniform_registers++;
+        if (v->op != PROGRAM_CALL)
+            v->reg = made.out = s->free_count > 0 ? s->free[--s->free_count] : p->uniform_registers++;
         program_emit(b, made, v->line);
     }
     program_end_segment(b, start, UINT32_MAX, 0, 0);

@@ -439,7 +439,7 @@ static void every_call_by_handle_takes_the_lock_and_gives_it_back(void)
             LOCKED(pgr_derivation_free(derivation));
         }
         LOCKED(CHECK_EQ(pgr_h_captures(tape, y, 1, &y, 2, out), stale ? -PGR_ERR_HANDLE : 1));
-        GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, &program, NULL));
+        GIVES_STATUS(pgr_h_program_build(tape, x, 1, &y, &output, 0, NULL, 1, NULL, &program, NULL));
         LOCKED(CHECK_EQ(pgr_tape_tag(tape, PGR_TAG_SCOPE, 1), PGR_OK));
         LOCKED(CHECK_EQ(pgr_h_tag(tape, PGR_TAG_SCOPE, w), 0));
         LOCKED(CHECK_EQ(pgr_h_id(tape, x), stale ? 0 : 1));

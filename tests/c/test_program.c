@@ -80,7 +80,7 @@ static pgr_status build(pgr_tape *tape, bool lanes, bool sum, uint64_t count, pg
             CHECK_EQ(pgr_lane_sum(tape, nodes[i], nodes[0], &outputs[i].node), PGR_OK);
     }
     const pgr_lane_group group = {.lanes = count, .input_count = INPUTS, .inputs = lane_inputs};
-    return pgr_program_build(tape, start, 1 + INPUTS, outputs, lanes ? 1 : 0, &group, 2, out, NULL);
+    return pgr_program_build(tape, start, 1 + INPUTS, outputs, lanes ? 1 : 0, &group, 2, NULL, out, NULL);
 }
 
 static double number(void) { return (double)rand() / RAND_MAX * 3.0 - 1.5; }
@@ -300,8 +300,8 @@ static void a_build_that_fails_says_why_and_at_which_node(void)
     do { \
         const pgr_output output = {.node = record(tape, "sin", result, 0), .array = 1}; \
         bad = 0; \
-        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, &program, &bad), expected); \
-        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, &program, NULL), expected); \
+        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, NULL, &program, &bad), expected); \
+        CHECK_EQ(pgr_program_build(tape, start, 1, &output, group_count, groups, 2, NULL, &program, NULL), expected); \
         CHECK_EQ(bad, (node_) == UINT32_MAX ? output.node : (node_)); \
     } while (0)
     FAILS(custom, 1, PGR_ERR_OPAQUE, custom);

@@ -35,7 +35,7 @@ static void look_around(pgr_handle b, double x)
     const pgr_handle result = held(pgr_h_record(shared, op_named("mul"), sum, weight));
     pgr_output output = {.array = 0};
     pgr_program *p = NULL;
-    CHECK_EQ(pgr_h_program_build(shared, start, 1, &result, &output, 0, NULL, 1, &p, NULL), PGR_OK);
+    CHECK_EQ(pgr_h_program_build(shared, start, 1, &result, &output, 0, NULL, 1, NULL, &p, NULL), PGR_OK);
     const pgr_handle *captures = NULL;
     CHECK_EQ(pgr_h_program_captures(p, &captures), 2);
     double one = 1.0, read[2], out = 0.0;
@@ -112,7 +112,7 @@ static void threads_run_one_program_each_with_workers(void)
     const pgr_lane_input input = {.array = 1, .offset = 0, .stride = 1};
     const pgr_lane_group group = {.lanes = LANES, .input_count = 1, .inputs = &input};
     const pgr_output output = {.node = sum};
-    CHECK_EQ(pgr_program_build(tape, start, 1, &output, 1, &group, 2, &program, NULL), PGR_OK);
+    CHECK_EQ(pgr_program_build(tape, start, 1, &output, 1, &group, 2, NULL, &program, NULL), PGR_OK);
     for (int i = 0; i < LANES; i++)
         points[i] = i * 1e-3;
     pthread_t threads[RUNNERS];
