@@ -7,7 +7,9 @@ import gc
 import inspect
 import math
 import weakref
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -111,6 +113,78 @@ def test_static_arguments_that_are_equal_but_not_the_same_are_told_apart(pg):
     for n, expected in ((0.0, 1.0), (-0.0, -1.0), (1, 1.0), (True, 2.0), (1.0, 1.0), ((0.0,), 1.0), ((-0.0,), -1.0)):
         assert g(1.0, n) == g(1.0, n=n) == expected, n
     assert len(seen) == 14  # by position and by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    n: Any
+    note: Any = dataclasses.field(default="", compare=False)
+    rest: Any = dataclasses.field(default=None, hash=False)
+
+
+class Pair(NamedTuple):
+    n: Any
+
+
+class Box:
+    """An ordinary class, which must be registered as a tree."""
+
+    def __init__(self, x, n):
+        self.x, self.n = x, n
+
+
+@dataclasses.dataclass
+class Model:
+    x: Any
+    n: Any = dataclasses.field(metadata={"static": True})
+
+
+ALIKE = [1, 1.0, True, np.float64(1.0), Fraction(1), Decimal("1"), Decimal("1.0"), 1 + 0j, np.int64(1)]
+ALIKE += [0.0, -0.0, 0, False, complex(0.0, -0.0), complex(0.0, 0.0), np.float32(0.0), np.float32(-0.0), Decimal("-0")]
+WITHIN = [lambda n: n, lambda n: (n,), lambda n: ((0, n),), Pair, lambda n: (Pair((n,)),), Option]
+WITHIN += [lambda n: Option((Option(n), 2)), lambda n: frozenset([n]), lambda n: Pair(Option(frozenset([(n,)])))]
+
+
+@pytest.mark.parametrize("within", WITHIN)
+@pytest.mark.parametrize("how", ["argument", "field", "registered"])
+def test_equal_constants_that_are_not_the_same_have_programs_of_their_own(pg, within, how):
+    """Wherever they are: in a static argument, in a static field, or besides the children of a registered class."""
+    if Box not in pg._core.tree_nodes._registered:
+        pg.register_tree_node(Box, lambda b: ((b.x,), b.n), lambda n, children: Box(*children, n))
+    calls = []
+
+    def given(x, n):
+        calls.append(n)
+        return x
+
+    if how == "argument":
+        g = pg.jit(given, static_argnums=1)
+    else:
+        kind, of_one = Model if how == "field" else Box, pg.jit(lambda m: given(m.x, m.n))
+        g = lambda x, n: of_one(kind(x, n))  # noqa: E731
+    for _ in range(2):
+        for n in ALIKE:
+            assert g(2.0, within(n)) == 2.0
+    assert [repr(n) for n in calls] == [repr(within(n)) for n in ALIKE]
+
+
+def test_equal_constants_that_are_the_same_share_a_program(pg):
+    @dataclasses.dataclass
+    class Odd:  # with a hash of its own, for what has none
+        n: Any
+
+        def __hash__(self):
+            return 1
+
+    calls = []
+    g = pg.jit(lambda x, n: calls.append(n) or x, static_argnums=1)
+    for make in (lambda: Option(1, rest=[1]), lambda: Option(float("1.5")), lambda: Odd([1]), lambda: float("nan")):
+        calls.clear()
+        assert [g(2.0, make()) for _ in range(3)] == [2.0] * 3 and len(calls) == 1
+    g(2.0, Option(float("1.5"), note="another"))
+    assert len(calls) == 1
+    with pytest.raises(TypeError, match=r"static arguments must be hashable, not \{1: Option\(n=\[1\]"):
+        g(2.0, Option([1]))
 
 
 def test_the_programs_of_static_arguments_are_limited(pg):
