@@ -6,6 +6,8 @@ A structure is a nested tuple: 'scalar', ('array', shape), ('none',), ('list', .
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
@@ -292,6 +294,16 @@ def _kind(structure: Any) -> str:
     return str(structure[1].kind.__name__ if structure[0] == "registered" else structure[0])
 
 
+def is_axis(x: Any) -> bool:
+    """Whether it is an integer, of whatever type; a bool is not meant as one."""
+    if isinstance(x, bool) or not hasattr(type(x), "__index__"):
+        return False
+    with contextlib.suppress(TypeError):  # an array of several
+        operator.index(x)
+        return True
+    return False
+
+
 def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
     """For each leaf of the structure the int or None of `prefix`, whose tree may end above it. Raises ValueError."""
     out: list[Any] = []
@@ -300,19 +312,25 @@ def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
 
 
 def _spread(prefix: Any, structure: Any, what: str, out: list[Any]) -> None:
-    if prefix is None or hasattr(type(prefix), "__index__"):
+    if prefix is None or is_axis(prefix):
         out += [prefix] * len(tree_shapes(structure))
         return
     inner = parts(structure)
     opened = _opened(prefix)
     children = [] if opened is None or is_leaf(structure) else list(opened[1])
     if is_leaf(structure) or opened is None or len(children) != len(inner) or (*opened[0], *inner) != structure:
-        raise ValueError(
-            f"{what}: {shown(prefix)} must be an int, None, or a tree of them"
-            + ("" if is_leaf(structure) else f" in a {_kind(structure)} of {len(inner)}, as there")
-        )
+        raise ValueError(f"{what}: {shown(prefix)} must be an int{_as_there(structure)}")
     for axis, part in zip(children, inner):
         _spread(axis, part, what, out)
+
+
+def _as_there(structure: Any) -> str:
+    """What else may be in place of an axis, for _spread's message."""
+    if is_leaf(structure):
+        return f" or None: it is for {'a number' if structure == 'scalar' else f'an array of shape {structure[1]}'}"
+    if structure[0] == "dict":
+        return f", None, or a tree of them in a dict with the keys {', '.join(map(repr, structure[1]))}, as there"
+    return f", None, or a tree of them in a {_kind(structure)} of {len(parts(structure))}, as there"
 
 
 def tree_leaves(tree: Any) -> list[Any]:

@@ -10,11 +10,12 @@ import functools
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 from pygrad._core import scopes
 from pygrad._core.layer import call
+from pygrad._core.numbers import positions
 from pygrad._core.tree_nodes import exact, is_node
 from pygrad._core.trees import (
     elements,
@@ -112,6 +113,10 @@ class Function:
         if not callable(of):
             raise TypeError(f"{name} takes a function, not {of!r}")
         functools.update_wrapper(self, of)
+        if "argnums" in options:
+            options["argnums"] = positions(options["argnums"], "argnums")
+        if static is None and ("argnums" in options or "in_axes" in options):  # whose arguments are those of `of`
+            static = static_of(of)
         if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= lib.PGR_MAX_WORKERS:
             raise ValueError(f"workers={workers!r}: must be an int from 1 to {lib.PGR_MAX_WORKERS}")
         self._made_by = (make, of, name, record, workers, static, options)
@@ -322,12 +327,21 @@ def _without_self(option: str, x: Any, function: Function) -> Any:
     return x
 
 
+def static_of(function: Any) -> Static | None:
+    """Which arguments of a function are static already, since it is, or is a method of, a recorded function."""
+    if isinstance(function, Method):
+        static = static_of(function.__func__)
+        return static and static.without_self()
+    return function._static if isinstance(function, Function) else None
+
+
 class Static:
     """Which arguments of a function are static: positions, and names."""
 
     def __init__(self, fn: Callable[..., Any], argnums: Any, argnames: Any) -> None:
-        self.positions = [argnums] if isinstance(argnums, int) else list(argnums or ())
-        self.names = [argnames] if isinstance(argnames, str) else list(argnames or ())
+        found_at = positions(() if argnums is None else argnums, "static_argnums", "; names are static_argnames")
+        self.positions = [found_at] if isinstance(found_at, int) else [*found_at]
+        self.names = _names_in(argnames)
         try:
             found = [*inspect.signature(fn).parameters.values()]
         except (TypeError, ValueError):
@@ -354,6 +368,17 @@ class Static:
         rest = Static.__new__(Static)
         rest.positions, rest.names = [i - 1 for i in self.positions if i > 0], self.names
         return rest
+
+
+def _names_in(argnames: Any) -> list[str]:
+    if isinstance(argnames, str):
+        return [argnames]
+    names = [*argnames] if isinstance(argnames, Iterable) else [] if argnames is None else [argnames]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"static_argnames={argnames!r}: must be a str or a sequence of them; numbers are static_argnums"
+        )
+    return names
 
 
 def _is_hashable(x: Any) -> bool:
