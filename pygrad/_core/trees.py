@@ -160,7 +160,7 @@ def _opened(x: Any) -> tuple[tuple[Any, ...], Iterable[Any]] | None:
 
 def _flatten(x: Any, out: list[Any]) -> Any:
     kind = type(x)
-    if kind is float or kind is int or isinstance(x, Operand):
+    if kind is float or kind is int or kind is bool or isinstance(x, Operand):
         out.append(x)
         return "scalar"
     if kind is list or kind is tuple:
@@ -181,7 +181,7 @@ def _flatten(x: Any, out: list[Any]) -> Any:
         return (*opened[0], *[_flatten(y, out) for y in opened[1]])
     found = as_number(x)
     if found is not None:
-        out.append(found)
+        out.append(bool(x) if kind.__name__ in ("bool", "bool_") else found)  # a comparison of NumPy's
         return "scalar"
     raise TypeError(
         f"{x!r} is of type {kind.__name__}: arguments and results of recorded functions are numbers, arrays, "
@@ -213,6 +213,34 @@ def refuse_values(args: tuple[Any, ...], whose: str, places: Sequence[Any] | Non
         f"argument {i if places is None else places[i]}{what}, whose gradient would end here, since results are plain "
         "numbers: pass v.data, call the function itself, not recorded, or derive the whole computation with pygrad.grad"
     )
+
+
+def flat_arguments(args: tuple[Any, ...], whose: str, places: Sequence[Any] | None = None) -> tuple[list[Any], Any]:
+    """tree_flatten(args). Its TypeError names the argument. places: see refuse_values."""
+    try:
+        return tree_flatten(args)
+    except TypeError as error:
+        for i, x in zip(range(len(args)) if places is None else places, args):
+            path, leaf = _first_unfit(x)
+            if path is not None:
+                way = f"static_argnums={i}" if isinstance(i, int) else f"static_argnames={i!r}"
+                more = f", or make it static: jit(f, {way})" if isinstance(leaf, str) and not path else ""
+                raise TypeError(f"argument {i}{path} of {whose}: {error}{more}") from error
+        raise
+
+
+def _first_unfit(x: Any) -> tuple[str | None, Any]:
+    """(how Python source leads to the first leaf of a tree that is not one, this leaf); None, None if all are."""
+    try:
+        _flatten(x, [])
+    except TypeError:
+        keys: Any = sorted(x, key=str) if type(x) is dict else range(len(x)) if isinstance(x, (list, tuple)) else ()
+        for key in keys:
+            path, leaf = _first_unfit(x[key])
+            if path is not None:
+                return f"[{key!r}]{path}", leaf
+        return "", x
+    return None, None
 
 
 def _first_value(x: Any) -> list[Any] | None:

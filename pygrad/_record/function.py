@@ -19,6 +19,7 @@ from pygrad._core.numbers import positions
 from pygrad._core.tree_nodes import exact, is_node
 from pygrad._core.trees import (
     elements,
+    flat_arguments,
     is_array,
     need_numpy,
     real_number,
@@ -26,17 +27,17 @@ from pygrad._core.trees import (
     tree_flatten,
     tree_map,
     tree_shapes,
-    tree_structure,
     tree_unflatten,
 )
 from pygrad._pgr import ffi, lib
 from pygrad._program.program import Program
-from pygrad._record.arrays import Array, refusals_of_scipy, with_scalars
+from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
 from pygrad._record.reads import Reads
 from pygrad._record.recording import Argument, Recording, recordings
+from pygrad._record.refusals import refusals
 from pygrad._record.travel import digest, findable, packed, unpacked
 from pygrad.engine import Value
 
@@ -161,7 +162,7 @@ class Function:
         refuse_values(args, repr(self), self._places)
         if self._eager:
             return run_eagerly(self._function, args)
-        leaves, key = tree_flatten(args)
+        leaves, key = flat_arguments(args, repr(self), self._places)
         program = self._program(key, args)
         plan = program.plan(self._workers)
         if self._reads:
@@ -244,7 +245,7 @@ class Function:
         if keywords or self._static is not None:
             variant, given = self._variant(args, keywords)
             return variant.program(*given)
-        return self._program(tree_structure(args), args)
+        return self._program(flat_arguments(args, repr(self), self._places)[1], args)
 
     @property
     def programs(self) -> list[Program]:
@@ -391,7 +392,7 @@ def _is_hashable(x: Any) -> bool:
 
 def run_eagerly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run `function` on Values; return its result as numbers and arrays."""
-    with refusals_of_scipy():
+    with refusals():
         return tree_map(number_of, one_deeper(function, args))
 
 
