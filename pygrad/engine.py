@@ -152,7 +152,7 @@ class Value(Operand):
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self) -> Any:
-        if not _is_condition(self):
+        if not is_condition(self):
             raise TypeError("bad operand type for unary ~: this Value is not a comparison; use x == 0 for 'x is zero'")
         return self.equal(0.0)
 
@@ -241,17 +241,17 @@ _SHOWN = {"data", "grad", "_prev"}  # in vars(v), next to the attributes that us
 _CONDITIONS = {OPS[name] for name in ("less", "less_equal", "equal")}  # what comparisons record
 
 
-def _is_condition(x: Any) -> bool:
+def is_condition(x: Any) -> bool:
     """Whether `x` is a bool or a recorded comparison."""
     if isinstance(x, Value):
         op = lib.pgr_h_op(TAPE, x._handle)
-        return op in _CONDITIONS or (op == lib.PGR_OP_LANE_PASS and _is_condition(x._operands()[0]))
+        return op in _CONDITIONS or (op == lib.PGR_OP_LANE_PASS and is_condition(x._operands()[0]))
     return isinstance(x, bool) or type(x).__name__ in ("bool_", "bool")
 
 
 def _combined(x: Value, y: Any, test: Callable[[Value], Any]) -> Any:
     """A condition made of two others: `test` of their sum, the number that hold."""
-    if not (_is_condition(x) and _is_condition(y)):
+    if not (is_condition(x) and is_condition(y)):
         return NotImplemented
     return test(x + float(y) if not isinstance(y, Value) else x + y)
 

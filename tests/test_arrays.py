@@ -407,7 +407,104 @@ REFUSED = [
     (lambda x: np.quantile(x, 0.3, method="lower"), r"method='lower' of numpy.quantile cannot record"),
     (lambda x: 1.0 if np.any(x > 0) else 2.0, r"`if`.*pygrad.where"),
     (lambda x: np.maximum(np.array([x[0], x[1]]), 0), r"`if`.*np.stack"),
+    (lambda x: np.isnan(np.array([x[0], x[1]])), r"ufunc 'isnan' not supported.*np.stack, not np.array"),
+    (lambda x: np.linalg.inv(np.array([[x[0]]])), r"Cannot cast ufunc 'inv'.*np.stack, not np.array"),
+    (lambda x: range(x[0]), r"'Value' object cannot be .* an integer: .*static_argnums"),
+    (lambda x: range(x), r"'Array' object cannot be .* an integer: .*static_argnums"),
+    (lambda x: [1.0, 2.0][x[0]], r"list indices must be integers.* static_argnums.*np.where"),
+    (lambda x: (1.0, 2.0)[x], r"tuple indices must be integers.* static_argnums.*np.where"),
+    (lambda x: x[: x[0]], r"slice indices must be integers.* static_argnums"),
+    (lambda x: [1.0] * x[0], r"can't multiply sequence.* static_argnums"),
+    (lambda x: np.zeros(x[0]), r"integer.* static_argnums"),
+    (lambda x: int(x[0]), r"int\(\) needs .*static_argnums"),
+    (lambda x: int(x[:1].reshape(())), r"int\(\) needs .*static_argnums"),
+    (lambda x: float(x[:1].reshape(())), r"float\(\) needs "),
+    (lambda x: 1.0 if x[:1] else 2.0, r"`if`.*pygrad.where"),
+    (lambda x: round(x[0]), r"round\(\) needs .*np.round"),
 ]
+
+
+def test_indices_of_plain_arrays_say_what_to_write_and_stay_errors_of_the_index(pg):
+    for index in (lambda x: x[0], lambda x: x):
+        with pytest.raises(IndexError, match=r"(?s)test_arrays.py.*static argument.*x \* \(np.arange\(n\) == i\)"):
+            pg.jit(lambda x: np.ones(3)[index(x)])(np.zeros(3))
+
+
+def test_the_truth_of_an_array_is_numpys(pg):
+    for f in (lambda x: 1.0 if x else 2.0, lambda x: 1.0 if 2 * x else 2.0, lambda x: x and 2.0):
+        with pytest.raises(ValueError, match="more than one element is ambiguous"):
+            pg.jit(f)(np.ones(3))
+    for f in (float, int):
+        with pytest.raises(TypeError, match="arrays can be converted to Python scalars"):
+            pg.jit(lambda x: f(x))(np.ones(3))
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_the_dtype_of_what_a_transform_makes_is_float64(pg, record):
+    seen = []
+
+    def f(x):
+        whole = pg.vmap(lambda t: t * t)(x)
+        seen.extend([x.dtype, (2 * x).dtype, np.sin(x).dtype, x[:1].dtype, whole.dtype])
+        start = np.zeros(3, dtype=x.dtype) + np.zeros(3, dtype=(2 * x).dtype)
+        eps = np.finfo(x.dtype).eps + np.finfo((2 * x).dtype).eps
+        return np.sum(start + whole + eps + np.cross(x, 2 * x) + (2 * x).astype(x.dtype))
+
+    x = np.array([1.0, 2.0, 3.0])
+    assert pg.grad(f, record=record)(x).tolist() == [4.0, 6.0, 8.0]
+    assert seen and all(isinstance(dtype, np.dtype) and dtype == np.float64 for dtype in seen)
+
+
+def test_what_jaxs_arrays_have_says_what_to_write(pg):
+    for f in (lambda x: x.at[0].set(1.0), lambda x: (2 * x).at[0].set(1.0)):
+        with pytest.raises(AttributeError, match=r"no 'at': y = x.copy\(\)"):
+            pg.jit(f)(np.ones(2))
+    seen = []
+    pg.jit(lambda x: seen.append([hasattr(y, "at") for y in (x, 2 * x)]) or x)(np.ones(2))
+    assert seen == [[False, False]]
+
+
+def test_functions_of_scipy_that_are_python_code_name_ours(pg):
+    stats, special = pytest.importorskip("scipy.stats"), pytest.importorskip("scipy.special")
+    linalg = pytest.importorskip("scipy.linalg")
+    ours = pg._record.refusals.OURS
+    for module, names in ours.items():
+        theirs = special if module == "scipy.special" else stats.norm
+        for name in names:
+            home = pg.scipy.special if module == "scipy.special" else pg.scipy.stats.norm
+            assert name in home.__all__
+            args = (1,) if name == "polygamma" else ()
+            of_array = lambda x: getattr(theirs, name)(*args, x)  # noqa: E731
+            of_values = lambda x: getattr(theirs, name)(*args, 2 * x)  # noqa: E731
+            for f in (of_array, of_values):
+                with pytest.raises(
+                    pg.RecordingError, match=f"(?s)test_arrays.py.*{name} cannot record: use pygrad"
+                ) as e:
+                    pg.jit(f)(np.array([0.2, 0.3]))
+                assert str(e.value).endswith(f"use pygrad.{module}.{name}")
+    norm = pg.scipy.stats.norm
+    assert {*norm.__all__} == {*ours["scipy.stats.norm"]}  # all of them are Python code in SciPy
+    for f, message in (
+        (lambda x: linalg.expm(np.eye(2) * x), "scipy.linalg.expm cannot record: .*docs/arrays.md"),
+        (lambda x: stats.expon.cdf(x), "scipy.stats.expon.cdf cannot record: .*docs/arrays.md"),
+        (lambda x: special.jv(1, x), "scipy.special.jv cannot record: .*docs/arrays.md"),
+    ):
+        with pytest.raises(pg.RecordingError, match=message):
+            pg.jit(f)(np.ones(2))
+
+
+def test_errors_of_what_scipy_calls_stay_the_users(pg):
+    """And those of SciPy that do not come from Values."""
+    minimize = pytest.importorskip("scipy.optimize").minimize
+
+    def outer(x):
+        minimize(lambda y: float(x[0]), np.ones(1))
+
+    with pytest.raises(pg.RecordingError, match=r"test_arrays.py.*y: float\(x\[0\]\)") as caught:
+        pg.jit(outer)(np.ones(2))
+    assert "scipy" not in str(caught.value)
+    with pytest.raises(ValueError, match="^Unknown solver nothing"):
+        pg.jit(lambda x: minimize(lambda y: y[0], np.ones(1), method="nothing"))(np.ones(2))
 
 
 @pytest.mark.parametrize(("f", "message"), REFUSED)

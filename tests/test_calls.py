@@ -7,7 +7,9 @@ import gc
 import inspect
 import math
 import weakref
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -113,6 +115,106 @@ def test_static_arguments_that_are_equal_but_not_the_same_are_told_apart(pg):
     assert len(seen) == 14  # by position and by name
 
 
+@dataclasses.dataclass(frozen=True)
+class Option:
+    n: Any
+    note: Any = dataclasses.field(default="", compare=False)
+    rest: Any = dataclasses.field(default=None, hash=False)
+
+
+class Pair(NamedTuple):
+    n: Any
+
+
+class Box:
+    """An ordinary class, which must be registered as a tree."""
+
+    def __init__(self, x, n):
+        self.x, self.n = x, n
+
+
+@dataclasses.dataclass
+class Model:
+    x: Any
+    n: Any = dataclasses.field(metadata={"static": True})
+
+
+ALIKE = [1, 1.0, True, np.float64(1.0), Fraction(1), Decimal("1"), Decimal("1.0"), 1 + 0j, np.int64(1)]
+ALIKE += [0.0, -0.0, 0, False, complex(0.0, -0.0), complex(0.0, 0.0), np.float32(0.0), np.float32(-0.0), Decimal("-0")]
+WITHIN = [lambda n: n, lambda n: (n,), lambda n: ((0, n),), Pair, lambda n: (Pair((n,)),), Option]
+WITHIN += [lambda n: Option((Option(n), 2)), lambda n: frozenset([n]), lambda n: Pair(Option(frozenset([(n,)])))]
+
+
+@pytest.mark.parametrize("within", WITHIN)
+@pytest.mark.parametrize("how", ["argument", "field", "registered"])
+def test_equal_constants_that_are_not_the_same_have_programs_of_their_own(pg, within, how):
+    """Wherever they are: in a static argument, in a static field, or besides the children of a registered class."""
+    if Box not in pg._core.tree_nodes._registered:
+        pg.register_tree_node(Box, lambda b: ((b.x,), b.n), lambda n, children: Box(*children, n))
+    calls = []
+
+    def given(x, n):
+        calls.append(n)
+        return x
+
+    if how == "argument":
+        g = pg.jit(given, static_argnums=1)
+    else:
+        kind, of_one = Model if how == "field" else Box, pg.jit(lambda m: given(m.x, m.n))
+        g = lambda x, n: of_one(kind(x, n))  # noqa: E731
+    for _ in range(2):
+        for n in ALIKE:
+            assert g(2.0, within(n)) == 2.0
+    assert [repr(n) for n in calls] == [repr(within(n)) for n in ALIKE]
+
+
+def test_equal_constants_that_are_the_same_share_a_program(pg):
+    @dataclasses.dataclass
+    class Odd:  # with a hash of its own, for what has none
+        n: Any
+
+        def __hash__(self):
+            return 1
+
+    calls = []
+    g = pg.jit(lambda x, n: calls.append(n) or x, static_argnums=1)
+    for make in (lambda: Option(1, rest=[1]), lambda: Option(float("1.5")), lambda: Odd([1]), lambda: float("nan")):
+        calls.clear()
+        assert [g(2.0, make()) for _ in range(3)] == [2.0] * 3 and len(calls) == 1
+    g(2.0, Option(float("1.5"), note="another"))
+    assert len(calls) == 1
+    with pytest.raises(TypeError, match=r"static arguments must be hashable, not \{1: Option\(n=\[1\]"):
+        g(2.0, Option([1]))
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_static_arguments_stay_static_in_derivatives_and_vmaps(pg, record):
+    how = {"record": record}
+    for static in ({"static_argnums": (1, 2)}, {"static_argnames": ("n", "kind")}):
+        g = pg.jit(power, **static)
+        assert pg.grad(g, **how)(2.0, 3) == pg.grad(g, **how)(2.0, n=3, kind="plain") == 12.0
+        assert pg.value_and_grad(pg.jit(pg.grad(g), **static), **how)(2.0, 3) == (12.0, 12.0)
+        assert pg.grad(pg.grad(g), **how)(2.0, 3, "plain") == pg.hessian(g, **how)(2.0, 3) == 12.0
+        assert pg.jacobian(g, **how)(2.0, 3, "pair") == (12.0, 0.0) == pg.jacfwd(g, **how)(2.0, 3, "pair")
+        assert pg.vmap(g, in_axes=(0, None), **how)(X, 2).tolist() == (X * X).tolist()
+        assert pg.vmap(pg.grad(g), **how)(X, n=2, kind="plain").tolist() == (2 * X).tolist()
+    assert pg.grad(lambda x: pg.grad(g)(x, 3))(2.0) == 12.0
+
+    class Cubic:
+        k = 2.0
+
+        @pg.grad(argnums=1)
+        @pg.jit(static_argnames="n")
+        def slope(self, x, n):
+            return self.k * power(x, n)
+
+        @pg.jit(static_argnums=2)
+        def value(self, x, n):
+            return self.k * power(x, n)
+
+    assert Cubic().slope(2.0, 3) == pg.grad(Cubic().value, **how)(2.0, 3) == 24.0
+
+
 def test_the_programs_of_static_arguments_are_limited(pg):
     g = pg.jit(lambda x, n: x * n, static_argnums=1)
     g.cache_size = 3
@@ -170,6 +272,30 @@ def test_argnums_may_be_tuples_everywhere(pg, record):
                         np.testing.assert_allclose(a, b, rtol=1e-14)
     curved = pg.hessian(lambda x, y: x * x * y * y, (1, 0), **how)(2.0, 3.0)
     assert curved == ((8.0, 24.0), (24.0, 18.0))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
+def test_positions_and_axes_may_be_integers_of_any_type(pg, kind):
+    g, one = (lambda a, b: a * a * b), kind(1)
+    assert pg.grad(g, argnums=one)(2.0, 3.0) == pg.jacobian(g, argnums=one)(2.0, 3.0) == 4.0
+    assert pg.grad(g, argnums=(kind(0), 1))(2.0, 3.0) == pg.grad(g, argnums=np.array([0, 1]))(2.0, 3.0) == (12.0, 4.0)
+    assert pg.hessian(g, argnums=kind(0))(2.0, 3.0) == 6.0 and pg.hessian(g, argnums=[one])(2.0, 3.0) == ((0.0,),)
+    assert pg.jacobian(lambda a, b: [a * b], argnums=one, sparse=True)(2.0, 3.0).toarray().tolist() == [[2.0]]
+    for static in (one, (one,), [kind(1)]):
+        assert pg.jit(power, static_argnums=static)(2.0, 3) == 8.0
+    ruled = pg.custom_vjp(lambda n, x: x**n, nondiff_argnums=kind(0))
+    ruled.defvjp(lambda n, x: (x**n, x), lambda n, x, c: (c * n * 10.0,))
+    assert pg.grad(lambda x: ruled(3, x))(2.0) == 30.0
+    x = np.arange(6.0).reshape(2, 3)
+    for axes in (one, (one,), ([one],)):
+        rows = pg.vmap(lambda x: pg.tree_leaves(x)[0], in_axes=axes, out_axes=kind(0))([x] if axes == ([one],) else x)
+        assert rows.tolist() == x[0].tolist()
+    assert pg.vmap(lambda x: 2 * x, in_axes=one, out_axes=one)(x).tolist() == (2 * x).tolist()
+    for wrong in (True, 1.0, {1}, np.array([0, 1])):
+        with pytest.raises(ValueError, match="in_axes=.*must be an int, None, or a tuple"):
+            pg.vmap(lambda x: x, in_axes=wrong)
+        with pytest.raises(ValueError, match="out_axes.*must be an int or None: it is for an array of shape"):
+            pg.vmap(lambda x: x, out_axes=wrong)(x)
 
 
 def test_jacrev_and_jacfwd_take_one_way_each_and_jacobian_the_cheaper(pg, monkeypatch):

@@ -45,6 +45,32 @@ def test_lanes_of_lanes_are_named_from_the_outermost(pg, capsys, record):
     assert set(lines) == expected and len(lines) == 6
 
 
+@pytest.mark.parametrize("record", [True, False])
+def test_comparisons_are_printed_as_bools(pg, capsys, record):
+    def f(x, s):
+        pg.debug_print("{} {} {} {k}", x > 1.5, s > 2.0, x, k=[s <= 2.0, (x > 1) & (x < 3), s, True])
+        return x[0]
+
+    g = pg.jit(f, record=record)
+    for s in (1.0, 3.0):
+        g(X, s)
+        inner = [s <= 2.0, (X > 1) & (X < 3), s, True]
+        assert capsys.readouterr().out == f"{X > 1.5} {s > 2.0} {X} {inner}\n"
+    pg.vmap(lambda x: (pg.debug_print("{} {}", x > 1.5, np.stack([x, x]) > 1.5), x)[1], record=record)(X)
+    expected = [f"lane {i}: {x > 1.5} {np.array([x > 1.5] * 2)}\n" for i, x in enumerate(X)]
+    assert capsys.readouterr().out == "".join(expected)
+
+
+def test_comparisons_of_a_vmap_are_printed_as_bools(pg, capsys):
+    def f(x):
+        larger = pg.vmap(lambda t: t > 1.5)(x)
+        pg.debug_print("{} {}", larger, pg.vmap(lambda t: 1.0 * (t > 1.5))(x))
+        return x[0]
+
+    assert pg.jit(f)(X) == 1.0
+    assert capsys.readouterr().out == f"{X > 1.5} [0. 1. 1.]\n"
+
+
 def test_whole_results_of_a_vmap_are_printed_once(pg, capsys):
     def f(x):
         y = pg.vmap(lambda t: t * t)(x)

@@ -85,6 +85,9 @@ _UNKNOWN = {
     "float": "float() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
     "math; an array of numbers can't hold it, so start from np.zeros_like(x) of an argument, or make a list and "
     "np.stack it, and leave out dtype=float",
+    "int": "int() needs a number, but a Value has none while its function is recorded: pass lengths and positions as "
+    "static arguments, jit(f, static_argnums=...); np.trunc, np.floor and np.round record",
+    "round": "round() needs a number, but a Value has none while its function is recorded: write np.round(x)",
     "format": 'a Value has no number to format while its function is recorded: pygrad.debug_print("{:.2f}", x) prints '
     "it at each run",
     "grad": "a Value has no `.grad` while its function is recorded: use grad or value_and_grad",

@@ -6,6 +6,7 @@ refused although they have a __float__: it drops imaginary parts, reads text, an
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import sys
@@ -47,6 +48,16 @@ def as_number(x: Any) -> float | None:
     if hasattr(kind, "__float__"):
         return _converted(x)
     return float(operator.index(x)) if hasattr(kind, "__index__") else None
+
+
+def positions(x: Any, what: str, more: str = "") -> int | tuple[int, ...]:
+    """`x`, an integer or a sequence of them, of whatever types, as an int or a tuple. Raises TypeError for others."""
+    with contextlib.suppress(TypeError):
+        return operator.index(x)
+    try:
+        return tuple([operator.index(i) for i in x])
+    except TypeError:
+        raise TypeError(f"{what}={x!r}: must be an int or a sequence of them, counted from 0{more}") from None
 
 
 def _converted(x: Any) -> float:

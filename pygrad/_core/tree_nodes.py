@@ -16,12 +16,12 @@ class Node(NamedTuple):
     """A class, and what its instances have in common besides their children. csrc/python/call.c reads it in order."""
 
     kind: type
-    aux: Any
+    aux: Any  # (a key that is equal for the same alone, what the class's functions know as aux): see _exactly
     flatten: Flatten
     unflatten: Unflatten
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _node, (self.kind, self.aux)
+        return _node, (self.kind, self.aux[1])
 
     def made(self, children: Iterable[Any]) -> Any:
         """The instance with these children."""
@@ -60,7 +60,7 @@ def register_tree_node(kind: type[T], flatten: Callable[[T], Any], unflatten: Ca
         )
     if kind in _registered or kind in (list, tuple, dict, type(None)):
         raise ValueError(f"register_tree_node: {kind.__name__} is registered already")
-    _registered[kind] = _known[kind] = (flatten, unflatten)
+    _registered[kind] = _known[kind] = _exactly(flatten, unflatten)
 
 
 def is_node(kind: type) -> bool:
@@ -78,25 +78,47 @@ def taken_apart(x: Any) -> tuple[Node, tuple[Any, ...]] | None:
     try:
         hash(aux)
     except TypeError:
-        rest = aux if kind in _registered else aux[1]
         raise TypeError(
-            f"{kind.__name__}: {rest!r}, which its instances have besides their children, must be hashable, since "
+            f"{kind.__name__}: {aux[1]!r}, which its instances have besides their children, must be hashable, since "
             "functions are recorded anew for each"
         ) from None
     return Node(kind, aux, *functions), tuple(children)
 
 
 def exact(x: Any) -> Any:
-    """A hashable key of `x`, equal for the same type and number only: not for 1, 1.0 and True, nor for 0.0 and -0.0."""
-    if type(x) is tuple:
-        return (tuple, *map(exact, x))
-    return (type(x), repr(x) if isinstance(x, float) else x)
+    """A key of `x`, equal for the same types and numbers only: not for 1, 1.0 and True, nor for 0.0 and -0.0.
+
+    It looks into tuples, frozensets and dataclasses. It is hashable if `x` is.
+    """
+    kind = type(x)
+    if kind is int or kind is str or x is None:
+        return (kind, x)
+    if isinstance(x, tuple):
+        return (kind, *map(exact, x))
+    if isinstance(x, (float, complex)):
+        return (kind, repr(x))
+    if isinstance(x, frozenset):
+        return (kind, frozenset(map(exact, x)))
+    if kind.__module__ in ("numpy", "decimal"):  # other numbers with two zeros
+        return (kind, repr(x), x)
+    return (kind, x, *_exact_fields(x)) if hasattr(kind, "__dataclass_fields__") else (kind, x)
+
+
+def _exact_fields(x: Any) -> tuple[Any, ...]:
+    """Of a dataclass, what compares; nothing where its class has a hash of its own for what has none."""
+    fields = [field for field in dataclasses.fields(x) if field.compare and field.hash is not False]
+    found = tuple([exact(getattr(x, field.name, None)) for field in fields])
+    try:
+        hash(found)
+    except TypeError:
+        return ()
+    return found
 
 
 def _functions(kind: Any) -> tuple[Flatten, Unflatten] | None:
     if kind not in _known:
         if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            _known[kind] = (lambda x: (x, None), lambda _, children: kind._make(children))
+            _known[kind] = (lambda x: (x, _NO_AUX), lambda _, children: kind._make(children))
         else:
             _known[kind] = _of_dataclass(kind) if dataclasses.is_dataclass(kind) else None
     return _known[kind]
@@ -122,12 +144,25 @@ def _of_dataclass(kind: Any) -> tuple[Flatten, Unflatten]:
     return flatten, unflatten
 
 
+_NO_AUX = (exact(None), None)
+
+
+def _exactly(flatten: Flatten, unflatten: Unflatten) -> tuple[Flatten, Unflatten]:
+    """The functions with (exact(aux), aux) in place of aux, so that nodes are equal for the same aux alone."""
+
+    def flatten_exactly(x: Any) -> tuple[Any, Any]:
+        children, aux = flatten(x)
+        return children, _NO_AUX if aux is None else (exact(aux), aux)
+
+    return flatten_exactly, lambda aux, children: unflatten(aux[1], children)
+
+
 def _node(kind: type, aux: Any) -> Node:
     """For pickle: the functions are those of the class here."""
     functions = _functions(kind)
     if functions is None:
         raise ValueError(f"{kind!r} is no node of trees here: call register_tree_node first")
-    return Node(kind, aux, *functions)
+    return Node(kind, (exact(aux), aux), *functions)
 
 
 register_tree_node(OrderedDict, lambda x: (x.values(), tuple(x)), lambda keys, values: OrderedDict(zip(keys, values)))

@@ -6,6 +6,8 @@ A structure is a nested tuple: 'scalar', ('array', shape), ('none',), ('list', .
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable
@@ -158,7 +160,7 @@ def _opened(x: Any) -> tuple[tuple[Any, ...], Iterable[Any]] | None:
 
 def _flatten(x: Any, out: list[Any]) -> Any:
     kind = type(x)
-    if kind is float or kind is int or isinstance(x, Operand):
+    if kind is float or kind is int or kind is bool or isinstance(x, Operand):
         out.append(x)
         return "scalar"
     if kind is list or kind is tuple:
@@ -179,7 +181,7 @@ def _flatten(x: Any, out: list[Any]) -> Any:
         return (*opened[0], *[_flatten(y, out) for y in opened[1]])
     found = as_number(x)
     if found is not None:
-        out.append(found)
+        out.append(bool(x) if kind.__name__ in ("bool", "bool_") else found)  # a comparison of NumPy's
         return "scalar"
     raise TypeError(
         f"{x!r} is of type {kind.__name__}: arguments and results of recorded functions are numbers, arrays, "
@@ -211,6 +213,34 @@ def refuse_values(args: tuple[Any, ...], whose: str, places: Sequence[Any] | Non
         f"argument {i if places is None else places[i]}{what}, whose gradient would end here, since results are plain "
         "numbers: pass v.data, call the function itself, not recorded, or derive the whole computation with pygrad.grad"
     )
+
+
+def flat_arguments(args: tuple[Any, ...], whose: str, places: Sequence[Any] | None = None) -> tuple[list[Any], Any]:
+    """tree_flatten(args). Its TypeError names the argument. places: see refuse_values."""
+    try:
+        return tree_flatten(args)
+    except TypeError as error:
+        for i, x in zip(range(len(args)) if places is None else places, args):
+            path, leaf = _first_unfit(x)
+            if path is not None:
+                way = f"static_argnums={i}" if isinstance(i, int) else f"static_argnames={i!r}"
+                more = f", or make it static: jit(f, {way})" if isinstance(leaf, str) and not path else ""
+                raise TypeError(f"argument {i}{path} of {whose}: {error}{more}") from error
+        raise
+
+
+def _first_unfit(x: Any) -> tuple[str | None, Any]:
+    """(how Python source leads to the first leaf of a tree that is not one, this leaf); None, None if all are."""
+    try:
+        _flatten(x, [])
+    except TypeError:
+        keys: Any = sorted(x, key=str) if type(x) is dict else range(len(x)) if isinstance(x, (list, tuple)) else ()
+        for key in keys:
+            path, leaf = _first_unfit(x[key])
+            if path is not None:
+                return f"[{key!r}]{path}", leaf
+        return "", x
+    return None, None
 
 
 def _first_value(x: Any) -> list[Any] | None:
@@ -292,6 +322,16 @@ def _kind(structure: Any) -> str:
     return str(structure[1].kind.__name__ if structure[0] == "registered" else structure[0])
 
 
+def is_axis(x: Any) -> bool:
+    """Whether it is an integer, of whatever type; a bool is not meant as one."""
+    if isinstance(x, bool) or not hasattr(type(x), "__index__"):
+        return False
+    with contextlib.suppress(TypeError):  # an array of several
+        operator.index(x)
+        return True
+    return False
+
+
 def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
     """For each leaf of the structure the int or None of `prefix`, whose tree may end above it. Raises ValueError."""
     out: list[Any] = []
@@ -300,19 +340,25 @@ def tree_spread(prefix: Any, structure: Any, what: str) -> list[Any]:
 
 
 def _spread(prefix: Any, structure: Any, what: str, out: list[Any]) -> None:
-    if prefix is None or hasattr(type(prefix), "__index__"):
+    if prefix is None or is_axis(prefix):
         out += [prefix] * len(tree_shapes(structure))
         return
     inner = parts(structure)
     opened = _opened(prefix)
     children = [] if opened is None or is_leaf(structure) else list(opened[1])
     if is_leaf(structure) or opened is None or len(children) != len(inner) or (*opened[0], *inner) != structure:
-        raise ValueError(
-            f"{what}: {shown(prefix)} must be an int, None, or a tree of them"
-            + ("" if is_leaf(structure) else f" in a {_kind(structure)} of {len(inner)}, as there")
-        )
+        raise ValueError(f"{what}: {shown(prefix)} must be an int{_as_there(structure)}")
     for axis, part in zip(children, inner):
         _spread(axis, part, what, out)
+
+
+def _as_there(structure: Any) -> str:
+    """What else may be in place of an axis, for _spread's message."""
+    if is_leaf(structure):
+        return f" or None: it is for {'a number' if structure == 'scalar' else f'an array of shape {structure[1]}'}"
+    if structure[0] == "dict":
+        return f", None, or a tree of them in a dict with the keys {', '.join(map(repr, structure[1]))}, as there"
+    return f", None, or a tree of them in a {_kind(structure)} of {len(parts(structure))}, as there"
 
 
 def tree_leaves(tree: Any) -> list[Any]:

@@ -66,19 +66,27 @@ class Print(NamedTuple):
     """A debug_print: its text, how many lanes print a line each (None: it is in no lane), and the slices that it is in.
 
     slices: their numbers, those of the vmaps around it, the outermost first; None in place of the lane's number.
+    conditions: for each number and array, whether it is a condition, which is printed as True or False.
     """
 
     text: str
     lanes: int | None
     slices: tuple[int | None, ...]
+    conditions: tuple[bool, ...]
 
     def write(self, given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """Print the text with (arguments, arguments by name), numbers and arrays."""
         for lane in range(self.lanes or 1):
             row = given if self.lanes is None else tree_map(lambda x: _item(x, lane), given)  # noqa: B023
+            row = self.with_truth(row)
             numbers = ", ".join([str(lane if i is None else i) for i in self.slices])
             start = f"lane {numbers}: " if numbers else ""
             sys.stdout.write(f"{start}{self.text.format(*row[0], **row[1])}\n")
+
+    def with_truth(self, given: Any) -> Any:
+        """The arguments with bools in place of the numbers of conditions."""
+        rest = iter(self.conditions)
+        return tree_map(lambda x: x if not next(rest) else x != 0.0, given)
 
 
 def _item(x: Any, lane: int) -> Any:

@@ -8,12 +8,13 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable
 
 from pygrad import math
-from pygrad._core.errors import RecordingError, unknown, users_line
+from pygrad._core.errors import unknown
 from pygrad._core.trees import Tracer, is_array, need_numpy, tree_map
 from pygrad._record.recording import Constant, Elements, Group, Lanes, Recording, Source, lane_sum, recordings
+from pygrad._record.refusals import NO_AT, refusals, refuse_change
 from pygrad.engine import Value, as_value
 
 
@@ -22,31 +23,13 @@ def with_scalars(record: Callable[[], Any]) -> Any:
 
     These stay, once they were tried: they cost 0.6 us for each product with a scalar of NumPy's on the left.
     """
-    with refusals_of_scipy():
+    with refusals():
         if hasattr(Value, "__array_ufunc__") or "numpy" not in sys.modules:
             return record()
         with contextlib.suppress(TypeError):
             return record()
         Value.__array_ufunc__ = _scalar_ufunc  # type: ignore[attr-defined]
         return record()
-
-
-@contextlib.contextmanager
-def refusals_of_scipy() -> Iterator[None]:
-    """Say what to write instead of a product with a sparse matrix: SciPy has none of objects, and asks nobody."""
-    try:
-        yield
-    except TypeError as error:
-        if not ("no supported conversion for types" in str(error) and "dtype('O')" in str(error)):
-            raise
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        line = users_line(None if trace is None else trace.tb_frame)
-        raise RecordingError(
-            f"{line}\na sparse matrix of SciPy can't be multiplied by Values: write L.toarray() @ x; docs/arrays.md "
-            "has the product of its entries alone"
-        ) from error
 
 
 # By ufunc: what a number on the left needs, which comes here because NumPy's scalars have operators of their own.
@@ -146,6 +129,21 @@ class Array(Tracer):
     def T(self) -> Array:  # noqa: N802
         return Array(self.source, self.view.T)
 
+    # As NumPy has it: of one element, which has no number, or of several, which have no truth.
+
+    def __bool__(self) -> bool:
+        return bool(self.__array__())
+
+    def __float__(self) -> float:
+        return float(self.__array__())
+
+    def __int__(self) -> int:
+        return int(self.__array__())
+
+    @property
+    def dtype(self) -> Any:
+        return need_numpy().dtype(float)
+
     @property
     def size(self) -> int:
         return int(self.view.size)
@@ -164,7 +162,7 @@ class Array(Tracer):
         return Array(self.source, view) if getattr(view, "ndim", 0) else self.source.elements([int(view)])[0]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        _refuse_change()
+        refuse_change()
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -176,7 +174,7 @@ class Array(Tracer):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         if method == "at" or any(isinstance(x, Array) for x in keywords.get("out", ())):
-            _refuse_change()
+            refuse_change()
         found = None if method != "__call__" or keywords else _in_lanes(ufunc, inputs)
         if found is not None:
             return found
@@ -194,7 +192,7 @@ class Array(Tracer):
             return _values_type().__array_function__(None, function, types, args, keywords)
         except ValueError as error:
             if "read-only" in str(error):
-                _refuse_change()
+                refuse_change()
             raise
 
     def _moved(self, function: Any, *args: Any, **keywords: Any) -> Any:
@@ -243,7 +241,9 @@ class Array(Tracer):
         if name in _MOVING_METHODS:
             return functools.partial(self._moved, getattr(need_numpy().ndarray, name))
         if name in _CHANGING_METHODS:
-            _refuse_change()
+            refuse_change()
+        if name == "at":
+            raise AttributeError(NO_AT)
         return getattr(self.__array__(), name)
 
     # Places count the array's own elements, row by row:
@@ -313,13 +313,6 @@ _MOVES |= {"split", "array_split", "hsplit", "vsplit", "dsplit", "unstack"}
 
 
 _CHANGING_METHODS = {"sort", "partition", "fill", "put", "itemset", "resize", "setfield", "setflags"}
-
-
-def _refuse_change() -> NoReturn:
-    raise RecordingError(
-        f"{users_line()}\nA function is being recorded, and its arguments and what vmap returns must not be changed: "
-        "change a copy, x = 1 * x or np.array(x)"
-    )
 
 
 def _plain(x: Any) -> Any:

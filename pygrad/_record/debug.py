@@ -9,14 +9,15 @@ from pygrad._program.code import Print
 from pygrad._record.arrays import Array
 from pygrad._record.function import number_of
 from pygrad._record.recording import Lanes, recordings
-from pygrad.engine import as_value
+from pygrad.engine import as_value, is_condition
 
 
 def debug_print(text: str, *args: Any, **keywords: Any) -> None:
     """Print text.format(*args, **keywords) at each run of the recorded function, as jax.debug.print.
 
-    args are trees of numbers: floats and NumPy arrays when they are formatted. Within a vmap there is a line for each
-    slice, which begins with its number, "lane 3: ". A run prints when it is done, in the order of the recording.
+    args are trees of numbers: floats and NumPy arrays when they are formatted, and bools if they are comparisons.
+    Within a vmap there is a line for each slice, which begins with its number, "lane 3: ". A run prints when it is
+    done, in the order of the recording.
 
     >>> from pygrad import grad, jit
     >>> @jit
@@ -30,18 +31,26 @@ def debug_print(text: str, *args: Any, **keywords: Any) -> None:
     13.0
     """
     given = (args, keywords)
+    leaves, structure = tree_flatten(given)
+    conditions = tuple(map(_is_condition, leaves))
     if not recordings.stack:
-        Print(text, None, tuple(recordings.slices)).write(tree_map(number_of, given))
+        Print(text, None, tuple(recordings.slices), conditions).write(tree_map(number_of, given))
         return
     recording = recordings.stack[-1]
     group = recording.within
-    leaves, structure = tree_flatten(given)
     if group is not None:
         leaves = [_lanes(leaf, recording, group) for leaf in leaves]
-    row, named = tree_map(lambda x: need_numpy().zeros(x.shape) if is_array(x) else 0.0, given)
+    made = Print(text, None if group is None else group.count, tuple(recordings.slices), conditions)
+    row, named = made.with_truth(tree_map(lambda x: need_numpy().zeros(x.shape) if is_array(x) else 0.0, given))
     text.format(*row, **named)  # raises now if it does not fit
-    made = Print(text, None if group is None else group.count, tuple(recordings.slices))
     recording.prints.append((made, tree_unflatten(structure, leaves)))
+
+
+def _is_condition(leaf: Any) -> bool:
+    """Whether a number or an array holds comparisons, all of them."""
+    if isinstance(leaf, Array):
+        return isinstance(leaf.source, Lanes) and all(map(is_condition, leaf.source.values))
+    return all(map(is_condition, elements(leaf) if is_array(leaf) else [leaf]))
 
 
 def _lanes(leaf: Any, recording: Any, group: Any) -> Array:

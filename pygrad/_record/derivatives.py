@@ -9,7 +9,7 @@ Source: Griewank & Walther, Evaluating Derivatives (2nd ed., SIAM 2008), ch. 3, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable, Union
 
 from pygrad._core.errors import RecordingError, shown
@@ -35,14 +35,18 @@ def _as_value(x: Any, what: str) -> Value:
     return Value(x)
 
 
-def _selected(args: tuple[Any, ...], argnums: Argnums, by_element: bool = False) -> tuple[Variables, tuple[Any, ...]]:
-    """The arguments to differentiate by, and all arguments with copies in their place."""
+def _selected(
+    args: tuple[Any, ...], keywords: Iterable[str], argnums: Argnums, by_element: bool = False
+) -> tuple[Variables, tuple[Any, ...]]:
+    """The arguments to differentiate by, and all arguments by position with copies in their place."""
     positions = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in positions:
-        if not isinstance(i, int):
-            raise TypeError(f"argnums={argnums!r}: must be an int or a sequence of them, counted from 0")
         if not -len(args) <= i < len(args):
-            raise TypeError(f"argnums={argnums!r}: the function was called with {len(args)} arguments")
+            names = ", ".join(keywords)
+            raise TypeError(
+                f"argnums={argnums!r}: the function was called with {len(args)} arguments by position"
+                + (f"; those by name, {names}, can't be differentiated by: pass them by position" if names else "")
+            )
     positions = [i % len(args) for i in positions]
     distinct = list(dict.fromkeys(positions))
     variables = Variables(tuple([args[i] for i in distinct]), by_element=by_element)
@@ -62,7 +66,7 @@ def _split(result: Any, has_aux: bool, whose: str) -> tuple[Any, Any]:
 
 def _value_and_grad(function: Callable[..., Any], argnums: Argnums, has_aux: bool = False) -> Callable[..., Any]:
     def inline(*args: Any, **keywords: Any) -> Any:
-        variables, copied = _selected(args, argnums)
+        variables, copied = _selected(args, keywords, argnums)
         with recordings.derived() as level:
             result, aux = _split(function(*copied, **keywords), has_aux, "grad")
             value = _as_value(result, "grad")

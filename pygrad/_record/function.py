@@ -10,14 +10,16 @@ import functools
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 from pygrad._core import scopes
 from pygrad._core.layer import call
+from pygrad._core.numbers import positions
 from pygrad._core.tree_nodes import exact, is_node
 from pygrad._core.trees import (
     elements,
+    flat_arguments,
     is_array,
     need_numpy,
     real_number,
@@ -25,17 +27,17 @@ from pygrad._core.trees import (
     tree_flatten,
     tree_map,
     tree_shapes,
-    tree_structure,
     tree_unflatten,
 )
 from pygrad._pgr import ffi, lib
 from pygrad._program.program import Program
-from pygrad._record.arrays import Array, refusals_of_scipy, with_scalars
+from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
 from pygrad._record.reads import Reads
 from pygrad._record.recording import Argument, Recording, recordings
+from pygrad._record.refusals import refusals
 from pygrad._record.travel import digest, findable, packed, unpacked
 from pygrad.engine import Value
 
@@ -112,6 +114,10 @@ class Function:
         if not callable(of):
             raise TypeError(f"{name} takes a function, not {of!r}")
         functools.update_wrapper(self, of)
+        if "argnums" in options:
+            options["argnums"] = positions(options["argnums"], "argnums")
+        if static is None and ("argnums" in options or "in_axes" in options):  # whose arguments are those of `of`
+            static = static_of(of)
         if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= lib.PGR_MAX_WORKERS:
             raise ValueError(f"workers={workers!r}: must be an int from 1 to {lib.PGR_MAX_WORKERS}")
         self._made_by = (make, of, name, record, workers, static, options)
@@ -156,7 +162,7 @@ class Function:
         refuse_values(args, repr(self), self._places)
         if self._eager:
             return run_eagerly(self._function, args)
-        leaves, key = tree_flatten(args)
+        leaves, key = flat_arguments(args, repr(self), self._places)
         program = self._program(key, args)
         plan = program.plan(self._workers)
         if self._reads:
@@ -239,7 +245,7 @@ class Function:
         if keywords or self._static is not None:
             variant, given = self._variant(args, keywords)
             return variant.program(*given)
-        return self._program(tree_structure(args), args)
+        return self._program(flat_arguments(args, repr(self), self._places)[1], args)
 
     @property
     def programs(self) -> list[Program]:
@@ -322,12 +328,21 @@ def _without_self(option: str, x: Any, function: Function) -> Any:
     return x
 
 
+def static_of(function: Any) -> Static | None:
+    """Which arguments of a function are static already, since it is, or is a method of, a recorded function."""
+    if isinstance(function, Method):
+        static = static_of(function.__func__)
+        return static and static.without_self()
+    return function._static if isinstance(function, Function) else None
+
+
 class Static:
     """Which arguments of a function are static: positions, and names."""
 
     def __init__(self, fn: Callable[..., Any], argnums: Any, argnames: Any) -> None:
-        self.positions = [argnums] if isinstance(argnums, int) else list(argnums or ())
-        self.names = [argnames] if isinstance(argnames, str) else list(argnames or ())
+        found_at = positions(() if argnums is None else argnums, "static_argnums", "; names are static_argnames")
+        self.positions = [found_at] if isinstance(found_at, int) else [*found_at]
+        self.names = _names_in(argnames)
         try:
             found = [*inspect.signature(fn).parameters.values()]
         except (TypeError, ValueError):
@@ -356,6 +371,17 @@ class Static:
         return rest
 
 
+def _names_in(argnames: Any) -> list[str]:
+    if isinstance(argnames, str):
+        return [argnames]
+    names = [*argnames] if isinstance(argnames, Iterable) else [] if argnames is None else [argnames]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"static_argnames={argnames!r}: must be a str or a sequence of them; numbers are static_argnums"
+        )
+    return names
+
+
 def _is_hashable(x: Any) -> bool:
     try:
         hash(x)
@@ -366,7 +392,7 @@ def _is_hashable(x: Any) -> bool:
 
 def run_eagerly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run `function` on Values; return its result as numbers and arrays."""
-    with refusals_of_scipy():
+    with refusals():
         return tree_map(number_of, one_deeper(function, args))
 
 

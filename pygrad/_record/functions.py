@@ -7,6 +7,7 @@ objects and calls their operators; `REFUSED` says what to write instead of those
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Callable, NoReturn
 
 import numpy
@@ -366,6 +367,14 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: An
     return (np.dot(distance, distance.T) / count).squeeze()[()]
 
 
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, **_: Any) -> Any:
+    c = cov(x, y, rowvar)
+    if not np.ndim(c):
+        return c / c
+    deviation = _elementwise(SCALARS["sqrt"], np.diag(c))
+    return clip(c / deviation[:, None] / deviation[None, :], -1.0, 1.0)
+
+
 def linspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
 ) -> Any:
@@ -420,8 +429,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gradient": gradient,
     "linalg.norm": norm,
     "cov": cov,
+    "corrcoef": corrcoef,
     "linspace": linspace,
     "full_like": full_like,
+    "empty_like": lambda a, dtype=None, *args, **keywords: full_like(a, 0.0, None, *args, **keywords),
     "zeros_like": lambda a, dtype=None, *args, **keywords: full_like(a, 0.0, None, *args, **keywords),
     "ones_like": lambda a, dtype=None, *args, **keywords: full_like(a, 1.0, None, *args, **keywords),
     "einsum": lambda *args, optimize=None, **_: linear.einsum(*linear.with_letters(args)),
@@ -459,6 +470,8 @@ def refuse(function: Any, error: Exception | None = None) -> None:
     """Raise RecordingError if `function` can't record, or has failed with `error` on Values."""
     name = function.__name__
     module = (getattr(function, "__module__", None) or "numpy").partition("._")[0]
+    if getattr(sys.modules.get("scipy.special"), name, None) is function:  # a ufunc, which knows no module
+        module = "scipy.special"
     if name in REFUSED:
         _refuse(f"{module}.{name}", REFUSED[name])
     if error is not None:

@@ -32,7 +32,7 @@ def _inline_jacobian(
     fn: Callable[..., Any], argnums: Argnums, has_aux: bool = False, mode: str | None = None
 ) -> Callable[..., Any]:
     def inline(*args: Any, **keywords: Any) -> Any:
-        variables, copied = _selected(args, argnums, by_element=True)
+        variables, copied = _selected(args, keywords, argnums, by_element=True)
         wrt = variables.nodes()
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")
@@ -65,7 +65,7 @@ def _inline_sparse(
         raise TypeError(f"argnums={argnums!r}: sparse=True takes one argument, which may be a tree")
 
     def inline(*args: Any, **keywords: Any) -> Any:
-        variables, copied = _selected(args, argnums, by_element=True)
+        variables, copied = _selected(args, keywords, argnums, by_element=True)
         wrt = variables.nodes()
         with recordings.derived() as level:
             result, aux = _split(fn(*copied, **keywords), has_aux, "jacobian")

@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 from pygrad._core.errors import RecordingError, shown, users_line
 from pygrad._core.layer import TAPE
+from pygrad._core.numbers import positions
 from pygrad._core.trees import Tracer, elements, is_array, tree_flatten, tree_leaves, tree_structure, tree_unflatten
 from pygrad._pgr import lib
 from pygrad._record.arrays import like
@@ -272,7 +273,8 @@ class _Custom:
         vars(self).pop("__wrapped__")  # it is not all that a call may run
         self._fun = fun
         self._rule: Any = None
-        self.nondiff_argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        found = positions(nondiff_argnums, "nondiff_argnums")
+        self.nondiff_argnums = (found,) if isinstance(found, int) else found
         try:
             self.__signature__: Any = inspect.signature(fun)
         except (TypeError, ValueError):

@@ -7,14 +7,17 @@ there; others are NumPy's own on objects. What fails says what to write instead.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from pygrad._core.errors import RecordingError, shown
+from pygrad._core.errors import RecordingError, is_users, shown
 from pygrad._core.numbers import array_fault
+from pygrad._core.trees import Tracer
 from pygrad._record import elementwise, functions
+from pygrad._record.refusals import NO_AT, refuse_change
 from pygrad.engine import Value
 
 _getitem, _setitem = np.ndarray.__getitem__, np.ndarray.__setitem__
@@ -54,6 +57,14 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
         except TypeError as error:
             functions.refuse(function, error)
             raise
+
+    @property
+    def dtype(self) -> Any:
+        """Of the numbers; NumPy's own code, and ours, has to know that it handles objects."""
+        return np.dtype(float if is_users(sys._getframe(1)) else object)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(NO_AT if name == "at" else f"a recorded array has no attribute {name!r}")
 
     def __getitem__(self, index: Any) -> Any:
         try:
@@ -124,6 +135,8 @@ def _base(x: Any) -> Any:
 
 def _target(ufunc: Any, x: Any) -> Any:
     """An array that results are written to."""
+    if isinstance(x, Tracer):
+        refuse_change()
     if x is not None and x.dtype != object:
         functions.refuse(
             ufunc, TypeError("an array of numbers can't hold the result: write y = y + x in place of y += x")

@@ -6,9 +6,9 @@ import functools
 from typing import Any, Callable
 
 from pygrad._core.layer import node_values
-from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_spread, tree_unflatten
+from pygrad._core.trees import elements, is_array, is_axis, need_numpy, tree_flatten, tree_spread, tree_unflatten
 from pygrad._record.arrays import Array, as_array, like, object_array
-from pygrad._record.function import Function
+from pygrad._record.function import Function, static_of
 from pygrad._record.recording import Lanes, Recording, Source, is_lane, lane_sum, recordings
 from pygrad.engine import Value, as_value
 
@@ -42,11 +42,17 @@ def vmap(
         return functools.partial(
             vmap, in_axes=in_axes, out_axes=out_axes, reduce=reduce, record=record, workers=workers
         )
+    if not (in_axes is None or isinstance(in_axes, (list, tuple)) or is_axis(in_axes)):
+        way = f": in_axes=({in_axes!r},)" if isinstance(in_axes, dict) else ""
+        raise ValueError(
+            f"in_axes={in_axes!r}: must be an int, None, or a tuple with one of these, or a tree of them, for each "
+            f"argument{way}"
+        )
     if reduce not in (None, "sum", "mean"):
         raise ValueError(f"reduce={reduce!r}: must be None, 'sum' or 'mean'")
     if isinstance(out_axes, str):
         raise ValueError(f"out_axes={out_axes!r}: must be an int, None, or a tree of them; write reduce={out_axes!r}")
-    if reduce is not None and out_axes != 0:
+    if reduce is not None and not (is_axis(out_axes) and out_axes == 0):
         raise ValueError(f"out_axes={out_axes!r}: reduce={reduce!r} leaves no axis")
     options = {"in_axes": in_axes, "out_axes": out_axes, "reduce": reduce, "is_recorded": record}
     return Function(_mapped, fn, "vmap", record, workers, None, **options)
@@ -55,13 +61,15 @@ def vmap(
 def _mapped(
     fn: Callable[..., Any], in_axes: Any, out_axes: Any, reduce: str | None, is_recorded: bool
 ) -> Callable[..., Any]:
+    static = static_of(fn)
+
     def inline(*args: Any, **keywords: Any) -> Any:
-        is_one = in_axes is None or hasattr(type(in_axes), "__index__")
-        axes = [in_axes] * len(args) if is_one else list(in_axes)
+        axes = list(in_axes) if isinstance(in_axes, (list, tuple)) else [in_axes] * len(args)
         if len(axes) != len(args):
             raise ValueError(f"in_axes={in_axes!r} is for {len(axes)} arguments; there are {len(args)}")
         given = [_Given(f"argument {i}", *pair) for i, pair in enumerate(zip(args, axes))]
-        given += [_Given(f"argument {name}", x, 0) for name, x in keywords.items()]
+        by_name = {name: None if static is not None and static.has(name) else 0 for name in keywords}
+        given += [_Given(f"argument {name}", x, by_name[name]) for name, x in keywords.items()]
         count = _count(given)
 
         def call(each: Callable[[Any, int], Any]) -> Any:
@@ -208,7 +216,7 @@ def _unrolled(call: Callable[..., Any], count: int, reduce: str | None, out_axes
 
         def one(leaf: Any, axis: int, i: int = i) -> Any:
             part = leaf[(slice(None),) * (axis % leaf.ndim) + (i,)]
-            if out_axes == 0 or reduce is not None:
+            if reduce is not None or (is_axis(out_axes) and out_axes == 0):
                 return part
             values = [as_value(x) if recordings.stack else x for x in (elements(part) if is_array(part) else [part])]
             used.extend(x for x in values if isinstance(x, Value))
