@@ -304,12 +304,12 @@ int64_t pgr_h_input(pgr_tape *tape, int op, uint64_t number);
 /* Records `value`, a lane, as a lane of another group of equally many. PGR_ERR_ARGUMENT if it is not a lane. */
 int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 
-/* Records n operands of a call as one node, for pgr_h_result; 0 if n is 0. */
-int64_t pgr_h_operands(pgr_tape *tape, size_t n, const pgr_handle *operands);
+/* Records n operands of a call as one node, for pgr_h_result. Returns a new hold; 0 if n is 0. */
+int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands);
 
-/* Records a result of a call with these operands: a node without a value, which is a lane if an operand is. `number` is
+/* Records a result of a call with a chain of operands: a node without a value, which is a lane if an operand is. `number` is
  * call << 32 | result; see pgr_inner. */
-int64_t pgr_h_result(pgr_tape *tape, pgr_handle operands, uint64_t number);
+int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number);
 
 /* Whether the calling thread is recording a function. detach() then keeps its operand, whose number may change before
  * the function runs. */
@@ -403,8 +403,8 @@ pgr_status pgr_h_lane_values(pgr_tape *tape, size_t place_count, const pgr_handl
 /* The same by id. */
 pgr_status pgr_input(pgr_tape *tape, int op, uint64_t number, pgr_id *out);
 pgr_status pgr_lane_sum(pgr_tape *tape, pgr_id value, pgr_id witness, pgr_id *out);
-pgr_status pgr_operands(pgr_tape *tape, size_t n, const pgr_id *operands, pgr_id *out);
-pgr_status pgr_result(pgr_tape *tape, pgr_id operands, uint64_t number, pgr_id *out);
+pgr_status pgr_chain(pgr_tape *tape, size_t n, const pgr_id *operands, pgr_id *out);
+pgr_status pgr_result(pgr_tape *tape, pgr_id chain, uint64_t number, pgr_id *out);
 pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr_id *roots, const pgr_id *seeds,
                    size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad);
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,

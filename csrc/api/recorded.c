@@ -40,7 +40,7 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group)
     return result;
 }
 
-int64_t pgr_h_operands(pgr_tape *tape, size_t n, const pgr_handle *operands)
+int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands)
 {
     if (n == 0)
         return 0;
@@ -48,21 +48,21 @@ int64_t pgr_h_operands(pgr_tape *tape, size_t n, const pgr_handle *operands)
     pgr_status status = n > TAPE_MAX_NODES ? PGR_ERR_FULL : call_make_room(tape, (uint32_t)n);
     pgr_id id = 0, *const ids = pgr__ids_of(tape, n, operands, &status);
     if (status == PGR_OK)
-        status = pgr_operands(tape, n, ids, &id);
+        status = pgr_chain(tape, n, ids, &id);
     const int64_t result = call_result(tape, status, id);
     tape_resize(tape, ids, 0);
     pgr__leave(tape, token);
     return result;
 }
 
-int64_t pgr_h_result(pgr_tape *tape, pgr_handle operands, uint64_t number)
+int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number)
 {
     const int token = pgr__enter(tape);
     pgr_status status = call_make_room(tape, 1);
     pgr_id id = 0;
     if (status == PGR_OK) {
-        const pgr_id chain = operands == 0 ? 0 : tape_id_of(tape, operands);
-        status = operands != 0 && chain == 0 ? PGR_ERR_HANDLE : pgr_result(tape, chain, number, &id);
+        const pgr_id end = chain == 0 ? 0 : tape_id_of(tape, chain);
+        status = chain != 0 && end == 0 ? PGR_ERR_HANDLE : pgr_result(tape, end, number, &id);
     }
     const int64_t result = call_result(tape, status, id);
     pgr__leave(tape, token);

@@ -304,14 +304,15 @@ static bool are_ends(const check *c)
  * its own size and the arrays' account for. */
 static bool are_counts(const pgr_program_parts *p)
 {
-    uint64_t filled = p->constant_count + (uint64_t)p->instruction_count + p->arg_count;
+    const uint64_t by_calls = p->call_count == 0 ? 0 : p->arg_count;
+    uint64_t filled = p->constant_count + p->instruction_count + by_calls;
     for (uint32_t k = 0; k < p->input_count; k++) {
         if (p->inputs[k].count > UINT32_MAX)
             return false;
         filled += p->inputs[k].count;
     }
     return p->constant_count <= p->uniform_registers && p->uniform_registers <= filled &&
-           p->uniform_registers < REGISTER_NONE && p->lane_registers <= (uint64_t)p->instruction_count + p->arg_count &&
+           p->uniform_registers < REGISTER_NONE && p->lane_registers <= p->instruction_count + by_calls &&
            p->block >= BLOCK_FEWEST && p->block <= BLOCK_MOST && (p->block & (p->block - 1)) == 0 &&
            (p->block == BLOCK_FEWEST || (uint64_t)p->lane_registers * p->block * sizeof(double) <= BLOCK_BYTES);
 }

@@ -233,7 +233,7 @@ pgr_status pgr__record_ieee(pgr_tape *tape, int op, pgr_id a, pgr_id b, pgr_id *
 
 /* A chain of n operands: pairs, each (the operands before, this operand). nan as `data` makes them inherit flags. The
  * caller has made room. */
-static pgr_id chain(pgr_tape *tape, double data, size_t n, const pgr_id *operands)
+static pgr_id append_chain(pgr_tape *tape, double data, size_t n, const pgr_id *operands)
 {
     pgr_id before = n > 0 ? operands[0] : 0;
     for (size_t i = 1; i < n; i++)
@@ -241,22 +241,22 @@ static pgr_id chain(pgr_tape *tape, double data, size_t n, const pgr_id *operand
     return before;
 }
 
-pgr_status pgr_operands(pgr_tape *tape, size_t n, const pgr_id *operands, pgr_id *out)
+pgr_status pgr_chain(pgr_tape *tape, size_t n, const pgr_id *operands, pgr_id *out)
 {
     const pgr_status status = room(tape, n);
     if (status == PGR_OK)
-        *out = chain(tape, NAN, n, operands);
+        *out = append_chain(tape, NAN, n, operands);
     return status;
 }
 
-pgr_status pgr_result(pgr_tape *tape, pgr_id operands, uint64_t number, pgr_id *out)
+pgr_status pgr_result(pgr_tape *tape, pgr_id chain, uint64_t number, pgr_id *out)
 {
     pgr_status status = room(tape, 1);
     if (status == PGR_OK)
         status = pgr__number_next(tape, number);
     if (status != PGR_OK)
         return status;
-    *out = tape_append(tape, PGR_OP_CALL, NAN, operands, 0);
+    *out = tape_append(tape, PGR_OP_CALL, NAN, chain, 0);
     tape->nodes[*out].flags |= TAPE_UNKNOWN;
     return PGR_OK;
 }
@@ -268,7 +268,7 @@ pgr_status pgr_custom(pgr_tape *tape, double value, size_t n, const pgr_id *oper
     if (status != PGR_OK)
         return status;
     tape->has_custom = true;
-    const pgr_id before = chain(tape, 0.0, n > 1 ? n - 1 : n, operands);
+    const pgr_id before = append_chain(tape, 0.0, n > 1 ? n - 1 : n, operands);
     *out = tape_append(tape, PGR_OP_CUSTOM, value, before, n > 1 ? operands[n - 1] : 0);
     return PGR_OK;
 }
