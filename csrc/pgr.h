@@ -365,6 +365,9 @@ void pgr_derivation_free(pgr_derivation *derivation); /* NULL is allowed */
 /* Whether an input of a region depends on the variables: known from the beginning, for outs up to the last root. */
 int pgr_derivation_is_active(const pgr_derivation *derivation, size_t region);
 
+/* Sets wanted[k] to 1 for each of a region's inputs that depends on the variables, else to 0. */
+void pgr_derivation_wanted(const pgr_derivation *derivation, size_t region, uint8_t *wanted);
+
 /* The nodes from before `start` that nodes from there on have as operands, where the roots are made from these; each
  * once, without constants. Writes new holds, at most `capacity`, and returns their number, or -status with nothing
  * held. O(n log n) for n nodes since `start`. */

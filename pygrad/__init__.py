@@ -37,6 +37,13 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
+    from pygrad._record.control import (
+        cond as cond,
+        fori_loop as fori_loop,
+        scan as scan,
+        switch as switch,
+        while_loop as while_loop,
+    )
     from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
     from pygrad._record.signatures import (
@@ -82,7 +89,8 @@ else:
         "_learn.fit": ("fit",),
         "_program.program": ("Program",),
         "_record.debug": ("debug_print",),
-        "_record.derivatives": ("checkpoint", "grad", "jvp", "linearize", "value_and_grad", "vjp"),
+        "_record.control": ("checkpoint", "cond", "fori_loop", "scan", "switch", "while_loop"),
+        "_record.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),
         "_record.function": ("jit",),
         "_record.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev", "sparsity"),
         "_record.roots": ("custom_root", "fixed_point"),

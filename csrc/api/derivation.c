@@ -170,6 +170,13 @@ pgr_status pgr_derivation_run(pgr_derivation *d, const pgr_handle *answer, size_
     return status;
 }
 
+void pgr_derivation_wanted(const pgr_derivation *derivation, size_t region, uint8_t *wanted)
+{
+    const sheet_region *const r = &derivation->regions[region];
+    for (size_t k = 0; k < r->input_count; k++)
+        wanted[k] = sheet_is_active(&derivation->now.sheet, r->inputs[k]);
+}
+
 int pgr_derivation_is_active(const pgr_derivation *d, size_t region) { return d->regions[region].is_active; }
 
 void pgr_derivation_free(pgr_derivation *d)

@@ -108,6 +108,15 @@ static uint64_t clamped(double x, uint64_t most)
     return !(x > 0.0) ? 0 : x >= (double)most ? most : (uint64_t)x;
 }
 
+/* Arrays of the caller's, as step t reads them. */
+static void move_memory(const evaluation *e, const call *c, uint64_t t, const double **arrays)
+{
+    for (uint32_t j = 0; j < c->memory_count; j++) {
+        const pgr_lane_input m = e->program->memory[c->first_memory + j];
+        arrays[1 + j] = e->in[m.array] + m.offset + t * m.stride;
+    }
+}
+
 static void write_results(double *u, const uint32_t *results, size_t count, const double *from)
 {
     for (size_t k = 0; k < count; k++)
@@ -121,8 +130,9 @@ static void run_switch(evaluation *e, const call *c, const uint32_t *operands, c
     double *const in = take(&memory, inputs_of(c)), *const out = take(&memory, outputs_of(c));
     for (uint32_t k = 0; k < c->const_count; k++)
         in[k] = u[operands[1 + k]];
-    const double *const arrays[] = {in};
+    const double *arrays[1 + PGR_MAX_MEMORY] = {in};
     double *const written[] = {out};
+    move_memory(e, c, 0, arrays);
     const uint32_t chosen = (uint32_t)clamped(u[operands[0]], c->program_count - 1);
     evaluation inner;
     begin(&inner, e, program_of(e->program, c, chosen), arrays, written, &memory);
@@ -161,10 +171,7 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
         const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         for (uint32_t k = 0; k < c->x_count; k++)
             in[state + k] = u[xs[t * c->x_count + k]];
-        for (uint32_t j = 0; j < c->memory_count; j++) {
-            const pgr_lane_input m = e->program->memory[c->first_memory + j];
-            arrays[1 + j] = e->in[m.array] + m.offset + t * m.stride;
-        }
+        move_memory(e, c, t, arrays);
         evaluate(&step, taken == 0 ? 0 : c->const_count);
         memcpy(in + c->const_count, out, c->carry_count * sizeof *in);
         if (c->y_count > 0)

@@ -146,7 +146,7 @@ static bool is_consistent(const check *c, const pgr_call *call, bool lanes)
         (lanes && call->memory_count > 0))
         return false;
     if (is_switch)
-        return call->flags == PGR_CALL_SWITCH && call->x_count == 0 && call->y_count == 0 && call->memory_count == 0;
+        return call->flags == PGR_CALL_SWITCH && call->x_count == 0 && call->y_count == 0 && call->steps == 1;
     return call->program_count == 1 + (uint32_t)is_tested &&
            !(is_tested && (call->flags & (PGR_CALL_REVERSED | PGR_CALL_COUNTED)) != 0);
 }

@@ -22,9 +22,11 @@ ARRAYS = {
     "lane_inputs": ("lane_input_count", "pgr_lane_input"),
     "group_first_input": ("group_count", "uint32_t"),  # one element more than the count
     "group_lanes": ("group_count", "uint64_t"),
+    "calls": ("call_count", "pgr_call"),
+    "memory": ("memory_count", "pgr_lane_input"),
 }
 COUNTS = [*dict.fromkeys(count for count, _ in ARRAYS.values())]
-COUNTS += ["uniform_registers", "lane_registers", "block", "nodes"]
+COUNTS += ["program_count", "uniform_registers", "lane_registers", "block", "nodes"]
 
 
 def count_of(name: str, counts: Any) -> int:
@@ -93,6 +95,34 @@ def _item(x: Any, lane: int) -> Any:
     return float(x[lane]) if x.ndim == 1 else x[lane]
 
 
+class Called(NamedTuple):
+    """A C program that another one calls, and those that it calls itself."""
+
+    c: Any
+    called: list[Called]
+
+
+def parts_of(c: Any) -> Any:
+    """A C program's parts."""
+    parts = ffi.new("pgr_program_parts *")
+    lib.pgr_program_to_parts(c, parts)
+    return parts
+
+
+def array_bytes(c: Any, called: Sequence[Called]) -> list[bytes]:
+    """The numbers of each of ARRAYS of a C program, as bytes, and of those that it calls."""
+    parts = parts_of(c)
+    counts = {name: getattr(parts, name) for name in COUNTS}
+    arrays = []
+    for name, (_, kind) in ARRAYS.items():
+        array, count = getattr(parts, name), count_of(name, counts)
+        if kind in ("pgr_lane_input", "pgr_call"):  # their padding is arbitrary
+            fields = [field for field, _ in ffi.typeof(kind).fields]
+            array = ffi.new(f"{kind}[]", [[getattr(x, field) for field in fields] for x in array[0:count]])
+        arrays.append(bytes(ffi.buffer(array, count * ffi.sizeof(kind))) if count else b"")
+    return arrays + [part for program in called for part in array_bytes(program.c, program.called)]
+
+
 class Code:
     """A C program and the meaning of its numbers: arguments, results, constants, Values from outside."""
 
@@ -105,9 +135,14 @@ class Code:
         names: Sequence[str] | None = None,
         is_loaded: bool = False,
         prints: Sequence[tuple[Print, Any]] = (),
+        called: Sequence[Called] = (),
     ) -> None:
-        """prints: what is printed after a run, and the structures of numbers that follow the results for that."""
+        """prints: what is printed after a run, and the structures of numbers that follow the results for that.
+
+        called: the programs that it calls, which must live as long.
+        """
         self.c = c
+        self.called = tuple(called)
         self.structure_in, self.structure_out = structures
         self.prints = tuple(prints)
         self.constants = tuple(constants)
@@ -140,9 +175,7 @@ class Code:
 
     def parts(self) -> Any:
         """The program's parts, a pgr_program_parts (see csrc/pgr.h); valid as long as the program lives."""
-        parts = ffi.new("pgr_program_parts *")
-        lib.pgr_program_to_parts(self.c, parts)
-        return parts
+        return parts_of(self.c)
 
     def sizes(self) -> tuple[list[int], list[int]]:
         """The lengths of the input arrays, and of the result arrays. The first of each holds the scalars."""
@@ -161,18 +194,6 @@ class Code:
         outside = [Leaf(getattr(value, "label", "") or f"outside{i}", None) for i, value in enumerate(self.captured)]
         return ([*sides[0], outside], sides[1])
 
-    def array_bytes(self) -> list[bytes]:
-        """The numbers of each of ARRAYS, as bytes."""
-        parts = self.parts()
-        counts = {name: getattr(parts, name) for name in COUNTS}
-        arrays = []
-        for name, (_, kind) in ARRAYS.items():
-            array, count = getattr(parts, name), count_of(name, counts)
-            if name == "lane_inputs":  # their padding is arbitrary
-                array = ffi.new(f"{kind}[]", [(x.array, x.offset, x.stride) for x in array[0:count]])
-            arrays.append(bytes(ffi.buffer(array, count * ffi.sizeof(kind))) if count else b"")
-        return arrays
-
     def content(self) -> tuple[Any, ...]:
         """All that results depend on, except the numbers of Values from outside. Equal contents, equal results."""
         constants = [(constant.shape, constant.tobytes()) for constant in self.constants]
@@ -180,7 +201,7 @@ class Code:
             self.structure_in,
             self.structure_out,
             self.prints,
-            self.array_bytes(),
+            array_bytes(self.c, self.called),
             constants,
             [value._handle for value in self.captured],
         )

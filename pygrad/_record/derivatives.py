@@ -305,15 +305,3 @@ def linearize(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, reco
     (6.0, 3.0, 2.0)
     """
     return _linear(_Pushforward, _slope, "linearize", fn, primals, has_aux, record)
-
-
-def checkpoint(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`fn` itself, for code that calls jax.checkpoint: recorded functions have no loops whose values could be dropped.
-
-    options: JAX's; they change no result, and are ignored.
-
-    >>> from pygrad import grad
-    >>> grad(checkpoint(lambda x: x ** 2))(3.0)
-    6.0
-    """
-    return functools.partial(checkpoint, **options) if fn is None else fn

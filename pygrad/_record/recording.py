@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pygrad._core.errors import check
@@ -97,9 +97,14 @@ class Group:
 class Recording:
     """State of one recording: the function's inputs and its groups of lanes."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Recording | None = None) -> None:
+        """outer: the recording in which this one, of a step or a branch, takes place."""
         self.start = Value(0.0)  # the recording's nodes come after this one
+        self.outer = outer
         self.groups: list[Group] = []
+        self.calls: list[Any] = []  # see calls.py
+        self.memory: list[tuple[int, int, int]] = []  # its arrays, of the outer's: array, offset, stride between steps
+        self.late: list[Value] = []  # of recordings around this one, made while it took place
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
@@ -111,6 +116,22 @@ class Recording:
     def new_array(self) -> int:
         self.arrays += 1
         return self.arrays - 1
+
+    def memory_of(self, array: int, offset: int, stride: int) -> int:
+        """The number here of an array of the outer recording, which begins at offset, and moves on at every step."""
+        assert self.outer is not None
+        place = (array, offset, stride)
+        if place not in self.memory:
+            self.memory.append(place)
+            self.new_array()
+        return 1 + self.memory.index(place)
+
+    def imported(self, array: int, owner: Recording) -> int:
+        """The number here of an array of a recording around this one."""
+        if owner is self:
+            return array
+        assert self.outer is not None
+        return self.memory_of(self.outer.imported(array, owner), 0, 0)
 
     def new_group(self, count: int) -> Group:
         self.groups.append(Group(self, len(self.groups), count))
@@ -139,6 +160,15 @@ class Recording:
         )
         flat = taken(out)
         return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
+
+
+def note_late(recording: Recording, values: Iterable[Value]) -> None:
+    """Tell recordings within this one of Values that were made for it now: they are not part of them."""
+    stack = recordings.stack
+    if stack and stack[-1] is not recording and recording in stack:
+        values = list(values)
+        for inner in stack[stack.index(recording) + 1 :]:
+            inner.late += values
 
 
 # ---- Sources of elements ---------------------------------------------------------------------------------------
@@ -177,25 +207,27 @@ class Source(Protocol):
 class Argument:
     """An array argument of the function."""
 
-    def __init__(self, recording: Recording) -> None:
-        self._recording, self._number = recording, recording.new_array()
+    def __init__(self, recording: Recording, number: int | None = None) -> None:
+        self.recording, self.number = recording, recording.new_array() if number is None else number
         self._elements: dict[int, Value] = {}
-        self._lanes: dict[tuple[int, int, int], Value] = {}
+        self._lanes: dict[tuple[Group, int, int], Value] = {}
 
     def elements(self, offsets: list[int]) -> list[Value]:
         made = self._elements
-        for offset in offsets:
-            if offset not in made:
-                made[offset] = self._recording.scalar(self._number, offset)
+        missing = [offset for offset in dict.fromkeys(offsets) if offset not in made]
+        for offset in missing:
+            made[offset] = self.recording.scalar(self.number, offset)
+        note_late(self.recording, [made[offset] for offset in missing])
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
         return True
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
-        key = (group.number, offset, stride)
+        key = (group, offset, stride)
         if key not in self._lanes:
-            self._lanes[key] = self._recording.lane(group, self._number, offset, stride)
+            number = group.recording.imported(self.number, self.recording)
+            self._lanes[key] = group.recording.lane(group, number, offset, stride)
         return self._lanes[key]
 
 
@@ -203,9 +235,12 @@ class Constant(Argument):
     """An array of numbers from outside."""
 
     def __init__(self, recording: Recording, array: Any) -> None:
-        super().__init__(recording)
+        root = recording
+        while root.outer is not None:
+            root = root.outer
+        super().__init__(root)
         self._array = need_numpy().array(array, dtype="d", order="C")
-        recording.constants[self._number] = self._array
+        root.constants[self.number] = self._array
 
     def elements(self, offsets: list[int]) -> list[Value]:
         flat = self._array.ravel()
@@ -248,6 +283,7 @@ class Lanes:
         if missing:
             made = self.recording.lane_values(self.group.count, self.values, missing)
             self._made.update(zip(missing, made))
+            note_late(self.recording, [value for row in made for value in row])
         return [self._made[lane][k] for lane, k in where]
 
     def _where(self, offset: int) -> tuple[int, int]:
@@ -255,7 +291,8 @@ class Lanes:
         return lane, self.place[offset - lane * self.stride]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
-        return stride == self.stride and count == self.group.count and offset in self.place
+        is_here = recordings.stack[-1] is self.recording
+        return is_here and stride == self.stride and count == self.group.count and offset in self.place
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         return passed(self.values[self.place[offset]], group)

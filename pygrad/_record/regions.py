@@ -27,6 +27,7 @@ class Rule(Protocol):
 
     name: str
     is_for_each: bool  # of the derivatives under way there is a region
+    is_primitive: bool  # every derivative takes it, not the innermost alone
 
     def pullback(self, region: Region, cotangents: Adjoints) -> Adjoints:
         """The inputs' adjoints, from those of the outs."""
@@ -67,6 +68,7 @@ class Region:
         lane = None if within is None else next(filter(is_lane, (*inputs, *cuts, *results, *kept)), None)
         self.group = None if lane is None else within
         self.outs = [self._out(value, lane) for value in results]
+        self.wanted: Sequence[bool] = ()  # inputs whose adjoints the present derivative needs
         self._lanes: dict[int, Region] = {}
         self._cut_lanes: dict[int, list[Value]] = {}
         regions = recordings.regions if whole is None else whole._regions
@@ -115,7 +117,7 @@ class Region:
             return self.rule.pullback(self, given) if is_vjp else self.rule.pushforward(self, given)
 
 
-class _Place:
+class Place:
     """Where lanes of a region's Values are taken from, by lane and place."""
 
     def __init__(self, region: Region) -> None:
@@ -135,12 +137,12 @@ class _Place:
         raise NotImplementedError
 
 
-class _Cut(_Place):
+class _Cut(Place):
     def values(self, lane: int) -> list[Value]:
         return self.region.cuts_of(lane)
 
 
-class _Out(_Place):
+class _Out(Place):
     def values(self, lane: int) -> list[Value]:
         return self.region.of_lane(lane).outs
 
@@ -253,7 +255,7 @@ def _seen(level: Level) -> list[Region] | None:
     regions = level.regions()
     if not regions and not level.cuts:
         return None
-    return [region for region in regions if region.state.level in (None, level.token)]
+    return [region for region in regions if region.rule.is_primitive or region.state.level in (None, level.token)]
 
 
 def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
@@ -296,6 +298,12 @@ class _Derivation:
         self.most = max(len(given[2]), *(len(part) for three in self._parts for part in three))
         self.end = len(described)  # the number of no region
 
+    def wanted(self, region: int, count: int) -> Sequence[bool]:
+        """Which of a region's inputs depend on the variables."""
+        flags = ffi.new("uint8_t[]", max(1, count))
+        lib.pgr_derivation_wanted(self.c, region, flags)
+        return [bool(flags[k]) for k in range(count)]
+
     def __enter__(self) -> _Derivation:
         return self
 
@@ -315,6 +323,7 @@ def _through(is_vjp: bool, group: int, given: Any, regions: list[Region], level:
                 return taken(out[0 : len(given[2])])
             region = regions[at[0]]
             region.state.level = level.token
+            region.wanted = derivation.wanted(at[0], len(region.inputs)) if is_vjp else ()
             found = out[0 : len(region.outs if is_vjp else region.inputs)]
             held = iter(taken([h for h in found if h]))
             answer = region.answer(is_vjp, [next(held) if h else None for h in found])

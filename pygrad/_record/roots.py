@@ -42,6 +42,7 @@ class _Root:
 
     name = "custom_root"
     is_for_each = True
+    is_primitive = False
 
     def __init__(self, x: Any, tangent_solve: Solve | None) -> None:
         self._x, self._tangent_solve = x, tangent_solve

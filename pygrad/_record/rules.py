@@ -96,6 +96,7 @@ class _Call:
     """One call of a function with a rule: `given` holds all arguments, of which `args` are differentiated."""
 
     is_for_each = False
+    is_primitive = False
 
     def __init__(self, function: Any, given: tuple[Any, ...]) -> None:
         self.function, self.given, self.name = function, given, function.__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 from pygrad._core.trees import elements, is_array, need_numpy, tree_flatten, tree_unflatten
 from pygrad._record.arrays import Array, as_array, axis_of, object_array
-from pygrad._record.recording import Group, Lanes, is_lane, lane_sum, passed, recordings
+from pygrad._record.recording import Group, Lanes, is_lane, lane_sum, note_late, passed, recordings
 from pygrad.engine import Value, as_value
 
 
@@ -16,6 +16,7 @@ class Copy:
 
     def __init__(self, array: Array, along: Array | None = None) -> None:
         self.array, self.along = array, along  # both must be able to supply a lane
+        self._recording = recordings.stack[-1]
         self.made: dict[int, Value] = {}
         self.made_lanes: dict[tuple[int, int, int], tuple[Group, Value]] = {}  # by count, offset, stride
 
@@ -23,10 +24,12 @@ class Copy:
         missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
         for offset, value in zip(missing, self.array.elements(missing)):
             self.made[offset] = value * 1.0
+        note_late(self._recording, [self.made[offset] for offset in missing])
         return [self.made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
-        return all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
+        is_here = recordings.stack[-1] is self._recording  # the lanes of a loop's step are not those of its recording
+        return is_here and all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         key = (group.count, offset, stride)
