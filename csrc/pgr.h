@@ -311,6 +311,11 @@ int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands);
  * call << 32 | result; see pgr_inner. */
 int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number);
 
+/* Sets needed[c] to 1 for each call c below `call_count` that the roots are made from, by nodes from `start` on and not
+ * through the cuts; else to 0. O(n + m log m) for n nodes since `start` and m cuts. */
+pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots,
+                              size_t cut_count, const pgr_handle *cuts, size_t call_count, uint8_t *needed);
+
 /* Whether the calling thread is recording a function. detach() then keeps its operand, whose number may change before
  * the function runs. */
 void pgr_set_recording(int on);

@@ -3,6 +3,7 @@
  * While a rule runs, the derivation waits: it counts as a pass under way, so nodes keep their ids. */
 #include "api/calls.h"
 #include "tape/derive.h"
+#include "tape/tags.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -247,4 +248,51 @@ int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, cons
     tape_resize(tape, marks, 0);
     pgr__leave(tape, token);
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;
+}
+
+/* Marks: 1: needed; 2: a cut. */
+static void find_calls(const pgr_tape *tape, pgr_id first, uint8_t *marks, size_t call_count, uint8_t *needed)
+{
+    for (pgr_id id = tape->size; id-- > first;) {
+        const pgr_node *const node = &tape->nodes[id];
+        const pgr_id operands[] = {node->lhs, node->rhs};
+        if (marks[id - first] != 1)
+            continue;
+        for (int k = 0; k < 2; k++)
+            if (operands[k] >= first)
+                marks[operands[k] - first] |= 1;
+        const uint32_t call = node->op == PGR_OP_CALL ? (uint32_t)(pgr__number_of(tape, id) >> 32) : UINT32_MAX;
+        if (call < call_count)
+            needed[call] = 1;
+    }
+}
+
+pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots,
+                              size_t cut_count, const pgr_handle *cuts, size_t call_count, uint8_t *needed)
+{
+    const int token = pgr__enter(tape);
+    pgr_status status = PGR_OK;
+    const pgr_id first = tape_id_of(tape, start);
+    const size_t nodes = tape->size - first;
+    pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
+    pgr_id *const cut_ids = pgr__ids_of(tape, cut_count, cuts, &status);
+    uint8_t *const marks = tape_resize(tape, NULL, nodes + 1);
+    if (status == PGR_OK)
+        status = first == 0 ? PGR_ERR_HANDLE : marks == NULL ? PGR_ERR_NOMEM : PGR_OK;
+    memset(needed, 0, call_count);
+    if (status == PGR_OK) {
+        memset(marks, 0, nodes);
+        for (size_t i = 0; i < cut_count; i++)
+            if (cut_ids[i] >= first)
+                marks[cut_ids[i] - first] = 2;
+        for (size_t i = 0; i < root_count; i++)
+            if (root_ids[i] >= first)
+                marks[root_ids[i] - first] |= 1;
+        find_calls(tape, first, marks, call_count, needed);
+    }
+    tape_resize(tape, root_ids, 0);
+    tape_resize(tape, cut_ids, 0);
+    tape_resize(tape, marks, 0);
+    pgr__leave(tape, token);
+    return status;
 }

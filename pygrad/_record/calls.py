@@ -41,16 +41,17 @@ class Traced:
             if group is not None:
                 self.group = self.recording.within = Group(self.recording, group.number, group.count)
             op, array = (lib.PGR_OP_INPUT, _NOWHERE) if group is None else (lib.PGR_OP_LANE, group.number)
-            self.inputs = [value_of(lib.pgr_h_input(TAPE, op, array << 32 | _NOWHERE - k)) for k in range(count)]
+            made = [value_of(lib.pgr_h_input(TAPE, op, array << 32 | _NOWHERE - k)) for k in range(count + 1)]
+            self.inputs, self._witness = made[:-1], made[-1]  # something that differs from lane to lane
             if self.group is not None:
-                self.group.places = [(value, self, 0, 0) for value in self.inputs]  # type: ignore[misc]
+                self.group.places = [(self._witness, self, 0, 0)]  # type: ignore[list-item]
             self.outs = [value * 1.0 for value in function(self.inputs)]  # nodes of its own
         if self.recording.prints:
             raise RecordingError(
                 f"{users_line()}\ndebug_print is within a step of a loop, or a branch, which can't print: return the "
                 "number, and print it outside"
             )
-        own = {value._handle for value in self.inputs}
+        own = {value._handle for value in made}
         found = {value._handle: value for value in captured(self.recording.start, self.outs)}
         found.update({value._handle: value for value in self.recording.late})
         self.captured = [value for handle, value in found.items() if handle not in own]
@@ -70,20 +71,19 @@ class Traced:
         wanted += [(value, first_input + k) for k, value in enumerate(self.inputs)]
         lane_inputs: list[tuple[int, int, int]] = []
         bindings = []
-        witness = None
+        if lanes is not None:
+            wanted.append((self._witness, first_input if self.inputs else list(lanes).index(True)))
         for value, place in wanted:
             if lanes is not None and (place >= first_input or lanes[place]):
                 bindings.append((value._handle, lib.PGR_OP_LANE, len(lane_inputs)))
                 lane_inputs.append((1 + place, 0, 1))
-                witness = value
             else:
                 bindings.append((value._handle, lib.PGR_OP_INPUT, place))
         outs = self.outs
         if lanes is None:
             places_out = [(0, k, 0) for k in range(len(outs))]
         else:
-            assert witness is not None
-            nothing = Value(0.0).pick(witness)  # of a lane: makes lanes of what is the same in all of them
+            nothing = Value(0.0).pick(self._witness)  # of a lane: makes lanes of what is the same in all of them
             outs = [value - nothing for value in outs]
             places_out = [(1 + k, 0, 1) for k in range(len(outs))]
         groups = [(group.count, group.inputs) for group in self.recording.groups]
@@ -145,12 +145,24 @@ class _Inner(NamedTuple):
     called: list[Called]
 
 
-def _inner(recording: Recording, bindings: Sequence[Any], is_called: bool, once: bool) -> _Inner:
+def _needed(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any]) -> list[bool]:
+    """Which of a recording's calls its results depend on."""
+    count = len(recording.calls)
+    flags = ffi.new("uint8_t[]", max(1, count))
+    given = ([value._handle for value in roots], [handle for handle, _, _ in bindings])
+    ends = (len(given[0]), given[0], len(given[1]), given[1])
+    check(lib.pgr_h_needed_calls(TAPE, recording.start._handle, *ends, count, flags) if count else 0)
+    return [bool(flags[k]) for k in range(count)]
+
+
+def _inner(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool) -> _Inner:
     alive: list[Any] = [ffi.new("pgr_binding[]", bindings)]
     calls = ffi.new("pgr_recorded_call[]", max(1, len(recording.calls)))
     programs: list[Called] = []
     memory: list[tuple[int, int, int]] = []
-    for c, call in zip(calls, recording.calls):
+    for c, call, is_needed in zip(calls, recording.calls, _needed(recording, roots, bindings)):
+        if not is_needed:
+            continue  # no instruction will name it
         called = call.programs(once)
         first = len(programs)
         programs += called
@@ -189,7 +201,7 @@ def built(
     for group, (count, inputs) in zip(c_groups, groups):
         alive.append(ffi.new("pgr_lane_input[]", inputs))
         group.lanes, group.input_count, group.inputs = count, len(inputs), alive[-1]
-    inner = _inner(recording, bindings, called is not None, not keeps_lanes)
+    inner = _inner(recording, values, bindings, called is not None, not keeps_lanes)
     program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
     status = lib.pgr_h_program_build(
         TAPE,
