@@ -10,15 +10,16 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pygrad._core.errors import check
 from pygrad._core.ops import OPS, TABLE
 from pygrad._core.trees import is_leaf, need_numpy, parts as inner_parts
 from pygrad._pgr import ffi, lib
-from pygrad._program.code import ARRAYS, COUNTS, Code, count_of
+from pygrad._program.code import ARRAYS, COUNTS, Called, Code, array_bytes, count_of, parts_of
 
-_MAGIC = b"pygrad program 1\n"
+_MAGIC = b"pygrad program 2\n"
+_MOST_NESTED = 50  # programs within one another
 
 
 def to_bytes(code: Code, nodes: list[Any] | None = None) -> bytes:
@@ -29,9 +30,8 @@ def to_bytes(code: Code, nodes: list[Any] | None = None) -> bytes:
     """
     if sys.byteorder != "little":
         raise NotImplementedError("programs are saved by little-endian machines only")
-    parts = code.parts()
     header = {
-        "counts": {name: getattr(parts, name) for name in COUNTS},
+        "counts": _counts(Called(code.c, list(code.called))),
         # Save operations by name: their numbers change between versions.
         "operations": {row.op: row.name for row in TABLE},
         "arguments": _numbered(code.structure_in, nodes),
@@ -41,8 +41,14 @@ def to_bytes(code: Code, nodes: list[Any] | None = None) -> bytes:
         "outside": len(code.captured),
     }
     text = json.dumps(header).encode()
-    arrays = [*code.array_bytes(), *[constant.tobytes() for constant in code.constants]]
+    arrays = [*array_bytes(code.c, code.called), *[constant.tobytes() for constant in code.constants]]
     return b"".join([_MAGIC, f"{len(text)}\n".encode(), text, *arrays])
+
+
+def _counts(program: Called) -> dict[str, Any]:
+    """The counts of a program's parts, and of those that it calls."""
+    parts = parts_of(program.c)
+    return {**{name: getattr(parts, name) for name in COUNTS}, "called": [_counts(one) for one in program.called]}
 
 
 def _numbered(structure: Any, nodes: list[Any] | None) -> Any:
@@ -105,21 +111,7 @@ def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any], prin
     except (ValueError, RecursionError):
         raise _DamagedError("the header is not JSON") from None
     _need(isinstance(header, dict), "the header is not an object")
-    counts = header.get("counts")
-    _need(isinstance(counts, dict) and set(counts) == set(COUNTS), "the header has no counts")
-    _need(all(_is_count(x, 2**32) for x in counts.values()), "a count is not a number")
-    parts = ffi.new("pgr_program_parts *", counts)
-    alive = []
-    for name, (_, kind) in ARRAYS.items():
-        count = count_of(name, counts)
-        size = count * ffi.sizeof(kind)
-        _need(at + size <= len(data), f"{name} are cut off")
-        array = ffi.new(f"{kind}[]", count)
-        ffi.memmove(array, data[at : at + size], size)
-        alive.append(array)
-        setattr(parts, name, array)
-        at += size
-    _renumber(alive[0], header.get("operations"))
+    made, at = _parts(header.get("counts"), data, at, header.get("operations"))
     structures = tuple([_structure(header.get(name), nodes) for name in ("arguments", "results")])
     _need(structures[0][0] == "tuple", "the arguments are not a tuple")
     constants = []
@@ -138,12 +130,54 @@ def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any], prin
         "its arguments have no names",
     )
     in_sizes, out_sizes = Code(ffi.NULL, structures, constants, captured, prints=prints).sizes()
+    program = _program(made, (len(in_sizes), in_sizes, len(out_sizes), out_sizes))
+    return Code(program.c, structures, constants, captured, names, True, prints, program.called)
+
+
+class _Parts(NamedTuple):
+    """The parts of a program, as read, and of those that it calls."""
+
+    c: Any
+    alive: list[Any]
+    called: list[_Parts]
+
+
+def _parts(counts: Any, data: bytes, at: int, operations: Any, depth: int = 0) -> tuple[_Parts, int]:
+    """The parts of a program in these bytes from `at` on, and where they end."""
+    _need(isinstance(counts, dict) and set(counts) == {*COUNTS, "called"}, "the header has no counts")
+    _need(depth < _MOST_NESTED, "programs call one another too deeply")
+    _need(all(_is_count(counts[name], 2**32) for name in COUNTS), "a count is not a number")
+    called = counts["called"]
+    _need(isinstance(called, list) and len(called) == counts["program_count"], "called programs are missing")
+    parts = ffi.new("pgr_program_parts *", {name: counts[name] for name in COUNTS})
+    alive = []
+    for name, (_, kind) in ARRAYS.items():
+        count = count_of(name, counts)
+        size = count * ffi.sizeof(kind)
+        _need(at + size <= len(data), f"{name} are cut off")
+        array = ffi.new(f"{kind}[]", count)
+        ffi.memmove(array, data[at : at + size], size)
+        alive.append(array)
+        setattr(parts, name, array)
+        at += size
+    _renumber(alive[0], operations)
+    inner = []
+    for one in called:
+        made, at = _parts(one, data, at, operations, depth + 1)
+        inner.append(made)
+    return _Parts(parts, alive, inner), at
+
+
+def _program(parts: _Parts, sizes: tuple[int, Any, int, Any]) -> Called:
+    """The program of these parts. A called one may have arrays of any length: who calls it is checked for that."""
+    called = [_program(one, (2**63, ffi.NULL, 2**63, ffi.NULL)) for one in parts.called]
+    pointers = ffi.new("pgr_program *[]", [one.c for one in called])
+    parts.c.programs = pointers
     c = ffi.new("pgr_program **")
-    status = lib.pgr_program_from_parts(parts, len(in_sizes), in_sizes, len(out_sizes), out_sizes, c)
+    status = lib.pgr_program_from_parts(parts.c, *sizes, c)
     _need(status != lib.PGR_ERR_PROGRAM, "its instructions are malformed, or reach beyond its registers and arrays")
     check(status)
-    c_program = ffi.gc(c[0], lib.pgr_program_free)
-    return Code(c_program, structures, constants, captured, names, is_loaded=True, prints=prints)
+    return Called(ffi.gc(c[0], lib.pgr_program_free), called)
 
 
 def _is_count(x: Any, limit: int) -> bool:
