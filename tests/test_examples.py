@@ -31,6 +31,9 @@ NEEDS = {
     "control": ["scipy", "matplotlib"],
     "differential_equation": ["scipy"],
     "curve_fit": ["scipy"],
+    "ode_estimation": ["scipy"],
+    "race_car": ["scipy"],
+    "rnn": ["scipy"],
 }
 
 
@@ -49,7 +52,9 @@ def test_every_example_is_here():
 def test_examples_run_as_scripts(name, tmp_path):
     for module in NEEDS[name]:
         pytest.importorskip(module)
-    budget = {"gpt": ["--steps", "20"], "differential_equation": ["--iterations", "20"]}.get(name, [])
+    budget = {"gpt": ["--steps", "20"], "differential_equation": ["--iterations", "20"]}
+    budget |= {"ode_estimation": ["--steps", "20000"], "rnn": ["--steps", "5000", "--iterations", "10"]}
+    budget = budget.get(name, [])
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", EXAMPLES / f"{name}.py", *budget],
         cwd=tmp_path,
@@ -177,3 +182,25 @@ def test_the_gpt_makes_names(example):
     made = example.sample(m, 5)
     assert losses[0] == pytest.approx(np.log(27), abs=0.1) and np.mean(losses[-50:]) < 2.75
     assert len(made) == 5 and all(set(name) <= set(example.LETTERS) for name in made)
+
+
+@pytest.mark.parametrize("example", ["ode_estimation"], indirect=True)
+def test_the_oscillators_parameters_are_found(example):
+    truth, _, found, *_ = example.estimate(steps=20_000)
+    assert np.abs(found.x - truth).max() < 0.02 and found.fun < 0.003
+
+
+@pytest.mark.parametrize("example", ["race_car"], indirect=True)
+def test_the_car_drives_within_the_limit(example):
+    found, pattern = example.drive(steps=100)
+    made = example.constraints(found.x)
+    assert found.x[-1] == pytest.approx(1.905, abs=0.001)  # 1.9046 with 50 steps
+    assert np.abs(made[:200]).max() < 1e-5 and made[200:].min() > -1e-5
+    assert pattern.nnz < 1300
+
+
+@pytest.mark.parametrize("example", ["rnn"], indirect=True)
+def test_the_network_learns_the_filter(example):
+    xs, ys = example.record(3000, 2)
+    start, found, _ = example.train(steps=3000, iterations=30)
+    assert example.error(found, xs, ys) < 0.2 * example.error(start, xs, ys)
