@@ -161,9 +161,9 @@ def _sources(function: Any) -> tuple[list[Any], bool]:
         if isinstance(x, kinds) and not isinstance(x, random.SystemRandom):
             found.append(x)
             continue
-        if _is_users(x):
-            names_source = names_source or not _names(x.__code__).isdisjoint(_SOURCES)
-        for y in _reached(x):
+        names = _names(x.__code__) if _is_users(x) else None
+        names_source = names_source or (names is not None and not names.isdisjoint(_SOURCES))
+        for y in _reached(x, names):
             if id(y) not in seen:
                 seen.add(id(y))
                 todo.append(y)
@@ -180,12 +180,12 @@ def _is_users(x: Any) -> bool:
     return isinstance(x, FunctionType) and not _is_library(x.__module__)
 
 
-def _reached(x: Any) -> list[Any]:
-    """The objects that `x` may call or read."""
+def _reached(x: Any, names: set[str] | None) -> list[Any]:
+    """The objects that `x` may call or read; `names` if it is a function from user code: those in its code."""
     if isinstance(x, FunctionType):
         reached = [cell.cell_contents for cell in x.__closure__ or () if not _is_empty(cell)]
         reached += [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
-        return reached + _globals_of(x) if _is_users(x) else reached
+        return reached if names is None else reached + _globals_of(x, names)
     if isinstance(x, MethodType):
         return [x.__func__, x.__self__]
     if isinstance(x, functools.partial):
@@ -197,9 +197,8 @@ def _reached(x: Any) -> list[Any]:
     return []
 
 
-def _globals_of(function: FunctionType) -> list[Any]:
+def _globals_of(function: FunctionType, names: set[str]) -> list[Any]:
     """The globals that a function's code names, and the names it may use from user modules among them."""
-    names = _names(function.__code__)
     used = [function.__globals__[name] for name in names if name in function.__globals__]
     modules = [x for x in used if isinstance(x, ModuleType) and x.__name__.partition(".")[0] not in _NOBODY]
     return used + [vars(module)[name] for module in modules for name in names if name in vars(module)]

@@ -183,10 +183,10 @@ class Argument:
         self._lanes: dict[tuple[int, int, int], Value] = {}
 
     def elements(self, offsets: list[int]) -> list[Value]:
-        made = self._elements
+        made, scalar, number = self._elements, self._recording.scalar, self._number
         for offset in offsets:
             if offset not in made:
-                made[offset] = self._recording.scalar(self._number, offset)
+                made[offset] = scalar(number, offset)
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
