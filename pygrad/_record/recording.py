@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pygrad._core.errors import check
@@ -106,7 +106,11 @@ class Recording:
         self.arrays = 1  # numbers in use: array 0 holds the scalars
 
     def scalar(self, array: int, offset: int) -> Value:
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset))
+        return self.scalars(array, [offset])[0]
+
+    def scalars(self, array: int, offsets: Iterable[int]) -> list[Value]:
+        make, op, first = lib.pgr_h_input, lib.PGR_OP_INPUT, array << 32
+        return [value_of(make(TAPE, op, first | offset)) for offset in offsets]
 
     def new_array(self) -> int:
         self.arrays += 1
@@ -183,10 +187,9 @@ class Argument:
         self._lanes: dict[tuple[int, int, int], Value] = {}
 
     def elements(self, offsets: list[int]) -> list[Value]:
-        made, scalar, number = self._elements, self._recording.scalar, self._number
-        for offset in offsets:
-            if offset not in made:
-                made[offset] = scalar(number, offset)
+        made = self._elements
+        missing = dict.fromkeys([offset for offset in offsets if offset not in made])
+        made.update(zip(missing, self._recording.scalars(self._number, missing)))
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
