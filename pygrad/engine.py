@@ -231,7 +231,8 @@ def as_value(x: Any) -> Value:
 
 def value_of(handle: int) -> Value:
     """The Value of a handle that C returned. A negative handle is a status, and raises its exception."""
-    check(-handle if handle < 0 else 0)
+    if handle < 0:
+        check(-handle)
     value: Value = Operand._of(handle)
     return value
 

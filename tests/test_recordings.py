@@ -166,6 +166,16 @@ def test_a_draw_that_changes_nothing_is_refused_where_nobody_else_draws(pg):
         pg.jit(function)(1.0)
 
 
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64, np.random.SFC64])
+@pytest.mark.parametrize("kind", [np.random.RandomState, np.random.Generator])
+def test_each_of_many_draws_is_noticed(pg, kind, bits):
+    generator = kind(bits(1))
+    for draw in (*[generator.standard_normal] * 4, generator.random, *[lambda: generator.bytes(1)] * 3):
+        with pytest.raises(pg.RecordingError, match="draws random numbers"):
+            pg.jit(lambda x, draw=draw: x * (generator is None) + len(str(draw())))(1.0)
+    assert pg.jit(lambda x: x * (generator is None))(1.0) == 0.0
+
+
 def test_seeded_generators_within_a_function_are_constants(pg):
     for others in (contextlib.nullcontext, drawing):
         with others():

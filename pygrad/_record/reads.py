@@ -47,22 +47,22 @@ class Reads:
     def _walk(self, todo: list[Any]) -> None:
         while todo and len(self._seen) < _AT_MOST:
             x = todo.pop()
-            if _is_users(x):
-                self._code_names |= _names(x.__code__)
+            names = _names(x.__code__) if _is_users(x) else None
+            if names is not None:
+                self._code_names |= names
                 for cell in x.__closure__ or ():
                     self._bind(functools.partial(_content, cell), "", _content(cell, ""))
-                for name in _names(x.__code__) & x.__globals__.keys():
+                for name in names & x.__globals__.keys():
                     self._bind(x.__globals__.get, name, x.__globals__[name])
-                    todo += self._new([x.__globals__[name]])
             if _has_attributes(x):
                 self._owners.append(x)
-            todo += self._new(_reached(x))
+            todo += self._new(_reached(x, names))
 
     def _look_up(self) -> list[Any]:
         """Attributes that the code names, of the objects found so far; returns new objects among them."""
         found = []
         for owner in self._owners:
-            for name in self._code_names:
+            for name in _names_in(owner, self._code_names):
                 if (id(owner), name) in self._looked_up:
                     continue
                 self._looked_up.add((id(owner), name))
@@ -97,14 +97,30 @@ def _has_attributes(x: Any) -> bool:
     return hasattr(x, "__dict__") or not _is_library(type(x).__module__)
 
 
+def _own(owner: Any) -> Any:
+    """An object's own attributes, None if it has none or is a class."""
+    return None if isinstance(owner, type) else getattr(owner, "__dict__", None)
+
+
+def _users_classes(owner: Any) -> list[Any]:
+    """The attributes of each class of an object's, or of a class's, that is from user code."""
+    kinds = (owner if isinstance(owner, type) else type(owner)).__mro__[:-1]
+    return [vars(kind) for kind in kinds if not _is_library(kind.__module__)]
+
+
+def _names_in(owner: Any, names: set[str]) -> set[str]:
+    """Those of the names that are attributes of the object or its classes."""
+    found: set[str] = names & (_own(owner) or {}).keys()
+    return found.union(*[names & attributes.keys() for attributes in _users_classes(owner)])
+
+
 def _attribute(owner: Any, name: str) -> Iterator[tuple[Callable[..., Any], Any]]:
     """(how to read it, what it is) of an attribute in the object and in its classes."""
-    own = None if isinstance(owner, type) else getattr(owner, "__dict__", None)
+    own = _own(owner)
     if own is not None and name in own:
         yield own.get, own[name]
-    for kind in (owner if isinstance(owner, type) else type(owner)).__mro__[:-1]:
-        inherited = vars(kind)
-        if name not in inherited or _is_library(kind.__module__):
+    for inherited in _users_classes(owner):
+        if name not in inherited:
             continue
         if own is not None and name not in own:  # the object's own would come first
             yield own.get, _MISSING

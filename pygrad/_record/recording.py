@@ -111,7 +111,11 @@ class Recording:
         self.arrays = 1  # numbers in use: array 0 holds the scalars
 
     def scalar(self, array: int, offset: int) -> Value:
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset))
+        return self.scalars(array, [offset])[0]
+
+    def scalars(self, array: int, offsets: Iterable[int]) -> list[Value]:
+        make, op, first = lib.pgr_h_input, lib.PGR_OP_INPUT, array << 32
+        return [value_of(make(TAPE, op, first | offset)) for offset in offsets]
 
     def new_array(self) -> int:
         self.arrays += 1
@@ -214,10 +218,11 @@ class Argument:
 
     def elements(self, offsets: list[int]) -> list[Value]:
         made = self._elements
-        missing = [offset for offset in dict.fromkeys(offsets) if offset not in made]
-        for offset in missing:
-            made[offset] = self.recording.scalar(self.number, offset)
-        note_late(self.recording, [made[offset] for offset in missing])
+        missing = dict.fromkeys([offset for offset in offsets if offset not in made])
+        if missing:
+            new = self.recording.scalars(self.number, missing)
+            note_late(self.recording, new)
+            made.update(zip(missing, new))
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
