@@ -117,11 +117,12 @@ def cases():
     price = pygrad.vmap(_price)(sigma, s, k, t)
     start = (np.array([2.0, 0.0]),)
     return {
-        "Van der Pol, all states in JAX": (
-            lambda m: van_der_pol(m, None), start, STEPS, 5
-        ),
+        "Van der Pol, all states in JAX": (lambda m: van_der_pol(m, None), start, STEPS, 5),
         "Van der Pol, checkpoints in JAX": (
-            lambda m: van_der_pol(m, CHUNK if m.name == "JAX" else None), start, STEPS, 5
+            lambda m: van_der_pol(m, CHUNK if m.name == "JAX" else None),
+            start,
+            STEPS,
+            5,
         ),
         "RNN of 16 units": (rnn, weights, TIMES, 200),
         "implied volatility": (implied, (price, s, k, t), QUOTES, 200),

@@ -30,8 +30,7 @@ def limit(position):
 
 
 def constraints(z):
-    """Trapezoidal defects of x' = v and v' = u - v, which must be 0; what is left to the limit, which must not be
-    negative."""
+    """Trapezoidal defects of x' = v and v' = u - v, which must be 0, and what is left to the limit, at least 0."""
     x, v, u, time = split(z)
     h, count = time / (len(x) - 1), len(x)
     force = [u[k] - v[k] for k in range(count)]
@@ -70,10 +69,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=100)
     found, pattern = drive(parser.parse_args().steps)
-    x, v, u, time = split(found.x)
+    x, _, _, time = split(found.x)
     made = jit(constraints)(found.x)
     print(f"{time:.4f} s, after {found.nit} iterations ({found.execution_time:.1f} s)")
-    print(f"largest defect {np.abs(made[: -len(x)]).max():.1e}, least distance to the limit {made[-len(x):].min():.1e}")
+    print(
+        f"largest defect {np.abs(made[: -len(x)]).max():.1e}, least distance to the limit {made[-len(x) :].min():.1e}"
+    )
     print(f"{pattern.nnz} of {pattern.shape[0] * pattern.shape[1]} entries of the Jacobian")
 
 

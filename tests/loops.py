@@ -52,10 +52,25 @@ class Loops:
 
     def block(self, scope, indent, depth, statements):
         for _ in range(statements):
-            kinds = ["plain"] if depth == 0 else [
-                "plain", "scan", "scan", "scan of rows", "scan of values", "fori_loop", "while_loop", "cond", "switch",
-                "checkpoint", "grad", "vmap", "stacked",
-            ]
+            kinds = (
+                ["plain"]
+                if depth == 0
+                else [
+                    "plain",
+                    "scan",
+                    "scan",
+                    "scan of rows",
+                    "scan of values",
+                    "fori_loop",
+                    "while_loop",
+                    "cond",
+                    "switch",
+                    "checkpoint",
+                    "grad",
+                    "vmap",
+                    "stacked",
+                ]
+            )
             kind = self.rng.choice(kinds)
             self.features.add(kind)
             getattr(self, "_" + kind.replace(" ", "_"))(scope, indent, depth)
@@ -78,25 +93,27 @@ class Loops:
         return function
 
     def _carry(self):
-        if self.rng.random() < 0.4:
-            c = self.new("c")
-            return c, [c], lambda scope: self.tame(scope), lambda scope: self.pick(scope)
-        if self.rng.random() < 0.4:
-            c = self.new("c")
-            return c, [f"{c}[0]", f"{c}[1]"], lambda scope: f"array([{self.tame(scope)}, {self.tame(scope)}])", lambda scope: (
-                f"array([{self.pick(scope)}, {self.number()}])"
-            )
-        c = self.new("c")
-        names = [f"{c}['a']", f"{c}['b'][0]"]
-        pair = lambda scope: f"{{'a': {self.tame(scope)}, 'b': ({self.tame(scope)},)}}"
-        return c, names, pair, lambda scope: f"{{'a': {self.pick(scope)}, 'b': ({self.number()},)}}"
+        """A state: its name, its numbers, and how it looks after a step and at first."""
+        c, kind = self.new("c"), self.rng.choice(["number", "array", "tree"])
+        if kind == "number":
+            return c, [c], self.tame, self.pick
+        if kind == "array":
+            after = lambda scope: f"array([{self.tame(scope)}, {self.tame(scope)}])"  # noqa: E731
+            return c, [f"{c}[0]", f"{c}[1]"], after, lambda scope: f"array([{self.pick(scope)}, {self.number()}])"
+        after = lambda scope: f"{{'a': {self.tame(scope)}, 'b': ({self.tame(scope)},)}}"  # noqa: E731
+        first = lambda scope: f"{{'a': {self.pick(scope)}, 'b': ({self.number()},)}}"  # noqa: E731
+        return c, [f"{c}['a']", f"{c}['b'][0]"], after, first
 
     def _scan(self, scope, indent, depth, xs="None", row=None):
         c, names, after, start = self._carry()
         has_y = self.rng.random() < 0.5
         row_names = [] if row is None else [row]
         function = self._inner(
-            f"({c}, {row or '_'})", [*names, *row_names], scope, indent, depth,
+            f"({c}, {row or '_'})",
+            [*names, *row_names],
+            scope,
+            indent,
+            depth,
             lambda own: f"{after(own)}, {self.tame(own) if has_y else None}",
         )
         steps = self.rng.choice([1, 2, 3, 5, 7])
@@ -139,7 +156,11 @@ class Loops:
     def _while_loop(self, scope, indent, depth):
         c = self.new("c")
         function = self._inner(
-            f"({c})", [f"{c}[1]"], scope, indent, depth,
+            f"({c})",
+            [f"{c}[1]"],
+            scope,
+            indent,
+            depth,
             lambda own: f"({c}[0] + 0.4 + 0.3*tanh({self.pick(own)})**2, {self.tame(own)})",
         )
         last = self.new("s")

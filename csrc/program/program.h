@@ -75,8 +75,21 @@ pgr_status program_verify(const pgr_program_parts *parts, size_t in_count, const
 bool program_is_sound(const pgr_program *p);
 
 /* The number of a call's operands, and of its results. */
-uint64_t program_operands_of(const call *c);
-uint64_t program_results_of(const call *c);
+static inline uint64_t program_operands_of(const call *c)
+{
+    if ((c->flags & PGR_CALL_SWITCH) != 0)
+        return 1 + (uint64_t)c->const_count;
+    const uint64_t once = (uint64_t)c->const_count + c->carry_count + ((c->flags & PGR_CALL_COUNTED) != 0);
+    return c->x_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->x_count;
+}
+
+static inline uint64_t program_results_of(const call *c)
+{
+    if ((c->flags & PGR_CALL_SWITCH) != 0)
+        return c->carry_count;
+    const uint64_t once = (uint64_t)c->carry_count + ((c->flags & PGR_CALL_TESTED) != 0);
+    return c->y_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->y_count;
+}
 
 /* Sets call_numbers and lane_call_numbers. The other parts are set. False if they are too many. */
 bool program_measure(pgr_program *p);

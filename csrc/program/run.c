@@ -24,6 +24,9 @@
 #include "program/vecmath.h"
 #include "program/run.h"
 
+static void run_call(evaluation *e, const instruction *i);
+static void run_lane_call(const block *b, const instruction *i);
+
 #define LANES(name) name##_plain
 #define LANES_TARGET
 #if defined(__GNUC__)
@@ -159,7 +162,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
             } while (i < end && i->op == PROGRAM_DOT);
             break;
         case PROGRAM_CALL:
-            pgr__run_call(e, i);
+            run_call(e, i);
             i++;
             break;
         case PROGRAM_RUN:
@@ -172,7 +175,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
     return i;
 }
 
-void pgr__run_uniform(evaluation *e, const segment *s)
+static void run_uniform(evaluation *e, const segment *s)
 {
     const instruction *i = e->program->instructions + s->first, *const end = i + s->count;
     while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
@@ -277,14 +280,16 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
             sums[k] += e->span_sums[(size_t)span * s->sum_count + k];
 }
 
+#include "program/calls.h"
+
 /* ---- A run ------------------------------------------------------------------------------------------ */
 
-void pgr__load_constants(evaluation *e)
+static void load_constants(evaluation *e)
 {
     memcpy(e->uniform, e->program->constants, e->program->constant_count * sizeof *e->uniform);
 }
 
-void pgr__load_inputs(evaluation *e, uint64_t first)
+static void load_inputs(evaluation *e, uint64_t first)
 {
     const pgr_program *const p = e->program;
     for (uint32_t i = 0; i < p->input_count; i++) {
@@ -296,18 +301,18 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
     }
 }
 
-void pgr__run_segments(evaluation *e, unsigned workers)
+static void run_segments(evaluation *e, unsigned workers)
 {
     const pgr_program *const p = e->program;
     for (uint32_t s = 0; s < p->segment_count && e->root->stopped == 0; s++) {
         if (p->segments[s].group == UINT32_MAX)
-            pgr__run_uniform(e, &p->segments[s]);
+            run_uniform(e, &p->segments[s]);
         else
             run_lanes(e, &p->segments[s], workers);
     }
 }
 
-void pgr__store_outputs(evaluation *e)
+static void store_outputs(evaluation *e)
 {
     const pgr_program *const p = e->program;
     const uint32_t *reg = p->output_registers;
@@ -320,10 +325,10 @@ void pgr__store_outputs(evaluation *e)
 
 static void run(evaluation *e, unsigned workers)
 {
-    pgr__load_constants(e);
-    pgr__load_inputs(e, 0);
-    pgr__run_segments(e, workers);
-    pgr__store_outputs(e);
+    load_constants(e);
+    load_inputs(e, 0);
+    run_segments(e, workers);
+    store_outputs(e);
 }
 
 pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,

@@ -1,4 +1,4 @@
-"""Calls of programs by instructions: the steps of loops, and branches, are recorded on their own. See pgr_inner in pgr.h.
+"""Calls of programs by instructions: steps of loops, and branches, are recorded on their own. See pgr_inner in pgr.h.
 
 A step or a branch is a function of Values, its inputs. What else it uses, of the recordings around it, is captured: it
 becomes an operand of the call.
@@ -134,9 +134,7 @@ class Call:
         lanes = [not once and is_lane(value) for value in self.operands]
         is_switch = bool(self.flags & lib.PGR_CALL_SWITCH)
         consts = lanes[1:] if is_switch else lanes[: self.counts[0]]
-        return [
-            traced.called(self._places, self.counts[0], consts if any(lanes) else None) for traced in self.traced
-        ]
+        return [traced.called(self._places, self.counts[0], consts if any(lanes) else None) for traced in self.traced]
 
 
 class _Inner(NamedTuple):
@@ -155,7 +153,9 @@ def _needed(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any
     return [bool(flags[k]) for k in range(count)]
 
 
-def _inner(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool) -> _Inner:
+def _inner(
+    recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool
+) -> _Inner:
     alive: list[Any] = [ffi.new("pgr_binding[]", bindings)]
     calls = ffi.new("pgr_recorded_call[]", max(1, len(recording.calls)))
     programs: list[Called] = []

@@ -105,7 +105,9 @@ def _scanned(step: _Flat, carry: list[Value], xs: list[Any], steps: int, reverse
 
     chunks = [_Rows.of(one.cut(first, whole * size, (whole, size))) for one in rows]
     after, made = _loop(chunk, carry, chunks, whole, reverse)
-    last, more = _scanned(step, after, [one.cut(0 if reverse else whole * size, rest) for one in rows], rest, reverse, [1])
+    last, more = _scanned(
+        step, after, [one.cut(0 if reverse else whole * size, rest) for one in rows], rest, reverse, [1]
+    )
     return last, more + made if reverse else made + more
 
 
@@ -152,8 +154,8 @@ def scan(
 
     f(carry, x) returns (carry, y). The state is a tree of numbers and arrays, whose structure and shapes stay. x is a
     row of each array of the tree xs along their first axis; xs=None with length= gives None. Results are stacked along
-    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded once, whatever
-    the number of steps. checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
+    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded for one step.
+    checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
     keeps every k-th, and takes the steps between them twice; "auto" nests loops, each of few steps, so that few states
     are kept. Raises TypeError if the state changes its structure, ValueError for rows of different numbers. Source:
     Griewank & Walther, Evaluating Derivatives, ch. 12.
@@ -166,7 +168,7 @@ def scan(
     (6.0, [0.0, 2.0, 9.0])
     >>> growth = lambda r: scan(lambda c, _: (c + r * c * (1 - c), None), 0.1, length=1000)[0]
     >>> round(grad(growth)(0.01), 6)
-    2.205371
+    0.400422
     """
     steps, leaves, structure = _rows_in(xs, length)
     if not recordings.stack:
@@ -314,7 +316,7 @@ def _as_condition(x: Any, what: str) -> Value:
         x = x.item()
     if is_array(x) or isinstance(x, (list, tuple, dict)) or x is None:
         raise TypeError(f"{what} must be a condition, not {shown(x)}")
-    return as_value(as_value(x) != 0.0)
+    return as_value(as_value(x) != as_value(0.0))
 
 
 # ---- Branches --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ loop's step anew, and pulls back. See Griewank & Walther, Evaluating Derivatives
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from pygrad._core.errors import RecordingError, users_line
 from pygrad._pgr import lib
@@ -25,8 +25,8 @@ class _State(Place):
     """Where lanes of a call's results are taken from."""
 
     def elements(self, offsets: list[int]) -> list[Value]:
-        region, width = self.region, self.region.width
-        return [region.of_lane(offset // width).call.result(offset % width) for offset in offsets]
+        region, width = self.region, self.region.width  # type: ignore[attr-defined]
+        return [region.of_lane(i // width).call.result(i % width) for i in offsets]  # type: ignore[attr-defined]
 
 
 class CallRegion(Region):
@@ -46,7 +46,7 @@ class CallRegion(Region):
         return value
 
     def cuts_of(self, lane: int) -> list[Value]:
-        return self.of_lane(lane).cuts  # type: ignore[return-value]
+        return list(self.of_lane(lane).cuts)
 
     def of_lane(self, lane: int) -> Any:
         if lane not in self._lanes:
@@ -110,7 +110,7 @@ class _Rule:
         return [*{value._handle: value for one in traced for value in one.captured}.values()]
 
 
-def _or_zero(values: Sequence[Optional[Value]]) -> list[Value]:
+def _or_zero(values: Sequence[Value | None]) -> list[Value]:
     return [Value(0.0) if value is None else value for value in values]
 
 
@@ -201,7 +201,33 @@ class Loop(_Rule):
         by_x = [any(row[j] for row in wanted[3]) for j in range(self._x)]
         given = self._rows_of(cotangents)
         columns = [j for j in range(self._y) if any(row[j] is not None for row in given)]
-        targets = [self.captured[i] for i in used]
+        is_counted = self._is_tested or self._is_counted
+        flags = (self._flags ^ lib.PGR_CALL_REVERSED) & lib.PGR_CALL_REVERSED
+        flags |= lib.PGR_CALL_COUNTED if is_counted else 0
+        step = self._back([self.captured[i] for i in used], by_x, columns)
+        reverse = Loop(step, steps, (n + len(used), n + self._x + len(columns)), flags)
+        _, _, count, rows = self._inputs_of(region.inputs)
+        operands = [*_or_zero(cotangents[:n]), *[Value(0.0) for _ in used]]
+        operands += [region.result(n)] if self._is_tested else list(count)
+        states = self._states_of(region)
+        for t in range(steps):
+            operands += states[t]
+            operands += rows[t] if rows else []
+            operands += _or_zero([given[t][j] for j in columns])
+        results = reverse.record(operands, self.group, self._replaced(region))
+        captured: list[Value | None] = [None] * len(self.captured)
+        for k, i in enumerate(used):
+            captured[i] = results[n + k]
+        grads = iter(results[n + len(used) :])
+        xs = [next(grads) if is_wanted else None for _ in rows for is_wanted in by_x]
+        return [*captured, *results[:n], *[None for _ in count], *xs]
+
+    def _back(self, targets: Sequence[Value], by_x: Sequence[bool], columns: Sequence[int]) -> Step:
+        """The reverse's step. It carries the adjoints of the state, and sums of those of targets, which are captured.
+
+        by_x: which of a step's numbers have adjoints; columns: which of its results have.
+        """
+        n = self._carry
 
         def step(carry: Sequence[Value], x: Sequence[Value]) -> tuple[list[Value], list[Value]]:
             state, own, seeds = x[:n], x[n : n + self._x], [*carry[:n], *x[n + self._x :]]
@@ -214,25 +240,7 @@ class Loop(_Rule):
             sums = [before + more for before, more in zip(carry[n:], grads[end:])]
             return [*grads[:n], *sums], grads[n:end]
 
-        is_counted = self._is_tested or self._is_counted
-        flags = (self._flags ^ lib.PGR_CALL_REVERSED) & lib.PGR_CALL_REVERSED
-        flags |= lib.PGR_CALL_COUNTED if is_counted else 0
-        reverse = Loop(step, steps, (n + len(used), n + self._x + len(columns)), flags)
-        _, _, count, rows = self._inputs_of(region.inputs)
-        operands = [*_or_zero(cotangents[:n]), *[Value(0.0) for _ in used]]
-        operands += [region.result(n)] if self._is_tested else list(count)
-        states = self._states_of(region)
-        for t in range(steps):
-            operands += states[t]
-            operands += rows[t] if rows else []
-            operands += _or_zero([given[t][j] for j in columns])
-        results = reverse.record(operands, self.group, self._replaced(region))
-        captured: list[Optional[Value]] = [None] * len(self.captured)
-        for k, i in enumerate(used):
-            captured[i] = results[n + k]
-        grads = iter(results[n + len(used) :])
-        xs = [next(grads) if is_wanted else None for _ in rows for is_wanted in by_x]
-        return [*captured, *results[:n], *[None for _ in count], *xs]
+        return step
 
     def _states_of(self, region: Any) -> list[Any]:
         """The states before each step. Derivatives around this one see them as another loop's results."""
@@ -304,7 +312,7 @@ class Switch(_Rule):
         self._index = (replaced or {}).get(self._index._handle, self._index)
         return self.record([], group, replaced)
 
-    def _settle(self, given: Sequence[Value], group: Group | None) -> None:
+    def _settle(self, _: Sequence[Value], group: Group | None) -> None:
         super()._settle([self._index], group)
 
     def call(self, recording: Any, inputs: Sequence[Value]) -> tuple[Call, list[Value]]:
@@ -319,8 +327,8 @@ class Switch(_Rule):
 
     def pullback(self, region: Any, cotangents: Adjoints) -> Adjoints:
         used = [i for i, is_wanted in enumerate(region.wanted) if is_wanted]
-        places = [k for k, value in enumerate(cotangents) if value is not None]
-        seeds = [cotangents[k] for k in places]
+        given = {k: value for k, value in enumerate(cotangents) if value is not None}
+        places, seeds = list(given), list(given.values())
         targets = [self.captured[i] for i in used]
 
         def pulled(branch: Callable[[], Sequence[Value]]) -> Callable[[], Sequence[Value]]:
@@ -335,8 +343,8 @@ class Switch(_Rule):
         return [next(grads) if i in used else None for i in range(len(self.captured))]
 
     def pushforward(self, region: Any, tangents: Adjoints) -> Adjoints:
-        used = [i for i, tangent in enumerate(tangents) if tangent is not None]
-        targets, given = [self.captured[i] for i in used], [tangents[i] for i in used]
+        used = {i: tangent for i, tangent in enumerate(tangents) if tangent is not None}
+        targets, given = [self.captured[i] for i in used], list(used.values())
 
         def pushed(branch: Callable[[], Sequence[Value]]) -> Callable[[], Sequence[Value]]:
             def forth() -> Sequence[Value]:

@@ -1,72 +1,17 @@
-/* call.c: runs calls of programs by instructions: loops and switches, once, or for the lanes of a block.
+/* calls.h: runs calls of programs by instructions: loops and switches, once, or for the lanes of a block.
  *
- * A called program's constants and the loop's are loaded once, and the carried numbers stay in memory of the call. */
-#include "program/run.h"
+ * run.c includes this file: the two call each other. A called program's constants and the loop's are loaded once, and
+ * the carried numbers stay in the call's memory. */
 
-#include <math.h>
-
-enum { ROW = BLOCK_MOST + LANE_CHUNK }; /* the most numbers of a lane register */
+/* Of run.c. Inputs of array 0 are loaded from number `first` on. */
+static void load_constants(evaluation *e);
+static void load_inputs(evaluation *e, uint64_t first);
+static void run_uniform(evaluation *e, const segment *s);
+static void run_segments(evaluation *e, unsigned workers);
+static void store_outputs(evaluation *e);
 
 static bool is_switch(const call *c) { return (c->flags & PGR_CALL_SWITCH) != 0; }
 static bool has(const call *c, uint32_t flag) { return (c->flags & flag) != 0; }
-
-/* The numbers that the first program reads, and writes. */
-static size_t inputs_of(const call *c)
-{
-    return is_switch(c) ? c->const_count : (size_t)c->const_count + c->carry_count + c->x_count;
-}
-static size_t outputs_of(const call *c) { return (size_t)c->carry_count + c->y_count; }
-
-static const pgr_program *program_of(const pgr_program *p, const call *c, uint32_t i)
-{
-    return p->programs[c->first_program + i];
-}
-
-/* ---- Memory ----------------------------------------------------------------------------------------- */
-
-static size_t whole(size_t numbers) { return (numbers + ALIGN - 1) / ALIGN * ALIGN; }
-
-/* Of a program that runs on a block of lanes. */
-static size_t lane_frame_of(const pgr_program *p)
-{
-    return ((size_t)p->lane_registers + SPARE_BLOCKS) * ROW + whole(p->lane_call_numbers) +
-           whole(p->uniform_registers) + whole(p->call_numbers) + ALIGN;
-}
-
-static size_t pointers(size_t count) { return whole(count * sizeof(double *) / sizeof(double) + 1); }
-
-static size_t numbers_of(const pgr_program *p, const call *c, bool lanes)
-{
-    size_t frames = 0, rows = 0;
-    for (uint32_t i = 0; i < c->program_count; i++) {
-        const pgr_program *const called = program_of(p, c, i);
-        frames += lanes ? lane_frame_of(called) : frame_of(called).numbers;
-        rows += lanes ? called->group_first_input[called->group_count] : 0;
-    }
-    const size_t vectors = whole(inputs_of(c)) + whole(outputs_of(c)) + ALIGN;
-    if (!lanes)
-        return vectors + frames;
-    rows += 2 * (size_t)c->carry_count + 4; /* and what nobody wants, and the mask's; or a switch's index */
-    return vectors + frames + rows * ROW + pointers(1 + inputs_of(c)) + pointers(1 + outputs_of(c)) +
-           pointers(pointers(c->x_count));
-}
-
-bool program_measure(pgr_program *p)
-{
-    const size_t most = SIZE_MAX / sizeof(double) / 4;
-    size_t numbers[2] = {0, 0};
-    for (uint32_t s = 0; s < p->segment_count; s++) {
-        const bool lanes = p->segments[s].group != UINT32_MAX;
-        const instruction *const i = p->instructions + p->segments[s].first;
-        for (uint32_t k = 0; k < p->segments[s].count; k++) {
-            const size_t need = i[k].op == PROGRAM_CALL ? numbers_of(p, &p->calls[i[k].a], lanes) : 0;
-            numbers[lanes] = need > numbers[lanes] ? need : numbers[lanes];
-        }
-    }
-    p->call_numbers = whole(numbers[0]);
-    p->lane_call_numbers = whole(numbers[1]);
-    return numbers[0] < most && numbers[1] < most;
-}
 
 /* Takes memory, in whole multiples of ALIGN. */
 static double *take(double **memory, size_t numbers)
@@ -92,14 +37,14 @@ static void begin(evaluation *e, evaluation *caller, const pgr_program *p, const
     e->work = 0;
     e->stopped = 0;
     evaluation_place(e, p, &f, 1, take(memory, f.numbers));
-    pgr__load_constants(e);
+    load_constants(e);
 }
 
 static void evaluate(evaluation *e, uint64_t first)
 {
-    pgr__load_inputs(e, first);
-    pgr__run_segments(e, 1);
-    pgr__store_outputs(e);
+    load_inputs(e, first);
+    run_segments(e, 1);
+    store_outputs(e);
 }
 
 /* A number of steps, or of a program; nan is 0. */
@@ -127,7 +72,7 @@ static void write_results(double *u, const uint32_t *results, size_t count, cons
 static void run_switch(evaluation *e, const call *c, const uint32_t *operands, const uint32_t *results)
 {
     double *memory = e->memory, *const u = e->uniform;
-    double *const in = take(&memory, inputs_of(c)), *const out = take(&memory, outputs_of(c));
+    double *const in = take(&memory, call_inputs(c)), *const out = take(&memory, call_outputs(c));
     for (uint32_t k = 0; k < c->const_count; k++)
         in[k] = u[operands[1 + k]];
     const double *arrays[1 + PGR_MAX_MEMORY] = {in};
@@ -135,7 +80,7 @@ static void run_switch(evaluation *e, const call *c, const uint32_t *operands, c
     move_memory(e, c, 0, arrays);
     const uint32_t chosen = (uint32_t)clamped(u[operands[0]], c->program_count - 1);
     evaluation inner;
-    begin(&inner, e, program_of(e->program, c, chosen), arrays, written, &memory);
+    begin(&inner, e, called_program(e->program, c, chosen), arrays, written, &memory);
     memset(out, 0, c->carry_count * sizeof *out);
     evaluate(&inner, 0);
     write_results(u, results, c->carry_count, out);
@@ -145,16 +90,16 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
 {
     double *memory = e->memory, *const u = e->uniform, goes_on = 0.0;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    double *const in = take(&memory, inputs_of(c)), *const out = take(&memory, outputs_of(c));
+    double *const in = take(&memory, call_inputs(c)), *const out = take(&memory, call_outputs(c));
     const double *arrays[1 + PGR_MAX_MEMORY] = {in};
     double *const written[] = {out}, *const tested[] = {&goes_on};
     const bool is_tested = has(c, PGR_CALL_TESTED), is_counted = has(c, PGR_CALL_COUNTED);
     const uint32_t *const xs = operands + state + is_counted, *const ys = results + c->carry_count + is_tested;
     evaluation step, test;
-    begin(&step, e, program_of(e->program, c, 0), arrays, written, &memory);
+    begin(&step, e, called_program(e->program, c, 0), arrays, written, &memory);
     if (is_tested)
-        begin(&test, e, program_of(e->program, c, 1), arrays, tested, &memory);
-    memset(out, 0, outputs_of(c) * sizeof *out);
+        begin(&test, e, called_program(e->program, c, 1), arrays, tested, &memory);
+    memset(out, 0, call_outputs(c) * sizeof *out);
     for (size_t k = 0; k < state; k++)
         in[k] = u[operands[k]];
     const uint64_t count = is_counted ? clamped(u[operands[state]], c->steps) : c->steps;
@@ -184,7 +129,7 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
         u[results[c->carry_count]] = (double)taken;
 }
 
-void pgr__run_call(evaluation *e, const instruction *i)
+static void run_call(evaluation *e, const instruction *i)
 {
     const pgr_program *const p = e->program;
     const call *const c = &p->calls[i->a];
@@ -247,7 +192,7 @@ static void set_input(lane_call *l, size_t k, uint32_t reg, double *filled)
 static double *row_for(lane_call *l, size_t k)
 {
     for (uint32_t i = 0; i < l->call->program_count; i++)
-        if (reads_lane(program_of(l->b->program, l->call, i), k))
+        if (reads_lane(called_program(l->b->program, l->call, i), k))
             return take(&l->memory, ROW);
     return NULL;
 }
@@ -267,15 +212,15 @@ static block begin_lanes(lane_call *l, const pgr_program *p, const double *const
     inner.lanes = take(&l->memory, (size_t)p->lane_registers * ROW);
     inner.spare = take(&l->memory, (size_t)SPARE_BLOCKS * ROW);
     inner.memory = take(&l->memory, p->lane_call_numbers);
-    pgr__load_constants(&e);
-    pgr__load_inputs(&e, 0);
+    load_constants(&e);
+    load_inputs(&e, 0);
     for (uint32_t s = 0; s < p->segment_count; s++)
         if (p->segments[s].group == UINT32_MAX)
-            pgr__run_uniform(&e, &p->segments[s]);
+            run_uniform(&e, &p->segments[s]);
     return inner;
 }
 
-static void run_lanes(block *inner)
+static void step_lanes(block *inner)
 {
     const pgr_program *const p = inner->program;
     for (uint32_t s = 0; s < p->segment_count; s++)
@@ -302,8 +247,8 @@ static void switch_lanes(lane_call *l)
         if (!is_chosen)
             continue;
         lane_call now = *l; /* programs share memory */
-        block inner = begin_lanes(&now, program_of(l->b->program, c, q), l->in, l->out);
-        run_lanes(&inner);
+        block inner = begin_lanes(&now, called_program(l->b->program, c, q), l->in, l->out);
+        step_lanes(&inner);
         for (size_t k = 0; k < c->carry_count; k++) {
             double *const result = result_row(l, l->results[k]);
             for (size_t n = 0; n < l->count; n++)
@@ -405,18 +350,19 @@ static void loop_lanes(lane_call *l)
         filled[k] = row_for(l, state + k);
     for (size_t k = 0; k < state; k++)
         set_input(l, k, l->operands[k], row_for(l, k));
-    double *next = take(&l->memory, (size_t)c->carry_count * ROW), *other = take(&l->memory, (size_t)c->carry_count * ROW);
-    block step = begin_lanes(l, program_of(p, c, 0), l->in, l->out), test;
+    double *next = take(&l->memory, (size_t)c->carry_count * ROW);
+    double *other = take(&l->memory, (size_t)c->carry_count * ROW);
+    block step = begin_lanes(l, called_program(p, c, 0), l->in, l->out), test;
     double *tested[2] = {NULL, m.goes_on};
     if (is_tested)
-        test = begin_lanes(l, program_of(p, c, 1), l->in, tested);
+        test = begin_lanes(l, called_program(p, c, 1), l->in, tested);
     for (uint64_t k = 0; m.is_partial && k < c->steps * c->y_count; k++)
         memset(result_row(l, ys[k]), 0, l->count * sizeof(double));
     const uint64_t count = most_steps(l, &m);
     for (uint64_t taken = 0; taken < count; taken++) {
         const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         if (is_tested)
-            run_lanes(&test);
+            step_lanes(&test);
         if (m.is_partial && !update(l, &m, t))
             break;
         set_steps_inputs(l, t, filled);
@@ -424,7 +370,7 @@ static void loop_lanes(lane_call *l)
             l->out[1 + k] = next + (size_t)k * ROW;
         for (uint32_t k = 0; k < c->y_count; k++)
             l->out[1 + c->carry_count + k] = result_row(l, ys[t * c->y_count + k]);
-        run_lanes(&step);
+        step_lanes(&step);
         if (m.is_partial)
             keep(l, &m, l->in + 1 + c->const_count, l->out + 1, l->out + 1 + c->carry_count);
         for (uint32_t k = 0; k < c->carry_count; k++)
@@ -446,11 +392,11 @@ static size_t lanes_at_once(const pgr_program *p, const call *c)
 {
     size_t fewest = BLOCK_MOST;
     for (uint32_t i = 0; i < c->program_count; i++)
-        fewest = program_of(p, c, i)->block < fewest ? program_of(p, c, i)->block : fewest;
+        fewest = called_program(p, c, i)->block < fewest ? called_program(p, c, i)->block : fewest;
     return fewest;
 }
 
-void pgr__run_lane_call(const block *b, const instruction *i)
+static void run_lane_call(const block *b, const instruction *i)
 {
     const pgr_program *const p = b->program;
     const call *const c = &p->calls[i->a];
@@ -459,13 +405,13 @@ void pgr__run_lane_call(const block *b, const instruction *i)
         lane_call l = {.b = b, .call = c, .operands = p->args + i->b, .results = p->args + i->out, .from = from};
         l.count = b->count - from < at_once ? b->count - from : at_once;
         l.memory = b->memory;
-        l.numbers = take(&l.memory, inputs_of(c));
-        l.in = (const double **)take(&l.memory, pointers(1 + inputs_of(c)));
-        l.out = (double **)take(&l.memory, pointers(1 + outputs_of(c)));
+        l.numbers = take(&l.memory, call_inputs(c));
+        l.in = (const double **)take(&l.memory, pointers(1 + call_inputs(c)));
+        l.out = (double **)take(&l.memory, pointers(1 + call_outputs(c)));
         l.unwanted = take(&l.memory, ROW);
         l.in[0] = l.numbers;
         l.out[0] = NULL;
-        memset(l.numbers, 0, inputs_of(c) * sizeof *l.numbers);
+        memset(l.numbers, 0, call_inputs(c) * sizeof *l.numbers);
         (is_switch(c) ? switch_lanes : loop_lanes)(&l);
     }
     const uint64_t results = program_results_of(c);
