@@ -201,7 +201,9 @@ def built(
     for group, (count, inputs) in zip(c_groups, groups):
         alive.append(ffi.new("pgr_lane_input[]", inputs))
         group.lanes, group.input_count, group.inputs = count, len(inputs), alive[-1]
-    inner = _inner(recording, values, bindings, called is not None, not keeps_lanes)
+    inner = _Inner(ffi.NULL, [], [])
+    if recording.calls or called is not None:
+        inner = _inner(recording, values, bindings, called is not None, not keeps_lanes)
     program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
     status = lib.pgr_h_program_build(
         TAPE,

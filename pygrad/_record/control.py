@@ -133,7 +133,8 @@ def _sizes(steps: int, numbers: int, checkpoint: Any) -> list[int]:
     if checkpoint is None:
         return [1]
     if checkpoint != "auto":
-        return [_count(checkpoint, "checkpoint"), 1] if checkpoint < steps else [1]
+        each = _count(checkpoint, "checkpoint")
+        return [each, 1] if each < steps else [1]
     levels, each = 1, steps
     while each * max(1, numbers) > STATES and levels < 8 and each > 2:
         levels += 1

@@ -362,3 +362,28 @@ class custom_vjp(_WithRule[P, R_co]):  # noqa: N801
 class custom_jvp(_WithRule[P, R_co]):  # noqa: N801
     def defjvp(self, rule: F) -> F: ...
     def defjvps(self, *rules: Callable[..., Any] | None) -> None: ...
+
+# States are trees of numbers outside, and of Values in the functions.
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = ...,
+    length: int | None = ...,
+    reverse: bool = ...,
+    *,
+    checkpoint: int | Literal["auto"] | None = ...,
+) -> tuple[Any, Any]: ...
+def fori_loop(
+    lower: Scalar,
+    upper: Scalar,
+    body: Callable[[Any, Any], Any],
+    init: Any,
+    *,
+    checkpoint: int | Literal["auto"] | None = ...,
+) -> Any: ...
+def while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: Any, *, max_steps: int | None = ...
+) -> Any: ...
+def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any: ...
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any: ...

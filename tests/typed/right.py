@@ -148,3 +148,12 @@ doubled = pygrad.tree_map(lambda x: 2 * x, {"a": 1.0})
 program = fast.program(1.0)
 program.save
 print(program.stats.instructions > 0, round(power(2.0, 3), 3))
+
+
+def decay(x: float, n: int) -> Value:
+    last, _ = pygrad.scan(lambda y, _: (0.5 * y, None), x, length=n)
+    found: Value = pygrad.while_loop(lambda y: y > 1.0, lambda y: y / 2, last, max_steps=9)
+    return found
+
+
+half: float = grad(decay)(3.0, 2)
