@@ -413,7 +413,7 @@ CASES = {
     "max_steps=0: must be a positive int": lambda pg, x: pg.while_loop(lambda c: c > 1, lambda c: c, x, max_steps=0),
     "the branches of cond must return the same structure": lambda pg, x: pg.cond(x > 0, lambda: x, lambda: [x]),
     "switch needs at least one branch": lambda pg, x: pg.switch(x, []),
-    "of a step of a loop or a branch, is used": leaked,
+    "or of a step or a branch, is used": leaked,
     "debug_print is within a step": lambda pg, x: pg.scan(
         lambda c, _: (pg.debug_print("{}", c) or c, None), x, length=2
     ),

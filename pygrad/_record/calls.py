@@ -225,8 +225,8 @@ def built(
 def _check(status: int, bad: Value | None) -> None:
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
-            "a Value of a function that was recorded before, or of a step of a loop or a branch, is used: it has no "
-            "value outside of that function. Return it from there"
+            "a Value of a function that was recorded before, or of a step or a branch, is used: it has no value outside "
+            "of that function. Return it from there"
         )
     if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(

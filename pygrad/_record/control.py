@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 from pygrad._core.errors import shown
-from pygrad._core.trees import is_array, need_numpy, tree_flatten, tree_leaves, tree_structure, tree_unflatten
+from pygrad._core.trees import is_array, need_numpy, tree_flatten, tree_leaves, tree_map, tree_structure, tree_unflatten
 from pygrad._pgr import lib
 from pygrad._record.arrays import Array, as_array, like, object_array
 from pygrad._record.loops import UNBOUNDED, Loop, Switch
@@ -32,8 +32,8 @@ def _need_alike(after: Any, before: Any, what: str) -> None:
 
 
 def _described(tree: Any) -> str:
-    structure = tree_structure(tree)
-    return "a scalar" if structure == "scalar" else f"{structure}"
+    found = tree_map(lambda x: f"array {x.shape}" if is_array(x) else "number", tree)
+    return str(found).replace("'", "")
 
 
 def _count(value: Any, name: str) -> int:
