@@ -38,7 +38,8 @@ def _described(tree: Any) -> str:
 
 def _count(value: Any, name: str) -> int:
     if isinstance(value, bool) or not hasattr(type(value), "__index__") or value.__index__() < 1:
-        raise ValueError(f"{name}={value!r}: must be a positive int")
+        more = ", a static argument: jit(f, static_argnums=...)" if isinstance(value, Value) else ""
+        raise ValueError(f"{name}={value!r}: must be a positive int{more}")
     return int(value.__index__())
 
 

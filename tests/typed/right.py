@@ -150,10 +150,10 @@ program.save
 print(program.stats.instructions > 0, round(power(2.0, 3), 3))
 
 
-def decay(x: float, n: int) -> Value:
-    last, _ = pygrad.scan(lambda y, _: (0.5 * y, None), x, length=n)
+def decay(x: float) -> Value:
+    last, _ = pygrad.scan(lambda y, _: (0.5 * y, None), x, length=2)
     found: Value = pygrad.while_loop(lambda y: y > 1.0, lambda y: y / 2, last, max_steps=9)
     return found
 
 
-half: float = grad(decay)(3.0, 2)
+half: float = grad(decay)(3.0)
