@@ -227,11 +227,11 @@ def _call(parts: Any, names: _Names, i: Any, index: int, group: int | None) -> S
         at += count
         if count and what:
             texts.append(f"{what} {_shortened([x.name for x in given])}")
-    texts += [
-        f"memory{j} {names.read(m.array, m.offset).name} on"
-        + (f", {m.stride} further at each step" if m.stride and call.steps > 1 else "")
-        for j, m in enumerate(parts.memory[call.first_memory + j] for j in range(call.memory_count))
-    ]
+    for j in range(call.memory_count):
+        m = parts.memory[call.first_memory + j]
+        begin = f"{names.read(m.array, m.offset).name} on"
+        operands.append(Named(("memory", m.array, m.offset), begin))
+        texts.append(f"memory{j} {begin}" + f", {m.stride} further at each step" * (m.stride > 0 and call.steps > 1))
     kind = kind_of(call)
     if call.flags & lib.PGR_CALL_SWITCH:
         text = f"one of programs {', '.join(numbers)} by {operands[0].name}"
