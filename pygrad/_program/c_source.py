@@ -9,7 +9,9 @@ from typing import Any
 
 from pygrad._core.ops import OPERATIONS, SPECIAL, TABLE
 from pygrad._pgr import lib
+from pygrad._program.c_calls import STEPS, Inside, call_source, called_by, register
 from pygrad._program.code import Code, Leaf
+from pygrad._program.inner import Inner
 
 MOST_LINES = 64  # one per number of an array; longer arrays become a loop
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
@@ -40,11 +42,17 @@ def to_c(code: Code, name: str) -> str:
         in_start[-1].append(in_size + i)
         in_table.append(f"in[{in_size + i}]  {leaf.name}, a Value from outside")
     parts = code.parts()
-    used = sorted({parts.instructions[i].op for i in range(parts.instruction_count)} & {row.op for row in OPERATIONS})
-    body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start)))
+    inner = called_by(parts)
+    everything = [parts, *[one.parts() for one in inner]]
+    ops = {each.instructions[i].op for each in everything for i in range(each.instruction_count)}
+    used = sorted(ops & {row.op for row in OPERATIONS})
+    names = {one: f"{name}_program{i}" for i, one in enumerate(inner, 1)}
+    body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start), names))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
-    functions = "\n".join([*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used)])
-    constants = "\n".join(_constant(i, constant) for i, constant in enumerate(code.constants) if constant.size)
+    functions = "\n".join([*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used), *[STEPS] * _chooses(everything)])
+    arrays = [(i, array) for i, array in enumerate(code.constants) if array.size and f"constant{i}[" in body]
+    constants = "\n".join(_constant(i, array) for i, array in arrays)
+    programs = "".join(_program(one, names) for one in inner)
     return f"""/* Written by pygrad from a recorded function. C99 and libm.
  *
  * void {name}(const double *in, double *out)
@@ -54,12 +62,39 @@ def to_c(code: Code, name: str) -> str:
 
 {functions}
 {constants}
-void {name}(const double *in, double *out);
+{programs}void {name}(const double *in, double *out);
 
 void {name}(const double *in, double *out)
 {{
     double u[{max(1, parts.uniform_registers)}];
     (void)in;
+{body}
+}}
+"""
+
+
+def _chooses(programs: list[Any]) -> bool:
+    """Whether a call takes a number of steps, or of a branch."""
+    flags = lib.PGR_CALL_SWITCH | lib.PGR_CALL_COUNTED
+    called = [
+        each.calls[each.instructions[i].a]
+        for each in programs
+        for i in range(each.instruction_count)
+        if each.instructions[i].op == lib.PGR_PROGRAM_CALL
+    ]
+    return any(call.flags & flags for call in called)
+
+
+def _program(inner: Inner, names: dict[Inner, str]) -> str:
+    """A program that others call, as a function."""
+    parts = inner.parts()
+    body = "\n".join(f"    {line}" for line in _body(parts, Inside(inner.lanes), names))
+    return f"""
+static void {names[inner]}(const double *in, const double *const *memory, double *out)
+{{
+    double u[{max(1, parts.uniform_registers)}];
+    (void)in;
+    (void)memory;
 {body}
 }}
 """
@@ -118,6 +153,8 @@ def _constant(i: int, array: Any) -> str:
 class _Places:
     """How C writes the elements of the program's arrays, in the two flat ones that its function takes."""
 
+    is_lane = False
+
     def __init__(self, code: Code, in_start: list[list[int]], out_start: list[list[int]]) -> None:
         self._in_start, self._out_start = in_start, out_start
         self._first_constant = 1 + sum(leaf.shape is not None for leaf in code.arguments)
@@ -131,18 +168,27 @@ class _Places:
         many = 0 < array < self._first_constant
         return f"in[{starts[0] + offset if many else starts[offset]}{lane}]"
 
+    def address(self, array: int, offset: int) -> str:
+        """Where numbers of an array begin."""
+        if array == 0:
+            raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
+        return f"&{self.read(array, offset)}"
+
     def write(self, array: int, offset: int, lane: str = "") -> str:
         """An element of a result."""
         return f"out[{self._out_start[array][0] + offset if array > 0 else self._out_start[0][offset]}{lane}]"
 
 
-def _lane(array: int, stride: int) -> str:
-    if array == 0 and stride:  # only in a damaged program: scalars are not adjacent
+def _lane(places: Any, array: int, stride: int) -> str:
+    if places.is_lane:
+        return ""
+    if array == 0 and stride and isinstance(places, _Places):  # only in a damaged program: scalars are not adjacent
         raise ValueError("the program cannot be written as C: it goes through its scalars as if they were an array")
     return f" + lane * {stride}"
 
 
-def _body(parts: Any, places: _Places) -> Iterator[str]:
+def _body(parts: Any, places: Any, names: dict[Inner, str]) -> Iterator[str]:
+    """places: a _Places, or Inside; names: of the functions of the programs that are called."""
     for i in range(parts.constant_count):
         yield f"u[{i}] = {number(parts.constants[i])};"
     for i in range(parts.input_count):
@@ -151,18 +197,27 @@ def _body(parts: Any, places: _Places) -> Iterator[str]:
         segment = parts.segments[s]
         instructions = [parts.instructions[i] for i in range(segment.first, segment.first + segment.count)]
         if segment.group != 2**32 - 1:
-            yield from _lanes(parts, places, segment, instructions)
+            lines = [*_lanes(parts, places, segment, instructions, names)]
+            yield from _one_lane(lines) if places.is_lane else lines
             continue
         for i in instructions:
-            if i.op != lib.PGR_PROGRAM_RUN:
-                yield f"{_register(i.out)} = {_expression(parts, i)};"
+            if i.op == lib.PGR_PROGRAM_CALL:
+                yield from call_source(parts, i, places, names, False)
+            elif i.op != lib.PGR_PROGRAM_RUN:
+                yield f"{register(i.out)} = {_expression(parts, i)};"
     for i in range(parts.output_count):
         o = parts.outputs[i]
         if o.node != lib.PGR_REGISTER_LANE:
-            yield f"{places.write(o.array, o.offset)} = {_register(o.node)};"
+            yield f"{places.write(o.array, o.offset)} = {register(o.node)};"
 
 
-def _input(places: _Places, given: Any) -> Iterator[str]:
+def _one_lane(lines: list[str]) -> list[str]:
+    """A block in place of the loop over lanes: of a program for a single one."""
+    at = next(i for i, line in enumerate(lines) if line.startswith("for (long lane"))
+    return [*lines[:at], "{", *lines[at + 1 :]]
+
+
+def _input(places: Any, given: Any) -> Iterator[str]:
     """Read adjacent numbers of an argument into registers."""
     if given.array > 0 and given.count > MOST_LINES:
         first = places.read(given.array, given.offset, " + i")
@@ -172,7 +227,9 @@ def _input(places: _Places, given: Any) -> Iterator[str]:
         yield f"u[{given.reg + k}] = {places.read(given.array, given.offset + k)};"
 
 
-def _lanes(parts: Any, places: _Places, segment: Any, instructions: list[Any]) -> Iterator[str]:
+def _lanes(
+    parts: Any, places: Any, segment: Any, instructions: list[Any], names: dict[Inner, str]
+) -> Iterator[str]:
     """A loop over the lanes of a group."""
     if segment.sum_count > MOST_LINES:
         yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
@@ -183,31 +240,29 @@ def _lanes(parts: Any, places: _Places, segment: Any, instructions: list[Any]) -
     for i in instructions:
         if i.op == lib.PGR_PROGRAM_LOAD:
             x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-            yield f"    {_register(i.out)} = {places.read(x.array, x.offset, _lane(x.array, x.stride))};"
+            yield f"    {register(i.out)} = {places.read(x.array, x.offset, _lane(places, x.array, x.stride))};"
         elif i.op == lib.PGR_PROGRAM_STORE:
             o = parts.outputs[i.b]
-            yield f"    {places.write(o.array, o.offset, _lane(o.array, o.stride))} = {_register(i.a)};"
+            yield f"    {places.write(o.array, o.offset, _lane(places, o.array, o.stride))} = {register(i.a)};"
+        elif i.op == lib.PGR_PROGRAM_CALL:
+            yield from (f"    {line}" for line in call_source(parts, i, places, names, True))
         elif i.op == lib.PGR_PROGRAM_LANE_SUM:
-            yield f"    {_register(i.out)} += {_register(i.a)};"
+            yield f"    {register(i.out)} += {register(i.a)};"
         elif i.op == lib.PGR_PROGRAM_LANE_DOT:
-            yield f"    {_register(i.out)} += {_register(i.a)} * {_register(i.b)};"
+            yield f"    {register(i.out)} += {register(i.a)} * {register(i.b)};"
         else:
-            yield f"    {_register(i.out)} = {_expression(parts, i)};"
+            yield f"    {register(i.out)} = {_expression(parts, i)};"
     yield "}"
-
-
-def _register(reg: int) -> str:
-    return f"v[{reg - lib.PGR_REGISTER_LANE}]" if reg >= lib.PGR_REGISTER_LANE else f"u[{reg}]"
 
 
 def _expression(parts: Any, i: Any) -> str:
     if i.op == lib.PGR_PROGRAM_DOT:
         dot = parts.dots[i.b]
-        terms = [] if i.a == lib.PGR_REGISTER_NONE else [_register(i.a)]
+        terms = [] if i.a == lib.PGR_REGISTER_NONE else [register(i.a)]
         for k in range(dot.first, dot.first + 2 * dot.count, 2):
-            pair = [_register(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_REGISTER_NONE]
+            pair = [register(x) for x in (parts.args[k], parts.args[k + 1]) if x != lib.PGR_REGISTER_NONE]
             terms.append(" * ".join(pair))
         return " + ".join(terms) or "0.0"
     row = TABLE[i.op]
-    operands = f"{_register(i.a)}, {_register(i.b)}" if row.is_binary or row.has_param else _register(i.a)
+    operands = f"{register(i.a)}, {register(i.b)}" if row.is_binary or row.has_param else register(i.a)
     return f"op_{row.name}({operands})"
