@@ -108,15 +108,15 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
             u[ys[k]] = 0.0;
     uint64_t taken = 0;
     for (; taken < count; taken++) {
+        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
+        move_memory(e, c, t, arrays);
         if (is_tested) {
             evaluate(&test, taken == 0 ? 0 : c->const_count);
             if (goes_on == 0.0)
                 break;
         }
-        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         for (uint32_t k = 0; k < c->x_count; k++)
             in[state + k] = u[xs[t * c->x_count + k]];
-        move_memory(e, c, t, arrays);
         evaluate(&step, taken == 0 ? 0 : c->const_count);
         memcpy(in + c->const_count, out, c->carry_count * sizeof *in);
         if (c->y_count > 0)

@@ -84,7 +84,7 @@ class Traced:
             places_out = [(0, k, 0) for k in range(len(outs))]
         else:
             nothing = Value(0.0).pick(self._witness)  # of a lane: makes lanes of what is the same in all of them
-            outs = [value - nothing for value in outs]
+            outs = [value if is_lane(value) else value - nothing for value in outs]
             places_out = [(1 + k, 0, 1) for k in range(len(outs))]
         groups = [(group.count, group.inputs) for group in self.recording.groups]
         if lanes is not None:
@@ -225,8 +225,8 @@ def built(
 def _check(status: int, bad: Value | None) -> None:
     if status == lib.PGR_ERR_UNKNOWN:
         raise RecordingError(
-            "a Value of a function that was recorded before, or of a step or a branch, is used: it has no value outside "
-            "of that function. Return it from there"
+            "a Value of a function that was recorded before, or of a step or a branch, is used: it has no value "
+            "outside of that function. Return it from there"
         )
     if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
