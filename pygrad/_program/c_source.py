@@ -69,6 +69,7 @@ def to_c(code: Code, name: str) -> str:
 void {name}(const double *in, double *out)
 {{
     double u[{max(1, parts.uniform_registers)}];
+    (void)u;
     (void)in;
 {body}
 }}
@@ -95,6 +96,7 @@ def _program(inner: Inner, names: dict[Inner, str]) -> str:
 static void {names[inner]}(const double *in, const double *const *memory, double *out)
 {{
     double u[{max(1, parts.uniform_registers)}];
+    (void)u;
     (void)in;
     (void)memory;
 {body}

@@ -17,9 +17,7 @@ INSTRUCTIONS_AT_MOST = 1000
 EDGES_AT_MOST = 20_000
 
 
-def draw_program(drawing: Drawing, code: Code) -> None:
-    """Draw a program into `drawing`. Raises ValueError if it is too large to be legible."""
-    parts = code.parts()
+def _refuse_large(parts: Any) -> None:
     instructions = [parts.instructions[i] for i in range(parts.instruction_count)]
     shown = sum(i.op not in (lib.PGR_PROGRAM_RUN, lib.PGR_PROGRAM_LOAD) for i in instructions)
     shown += sum(parts.outputs[i].node != lib.PGR_REGISTER_LANE for i in range(parts.output_count))
@@ -37,6 +35,12 @@ def draw_program(drawing: Drawing, code: Code) -> None:
                 f"the program's {what}, more than the {EDGES_AT_MOST} that can be drawn legibly: print(program) lists "
                 "them"
             )
+
+
+def draw_program(drawing: Drawing, code: Code) -> None:
+    """Draw a program into `drawing`. Raises ValueError if it is too large to be legible."""
+    parts = code.parts()
+    _refuse_large(parts)
     found = list(steps(code))
     ids: dict[tuple[Any, ...], str] = {}
     for group in dict.fromkeys(step.group for step in found):
