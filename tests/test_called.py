@@ -90,7 +90,9 @@ def test_a_call_is_drawn_as_one_box(pg):
     assert source.count('peripheries="2"') == 2
     assert '"loop of 3 steps"' in source and '"loop of 3 steps, backwards"' in source and '"x[0, 0] on"' in source
     with pytest.raises(ValueError, match=r"calls have \d+ operands, more than the 20000"):
-        pg.draw_dot(pg.grad(rnn(pg)).program(0.5, np.ones((12_000, 2))))
+        step = lambda h, r: (pg.math.tanh(h + r), None)  # noqa: E731
+        run = pg.grad(lambda h, x: pg.scan(step, h, x, checkpoint=None)[0])
+        pg.draw_dot(run.program(0.5, np.ones(20_000)))
 
 
 def test_generated_c_of_loops_switches_and_lanes_gives_the_same_numbers(pg, tmp_path):

@@ -49,7 +49,9 @@ def to_c(code: Code, name: str) -> str:
     names = {one: f"{name}_program{i}" for i, one in enumerate(inner, 1)}
     body = "\n".join(f"    {line}" for line in _body(parts, _Places(code, in_start, out_start), names))
     table = "\n".join(f" *   {_in_comment(line)}" for line in [*in_table, *out_table])
-    functions = "\n".join([*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used), *[STEPS] * _chooses(everything)])
+    functions = "\n".join(
+        [*_special(" ".join(TABLE[op].c for op in used)), *map(_function, used), *[STEPS] * _chooses(everything)]
+    )
     arrays = [(i, array) for i, array in enumerate(code.constants) if array.size and f"constant{i}[" in body]
     constants = "\n".join(_constant(i, array) for i, array in arrays)
     programs = "".join(_program(one, names) for one in inner)
@@ -227,9 +229,7 @@ def _input(places: Any, given: Any) -> Iterator[str]:
         yield f"u[{given.reg + k}] = {places.read(given.array, given.offset + k)};"
 
 
-def _lanes(
-    parts: Any, places: Any, segment: Any, instructions: list[Any], names: dict[Inner, str]
-) -> Iterator[str]:
+def _lanes(parts: Any, places: Any, segment: Any, instructions: list[Any], names: dict[Inner, str]) -> Iterator[str]:
     """A loop over the lanes of a group."""
     if segment.sum_count > MOST_LINES:
         yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"

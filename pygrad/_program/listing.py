@@ -64,7 +64,9 @@ class _Names:
     read, write: how elements of the input arrays, and of the results, are called; number: of an inner program.
     """
 
-    def __init__(self, parts: Any, read: Callable[..., str], write: Callable[..., str], number: Callable[..., int]) -> None:
+    def __init__(
+        self, parts: Any, read: Callable[..., str], write: Callable[..., str], number: Callable[..., int]
+    ) -> None:
         self._parts = parts
         self._read, self.write, self.number = read, write, number
         self._written: dict[int, Named] = {}
@@ -245,7 +247,9 @@ def _call(parts: Any, names: _Names, i: Any, index: int, group: int | None) -> S
     made = [f"%{index}" if results == 1 else f"%{index}.{k}" for k in used]
     for k, name in zip(used, made):
         names[parts.args[i.out + k]] = Named(("result", index), name)
-    step = _step(index, group, _shortened(made) or "nothing", kind, operands, f"{text}: {'; '.join(texts)}".rstrip(": "))
+    step = _step(
+        index, group, _shortened(made) or "nothing", kind, operands, f"{text}: {'; '.join(texts)}".rstrip(": ")
+    )
     return step._replace(is_call=True)
 
 
