@@ -1,71 +1,13 @@
 /* call.c: runs calls of programs by instructions: loops and switches, once, or for the lanes of a block.
  *
  * A called program's constants and the loop's are loaded once, and the carried numbers stay in memory of the call. */
-#include "program/run.h"
+#include "program/call.h"
 
 #include <math.h>
-
-enum { ROW = BLOCK_MOST + LANE_CHUNK }; /* the most numbers of a lane register */
-
-static bool is_switch(const call *c) { return (c->flags & PGR_CALL_SWITCH) != 0; }
-static bool has(const call *c, uint32_t flag) { return (c->flags & flag) != 0; }
-
-/* The numbers that the first program reads, and writes. */
-static size_t inputs_of(const call *c)
-{
-    return is_switch(c) ? c->const_count : (size_t)c->const_count + c->carry_count + c->x_count;
-}
-static size_t outputs_of(const call *c) { return (size_t)c->carry_count + c->y_count; }
 
 static const pgr_program *program_of(const pgr_program *p, const call *c, uint32_t i)
 {
     return p->programs[c->first_program + i];
-}
-
-/* ---- Memory ----------------------------------------------------------------------------------------- */
-
-static size_t whole(size_t numbers) { return (numbers + ALIGN - 1) / ALIGN * ALIGN; }
-
-/* Of a program that runs on a block of lanes. */
-static size_t lane_frame_of(const pgr_program *p)
-{
-    return ((size_t)p->lane_registers + SPARE_BLOCKS) * ROW + whole(p->lane_call_numbers) +
-           whole(p->uniform_registers) + whole(p->call_numbers) + ALIGN;
-}
-
-static size_t pointers(size_t count) { return whole(count * sizeof(double *) / sizeof(double) + 1); }
-
-static size_t numbers_of(const pgr_program *p, const call *c, bool lanes)
-{
-    size_t frames = 0, rows = 0;
-    for (uint32_t i = 0; i < c->program_count; i++) {
-        const pgr_program *const called = program_of(p, c, i);
-        frames += lanes ? lane_frame_of(called) : frame_of(called).numbers;
-        rows += lanes ? called->group_first_input[called->group_count] : 0;
-    }
-    const size_t vectors = whole(inputs_of(c)) + whole(outputs_of(c)) + ALIGN;
-    if (!lanes)
-        return vectors + frames;
-    rows += 2 * (size_t)c->carry_count + 4; /* and what nobody wants, and the mask's; or a switch's index */
-    return vectors + frames + rows * ROW + pointers(1 + inputs_of(c)) + pointers(1 + outputs_of(c)) +
-           pointers(pointers(c->x_count));
-}
-
-bool program_measure(pgr_program *p)
-{
-    const size_t most = SIZE_MAX / sizeof(double) / 4;
-    size_t numbers[2] = {0, 0};
-    for (uint32_t s = 0; s < p->segment_count; s++) {
-        const bool lanes = p->segments[s].group != UINT32_MAX;
-        const instruction *const i = p->instructions + p->segments[s].first;
-        for (uint32_t k = 0; k < p->segments[s].count; k++) {
-            const size_t need = i[k].op == PROGRAM_CALL ? numbers_of(p, &p->calls[i[k].a], lanes) : 0;
-            numbers[lanes] = need > numbers[lanes] ? need : numbers[lanes];
-        }
-    }
-    p->call_numbers = whole(numbers[0]);
-    p->lane_call_numbers = whole(numbers[1]);
-    return numbers[0] < most && numbers[1] < most;
 }
 
 /* Takes memory, in whole multiples of ALIGN. */
@@ -127,7 +69,7 @@ static void write_results(double *u, const uint32_t *results, size_t count, cons
 static void run_switch(evaluation *e, const call *c, const uint32_t *operands, const uint32_t *results)
 {
     double *memory = e->memory, *const u = e->uniform;
-    double *const in = take(&memory, inputs_of(c)), *const out = take(&memory, outputs_of(c));
+    double *const in = take(&memory, call_inputs(c)), *const out = take(&memory, call_outputs(c));
     for (uint32_t k = 0; k < c->const_count; k++)
         in[k] = u[operands[1 + k]];
     const double *arrays[1 + PGR_MAX_MEMORY] = {in};
@@ -145,16 +87,16 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
 {
     double *memory = e->memory, *const u = e->uniform, goes_on = 0.0;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    double *const in = take(&memory, inputs_of(c)), *const out = take(&memory, outputs_of(c));
+    double *const in = take(&memory, call_inputs(c)), *const out = take(&memory, call_outputs(c));
     const double *arrays[1 + PGR_MAX_MEMORY] = {in};
     double *const written[] = {out}, *const tested[] = {&goes_on};
-    const bool is_tested = has(c, PGR_CALL_TESTED), is_counted = has(c, PGR_CALL_COUNTED);
+    const bool is_tested = call_has(c, PGR_CALL_TESTED), is_counted = call_has(c, PGR_CALL_COUNTED);
     const uint32_t *const xs = operands + state + is_counted, *const ys = results + c->carry_count + is_tested;
     evaluation step, test;
     begin(&step, e, program_of(e->program, c, 0), arrays, written, &memory);
     if (is_tested)
         begin(&test, e, program_of(e->program, c, 1), arrays, tested, &memory);
-    memset(out, 0, outputs_of(c) * sizeof *out);
+    memset(out, 0, call_outputs(c) * sizeof *out);
     for (size_t k = 0; k < state; k++)
         in[k] = u[operands[k]];
     const uint64_t count = is_counted ? clamped(u[operands[state]], c->steps) : c->steps;
@@ -163,15 +105,15 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
             u[ys[k]] = 0.0;
     uint64_t taken = 0;
     for (; taken < count; taken++) {
+        const uint64_t t = call_has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
+        move_memory(e, c, t, arrays);
         if (is_tested) {
             evaluate(&test, taken == 0 ? 0 : c->const_count);
             if (goes_on == 0.0)
                 break;
         }
-        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         for (uint32_t k = 0; k < c->x_count; k++)
             in[state + k] = u[xs[t * c->x_count + k]];
-        move_memory(e, c, t, arrays);
         evaluate(&step, taken == 0 ? 0 : c->const_count);
         memcpy(in + c->const_count, out, c->carry_count * sizeof *in);
         if (c->y_count > 0)
@@ -188,7 +130,7 @@ void pgr__run_call(evaluation *e, const instruction *i)
 {
     const pgr_program *const p = e->program;
     const call *const c = &p->calls[i->a];
-    (is_switch(c) ? run_switch : run_loop)(e, c, p->args + i->b, p->args + i->out);
+    (call_has(c, PGR_CALL_SWITCH) ? run_switch : run_loop)(e, c, p->args + i->b, p->args + i->out);
 }
 
 /* ---- For the lanes of a block ----------------------------------------------------------------------- */
@@ -326,8 +268,8 @@ static void begin_mask(lane_call *l, mask *m)
     m->active = take(&l->memory, ROW);
     m->taken = take(&l->memory, ROW);
     m->goes_on = take(&l->memory, ROW);
-    m->is_partial = has(c, PGR_CALL_TESTED) || has(c, PGR_CALL_COUNTED);
-    if (has(c, PGR_CALL_COUNTED))
+    m->is_partial = call_has(c, PGR_CALL_TESTED) || call_has(c, PGR_CALL_COUNTED);
+    if (call_has(c, PGR_CALL_COUNTED))
         m->count = lanes_of(l, l->operands[(size_t)c->const_count + c->carry_count], m->goes_on);
     for (size_t n = 0; n < l->count; n++) {
         m->active[n] = 1.0;
@@ -380,7 +322,7 @@ static void set_steps_inputs(lane_call *l, uint64_t t, double *const *filled)
 {
     const call *const c = l->call;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    const uint32_t *const xs = l->operands + state + has(c, PGR_CALL_COUNTED);
+    const uint32_t *const xs = l->operands + state + call_has(c, PGR_CALL_COUNTED);
     for (uint32_t k = 0; k < c->x_count; k++)
         set_input(l, state + k, xs[t * c->x_count + k], filled[k]);
 }
@@ -396,16 +338,17 @@ static void loop_lanes(lane_call *l)
     const call *const c = l->call;
     const pgr_program *const p = l->b->program;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    const bool is_tested = has(c, PGR_CALL_TESTED);
+    const bool is_tested = call_has(c, PGR_CALL_TESTED);
     const uint32_t *const ys = l->results + c->carry_count + is_tested;
     mask m = {0};
     begin_mask(l, &m);
     double **const filled = (double **)take(&l->memory, pointers(c->x_count));
     for (uint32_t k = 0; k < c->x_count; k++)
         filled[k] = row_for(l, state + k);
-    for (size_t k = 0; k < state; k++)
-        set_input(l, k, l->operands[k], row_for(l, k));
-    double *next = take(&l->memory, (size_t)c->carry_count * ROW), *other = take(&l->memory, (size_t)c->carry_count * ROW);
+    for (size_t k = 0; k < state; k++) /* carried numbers are lanes, even if no step reads them */
+        set_input(l, k, l->operands[k], k < c->const_count ? row_for(l, k) : take(&l->memory, ROW));
+    double *next = take(&l->memory, (size_t)c->carry_count * ROW);
+    double *other = take(&l->memory, (size_t)c->carry_count * ROW);
     block step = begin_lanes(l, program_of(p, c, 0), l->in, l->out), test;
     double *tested[2] = {NULL, m.goes_on};
     if (is_tested)
@@ -414,7 +357,7 @@ static void loop_lanes(lane_call *l)
         memset(result_row(l, ys[k]), 0, l->count * sizeof(double));
     const uint64_t count = most_steps(l, &m);
     for (uint64_t taken = 0; taken < count; taken++) {
-        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
+        const uint64_t t = call_has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         if (is_tested)
             run_lanes(&test);
         if (m.is_partial && !update(l, &m, t))
@@ -459,14 +402,14 @@ void pgr__run_lane_call(const block *b, const instruction *i)
         lane_call l = {.b = b, .call = c, .operands = p->args + i->b, .results = p->args + i->out, .from = from};
         l.count = b->count - from < at_once ? b->count - from : at_once;
         l.memory = b->memory;
-        l.numbers = take(&l.memory, inputs_of(c));
-        l.in = (const double **)take(&l.memory, pointers(1 + inputs_of(c)));
-        l.out = (double **)take(&l.memory, pointers(1 + outputs_of(c)));
+        l.numbers = take(&l.memory, call_inputs(c));
+        l.in = (const double **)take(&l.memory, pointers(1 + call_inputs(c)));
+        l.out = (double **)take(&l.memory, pointers(1 + call_outputs(c)));
         l.unwanted = take(&l.memory, ROW);
         l.in[0] = l.numbers;
         l.out[0] = NULL;
-        memset(l.numbers, 0, inputs_of(c) * sizeof *l.numbers);
-        (is_switch(c) ? switch_lanes : loop_lanes)(&l);
+        memset(l.numbers, 0, call_inputs(c) * sizeof *l.numbers);
+        (call_has(c, PGR_CALL_SWITCH) ? switch_lanes : loop_lanes)(&l);
     }
     const uint64_t results = program_results_of(c);
     for (uint64_t k = 0; k < results; k++) /* padding, with harmless numbers */

@@ -9,12 +9,15 @@ _Static_assert(_Alignof(uint64_t) != 8 || sizeof(pgr_lane_input) == 24, "layout"
 
 #include <string.h>
 
+/* Of loops whose steps have numbers of their own: with more, the sums below could wrap. */
+static const uint64_t MOST_STEPS = UINT32_MAX / 2;
+
 uint64_t program_operands_of(const call *c)
 {
     if ((c->flags & PGR_CALL_SWITCH) != 0)
         return 1 + (uint64_t)c->const_count;
     const uint64_t once = (uint64_t)c->const_count + c->carry_count + ((c->flags & PGR_CALL_COUNTED) != 0);
-    return c->x_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->x_count;
+    return c->x_count != 0 && c->steps > MOST_STEPS ? UINT64_MAX : once + c->steps * c->x_count;
 }
 
 uint64_t program_results_of(const call *c)
@@ -22,7 +25,7 @@ uint64_t program_results_of(const call *c)
     if ((c->flags & PGR_CALL_SWITCH) != 0)
         return c->carry_count;
     const uint64_t once = (uint64_t)c->carry_count + ((c->flags & PGR_CALL_TESTED) != 0);
-    return c->y_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->y_count;
+    return c->y_count != 0 && c->steps > MOST_STEPS ? UINT64_MAX : once + c->steps * c->y_count;
 }
 
 void program_join_outputs(pgr_program *p)
@@ -121,72 +124,4 @@ void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
         .memory = p->memory,
         .programs = p->programs,
     };
-}
-
-static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t size, pgr_status *status)
-{
-    void *const to = *status == PGR_OK ? a->resize(a->ctx, NULL, (count + 1) * size) : NULL;
-    if (to == NULL)
-        *status = PGR_ERR_NOMEM;
-    else if (count > 0)
-        memcpy(to, from, count * size);
-    return to;
-}
-
-pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
-                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out)
-{
-    pgr_status status = program_verify(parts, in_count, in_sizes, out_count, out_sizes);
-    if (status != PGR_OK)
-        return status;
-    const pgr_allocator a = tape_allocator(NULL);
-    pgr_program *const p = a.resize(a.ctx, NULL, sizeof *p);
-    if (p == NULL)
-        return PGR_ERR_NOMEM;
-    *p = (pgr_program){
-        .allocator = a,
-        .instruction_count = parts->instruction_count,
-        .arg_count = parts->arg_count,
-        .dot_count = parts->dot_count,
-        .segment_count = parts->segment_count,
-        .constant_count = parts->constant_count,
-        .input_count = parts->input_count,
-        .output_count = parts->output_count,
-        .group_count = parts->group_count,
-        .call_count = parts->call_count,
-        .memory_count = parts->memory_count,
-        .program_count = parts->program_count,
-        .uniform_registers = parts->uniform_registers,
-        .lane_registers = parts->lane_registers,
-        .block = parts->block,
-        .nodes = parts->nodes,
-    };
-#define COPY(array, count) p->array = copy(&a, parts->array, count, sizeof *p->array, &status)
-    COPY(instructions, p->instruction_count);
-    COPY(args, p->arg_count);
-    COPY(dots, p->dot_count);
-    COPY(segments, p->segment_count);
-    COPY(constants, p->constant_count);
-    COPY(inputs, p->input_count);
-    COPY(outputs, p->output_count);
-    COPY(lane_inputs, parts->lane_input_count);
-    COPY(group_first_input, (size_t)p->group_count + 1);
-    COPY(group_lanes, p->group_count);
-    COPY(calls, p->call_count);
-    COPY(memory, p->memory_count);
-    COPY(programs, p->program_count);
-#undef COPY
-    p->output_registers = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_registers, &status);
-    p->output_runs = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_runs, &status);
-    if (status != PGR_OK) {
-        pgr_program_free(p);
-        return status;
-    }
-    program_join_outputs(p);
-    if (!program_measure(p)) {
-        pgr_program_free(p);
-        return PGR_ERR_FULL;
-    }
-    *out = p;
-    return PGR_OK;
 }

@@ -57,7 +57,11 @@ struct pgr_program {
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
-    size_t call_numbers, lane_call_numbers; /* that calls need beside registers, in uniform and in lane segments */
+    /* What calls need to know: see program_measure. */
+    size_t call_numbers, lane_call_numbers; /* memory beside registers, in uniform and in lane segments */
+    uint64_t reads[1 + PGR_MAX_MEMORY];     /* by array, the end of what it reads; UINT64_MAX: no call gives it */
+    uint64_t writes;                        /* the end of what it writes to out[0] */
+    uint32_t depth;                         /* of programs that call programs; 0: it calls none */
 
     uint32_t *lines; /* see pgr_program_lines; NULL: unknown */
     pgr_id *captures;
@@ -78,7 +82,7 @@ bool program_is_sound(const pgr_program *p);
 uint64_t program_operands_of(const call *c);
 uint64_t program_results_of(const call *c);
 
-/* Sets call_numbers and lane_call_numbers. The other parts are set. False if they are too many. */
+/* Sets what calls need to know. The other parts are set. False if it is too much memory, or too deep. */
 bool program_measure(pgr_program *p);
 
 /* Joins uniform outputs to runs. output_registers and output_runs have room for all outputs. */

@@ -1,4 +1,4 @@
-/* run.h: an evaluation of a program, for run.c and call.c. */
+/* run.h: an evaluation of a program, for run.c, call.c and evaluate.c. */
 #ifndef PGR_INTERNAL_RUN_H
 #define PGR_INTERNAL_RUN_H
 
@@ -34,10 +34,12 @@ typedef struct {
     bool is_caller;          /* in the caller's thread */
 } block;
 
-/* The code for one instruction set. */
+/* The code for one instruction set, and for calls, which run.c reaches only through these. */
 typedef struct {
     void (*run_block)(const block *b);
     void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
+    void (*call)(evaluation *e, const instruction *i);
+    void (*lane_call)(const block *b, const instruction *i);
 } kernels;
 
 /* One call of pgr_program_run, or of a program by another's instruction. */
@@ -125,6 +127,9 @@ static inline void evaluation_place(evaluation *e, const pgr_program *p, const f
     e->memory = e->uniform + p->uniform_registers;
     e->span_sums = e->memory + p->call_numbers;
 }
+
+/* The best that this processor has, up to `most`, without calls. */
+kernels pgr__best_kernels(pgr_kernels most);
 
 /* The parts of a run. Inputs of array 0 are loaded from number `first` on. */
 void pgr__load_constants(evaluation *e);
