@@ -307,8 +307,8 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 /* Records n operands of a call as one node, for pgr_h_result. Returns a new hold; 0 if n is 0. */
 int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands);
 
-/* Records a result of a call with a chain of operands: a node without a value, a lane if an operand is one. `number`
- * is call << 32 | result; see pgr_inner. */
+/* Records a result of a call with a chain of operands: a node without a value, which is a lane if an operand is.
+ * `number` is call << 32 | result; see pgr_inner. */
 int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number);
 
 /* Sets needed[c] to 1 for each call c below `call_count` that the roots are made from, by nodes from `start` on and not
@@ -458,9 +458,10 @@ typedef struct {
  * numbers, and numbers of the step; and writes out[0]: the carried numbers after the step, and the step's results.
  * Array in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are
  * the constants, the carried numbers at first, and each step's numbers; the results are the carried numbers at last,
- * and each step's. With PGR_CALL_TESTED, the second program writes to out[0] whether to take another step; the number
- * of steps taken is a result, after the carried numbers. With PGR_CALL_COUNTED, the number of steps is an operand,
- * after the carried numbers. Results of steps that were not taken are 0.
+ * and each step's. With PGR_CALL_TESTED, the second program, which reads the constants, the carried numbers and the
+ * memory, writes to out[0] whether to take another step; the number of steps taken is a result, after the carried
+ * numbers. With PGR_CALL_COUNTED, the number of steps is an operand, after the carried numbers. Results of steps that
+ * were not taken are 0.
  *
  * With PGR_CALL_SWITCH the operands are an index, which is clamped, and the constants, which the chosen program reads
  * from in[0]; its out[0], the carried numbers, are the results.
@@ -482,8 +483,9 @@ typedef struct {
     uint32_t first_memory, memory_count;
 } pgr_call;
 
-/* The most arrays of a call's memory. */
+/* The most arrays of a call's memory, and the most programs that call one another. */
 #define PGR_MAX_MEMORY 64
+#define PGR_MAX_DEPTH 64
 
 /* Further parts of a recording: what nodes stand for, and its calls. */
 typedef struct {
@@ -512,9 +514,10 @@ typedef struct {
  * Groups of equally many lanes become one. PGR_ERR_OPAQUE if an output depends on a custom node of the recording;
  * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
  * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold
- * on that node. PGR_ERR_ARGUMENT if a group has no lanes, or 2^48 or more. `start` is the recording's
- * first node; leaves from there on that have values are constants. `inner` may be NULL. The caller frees the program
- * with pgr_program_free. O(nodes from the first to the last). */
+ * on that node. PGR_ERR_ARGUMENT if a group has no lanes, or 2^48 or more, if a node is bound to nothing, a call has
+ * another number of operands than it says, or programs call one another more than PGR_MAX_DEPTH deep. `start` is the
+ * recording's first node; leaves from there on that have values are constants. `inner` may be NULL. The caller frees
+ * the program with pgr_program_free. O(nodes from the first to the last). */
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,
                                pgr_output *outputs, size_t group_count, const pgr_lane_group *groups,
                                uint32_t captures_array, const pgr_inner *inner, pgr_program **out, pgr_handle *bad);

@@ -81,12 +81,20 @@ static pgr_id id_of(builder *b, pgr_handle h)
     return id;
 }
 
-static void take_bindings(builder *b, const pgr_inner *inner)
+/* What a node is bound to exists: nobody else looks. */
+static bool is_bound_to_something(const pgr_binding *given, size_t group_count)
+{
+    return given->op == PGR_OP_INPUT || (given->op == PGR_OP_LANE && tape_number_group(given->number) < group_count);
+}
+
+static void take_bindings(builder *b, const pgr_inner *inner, size_t group_count)
 {
     b->is_called = inner->is_called != 0;
     b->bindings = grab(b, inner->binding_count, sizeof *b->bindings);
     for (size_t i = 0; i < inner->binding_count && b->status == PGR_OK; i++) {
         const pgr_binding given = inner->bindings[i];
+        if (!is_bound_to_something(&given, group_count))
+            b->status = PGR_ERR_ARGUMENT;
         b->bindings[b->binding_count++] = (binding){id_of(b, given.node), given.op, given.number};
     }
     if (b->status == PGR_OK)
@@ -113,10 +121,10 @@ static void take_call(builder *b, const pgr_recorded_call *given)
     memset(c->results, 0xff, results * sizeof *c->results); /* NONE */
 }
 
-static void take_inner(builder *b, const pgr_inner *inner)
+static void take_inner(builder *b, const pgr_inner *inner, size_t group_count)
 {
     pgr_program *const p = b->program;
-    take_bindings(b, inner);
+    take_bindings(b, inner, group_count);
     b->calls = grab(b, inner->call_count, sizeof *b->calls);
     p->calls = grab(b, inner->call_count, sizeof *p->calls);
     p->memory = grab(b, inner->memory_count, sizeof *p->memory);
@@ -170,7 +178,7 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
     if (b->status == PGR_OK)
         fit(b);
     if (b->status == PGR_OK && !program_measure(p))
-        b->status = PGR_ERR_FULL;
+        b->status = p->depth > PGR_MAX_DEPTH ? PGR_ERR_ARGUMENT : PGR_ERR_FULL;
 }
 
 pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, const pgr_output *outputs,
@@ -185,7 +193,7 @@ pgr_status pgr_program_build(pgr_tape *tape, pgr_id start, size_t output_count, 
         return PGR_ERR_NOMEM;
     *p = (pgr_program){.allocator = tape->allocator};
     if (inner != NULL)
-        take_inner(&b, inner);
+        take_inner(&b, inner, group_count);
     run_passes(&b, output_count, outputs, group_count, groups);
     free_scratch(&b);
     if (b.status != PGR_OK) {

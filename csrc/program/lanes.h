@@ -257,7 +257,7 @@ LANES_TARGET static void LANES(run_block)(const block *b)
         switch (i->op) {
         case PROGRAM_LOAD: LANES(load)(b, i, LANES(lane)(b, i->out)); break;
         case PROGRAM_STORE: LANES(store)(b, i); break;
-        case PROGRAM_CALL: run_lane_call(b, i); break;
+        case PROGRAM_CALL: b->evaluation->kernels.lane_call(b, i); break;
         case PROGRAM_DOT: LANES(dot)(b, i, LANES(lane)(b, i->out)); break;
         case PROGRAM_LANE_SUM:
         case PROGRAM_LANE_DOT: i = LANES(sums)(b, i, end); break;

@@ -178,11 +178,11 @@ static uint32_t take_lane_sum(builder *b, uint32_t x, uint32_t y)
 static uint32_t take_result(builder *b, const lowering *t, uint64_t number)
 {
     const uint32_t which = (uint32_t)(number >> 32), result = (uint32_t)number;
-    call_values *const c = &b->calls[which];
-    if (which >= b->program->call_count || result >= c->result_count) {
+    if (which >= b->program->call_count || result >= b->calls[which].result_count) {
         b->status = PGR_ERR_UNKNOWN;
         return 0;
     }
+    call_values *const c = &b->calls[which];
     if (c->made == NONE) {
         for (uint32_t k = 0; k < c->operand_count && b->status == PGR_OK; k++)
             c->operands[k] = value_at(b, t, c->nodes[k]);

@@ -9,6 +9,25 @@ _Static_assert(_Alignof(uint64_t) != 8 || sizeof(pgr_lane_input) == 24, "layout"
 
 #include <string.h>
 
+/* Of loops whose steps have numbers of their own: with more, the sums below could wrap. */
+static const uint64_t MOST_STEPS = UINT32_MAX / 2;
+
+uint64_t program_operands_of(const call *c)
+{
+    if ((c->flags & PGR_CALL_SWITCH) != 0)
+        return 1 + (uint64_t)c->const_count;
+    const uint64_t once = (uint64_t)c->const_count + c->carry_count + ((c->flags & PGR_CALL_COUNTED) != 0);
+    return c->x_count != 0 && c->steps > MOST_STEPS ? UINT64_MAX : once + c->steps * c->x_count;
+}
+
+uint64_t program_results_of(const call *c)
+{
+    if ((c->flags & PGR_CALL_SWITCH) != 0)
+        return c->carry_count;
+    const uint64_t once = (uint64_t)c->carry_count + ((c->flags & PGR_CALL_TESTED) != 0);
+    return c->y_count != 0 && c->steps > MOST_STEPS ? UINT64_MAX : once + c->steps * c->y_count;
+}
+
 void program_join_outputs(pgr_program *p)
 {
     uint32_t registers = 0;

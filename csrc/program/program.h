@@ -57,7 +57,11 @@ struct pgr_program {
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
-    size_t call_numbers, lane_call_numbers; /* that calls need beside registers, in uniform and in lane segments */
+    /* What calls need to know: see program_measure. */
+    size_t call_numbers, lane_call_numbers; /* memory beside registers, in uniform and in lane segments */
+    uint64_t reads[1 + PGR_MAX_MEMORY];     /* by array, the end of what it reads; UINT64_MAX: no call gives it */
+    uint64_t writes;                        /* the end of what it writes to out[0] */
+    uint32_t depth;                         /* of programs that call programs; 0: it calls none */
 
     uint32_t *lines; /* see pgr_program_lines; NULL: unknown */
     pgr_id *captures;
@@ -75,23 +79,10 @@ pgr_status program_verify(const pgr_program_parts *parts, size_t in_count, const
 bool program_is_sound(const pgr_program *p);
 
 /* The number of a call's operands, and of its results. */
-static inline uint64_t program_operands_of(const call *c)
-{
-    if ((c->flags & PGR_CALL_SWITCH) != 0)
-        return 1 + (uint64_t)c->const_count;
-    const uint64_t once = (uint64_t)c->const_count + c->carry_count + ((c->flags & PGR_CALL_COUNTED) != 0);
-    return c->x_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->x_count;
-}
+uint64_t program_operands_of(const call *c);
+uint64_t program_results_of(const call *c);
 
-static inline uint64_t program_results_of(const call *c)
-{
-    if ((c->flags & PGR_CALL_SWITCH) != 0)
-        return c->carry_count;
-    const uint64_t once = (uint64_t)c->carry_count + ((c->flags & PGR_CALL_TESTED) != 0);
-    return c->y_count != 0 && c->steps > UINT32_MAX ? UINT64_MAX : once + c->steps * c->y_count;
-}
-
-/* Sets call_numbers and lane_call_numbers. The other parts are set. False if they are too many. */
+/* Sets what calls need to know. The other parts are set. False if it is too much memory, or too deep. */
 bool program_measure(pgr_program *p);
 
 /* Joins uniform outputs to runs. output_registers and output_runs have room for all outputs. */

@@ -24,9 +24,6 @@
 #include "program/vecmath.h"
 #include "program/run.h"
 
-static void run_call(evaluation *e, const instruction *i);
-static void run_lane_call(const block *b, const instruction *i);
-
 #define LANES(name) name##_plain
 #define LANES_TARGET
 #if defined(__GNUC__)
@@ -67,19 +64,18 @@ static void run_lane_call(const block *b, const instruction *i);
 #undef LANES_WIDE
 #endif
 
-/* The best that this processor has, up to `most`. */
-static kernels best_kernels(pgr_kernels most)
+kernels pgr__best_kernels(pgr_kernels most)
 {
     (void)most;
 #if defined(__GNUC__) && defined(__x86_64__)
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX512) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return (kernels){run_block_avx512, apply_avx512};
+        return (kernels){.run_block = run_block_avx512, .apply = apply_avx512};
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX2) && __builtin_cpu_supports("avx2") &&
         __builtin_cpu_supports("fma"))
-        return (kernels){run_block_avx2, apply_avx2};
+        return (kernels){.run_block = run_block_avx2, .apply = apply_avx2};
 #endif
-    return (kernels){run_block_plain, apply_plain};
+    return (kernels){.run_block = run_block_plain, .apply = apply_plain};
 }
 
 /* ---- Uniform segments ---------------------------------------------------------------------------- */
@@ -162,7 +158,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
             } while (i < end && i->op == PROGRAM_DOT);
             break;
         case PROGRAM_CALL:
-            run_call(e, i);
+            e->kernels.call(e, i);
             i++;
             break;
         case PROGRAM_RUN:
@@ -175,7 +171,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
     return i;
 }
 
-static void run_uniform(evaluation *e, const segment *s)
+void pgr__run_uniform(evaluation *e, const segment *s)
 {
     const instruction *i = e->program->instructions + s->first, *const end = i + s->count;
     while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
@@ -280,16 +276,14 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
             sums[k] += e->span_sums[(size_t)span * s->sum_count + k];
 }
 
-#include "program/calls.h"
+/* ---- Ends ------------------------------------------------------------------------------------------- */
 
-/* ---- A run ------------------------------------------------------------------------------------------ */
-
-static void load_constants(evaluation *e)
+void pgr__load_constants(evaluation *e)
 {
     memcpy(e->uniform, e->program->constants, e->program->constant_count * sizeof *e->uniform);
 }
 
-static void load_inputs(evaluation *e, uint64_t first)
+void pgr__load_inputs(evaluation *e, uint64_t first)
 {
     const pgr_program *const p = e->program;
     for (uint32_t i = 0; i < p->input_count; i++) {
@@ -301,18 +295,18 @@ static void load_inputs(evaluation *e, uint64_t first)
     }
 }
 
-static void run_segments(evaluation *e, unsigned workers)
+void pgr__run_segments(evaluation *e, unsigned workers)
 {
     const pgr_program *const p = e->program;
     for (uint32_t s = 0; s < p->segment_count && e->root->stopped == 0; s++) {
         if (p->segments[s].group == UINT32_MAX)
-            run_uniform(e, &p->segments[s]);
+            pgr__run_uniform(e, &p->segments[s]);
         else
             run_lanes(e, &p->segments[s], workers);
     }
 }
 
-static void store_outputs(evaluation *e)
+void pgr__store_outputs(evaluation *e)
 {
     const pgr_program *const p = e->program;
     const uint32_t *reg = p->output_registers;
@@ -321,46 +315,4 @@ static void store_outputs(evaluation *e)
         for (uint64_t k = 0; k < p->output_runs[i].count; k++)
             to[k] = e->uniform[*reg++];
     }
-}
-
-static void run(evaluation *e, unsigned workers)
-{
-    load_constants(e);
-    load_inputs(e, 0);
-    run_segments(e, workers);
-    store_outputs(e);
-}
-
-pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,
-                           const pgr_run_options *options)
-{
-    enum { ON_STACK = 512 };
-    const pgr_program *const p = program;
-    const frame f = frame_of(p);
-    unsigned workers = options == NULL || options->workers == 0 ? 1 : options->workers;
-    const uint64_t most_spans = f.most_lanes / p->block + 1;
-    workers = workers > PGR_MAX_WORKERS ? PGR_MAX_WORKERS : workers > most_spans ? (unsigned)most_spans : workers;
-    const size_t numbers = f.numbers + (workers - 1) * f.lanes_each;
-    double on_stack[ON_STACK], *memory = on_stack;
-    if (numbers > ON_STACK || p->call_count > 0) { /* calls keep pointers there, too */
-        memory = p->allocator.resize(p->allocator.ctx, NULL, numbers * sizeof *memory);
-        if (memory == NULL)
-            return PGR_ERR_NOMEM;
-    }
-    evaluation e = {.in = in, .out = out, .options = options, .root = &e};
-    e.kernels = best_kernels(options == NULL ? PGR_KERNELS_BEST : options->kernels);
-    evaluation_place(&e, p, &f, workers, memory);
-#if !defined(PGR_NO_THREADS)
-    const bool locked = pthread_mutex_init(&e.lock, NULL) == 0;
-    if (locked) {
-        run(&e, workers);
-        pthread_mutex_destroy(&e.lock);
-    }
-#else
-    const bool locked = true;
-    run(&e, workers);
-#endif
-    if (memory != on_stack)
-        p->allocator.resize(p->allocator.ctx, memory, 0);
-    return !locked ? PGR_ERR_NOMEM : e.stopped ? PGR_ERR_STOPPED : PGR_OK;
 }

@@ -1,4 +1,4 @@
-/* run.h: an evaluation of a program, and its memory. */
+/* run.h: an evaluation of a program, for run.c, call.c and evaluate.c. */
 #ifndef PGR_INTERNAL_RUN_H
 #define PGR_INTERNAL_RUN_H
 
@@ -34,10 +34,12 @@ typedef struct {
     bool is_caller;          /* in the caller's thread */
 } block;
 
-/* The code for one instruction set. */
+/* The code for one instruction set, and for calls, which run.c reaches only through these. */
 typedef struct {
     void (*run_block)(const block *b);
     void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
+    void (*call)(evaluation *e, const instruction *i);
+    void (*lane_call)(const block *b, const instruction *i);
 } kernels;
 
 /* One call of pgr_program_run, or of a program by another's instruction. */
@@ -126,24 +128,18 @@ static inline void evaluation_place(evaluation *e, const pgr_program *p, const f
     e->span_sums = e->memory + p->call_numbers;
 }
 
-/* ---- Calls --------------------------------------------------------------------------------------- */
+/* The best that this processor has, up to `most`, without calls. */
+kernels pgr__best_kernels(pgr_kernels most);
 
-enum { ROW = BLOCK_MOST + LANE_CHUNK }; /* the most numbers of a lane register */
+/* The parts of a run. Inputs of array 0 are loaded from number `first` on. */
+void pgr__load_constants(evaluation *e);
+void pgr__load_inputs(evaluation *e, uint64_t first);
+void pgr__run_uniform(evaluation *e, const segment *s);
+void pgr__run_segments(evaluation *e, unsigned workers);
+void pgr__store_outputs(evaluation *e);
 
-/* The numbers that a call's first program reads, and writes. */
-static inline size_t call_inputs(const call *c)
-{
-    return (c->flags & PGR_CALL_SWITCH) != 0 ? c->const_count : (size_t)c->const_count + c->carry_count + c->x_count;
-}
-static inline size_t call_outputs(const call *c) { return (size_t)c->carry_count + c->y_count; }
-
-static inline const pgr_program *called_program(const pgr_program *p, const call *c, uint32_t i)
-{
-    return p->programs[c->first_program + i];
-}
-
-/* Numbers in whole multiples of ALIGN, and the numbers whose memory holds so many pointers. */
-static inline size_t whole(size_t numbers) { return (numbers + ALIGN - 1) / ALIGN * ALIGN; }
-static inline size_t pointers(size_t count) { return whole(count * sizeof(double *) / sizeof(double) + 1); }
+/* Runs a call: once, or for a block of lanes. */
+void pgr__run_call(evaluation *e, const instruction *i);
+void pgr__run_lane_call(const block *b, const instruction *i);
 
 #endif

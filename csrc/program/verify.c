@@ -1,4 +1,4 @@
-/* verify.c: programs from parts, and the verifier.
+/* verify.c: the verifier.
  *
  * Parts may come from an untrusted file, so every index is checked before a program is made. Running it then accesses
  * its registers and the arrays that it is given, and nothing else, and reads no register before it is written. */
@@ -14,7 +14,6 @@ typedef struct {
     const pgr_segment *segment;
     uint8_t *uniform_set, *lane_set; /* registers that have been written: only these may be read */
     uint8_t *stored;                 /* outputs that lanes have been stored to */
-    pgr_status status;
 } check;
 
 /* Whether offset + (count - 1) * stride < size; count > 0. */
@@ -94,7 +93,7 @@ static uint64_t written_by(const pgr_call *call, uint32_t i)
 }
 
 /* Whether a program runs on a block of lanes: see pgr_inner. */
-static bool takes_lanes(const pgr_program_parts *p, uint64_t in, uint64_t out)
+static bool takes_lanes(const pgr_program *p, uint64_t in, uint64_t out)
 {
     if (p->group_count != 1 || p->output_count != out || p->memory_count != 0)
         return false;
@@ -102,7 +101,7 @@ static bool takes_lanes(const pgr_program_parts *p, uint64_t in, uint64_t out)
         if (p->outputs[k].node != REGISTER_LANE || p->outputs[k].array != k + 1 || p->outputs[k].offset != 0 ||
             p->outputs[k].stride != 1)
             return false;
-    for (uint32_t k = 0; k < p->lane_input_count; k++)
+    for (uint32_t k = 0; k < p->group_first_input[1]; k++)
         if (p->lane_inputs[k].array == 0 || p->lane_inputs[k].array > in || p->lane_inputs[k].offset != 0 ||
             p->lane_inputs[k].stride != 1)
             return false;
@@ -115,14 +114,13 @@ static bool takes_lanes(const pgr_program_parts *p, uint64_t in, uint64_t out)
     return true;
 }
 
-/* Whether program i of a call may be run by it. */
-static bool is_callable(check *c, const pgr_call *call, uint32_t i, bool lanes)
+/* Whether program i of a call may be run by it. What else the program does was checked when it was made. */
+static bool is_callable(const check *c, const pgr_call *call, uint32_t i, bool lanes)
 {
-    pgr_program_parts parts;
-    pgr_program_to_parts(c->p->programs[call->first_program + i], &parts);
+    const pgr_program *const called = c->p->programs[call->first_program + i];
     const uint64_t in = read_by(call, i), out = written_by(call, i);
     if (lanes)
-        return takes_lanes(&parts, in, out); /* what else it does was checked when it was made */
+        return takes_lanes(called, in, out);
     uint64_t sizes[1 + PGR_MAX_MEMORY] = {in};
     for (uint32_t j = 0; j < call->memory_count; j++) {
         const pgr_lane_input m = c->p->memory[call->first_memory + j];
@@ -131,10 +129,10 @@ static bool is_callable(check *c, const pgr_call *call, uint32_t i, bool lanes)
             return false;
         sizes[1 + j] = size_of(c->in_sizes, m.array) - m.offset - (call->steps - 1) * m.stride;
     }
-    const pgr_status status = program_verify(&parts, 1 + (size_t)call->memory_count, sizes, 1, &out);
-    if (status == PGR_ERR_NOMEM)
-        c->status = status;
-    return status == PGR_OK;
+    for (uint32_t j = 0; j <= PGR_MAX_MEMORY; j++)
+        if (called->reads[j] > sizes[j])
+            return false;
+    return called->writes <= out;
 }
 
 static bool is_consistent(const check *c, const pgr_call *call, bool lanes)
@@ -300,7 +298,7 @@ static bool are_ends(const check *c)
     return true;
 }
 
-/* Registers are no more than constants, inputs, instructions and calls' results can fill, so that a file can't demand
+/* Registers are no more than constants, inputs, instructions and their arguments can fill, so that a file can't demand
  * more memory than its own size and the arrays' account for. */
 static bool are_counts(const pgr_program_parts *p)
 {
@@ -332,9 +330,9 @@ pgr_status program_verify(const pgr_program_parts *parts, size_t in_count, const
     c.uniform_set = set;
     c.lane_set = c.uniform_set + parts->uniform_registers;
     c.stored = c.lane_set + parts->lane_registers;
-    const bool is_program = are_ends(&c) && are_segments(&c) && c.status == PGR_OK;
+    const bool is_program = are_ends(&c) && are_segments(&c);
     a.resize(a.ctx, set, 0);
-    return is_program ? PGR_OK : c.status != PGR_OK ? c.status : PGR_ERR_PROGRAM;
+    return is_program ? PGR_OK : PGR_ERR_PROGRAM;
 }
 
 bool program_is_sound(const pgr_program *p)
@@ -342,74 +340,4 @@ bool program_is_sound(const pgr_program *p)
     pgr_program_parts parts;
     pgr_program_to_parts(p, &parts);
     return program_verify(&parts, SIZE_MAX, NULL, SIZE_MAX, NULL) != PGR_ERR_PROGRAM;
-}
-
-/* ---- Programs from parts -------------------------------------------------------------------------- */
-
-static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t size, pgr_status *status)
-{
-    void *const to = *status == PGR_OK ? a->resize(a->ctx, NULL, (count + 1) * size) : NULL;
-    if (to == NULL)
-        *status = PGR_ERR_NOMEM;
-    else if (count > 0)
-        memcpy(to, from, count * size);
-    return to;
-}
-
-pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
-                                  size_t out_count, const uint64_t *out_sizes, pgr_program **out)
-{
-    pgr_status status = program_verify(parts, in_count, in_sizes, out_count, out_sizes);
-    if (status != PGR_OK)
-        return status;
-    const pgr_allocator a = tape_allocator(NULL);
-    pgr_program *const p = a.resize(a.ctx, NULL, sizeof *p);
-    if (p == NULL)
-        return PGR_ERR_NOMEM;
-    *p = (pgr_program){
-        .allocator = a,
-        .instruction_count = parts->instruction_count,
-        .arg_count = parts->arg_count,
-        .dot_count = parts->dot_count,
-        .segment_count = parts->segment_count,
-        .constant_count = parts->constant_count,
-        .input_count = parts->input_count,
-        .output_count = parts->output_count,
-        .group_count = parts->group_count,
-        .call_count = parts->call_count,
-        .memory_count = parts->memory_count,
-        .program_count = parts->program_count,
-        .uniform_registers = parts->uniform_registers,
-        .lane_registers = parts->lane_registers,
-        .block = parts->block,
-        .nodes = parts->nodes,
-    };
-#define COPY(array, count) p->array = copy(&a, parts->array, count, sizeof *p->array, &status)
-    COPY(instructions, p->instruction_count);
-    COPY(args, p->arg_count);
-    COPY(dots, p->dot_count);
-    COPY(segments, p->segment_count);
-    COPY(constants, p->constant_count);
-    COPY(inputs, p->input_count);
-    COPY(outputs, p->output_count);
-    COPY(lane_inputs, parts->lane_input_count);
-    COPY(group_first_input, (size_t)p->group_count + 1);
-    COPY(group_lanes, p->group_count);
-    COPY(calls, p->call_count);
-    COPY(memory, p->memory_count);
-    COPY(programs, p->program_count);
-#undef COPY
-    p->output_registers = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_registers, &status);
-    p->output_runs = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_runs, &status);
-    if (status != PGR_OK) {
-        pgr_program_free(p);
-        return status;
-    }
-    program_join_outputs(p);
-    if (!program_measure(p)) {
-        pgr_program_free(p);
-        return PGR_ERR_FULL;
-    }
-    *out = p;
-    return PGR_OK;
 }

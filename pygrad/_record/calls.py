@@ -233,4 +233,6 @@ def _check(status: int, bad: Value | None) -> None:
             f"{custom_operation(bad)} is Python code, which cannot be recorded: "
             "grad and value_and_grad can do it with record=False, and so can backward()"
         )
+    if status == lib.PGR_ERR_ARGUMENT:
+        raise RecordingError(f"loops and branches are within one another: {lib.PGR_MAX_DEPTH} are the most")
     check(status)

@@ -1,17 +1,14 @@
-/* calls.h: runs calls of programs by instructions: loops and switches, once, or for the lanes of a block.
+/* call.c: runs calls of programs by instructions: loops and switches, once, or for the lanes of a block.
  *
- * run.c includes this file: the two call each other. A called program's constants and the loop's are loaded once, and
- * the carried numbers stay in the call's memory. */
+ * A called program's constants and the loop's are loaded once, and the carried numbers stay in memory of the call. */
+#include "program/call.h"
 
-/* Of run.c. Inputs of array 0 are loaded from number `first` on. */
-static void load_constants(evaluation *e);
-static void load_inputs(evaluation *e, uint64_t first);
-static void run_uniform(evaluation *e, const segment *s);
-static void run_segments(evaluation *e, unsigned workers);
-static void store_outputs(evaluation *e);
+#include <math.h>
 
-static bool is_switch(const call *c) { return (c->flags & PGR_CALL_SWITCH) != 0; }
-static bool has(const call *c, uint32_t flag) { return (c->flags & flag) != 0; }
+static const pgr_program *program_of(const pgr_program *p, const call *c, uint32_t i)
+{
+    return p->programs[c->first_program + i];
+}
 
 /* Takes memory, in whole multiples of ALIGN. */
 static double *take(double **memory, size_t numbers)
@@ -37,14 +34,14 @@ static void begin(evaluation *e, evaluation *caller, const pgr_program *p, const
     e->work = 0;
     e->stopped = 0;
     evaluation_place(e, p, &f, 1, take(memory, f.numbers));
-    load_constants(e);
+    pgr__load_constants(e);
 }
 
 static void evaluate(evaluation *e, uint64_t first)
 {
-    load_inputs(e, first);
-    run_segments(e, 1);
-    store_outputs(e);
+    pgr__load_inputs(e, first);
+    pgr__run_segments(e, 1);
+    pgr__store_outputs(e);
 }
 
 /* A number of steps, or of a program; nan is 0. */
@@ -80,7 +77,7 @@ static void run_switch(evaluation *e, const call *c, const uint32_t *operands, c
     move_memory(e, c, 0, arrays);
     const uint32_t chosen = (uint32_t)clamped(u[operands[0]], c->program_count - 1);
     evaluation inner;
-    begin(&inner, e, called_program(e->program, c, chosen), arrays, written, &memory);
+    begin(&inner, e, program_of(e->program, c, chosen), arrays, written, &memory);
     memset(out, 0, c->carry_count * sizeof *out);
     evaluate(&inner, 0);
     write_results(u, results, c->carry_count, out);
@@ -93,12 +90,12 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
     double *const in = take(&memory, call_inputs(c)), *const out = take(&memory, call_outputs(c));
     const double *arrays[1 + PGR_MAX_MEMORY] = {in};
     double *const written[] = {out}, *const tested[] = {&goes_on};
-    const bool is_tested = has(c, PGR_CALL_TESTED), is_counted = has(c, PGR_CALL_COUNTED);
+    const bool is_tested = call_has(c, PGR_CALL_TESTED), is_counted = call_has(c, PGR_CALL_COUNTED);
     const uint32_t *const xs = operands + state + is_counted, *const ys = results + c->carry_count + is_tested;
     evaluation step, test;
-    begin(&step, e, called_program(e->program, c, 0), arrays, written, &memory);
+    begin(&step, e, program_of(e->program, c, 0), arrays, written, &memory);
     if (is_tested)
-        begin(&test, e, called_program(e->program, c, 1), arrays, tested, &memory);
+        begin(&test, e, program_of(e->program, c, 1), arrays, tested, &memory);
     memset(out, 0, call_outputs(c) * sizeof *out);
     for (size_t k = 0; k < state; k++)
         in[k] = u[operands[k]];
@@ -108,7 +105,7 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
             u[ys[k]] = 0.0;
     uint64_t taken = 0;
     for (; taken < count; taken++) {
-        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
+        const uint64_t t = call_has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         move_memory(e, c, t, arrays);
         if (is_tested) {
             evaluate(&test, taken == 0 ? 0 : c->const_count);
@@ -129,11 +126,11 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
         u[results[c->carry_count]] = (double)taken;
 }
 
-static void run_call(evaluation *e, const instruction *i)
+void pgr__run_call(evaluation *e, const instruction *i)
 {
     const pgr_program *const p = e->program;
     const call *const c = &p->calls[i->a];
-    (is_switch(c) ? run_switch : run_loop)(e, c, p->args + i->b, p->args + i->out);
+    (call_has(c, PGR_CALL_SWITCH) ? run_switch : run_loop)(e, c, p->args + i->b, p->args + i->out);
 }
 
 /* ---- For the lanes of a block ----------------------------------------------------------------------- */
@@ -192,7 +189,7 @@ static void set_input(lane_call *l, size_t k, uint32_t reg, double *filled)
 static double *row_for(lane_call *l, size_t k)
 {
     for (uint32_t i = 0; i < l->call->program_count; i++)
-        if (reads_lane(called_program(l->b->program, l->call, i), k))
+        if (reads_lane(program_of(l->b->program, l->call, i), k))
             return take(&l->memory, ROW);
     return NULL;
 }
@@ -212,15 +209,15 @@ static block begin_lanes(lane_call *l, const pgr_program *p, const double *const
     inner.lanes = take(&l->memory, (size_t)p->lane_registers * ROW);
     inner.spare = take(&l->memory, (size_t)SPARE_BLOCKS * ROW);
     inner.memory = take(&l->memory, p->lane_call_numbers);
-    load_constants(&e);
-    load_inputs(&e, 0);
+    pgr__load_constants(&e);
+    pgr__load_inputs(&e, 0);
     for (uint32_t s = 0; s < p->segment_count; s++)
         if (p->segments[s].group == UINT32_MAX)
-            run_uniform(&e, &p->segments[s]);
+            pgr__run_uniform(&e, &p->segments[s]);
     return inner;
 }
 
-static void step_lanes(block *inner)
+static void run_lanes(block *inner)
 {
     const pgr_program *const p = inner->program;
     for (uint32_t s = 0; s < p->segment_count; s++)
@@ -247,8 +244,8 @@ static void switch_lanes(lane_call *l)
         if (!is_chosen)
             continue;
         lane_call now = *l; /* programs share memory */
-        block inner = begin_lanes(&now, called_program(l->b->program, c, q), l->in, l->out);
-        step_lanes(&inner);
+        block inner = begin_lanes(&now, program_of(l->b->program, c, q), l->in, l->out);
+        run_lanes(&inner);
         for (size_t k = 0; k < c->carry_count; k++) {
             double *const result = result_row(l, l->results[k]);
             for (size_t n = 0; n < l->count; n++)
@@ -271,8 +268,8 @@ static void begin_mask(lane_call *l, mask *m)
     m->active = take(&l->memory, ROW);
     m->taken = take(&l->memory, ROW);
     m->goes_on = take(&l->memory, ROW);
-    m->is_partial = has(c, PGR_CALL_TESTED) || has(c, PGR_CALL_COUNTED);
-    if (has(c, PGR_CALL_COUNTED))
+    m->is_partial = call_has(c, PGR_CALL_TESTED) || call_has(c, PGR_CALL_COUNTED);
+    if (call_has(c, PGR_CALL_COUNTED))
         m->count = lanes_of(l, l->operands[(size_t)c->const_count + c->carry_count], m->goes_on);
     for (size_t n = 0; n < l->count; n++) {
         m->active[n] = 1.0;
@@ -325,7 +322,7 @@ static void set_steps_inputs(lane_call *l, uint64_t t, double *const *filled)
 {
     const call *const c = l->call;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    const uint32_t *const xs = l->operands + state + has(c, PGR_CALL_COUNTED);
+    const uint32_t *const xs = l->operands + state + call_has(c, PGR_CALL_COUNTED);
     for (uint32_t k = 0; k < c->x_count; k++)
         set_input(l, state + k, xs[t * c->x_count + k], filled[k]);
 }
@@ -341,28 +338,28 @@ static void loop_lanes(lane_call *l)
     const call *const c = l->call;
     const pgr_program *const p = l->b->program;
     const size_t state = (size_t)c->const_count + c->carry_count;
-    const bool is_tested = has(c, PGR_CALL_TESTED);
+    const bool is_tested = call_has(c, PGR_CALL_TESTED);
     const uint32_t *const ys = l->results + c->carry_count + is_tested;
     mask m = {0};
     begin_mask(l, &m);
     double **const filled = (double **)take(&l->memory, pointers(c->x_count));
     for (uint32_t k = 0; k < c->x_count; k++)
         filled[k] = row_for(l, state + k);
-    for (size_t k = 0; k < state; k++)
-        set_input(l, k, l->operands[k], row_for(l, k));
+    for (size_t k = 0; k < state; k++) /* carried numbers are lanes, even if no step reads them */
+        set_input(l, k, l->operands[k], k < c->const_count ? row_for(l, k) : take(&l->memory, ROW));
     double *next = take(&l->memory, (size_t)c->carry_count * ROW);
     double *other = take(&l->memory, (size_t)c->carry_count * ROW);
-    block step = begin_lanes(l, called_program(p, c, 0), l->in, l->out), test;
+    block step = begin_lanes(l, program_of(p, c, 0), l->in, l->out), test;
     double *tested[2] = {NULL, m.goes_on};
     if (is_tested)
-        test = begin_lanes(l, called_program(p, c, 1), l->in, tested);
+        test = begin_lanes(l, program_of(p, c, 1), l->in, tested);
     for (uint64_t k = 0; m.is_partial && k < c->steps * c->y_count; k++)
         memset(result_row(l, ys[k]), 0, l->count * sizeof(double));
     const uint64_t count = most_steps(l, &m);
     for (uint64_t taken = 0; taken < count; taken++) {
-        const uint64_t t = has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
+        const uint64_t t = call_has(c, PGR_CALL_REVERSED) ? count - 1 - taken : taken;
         if (is_tested)
-            step_lanes(&test);
+            run_lanes(&test);
         if (m.is_partial && !update(l, &m, t))
             break;
         set_steps_inputs(l, t, filled);
@@ -370,7 +367,7 @@ static void loop_lanes(lane_call *l)
             l->out[1 + k] = next + (size_t)k * ROW;
         for (uint32_t k = 0; k < c->y_count; k++)
             l->out[1 + c->carry_count + k] = result_row(l, ys[t * c->y_count + k]);
-        step_lanes(&step);
+        run_lanes(&step);
         if (m.is_partial)
             keep(l, &m, l->in + 1 + c->const_count, l->out + 1, l->out + 1 + c->carry_count);
         for (uint32_t k = 0; k < c->carry_count; k++)
@@ -392,11 +389,11 @@ static size_t lanes_at_once(const pgr_program *p, const call *c)
 {
     size_t fewest = BLOCK_MOST;
     for (uint32_t i = 0; i < c->program_count; i++)
-        fewest = called_program(p, c, i)->block < fewest ? called_program(p, c, i)->block : fewest;
+        fewest = program_of(p, c, i)->block < fewest ? program_of(p, c, i)->block : fewest;
     return fewest;
 }
 
-static void run_lane_call(const block *b, const instruction *i)
+void pgr__run_lane_call(const block *b, const instruction *i)
 {
     const pgr_program *const p = b->program;
     const call *const c = &p->calls[i->a];
@@ -412,7 +409,7 @@ static void run_lane_call(const block *b, const instruction *i)
         l.in[0] = l.numbers;
         l.out[0] = NULL;
         memset(l.numbers, 0, call_inputs(c) * sizeof *l.numbers);
-        (is_switch(c) ? switch_lanes : loop_lanes)(&l);
+        (call_has(c, PGR_CALL_SWITCH) ? switch_lanes : loop_lanes)(&l);
     }
     const uint64_t results = program_results_of(c);
     for (uint64_t k = 0; k < results; k++) /* padding, with harmless numbers */
