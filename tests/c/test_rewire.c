@@ -182,6 +182,7 @@ static void a_failure_changes_nothing(void)
     CHECK_EQ(pgr_h_op(tape, y), PGR_OP_CUSTOM);
     CHECK_EQ(pgr_h_tag(tape, PGR_TAG_SCOPE, z), 1);
     pgr_tape_free(tape);
+    CHECK_EQ(f.blocks, 0);
 }
 
 static pgr_handle target, wanted;
