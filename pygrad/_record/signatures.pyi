@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, SupportsFloat, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Concatenate, ParamSpec, TypeVar
+from typing_extensions import Concatenate, ParamSpec, TypedDict, TypeVar, Unpack
 
 from pygrad._program.program import Program
 from pygrad.engine import Value
@@ -23,6 +23,7 @@ X = TypeVar("X", bound=Any, default=Any)
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
 Scalar = SupportsFloat | Value
+Argnums = int | Sequence[int]
 Array = NDArray[np.float64]
 Tree = float | NDArray[Any] | list[Any] | tuple[Any, ...] | dict[Any, Any] | None
 Reduce = Literal["sum", "mean"]
@@ -116,7 +117,7 @@ def grad(fn: Callable[P, Scalar], argnums: int, *, record: bool = ..., workers: 
 @overload
 def grad(
     fn: Callable[P, tuple[Scalar, A]],
-    argnums: int | Sequence[int] = ...,
+    argnums: Argnums = ...,
     has_aux: Literal[True] = ...,
     *,
     record: bool = ...,
@@ -125,7 +126,7 @@ def grad(
 @overload
 def grad(
     fn: None = ...,
-    argnums: int | Sequence[int] = ...,
+    argnums: Argnums = ...,
     has_aux: bool = ...,
     *,
     record: bool = ...,
@@ -146,7 +147,7 @@ def value_and_grad(
 @overload
 def value_and_grad(
     fn: Callable[P, tuple[Scalar, A]],
-    argnums: int | Sequence[int] = ...,
+    argnums: Argnums = ...,
     has_aux: Literal[True] = ...,
     *,
     record: bool = ...,
@@ -155,7 +156,7 @@ def value_and_grad(
 @overload
 def value_and_grad(
     fn: None = ...,
-    argnums: int | Sequence[int] = ...,
+    argnums: Argnums = ...,
     has_aux: bool = ...,
     *,
     record: bool = ...,
@@ -239,47 +240,30 @@ def vmap(
 
 # ---- The others ------------------------------------------------------------------------------------
 
+class _Options(TypedDict, total=False):
+    record: bool
+    workers: int
+
+class _SparseOptions(_Options, total=False):
+    sparse: bool
+
 @overload
 def jacobian(
-    fn: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
-    *,
-    sparse: bool = ...,
-    record: bool = ...,
-    workers: int = ...,
+    fn: Callable[P, Any], argnums: Argnums = ..., has_aux: bool = ..., **options: Unpack[_SparseOptions]
 ) -> Recorded[P, Any]: ...
 @overload
 def jacobian(
-    fn: None = ...,
-    argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
-    *,
-    sparse: bool = ...,
-    record: bool = ...,
-    workers: int = ...,
+    fn: None = ..., argnums: Argnums = ..., has_aux: bool = ..., **options: Unpack[_SparseOptions]
 ) -> Grad: ...
 
 hessian = jacobian
 
 @overload
 def jacrev(
-    fn: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
-    *,
-    record: bool = ...,
-    workers: int = ...,
+    fn: Callable[P, Any], argnums: Argnums = ..., has_aux: bool = ..., **options: Unpack[_Options]
 ) -> Recorded[P, Any]: ...
 @overload
-def jacrev(
-    fn: None = ...,
-    argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
-    *,
-    record: bool = ...,
-    workers: int = ...,
-) -> Grad: ...
+def jacrev(fn: None = ..., argnums: Argnums = ..., has_aux: bool = ..., **options: Unpack[_Options]) -> Grad: ...
 
 jacfwd = jacrev
 
@@ -353,7 +337,7 @@ class _WithRule(Generic[P, R_co]):
 
     __name__: str
     nondiff_argnums: tuple[int, ...]
-    def __init__(self, fun: Callable[P, R_co], nondiff_argnums: int | Sequence[int] = ...) -> None: ...
+    def __init__(self, fun: Callable[P, R_co], nondiff_argnums: Argnums = ...) -> None: ...
     def __call__(self, *args: P.args, **keywords: P.kwargs) -> R_co: ...
 
 class custom_vjp(_WithRule[P, R_co]):  # noqa: N801

@@ -86,4 +86,25 @@ static inline pgr_handle held(int64_t handle)
     return (pgr_handle)handle;
 }
 
+/* An allocator that fails, and counts its blocks. */
+typedef struct {
+    long until;  /* allocations that succeed; then they fail */
+    long blocks; /* not yet freed */
+} failing;
+
+static inline void *failing_resize(void *ctx, void *p, size_t size)
+{
+    failing *const f = ctx;
+    if (size == 0) {
+        f->blocks -= p != NULL;
+        free(p);
+        return NULL;
+    }
+    if (f->until-- <= 0)
+        return NULL;
+    void *const q = realloc(p, size);
+    f->blocks += p == NULL;
+    return q;
+}
+
 #endif

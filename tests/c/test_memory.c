@@ -1,26 +1,6 @@
 /* Every allocation made to fail in turn, and a tape that is full. */
 #include "check.h"
 
-typedef struct {
-    long until; /* calls that succeed; then they fail */
-    long blocks;
-} failing;
-
-static void *failing_resize(void *ctx, void *p, size_t size)
-{
-    failing *const f = ctx;
-    if (size == 0) {
-        f->blocks -= p != NULL;
-        free(p);
-        return NULL;
-    }
-    if (f->until-- <= 0)
-        return NULL;
-    void *const q = realloc(p, size);
-    f->blocks += p == NULL;
-    return q;
-}
-
 static double checksum(const pgr_tape *tape)
 {
     double sum = tape->held;

@@ -1,23 +1,6 @@
 /* test_regions.c: derivatives that stop at calls with rules, by handle. */
 #include "check.h"
 
-typedef struct {
-    long until;
-    int blocks;
-} failing;
-
-static void *failing_resize(void *ctx, void *p, size_t size)
-{
-    failing *const f = ctx;
-    if (size > 0 && f->until-- <= 0)
-        return NULL;
-    f->blocks += (size > 0 && p == NULL) - (size == 0 && p != NULL);
-    void *const result = size == 0 ? NULL : realloc(p, size);
-    if (size == 0)
-        free(p);
-    return result;
-}
-
 /* w = x + x; y, u = sin(w), cos(w) as a region, whose rule says 10 and 3 for the derivatives; then z = y * u + x. */
 typedef struct {
     pgr_tape *tape;

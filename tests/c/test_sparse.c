@@ -1,23 +1,6 @@
 /* test_sparse.c: sparse Jacobians, by handle: their entries, in either direction, and failures of memory. */
 #include "check.h"
 
-typedef struct {
-    long until;
-    int blocks;
-} failing;
-
-static void *failing_resize(void *ctx, void *p, size_t size)
-{
-    failing *const f = ctx;
-    if (size > 0 && f->until-- <= 0)
-        return NULL;
-    f->blocks += (size > 0 && p == NULL) - (size == 0 && p != NULL);
-    void *const result = size == 0 ? NULL : realloc(p, size);
-    if (size == 0)
-        free(p);
-    return result;
-}
-
 enum { COUNT = 40 };
 
 /* Variables x; squares of them, the rows of a band; and their sum, x after x. */
