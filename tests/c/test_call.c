@@ -391,6 +391,8 @@ static void programs_that_share_programs_take_no_time_to_check(void)
     pgr_program *chain[PGR_MAX_DEPTH + 1];
     const pgr_program *programs[WIDE];
     example e = new_example(SWITCH, 1, true, false, false);
+    for (; e.lane_operands != UINT32_MAX; e = new_example(SWITCH, 1, true, false, false))
+        free_example(&e);
     pgr_program *const first = new_caller(&e, 1, false);
     pgr_program_parts parts;
     pgr_program_to_parts(e.programs[0], &parts);
