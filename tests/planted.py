@@ -111,7 +111,7 @@ class Tree:
         self.stale = set()
 
     def object_of(self, source: Path) -> Path:
-        return self.objects / f"{source.stem}.o"
+        return self.objects / f"{source.parent.name}_{source.stem}.o"  # names are not unique
 
     def users_of(self, file: Path) -> set[Path]:
         """The sources that a change in `file` makes stale."""
@@ -124,8 +124,8 @@ class Tree:
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         if test.startswith("c/"):
             program = self.objects / Path(test).stem
-            outside = {"_pgr", *(s.stem for s in self.sources if s.parent.name == "python")}
-            library = [o for o in map(self.object_of, self.sources) if o.stem not in outside]
+            outside = {self.objects, self.root / "csrc" / "python"}
+            library = [self.object_of(s) for s in self.sources if s.parent not in outside]
             source = self.root / "tests" / test
             self.run([*self.compile, "-o", str(program), str(source), *map(str, library), *self.libraries])
             command = [str(program)]

@@ -8,13 +8,14 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pygrad import Program, grad, jit, value_and_grad, vmap
+from pygrad import Program, cond, grad, jit, scan, value_and_grad, vmap, while_loop
 from pygrad._learn.checkpoint import save
 from pygrad._learn.history import Best, History
-from pygrad._program.code import ARRAYS, count_of
+from pygrad._program.code import ARRAYS, count_of, parts_of
 from pygrad._program.files import to_bytes
 from pygrad.engine import ffi
 from pygrad.nn import MLP
@@ -25,6 +26,14 @@ CORPUS = Path(__file__).parent / "corpus"
 
 def mean_loss(w, X, y):
     return vmap(lambda x, t: ((w[0] * x[0] + w[1] * x[1]).tanh() - t) ** 2, reduce="mean")(X, y)
+
+
+def rows(w, x):
+    return scan(lambda h, r: ((w * h + r).sum() if x.ndim > 1 else w * h + r, None), 0.5, x)[0]
+
+
+def halved(x):
+    return while_loop(lambda c: c > 0.1, lambda c: c * 0.5, x, max_steps=4)
 
 
 def programs() -> dict[str, Program]:
@@ -43,6 +52,11 @@ def programs() -> dict[str, Program]:
             lambda a, b: vmap(lambda x: x.sin(), reduce="sum")(a) * vmap(lambda x: x.max(0.5))(b)
         ).program(np.ones(17), np.ones(3)),
         "dict": jit(lambda d: {"k": d["a"] / d["b"], "l": [d["a"] ** 3]}).program({"a": 1.0, "b": np.ones(2)}),
+        "loop": grad(rows).program(0.5, np.ones((3, 2))),
+        "nested loops": jit(lambda c: scan(lambda c, _: (rows(c, np.ones(2)), None), c, None, length=2)[0]).program(0.5),
+        "loop of lanes": vmap(halved).program(np.ones(3)),
+        "branches": jit(lambda x: cond(x > 0, lambda x: x.sin(), lambda x: x * x, x)).program(1.0),
+        "branches of lanes": vmap(lambda x: cond(x > 0, lambda x: x.sin(), lambda x: x * x, x)).program(np.ones(3)),
         "constant": jit(lambda x: x * np.arange(3.0)).program(np.ones(3)),
     }
 
@@ -53,14 +67,22 @@ def parts(program: Program) -> bytes | None:
     p = program.code.parts()
     if len(inside) > 3 or len(outside) > 3 or max(*inside, *outside) >= 512:
         return None
+    return record(p, [*inside, *[0] * (3 - len(inside)), *outside, *[0] * (3 - len(outside))])
+
+
+def record(p: Any, sizes: list[int]) -> bytes:
+    """Parts, and those of the programs that are called, whose arrays have any sizes."""
     counts = [p.instruction_count, p.arg_count, p.dot_count, p.segment_count, p.constant_count, p.input_count]
-    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_registers, p.lane_registers, p.block, 0, 0]
-    sizes = [*inside, *[0] * (3 - len(inside)), *outside, *[0] * (3 - len(outside))]
+    counts += [p.output_count, p.lane_input_count, p.group_count, p.uniform_registers, p.lane_registers, p.block, 0]
     arrays = b""
     for name, (count, kind) in ARRAYS.items():
+        if name == "calls" and p.call_count:
+            arrays += struct.pack("<3H", p.call_count, p.memory_count, p.program_count)
         size = count_of(name, {count: getattr(p, count)}) * ffi.sizeof(kind)
         arrays += bytes(ffi.buffer(getattr(p, name), size)) if size else b""
-    return struct.pack("<20H", *counts, *sizes) + arrays
+    for i in range(p.program_count):
+        arrays += record(parts_of(p.programs[i]), [64] * 6)
+    return struct.pack("<20H", *counts, p.call_count > 0, *sizes) + arrays
 
 
 FORMULAS = [
