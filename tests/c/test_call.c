@@ -427,25 +427,6 @@ static void programs_that_share_programs_take_no_time_to_check(void)
 
 /* ---- Failures ---------------------------------------------------------------------------------------- */
 
-typedef struct {
-    long until, blocks;
-} failing;
-
-static void *failing_resize(void *ctx, void *p, size_t size)
-{
-    failing *const f = ctx;
-    if (size == 0) {
-        f->blocks -= p != NULL;
-        free(p);
-        return NULL;
-    }
-    if (f->until-- <= 0)
-        return NULL;
-    void *const q = realloc(p, size);
-    f->blocks += p == NULL;
-    return q;
-}
-
 static void every_failed_allocation_is_reported_and_leaks_nothing(void)
 {
     long failures = 0;
