@@ -362,6 +362,43 @@ def test_a_rule_that_is_not_linear_in_its_tangents_is_refused_in_reverse_mode(pg
             pg.grad(f, record=record)(3.0)
 
 
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_a_transposed_rule_is_recorded_once_for_all_rows_or_columns(pg, kind):
+    calls = []
+
+    def function(x):
+        return np.array([t * t * t for t in x])
+
+    f = getattr(pg, kind)(function)
+    if kind == "custom_jvp":
+
+        @f.defjvp
+        def rule(primals, tangents):
+            calls.append(1)
+            (x,), (tangent,) = primals, tangents
+            return f(x), np.array([3.0 * a * a * b for a, b in zip(x, tangent)])
+
+    else:
+
+        def back(x, cotangent):
+            calls.append(1)
+            return (np.array([3.0 * a * a * b for a, b in zip(x, cotangent)]),)
+
+        f.defvjp(lambda x: (f(x), x), back)
+    transform = {"custom_jvp": pg.jacrev, "custom_vjp": pg.jacfwd}[kind]
+    counts = []
+    for n in (2, 9):
+        x = np.linspace(1.0, 2.0, n)
+        calls.clear()
+        np.testing.assert_allclose(transform(f)(x), np.diag(3.0 * x * x), rtol=1e-14)
+        counts.append(len(calls))
+        second = transform(lambda x: transform(f)(x).sum(axis=0))(x)
+        np.testing.assert_allclose(second, np.diag(6.0 * x), rtol=1e-14)
+    assert counts[0] == counts[1]
+    if kind == "custom_jvp":
+        assert pg.jacobian(f, sparse=True)(x).nnz == n
+
+
 # ---- What rules do not cover -----------------------------------------------------------------------------
 
 

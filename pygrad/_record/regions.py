@@ -69,6 +69,7 @@ class Region:
         self.group = None if lane is None else within
         self.outs = [self._out(value, lane) for value in results]
         self.wanted: Sequence[bool] = ()  # inputs whose adjoints the present derivative needs
+        self.linear: Any = None  # what its rule keeps from one of a derivative's passes to the next
         self._lanes: dict[int, Region] = {}
         self._cut_lanes: dict[int, list[Value]] = {}
         regions = recordings.regions if whole is None else whole._regions
@@ -225,12 +226,16 @@ def jacobian_by_rows(roots: Sequence[Value], wrt: Sequence[Value], level: Level)
     starts, columns, values = [0], [], []
     for root in roots:
         for j, value in enumerate(vjp([root], [one], wrt, level)):
-            is_zero = lib.pgr_h_op(TAPE, value._handle) == lib.PGR_OP_CONST and value.data == 0.0
-            if not is_zero:
+            if not is_zero(value):
                 columns.append(j)
                 values.append(value)
         starts.append(len(values))
     return Rows(starts, columns, values)
+
+
+def is_zero(value: Value) -> bool:
+    """Whether a Value is the number 0, whatever the arguments."""
+    return bool(lib.pgr_h_op(TAPE, value._handle) == lib.PGR_OP_CONST and value.data == 0.0)
 
 
 def handles(values: Sequence[Value]) -> list[int]:

@@ -19,7 +19,7 @@ from pygrad._core.trees import Tracer, elements, is_array, tree_flatten, tree_le
 from pygrad._pgr import lib
 from pygrad._record.arrays import like
 from pygrad._record.recording import recordings
-from pygrad._record.regions import Adjoints, Region, captured, handles, vjp
+from pygrad._record.regions import Adjoints, Region, captured, handles, is_zero, vjp
 from pygrad.engine import Value, as_value
 
 
@@ -75,18 +75,25 @@ class Unknowns:
                 raise RecordingError(f"{users_line()}\n{what}")
 
 
-def transposed(count: int, function: Callable[[list[Value]], Adjoints], weights: Adjoints, what: str) -> Adjoints:
-    """The adjoints of `count` numbers of which a linear function makes results with the adjoints `weights`."""
-    with recordings.derived() as level:
-        unknowns = Unknowns(count)
-        made = function(unknowns.values)
-    pairs = [(value, weight) for value, weight in zip(made, weights) if value is not None and weight is not None]
-    if not pairs:
-        return [None] * count
-    roots, seeds = zip(*pairs)
-    adjoints = vjp(roots, seeds, unknowns.values, level)
-    unknowns.check(adjoints, what)
-    return adjoints
+class Transposed:
+    """A linear function of `count` numbers, recorded once. `what` is the error if it is not linear."""
+
+    def __init__(self, count: int, function: Callable[[list[Value]], Adjoints], what: str) -> None:
+        self._what = what
+        with recordings.derived() as self._level:
+            self._unknowns = Unknowns(count)
+            self._made = function(self._unknowns.values)
+
+    def __call__(self, weights: Adjoints) -> Adjoints:
+        """The adjoints of the numbers, from those of the results."""
+        unknowns = self._unknowns
+        pairs = [(value, weight) for value, weight in zip(self._made, weights) if not (value is None or weight is None)]
+        if not pairs:
+            return [None] * len(unknowns.values)
+        roots, seeds = zip(*pairs)
+        adjoints = [None if is_zero(x) else x for x in vjp(roots, seeds, unknowns.values, self._level)]
+        unknowns.check([x for x in adjoints if x is not None], self._what)
+        return adjoints
 
 
 # ---- Rules ------------------------------------------------------------------------------------------
@@ -148,6 +155,18 @@ class _Call:
                 )
         return like(self.result, _Steps(self, inputs, kept).results(operands, [x.data for x in results]))
 
+    def transposed(
+        self, region: Any, count: int, function: Callable[[list[Value]], Adjoints], weights: Adjoints, what: str
+    ) -> Adjoints:
+        """The adjoints of `count` numbers of which a linear function makes results with the adjoints `weights`.
+
+        For a Jacobian, a region is asked once for each row.
+        """
+        linear = region.linear or Transposed(count, function, what)
+        if isinstance(region, Region):
+            region.linear = linear
+        return linear(weights)
+
     def need(self, tree: Any, like_tree: Any, what: str, whose: str) -> list[Value]:
         """The Values of a tree; TypeError unless it has the structure and shapes of another."""
         if tree_structure(tree) != tree_structure(like_tree):
@@ -182,8 +201,8 @@ class _VjpCall(_Call):
 
     def pushforward(self, region: Region, tangents: Adjoints) -> Adjoints:
         """By the transposed pullback."""
-        return transposed(
-            *(len(region.outs), lambda unknown: self.pullback(region, unknown), tangents),
+        return self.transposed(
+            *(region, len(region.outs), lambda unknown: self.pullback(region, unknown), tangents),
             f"Forward mode needs a bwd that is linear in the cotangent; that of {self.name} is not. Use grad, vjp or a "
             "custom_jvp",
         )
@@ -208,14 +227,16 @@ class _JvpCall(_Call):
 
     def pullback(self, region: Any, cotangents: Adjoints) -> Adjoints:
         """By the transposed rule."""
-        return transposed(
-            *(len(region.inputs), lambda unknown: self._tangents(region, unknown), cotangents),
+        return self.transposed(
+            *(region, len(region.inputs), lambda unknown: self._tangents(region, unknown), cotangents),
             f"Reverse mode needs a rule that is linear in the tangents; that of {self.name} is not. Use custom_vjp",
         )
 
 
 class _Steps:
     """The step of the node that all results of an eager call have as operand: it has taken their grads."""
+
+    linear: Transposed | None = None
 
     def __init__(self, call: _Call, inputs: list[Value], kept: Sequence[Value]) -> None:
         self._call, self.inputs, self.kept = call, inputs, kept
