@@ -86,9 +86,10 @@ def random_program(rng, length):
             ("c-", c, c - a),
             ("c*", c, c * a),
             ("neg", None, -a),
-            ("relu", None, max(a, 0.0)),
             ("**2", None, a * a),
         ]
+        # Not where rounding decides: our / and - round once, micrograd's twice.
+        choices += [("relu", None, max(a, 0.0))] if abs(a) > 1e-9 else []
         choices += [("/", j, a / b)] if abs(b) > 0.3 else []
         choices += [("c/", c, c / a), ("**-1", None, 1 / a), ("**-2", None, a**-2)] if abs(a) > 0.3 else []
         choices += [("**.5", None, a**0.5)] if a > 0.3 else []
