@@ -138,6 +138,16 @@ def test_scan_carries_and_stacks(pg):
     assert last == 6.0 and made.tolist() == [5, 3, 0]
 
 
+@pytest.mark.parametrize("state", [(), None, [], {}])
+def test_a_state_may_be_empty(pg, state):
+    xs = np.array([1.0, 2.0])
+    last, ys = pg.jit(lambda xs: pg.scan(lambda c, x: (c, x * x), state, xs))(xs)
+    assert last == state and ys.tolist() == [1, 4]
+    assert pg.grad(lambda xs: pg.scan(lambda c, x: (c, x * x), state, xs)[1].sum())(xs).tolist() == [2, 4]
+    last, ys = pg.vmap(lambda a: pg.scan(lambda c, x: (c, x * a), state, xs))(xs)
+    assert ys.tolist() == [[1, 2], [2, 4]]
+
+
 def test_states_and_rows_are_trees_of_numbers_and_arrays(pg):
     A, b = np.arange(12.0).reshape(3, 2, 2), np.array([1.0, -1.0, 2.0])
 
@@ -411,6 +421,7 @@ CASES = {
     ),
     "while_loop's cond_fun must be a condition, not": lambda pg, x: pg.while_loop(lambda c: None, lambda c: c, x),
     "max_steps=0: must be a positive int": lambda pg, x: pg.while_loop(lambda c: c > 1, lambda c: c, x, max_steps=0),
+    "cond's pred must be a condition, not": lambda pg, x: pg.cond(np.stack([x, x]) > 0, lambda: x, lambda: -x),
     "the branches of cond must return the same structure": lambda pg, x: pg.cond(x > 0, lambda: x, lambda: [x]),
     "switch needs at least one branch": lambda pg, x: pg.switch(x, []),
     "or of a step or a branch, is used": leaked,

@@ -28,7 +28,8 @@ static uint32_t emit_dot(builder *b, const dot *d)
 static uint32_t emit_args(builder *b, uint32_t count, const uint32_t *ids)
 {
     pgr_program *const p = b->program;
-    p->args = grow(b, p->args, p->arg_count, count, sizeof *p->args);
+    if (count > 0)
+        p->args = grow(b, p->args, p->arg_count, count, sizeof *p->args);
     const uint32_t first = p->arg_count;
     for (uint32_t k = 0; k < count && b->status == PGR_OK; k++)
         p->args[p->arg_count++] = register_of(b, ids[k]);

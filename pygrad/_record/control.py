@@ -352,13 +352,13 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     if not recordings.stack or not _is_unknown(index):
         i = index.data if isinstance(index, Value) else index
         return branches[min(max(int(i), 0), len(branches) - 1)](*operands)
-    return _switched(as_value(index), list(branches), operands, "switch")
+    return _switched(as_value(index.item() if is_array(index) else index), list(branches), operands, "switch")
 
 
 def _is_unknown(x: Any) -> bool:
     """Whether a number is not known while the function is recorded."""
-    if is_array(x) and not x.ndim:
-        x = x.item()
+    if is_array(x):  # of one number; others are no condition
+        return True
     return isinstance(x, Value)
 
 
