@@ -53,7 +53,9 @@ def programs() -> dict[str, Program]:
         ).program(np.ones(17), np.ones(3)),
         "dict": jit(lambda d: {"k": d["a"] / d["b"], "l": [d["a"] ** 3]}).program({"a": 1.0, "b": np.ones(2)}),
         "loop": grad(rows).program(0.5, np.ones((3, 2))),
-        "nested loops": jit(lambda c: scan(lambda c, _: (rows(c, np.ones(2)), None), c, None, length=2)[0]).program(0.5),
+        "nested loops": jit(lambda c: scan(lambda c, _: (rows(c, np.ones(2)), None), c, None, length=2)[0]).program(
+            0.5
+        ),
         "loop of lanes": vmap(halved).program(np.ones(3)),
         "branches": jit(lambda x: cond(x > 0, lambda x: x.sin(), lambda x: x * x, x)).program(1.0),
         "branches of lanes": vmap(lambda x: cond(x > 0, lambda x: x.sin(), lambda x: x * x, x)).program(np.ones(3)),
