@@ -366,6 +366,69 @@ static void calls_may_be_within_calls(void)
     }
 }
 
+/* The memory of a step that calls is counted through: 1 and 1 and two numbers. */
+static void memory_within_memory_is_within_its_array(void)
+{
+    example inner = new_example(0, 1, false, true, false), outer = inner;
+    inner.wanted = outer.wanted = UINT32_MAX;
+    outer.programs[0] = new_caller(&inner, 1, true);
+    pgr_program *const program = new_caller(&outer, 1, false), *made = NULL;
+    pgr_program_parts parts;
+    pgr_program_to_parts(program, &parts);
+    const double x[] = {0.5, -0.5, 0.25, 2.0};
+    double memory[] = {9.0, 9.0, 3.0, 4.0}, out[3], expected[3];
+    for (uint64_t size = 3; size <= 4; size++) {
+        const uint64_t in_sizes[] = {4, size}, out_sizes[] = {3};
+        const pgr_status status = pgr_program_from_parts(&parts, 2, in_sizes, 1, out_sizes, &made);
+        CHECK_EQ(status, size == 3 ? PGR_ERR_PROGRAM : PGR_OK);
+        if (status == PGR_OK && size == 3)
+            pgr_program_free(made);
+    }
+    const double *const in[] = {x, memory};
+    double *const to[] = {out};
+    CHECK_EQ(pgr_program_run(made, in, to, NULL), PGR_OK);
+    step_of(x, memory + 2, expected);
+    for (int k = 0; k < 3; k++)
+        CHECK(close_to(out[k], expected[k]));
+    pgr_program_free(made);
+    pgr_program_free(program);
+    pgr_program_free(outer.programs[0]);
+    free_example(&inner);
+}
+
+/* (a, b) -> (2 a, a), while a < 1: for lanes of a, and one b. */
+static void carried_lanes_may_be_unread(void)
+{
+    pgr_program *programs[2];
+    const pgr_inner called = {.is_called = 1};
+    const pgr_lane_input only = {1, 0, 1};
+    const pgr_lane_group group = {4, 1, &only};
+    const pgr_output outputs[] = {{.array = 1, .stride = 1}, {.array = 2, .stride = 1}};
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_handle start = held(pgr_h_leaf(tape, PGR_OP_CONST, 0.0)), a = held(pgr_h_input(tape, PGR_OP_LANE, 0));
+    const pgr_handle step[] = {apply(tape, "add", a, a), a};
+    const pgr_handle test = apply(tape, "less", a, held(pgr_h_leaf(tape, PGR_OP_CONST, 1.0)));
+    pgr_output copies[2] = {outputs[0], outputs[1]};
+    CHECK_EQ(pgr_h_program_build(tape, start, 2, step, copies, 1, &group, 9, &called, &programs[0], NULL), PGR_OK);
+    CHECK_EQ(pgr_h_program_build(tape, start, 1, &test, copies, 1, &group, 9, &called, &programs[1], NULL), PGR_OK);
+    example e = {.call = {.steps = 3, .flags = TESTED, .carry_count = 2, .program_count = 2}, .place = {true, 0}};
+    e.lane_operands = 1;
+    e.wanted = 7;
+    memcpy(e.programs, programs, sizeof programs);
+    pgr_program *const program = new_caller(&e, 4, false);
+    const double x[] = {0.25, -7.0, 2.0, 0.0, 1.0, 0.0, 0.75, 0.0};
+    const double expected[] = {1.0, 0.5, 2.0, 2.0, -7.0, 0.0, 1.0, -7.0, 0.0, 1.5, 0.75, 1.0};
+    double out[12];
+    const double *const in[] = {x};
+    double *const to[] = {out};
+    CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
+    for (int k = 0; k < 12; k++)
+        CHECK_EQ(out[k], expected[k]);
+    pgr_program_free(program);
+    free_example(&e);
+    pgr_tape_free(tape);
+}
+
 /* A chain of PGR_MAX_DEPTH programs may be run; one more may not be built, nor made from parts. */
 static void programs_are_not_too_deep(void)
 {
@@ -860,6 +923,8 @@ int main(void)
     TEST(calls_compute_what_loops_and_switches_of_c_do);
     TEST(calls_for_lanes_compute_the_same_for_each_lane);
     TEST(calls_may_be_within_calls);
+    TEST(memory_within_memory_is_within_its_array);
+    TEST(carried_lanes_may_be_unread);
     TEST(programs_are_not_too_deep);
     TEST(programs_that_share_programs_take_no_time_to_check);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
