@@ -1,5 +1,8 @@
 """Programs that call others: their listings, drawings and C."""
 
+import math
+import sys
+
 import loops
 import pytest
 from test_programs import compile_c, flat, run_c
@@ -142,3 +145,21 @@ def test_a_test_may_read_the_memory_that_steps_read(pg):
 
     assert pg.jit(function)(0.0, np.arange(3.0)) == 8.0
     assert pg.jit(function)(9.5, np.arange(3.0)) == 9.5
+
+
+def test_loops_within_loops_are_64_deep_at_most(pg):
+    def nested(depth):
+        def function(x):
+            step = function if depth == 0 else nested(depth - 1)
+            return pg.math.sin(x) if depth == 0 else pg.scan(lambda c, _: (step(c), None), x, None, length=1)[0]
+
+        return function
+
+    old = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        assert pg.jit(nested(64))(0.5) == pytest.approx(math.sin(0.5))
+        with pytest.raises(pg.RecordingError, match="64 are the most"):
+            pg.jit(nested(65))(0.5)
+    finally:
+        sys.setrecursionlimit(old)

@@ -63,7 +63,10 @@ class Program:
         return self.listing(200)
 
     def listing(self, limit: int | None = None) -> str:
-        """The instructions as text, at most `limit` of them, each with its line of your code."""
+        """The instructions as text, at most `limit` of them, each with its line of your code.
+
+        Those of loops' steps and of branches follow, as programs 1, 2, ..
+        """
         return listing.listing(self.code, self.lines(), limit)
 
     def lines(self) -> list[str] | None:
@@ -75,8 +78,8 @@ class Program:
         """The program as a C99 file that needs only libm, with `void name(const double *in, double *out)`.
 
         `in` holds the arguments' numbers and arrays one after another, `out` the results'; a comment in the file gives
-        their places. Values from outside that the function reads come last in `in`. Raises ValueError if `name` is not
-        a C identifier.
+        their places. Values from outside that the function reads come last in `in`. Steps of loops and branches are
+        static functions; in lanes, of one lane. Raises ValueError if `name` is not a C identifier.
         """
         return c_source.to_c(self.code, name)
 

@@ -3,8 +3,8 @@
 #include "program/program.h"
 
 /* A step is (c, a, b, x) -> (a', b'; y). The memory of step t has two numbers, from 1 + 3 t on. */
-enum { CONSTS = 1, CARRY = 2, STATE = CONSTS + CARRY, MOST_STEPS = 6, MOST_OPERANDS = STATE + 1 + MOST_STEPS, LANES = 300 };
-enum { MEMORY = 1 + 3 * MOST_STEPS };
+enum { CONSTS = 1, CARRY = 2, STATE = CONSTS + CARRY, MOST_STEPS = 6, MOST_OPERANDS = STATE + 1 + MOST_STEPS };
+enum { LANES = 300, MEMORY = 1 + 3 * MOST_STEPS };
 static const uint32_t TESTED = PGR_CALL_TESTED, COUNTED = PGR_CALL_COUNTED, SWITCH = PGR_CALL_SWITCH;
 
 static double number(void) { return (double)rand() / RAND_MAX * 3.0 - 1.5; }
@@ -92,7 +92,8 @@ static pgr_status try_called(pgr_tape *tape, pgr_handle start, place p, uint32_t
 }
 
 /* From its tape, which is freed. */
-static pgr_program *called(pgr_tape *tape, pgr_handle start, place p, uint32_t inputs, uint32_t count, const pgr_handle *outs)
+static pgr_program *called(pgr_tape *tape, pgr_handle start, place p, uint32_t inputs, uint32_t count,
+                             const pgr_handle *outs)
 {
     pgr_program *program;
     CHECK_EQ(try_called(tape, start, p, inputs, count, outs, &program), PGR_OK);
@@ -121,8 +122,10 @@ static pgr_program *new_test(place p, bool has_memory)
     const pgr_handle start = held(pgr_h_leaf(tape, PGR_OP_CONST, 0.0));
     pgr_handle in[STATE];
     inputs(tape, p, CONSTS, STATE, in);
-    if (has_memory)
-        in[0] = apply(tape, "add", in[0], apply(tape, "less", input(tape, 1, 0), held(pgr_h_leaf(tape, PGR_OP_CONST, -99.0))));
+    if (has_memory) {
+        const pgr_handle least = held(pgr_h_leaf(tape, PGR_OP_CONST, -99.0));
+        in[0] = apply(tape, "add", in[0], apply(tape, "less", input(tape, 1, 0), least));
+    }
     const pgr_handle out = apply(tape, "less", in[2], in[0]);
     return called(tape, start, p, STATE, 1, &out);
 }
@@ -137,7 +140,8 @@ static pgr_program *new_branch(place p, int which)
     if (which < 2)
         out = apply(tape, which == 0 ? "add" : "mul", out, in[2]);
     if (p.lanes) { /* of a branch that reads no lanes, too */
-        const pgr_handle any = held(pgr_h_input(tape, PGR_OP_LANE, (p.lane_consts & 1) != 0 ? 0 : (p.lane_consts & 2) != 0 ? 1 : 2));
+        const uint32_t lane = (p.lane_consts & 1) != 0 ? 0 : (p.lane_consts & 2) != 0 ? 1 : 2;
+        const pgr_handle any = held(pgr_h_input(tape, PGR_OP_LANE, lane));
         out = apply(tape, "add", out, apply(tape, "pick", held(pgr_h_leaf(tape, PGR_OP_CONST, 0.0)), any));
     }
     return called(tape, start, p, STATE, 1, &out);
@@ -175,7 +179,8 @@ static uint32_t result_count(const example *e) { return (uint32_t)program_result
 static example new_example(uint32_t flags, uint64_t steps, bool lanes, bool has_memory, bool small)
 {
     const bool is_switch = flags == SWITCH;
-    example e = {.call = {.steps = steps, .flags = flags, .const_count = CONSTS, .carry_count = CARRY, .x_count = 1, .y_count = 1}};
+    example e = {.call = {.steps = steps, .flags = flags, .const_count = CONSTS, .carry_count = CARRY}};
+    e.call.x_count = e.call.y_count = 1;
     if (is_switch)
         e.call = (pgr_call){.steps = 1, .flags = flags, .const_count = STATE, .carry_count = 1};
     e.call.program_count = is_switch ? 3 : (flags & TESTED) != 0 ? 2 : 1;
@@ -188,7 +193,9 @@ static example new_example(uint32_t flags, uint64_t steps, bool lanes, bool has_
     if (is_switch && (e.place.lane_consts & 7) == 0)
         e.lane_operands |= 2, e.place.lane_consts = 1;
     for (uint32_t k = 0; k < e.call.program_count; k++) {
-        e.programs[k] = is_switch ? new_branch(e.place, (int)k) : k == 0 ? new_step(e.place, has_memory) : new_test(e.place, has_memory);
+        e.programs[k] = is_switch ? new_branch(e.place, (int)k)
+                        : k == 0  ? new_step(e.place, has_memory)
+                                  : new_test(e.place, has_memory);
         if (small && lanes)
             e.programs[k] = with_small_blocks(e.programs[k]);
     }
@@ -230,8 +237,9 @@ static pgr_status build_call(pgr_tape *tape, const example *e, uint64_t lanes, b
         const int64_t made = pgr_h_result(tape, (pgr_handle)chain, k);
         if (made < 0)
             return (pgr_status)-made;
-        outputs[count] = is_called && e->place.lanes ? (pgr_output){.array = 1 + k, .stride = 1}
-                                                     : (pgr_output){.offset = k, .stride = e->place.lanes ? results : 0};
+        outputs[count] = (pgr_output){.offset = k, .stride = e->place.lanes ? results : 0};
+        if (is_called && e->place.lanes)
+            outputs[count] = (pgr_output){.array = 1 + k, .stride = 1};
         nodes[count++] = (pgr_handle)made;
     }
     const pgr_lane_group group = {lanes, n, lane_inputs};
@@ -300,8 +308,8 @@ static void check_run(const pgr_program *program, const example *e, uint64_t lan
     free(out);
 }
 
-static const uint32_t KINDS[] = {0, PGR_CALL_REVERSED, PGR_CALL_TESTED, PGR_CALL_COUNTED, PGR_CALL_COUNTED | PGR_CALL_REVERSED,
-                                 PGR_CALL_SWITCH};
+static const uint32_t KINDS[] = {0, PGR_CALL_REVERSED, PGR_CALL_TESTED, PGR_CALL_COUNTED,
+                                 PGR_CALL_COUNTED | PGR_CALL_REVERSED, PGR_CALL_SWITCH};
 enum { KIND_COUNT = sizeof KINDS / sizeof *KINDS };
 
 static void calls_compute_what_loops_and_switches_of_c_do(void)
@@ -309,7 +317,8 @@ static void calls_compute_what_loops_and_switches_of_c_do(void)
     check_seed();
     for (int round = 0; round < 120; round++) {
         const bool has_memory = KINDS[round % KIND_COUNT] != SWITCH && pick(2);
-        example e = new_example(KINDS[round % KIND_COUNT], has_memory + pick(MOST_STEPS + !has_memory), false, has_memory, false);
+        const unsigned steps = has_memory + pick(MOST_STEPS + !has_memory);
+        example e = new_example(KINDS[round % KIND_COUNT], steps, false, has_memory, false);
         pgr_program *program = new_caller(&e, 1, false);
         check_run(program, &e, 1, NULL);
         program = again(program, &e, 1);
@@ -355,6 +364,69 @@ static void calls_may_be_within_calls(void)
         free_example(&outer);
         free_example(&inner);
     }
+}
+
+/* The memory of a step that calls is counted through: 1 and 1 and two numbers. */
+static void memory_within_memory_is_within_its_array(void)
+{
+    example inner = new_example(0, 1, false, true, false), outer = inner;
+    inner.wanted = outer.wanted = UINT32_MAX;
+    outer.programs[0] = new_caller(&inner, 1, true);
+    pgr_program *const program = new_caller(&outer, 1, false), *made = NULL;
+    pgr_program_parts parts;
+    pgr_program_to_parts(program, &parts);
+    const double x[] = {0.5, -0.5, 0.25, 2.0};
+    double memory[] = {9.0, 9.0, 3.0, 4.0}, out[3], expected[3];
+    for (uint64_t size = 3; size <= 4; size++) {
+        const uint64_t in_sizes[] = {4, size}, out_sizes[] = {3};
+        const pgr_status status = pgr_program_from_parts(&parts, 2, in_sizes, 1, out_sizes, &made);
+        CHECK_EQ(status, size == 3 ? PGR_ERR_PROGRAM : PGR_OK);
+        if (status == PGR_OK && size == 3)
+            pgr_program_free(made);
+    }
+    const double *const in[] = {x, memory};
+    double *const to[] = {out};
+    CHECK_EQ(pgr_program_run(made, in, to, NULL), PGR_OK);
+    step_of(x, memory + 2, expected);
+    for (int k = 0; k < 3; k++)
+        CHECK(close_to(out[k], expected[k]));
+    pgr_program_free(made);
+    pgr_program_free(program);
+    pgr_program_free(outer.programs[0]);
+    free_example(&inner);
+}
+
+/* (a, b) -> (2 a, a), while a < 1: for lanes of a, and one b. */
+static void carried_lanes_may_be_unread(void)
+{
+    pgr_program *programs[2];
+    const pgr_inner called = {.is_called = 1};
+    const pgr_lane_input only = {1, 0, 1};
+    const pgr_lane_group group = {4, 1, &only};
+    const pgr_output outputs[] = {{.array = 1, .stride = 1}, {.array = 2, .stride = 1}};
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_handle start = held(pgr_h_leaf(tape, PGR_OP_CONST, 0.0)), a = held(pgr_h_input(tape, PGR_OP_LANE, 0));
+    const pgr_handle step[] = {apply(tape, "add", a, a), a};
+    const pgr_handle test = apply(tape, "less", a, held(pgr_h_leaf(tape, PGR_OP_CONST, 1.0)));
+    pgr_output copies[2] = {outputs[0], outputs[1]};
+    CHECK_EQ(pgr_h_program_build(tape, start, 2, step, copies, 1, &group, 9, &called, &programs[0], NULL), PGR_OK);
+    CHECK_EQ(pgr_h_program_build(tape, start, 1, &test, copies, 1, &group, 9, &called, &programs[1], NULL), PGR_OK);
+    example e = {.call = {.steps = 3, .flags = TESTED, .carry_count = 2, .program_count = 2}, .place = {true, 0}};
+    e.lane_operands = 1;
+    e.wanted = 7;
+    memcpy(e.programs, programs, sizeof programs);
+    pgr_program *const program = new_caller(&e, 4, false);
+    const double x[] = {0.25, -7.0, 2.0, 0.0, 1.0, 0.0, 0.75, 0.0};
+    const double expected[] = {1.0, 0.5, 2.0, 2.0, -7.0, 0.0, 1.0, -7.0, 0.0, 1.5, 0.75, 1.0};
+    double out[12];
+    const double *const in[] = {x};
+    double *const to[] = {out};
+    CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
+    for (int k = 0; k < 12; k++)
+        CHECK_EQ(out[k], expected[k]);
+    pgr_program_free(program);
+    free_example(&e);
+    pgr_tape_free(tape);
 }
 
 /* A chain of PGR_MAX_DEPTH programs may be run; one more may not be built, nor made from parts. */
@@ -505,9 +577,11 @@ static void a_recording_that_is_wrong_is_refused(void)
     const pgr_handle chain = held(pgr_h_chain(tape, 5, many));
     pgr_program *program = NULL;
     const pgr_recorded_call calls[] = {{e.call, 5, many}, {e.call, 4, many}};
-    pgr_inner inner = {.call_count = 1, .program_count = 1, .calls = calls, .programs = (const pgr_program *const *)e.programs};
+    const pgr_program *const *const programs = (const pgr_program *const *)e.programs;
+    pgr_inner inner = {.call_count = 1, .program_count = 1, .calls = calls, .programs = programs};
     pgr_output output = {0};
-#define BUILT(node) pgr_h_program_build(tape, start, 1, &(pgr_handle){node}, &output, 0, NULL, 1u << 31, &inner, &program, NULL)
+#define BUILT(node) \
+    pgr_h_program_build(tape, start, 1, &(pgr_handle){node}, &output, 0, NULL, 1u << 31, &inner, &program, NULL)
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, 4))), PGR_ERR_UNKNOWN);                 /* it has 4 results */
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, (uint64_t)1 << 32))), PGR_ERR_UNKNOWN); /* and there is one call */
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, 3))), PGR_OK);
@@ -515,7 +589,7 @@ static void a_recording_that_is_wrong_is_refused(void)
     const pgr_inner none = {0};
     inner = none;
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, 0))), PGR_ERR_UNKNOWN);
-    inner = (pgr_inner){.call_count = 2, .program_count = 1, .calls = calls, .programs = (const pgr_program *const *)e.programs};
+    inner = (pgr_inner){.call_count = 2, .program_count = 1, .calls = calls, .programs = programs};
     CHECK_EQ(BUILT(x), PGR_ERR_ARGUMENT); /* 4 operands are not 5 */
     const pgr_binding bindings[] = {{x, PGR_OP_LANE, 0}, {x, PGR_OP_ADD, 0}, {x, PGR_OP_INPUT, 7}};
     inner = (pgr_inner){.is_called = 1, .binding_count = 1, .bindings = bindings};
@@ -765,6 +839,22 @@ static void every_part_of_a_call_that_is_wrong_is_refused(void)
     printf("%d wrong parts of calls refused\n", wrong);
 }
 
+/* One number of the parts changed, or another program called. */
+static void damage(copies *c, const pgr_program *other)
+{
+    static const uint32_t likely[] = {0, 1, 2, 3, 4, 8, PGR_REGISTER_NONE, PGR_REGISTER_LANE, PGR_REGISTER_LANE | 1,
+                                      UINT32_MAX, 64, PGR_PROGRAM_CALL};
+    const uint32_t value = pick(4) == 0 ? (uint32_t)rand() : pick(2) ? pick(24) : likely[pick(12)];
+    switch (pick(6)) {
+    case 0: ((uint32_t *)c->instructions)[pick(4 * c->p.instruction_count)] = value; break;
+    case 1: c->args[pick(c->p.arg_count)] = value; break;
+    case 2: c->programs[pick(c->p.program_count)] = other; break;
+    case 3: *(pick(2) ? &c->p.uniform_registers : &c->p.lane_registers) = value; break;
+    case 4: ((uint32_t *)(void *)c->memory)[pick(sizeof *c->memory / 4)] = value; break;
+    default: ((uint32_t *)(void *)c->calls)[pick(sizeof *c->calls / 4)] = value; break;
+    }
+}
+
 /* ROUNDS=1000000 for a long one. */
 static void damaged_calls_are_refused_or_harmless(void)
 {
@@ -774,7 +864,8 @@ static void damaged_calls_are_refused_or_harmless(void)
     double x[20 * MOST_OPERANDS] = {0.0}, out[20 * MOST_OPERANDS], memory[MEMORY] = {0.0};
     for (int kind = 0; kind < 2 * KIND_COUNT; kind++) {
         const bool lanes = kind % 2;
-        example e = new_example(KINDS[kind / 2], 4, lanes, !lanes && KINDS[kind / 2] != SWITCH, pick(2)), f = new_example(TESTED, 2, !lanes, lanes, false);
+        example e = new_example(KINDS[kind / 2], 4, lanes, !lanes && KINDS[kind / 2] != SWITCH, pick(2));
+        example f = new_example(TESTED, 2, !lanes, lanes, false);
         pgr_program *const caller = new_caller(&e, 20, false);
         const uint64_t in_sizes[] = {20 * operand_count(&e), MEMORY}, out_sizes[] = {20 * result_count(&e)};
         for (int k = 0; k < 20 * MOST_OPERANDS; k++)
@@ -785,18 +876,8 @@ static void damaged_calls_are_refused_or_harmless(void)
         double *const to[] = {out};
         for (long round = 0; round < rounds / (2 * KIND_COUNT); round++) {
             copies c = copied(caller);
-            for (unsigned k = round == 0 ? 0 : 1 + pick(3); k > 0; k--) {
-                static const uint32_t likely[] = {0, 1, 2, 3, 4, 8, PGR_REGISTER_NONE, PGR_REGISTER_LANE, PGR_REGISTER_LANE | 1, UINT32_MAX, 64, 134};
-                const uint32_t value = pick(4) == 0 ? (uint32_t)rand() : pick(2) ? pick(24) : likely[pick(12)];
-                uint32_t *const words = (uint32_t *)(void *)(pick(2) || c.p.memory_count == 0 ? (void *)c.calls : (void *)c.memory);
-                switch (pick(5)) {
-                case 0: ((uint32_t *)c.instructions)[pick(4 * c.p.instruction_count)] = value; break;
-                case 1: c.args[pick(c.p.arg_count)] = value; break;
-                case 2: c.programs[pick(c.p.program_count)] = pick(2) ? f.programs[pick(2)] : e.programs[pick(e.call.program_count)]; break;
-                case 3: *(pick(2) ? &c.p.uniform_registers : &c.p.lane_registers) = value; break;
-                default: words[pick((unsigned)(words == (void *)c.calls ? sizeof *c.calls : sizeof *c.memory) / 4)] = value; break;
-                }
-            }
+            for (unsigned k = round == 0 ? 0 : 1 + pick(3); k > 0; k--)
+                damage(&c, pick(2) ? f.programs[pick(2)] : e.programs[pick(e.call.program_count)]);
             pgr_program *made = NULL;
             const pgr_status status = pgr_program_from_parts(&c.p, 2, in_sizes, 1, out_sizes, &made);
             CHECK(status == PGR_OK || (status == PGR_ERR_PROGRAM && round > 0));
@@ -823,6 +904,8 @@ int main(void)
     TEST(calls_compute_what_loops_and_switches_of_c_do);
     TEST(calls_for_lanes_compute_the_same_for_each_lane);
     TEST(calls_may_be_within_calls);
+    TEST(memory_within_memory_is_within_its_array);
+    TEST(carried_lanes_may_be_unread);
     TEST(programs_are_not_too_deep);
     TEST(programs_that_share_programs_take_no_time_to_check);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);

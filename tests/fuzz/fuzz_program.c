@@ -3,8 +3,8 @@
  *
  * With libFuzzer (-fsanitize=fuzzer), or with REPLAY a main that reads files. The input, little-endian: the counts
  * of `header`, IN_COUNT + OUT_COUNT sizes of arrays, and then the parts in the order of pgr_program_parts; bytes that
- * are missing are zeros, bytes that are left are ignored. If `has_calls`, the counts of `calls_header` follow, the calls,
- * their memory, and the programs that are called, each as the whole input. seeds.py writes such files. */
+ * are missing are zeros, bytes that are left are ignored. If `has_calls`, the counts of `calls_header` follow, the
+ * calls, their memory, and the programs that are called, each as the whole input. seeds.py writes such files. */
 #include "program/program.h"
 
 #include <math.h>
@@ -199,7 +199,8 @@ static made *take_program(input *from, int depth)
     };
     if (h.has_calls != 0 && depth < MOST_DEPTH)
         take(from, &c, sizeof c);
-    void *const of_calls[] = {taken(from, c.calls % MOST, sizeof(pgr_call)), taken(from, c.memory % MOST, sizeof(pgr_lane_input))};
+    void *const of_calls[] = {taken(from, c.calls % MOST, sizeof(pgr_call)),
+                              taken(from, c.memory % MOST, sizeof(pgr_lane_input))};
     const pgr_program *programs[MOST_PROGRAMS] = {NULL};
     bool are_made = true;
     for (int i = 0; i < c.programs % (MOST_PROGRAMS + 1); i++) {
