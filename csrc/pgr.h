@@ -386,6 +386,11 @@ typedef struct {
     pgr_handle *values;
 } pgr_sparse;
 
+/* Whether the results are sums of multiples of `unknown`, as far as their operations tell: 1 or 0, or a negative
+ * status. What is made from a cut that depends on it is not. O(nodes recorded since `unknown`). */
+int pgr_h_is_linear(pgr_tape *tape, pgr_handle unknown, size_t count, const pgr_handle *results, size_t cut_count,
+                    const pgr_handle *cuts);
+
 /* Records the entries of the roots' Jacobian that may differ from zero. wrt are distinct. With `lower`, only those in
  * column i or before in row i: all of a symmetric matrix. Fills `*out`, whose values are new holds and whose arrays the
  * caller frees with pgr_sparse_free. On failure nothing is recorded: PGR_ERR_OPAQUE as in pgr_h_vjp, PGR_ERR_FULL where
@@ -417,6 +422,9 @@ pgr_status pgr_vjp(pgr_tape *tape, uint32_t within, size_t root_count, const pgr
                    size_t wrt_count, const pgr_id *wrt, pgr_id *out, pgr_id *bad);
 pgr_status pgr_jvp(pgr_tape *tape, size_t wrt_count, const pgr_id *wrt, const pgr_id *tangents, size_t root_count,
                    const pgr_id *roots, pgr_id *out, pgr_id *bad);
+
+pgr_status pgr_is_linear(pgr_tape *tape, pgr_id unknown, size_t count, const pgr_id *results, size_t cut_count,
+                         const pgr_id *cuts, int *is_linear);
 
 /* `*ids`, which the caller frees with tape_resize, are in place of out->values. */
 pgr_status pgr_jacobian(pgr_tape *tape, size_t root_count, const pgr_id *roots, size_t wrt_count, const pgr_id *wrt,

@@ -178,6 +178,21 @@ pgr_status pgr_h_jacobian(pgr_tape *tape, size_t root_count, const pgr_handle *r
     return status;
 }
 
+int pgr_h_is_linear(pgr_tape *tape, pgr_handle unknown, size_t count, const pgr_handle *results, size_t cut_count,
+                    const pgr_handle *cuts)
+{
+    const int token = pgr__enter(tape);
+    id_arrays a = {.tape = tape};
+    const pgr_id *const start = ids_of(&a, 1, &unknown), *const result_ids = ids_of(&a, count, results);
+    const pgr_id *const cut_ids = ids_of(&a, cut_count, cuts);
+    int is_linear = 0;
+    if (a.status == PGR_OK)
+        a.status = pgr_is_linear(tape, *start, count, result_ids, cut_count, cut_ids, &is_linear);
+    const pgr_status status = free_ids(&a);
+    pgr__leave(tape, token);
+    return status == PGR_OK ? is_linear : -(int)status;
+}
+
 pgr_status pgr_h_lane_places(pgr_tape *tape, size_t place_count, const pgr_handle *places, size_t root_count,
                              const pgr_handle *roots, uint8_t *used)
 {

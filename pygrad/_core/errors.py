@@ -27,6 +27,7 @@ class RecordingError(TypeError):
     """
 
     is_opaque = False  # whether a custom operation is the reason, which backward() can pass
+    is_linear = True  # unless the reason is a rule that is not, where it is transposed
 
 
 _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {

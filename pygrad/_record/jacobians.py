@@ -12,6 +12,7 @@ from pygrad._record.function import Function
 from pygrad._record.recording import recordings
 from pygrad._record.regions import Rows, jacobian as entries, jacobian_by_rows, jvp, take, vjp
 from pygrad._record.sparse import mirrored, sparse_array
+from pygrad._record.unknowns import jacobian_by_tangents
 from pygrad.engine import Value, as_value
 
 MANY = 32  # results and arguments; a pass for each would go through all nodes each time
@@ -39,7 +40,9 @@ def _inline_jacobian(
         take(level, wrt)
         roots = [as_value(value) for value in tree_leaves(result)]
         one, zero = Value(1.0), Value(0.0)
-        found = entries(roots, wrt, level) if mode is None and min(len(roots), len(wrt)) >= MANY else None
+        found = None
+        if mode is None and min(len(roots), len(wrt)) >= MANY:
+            found = entries(roots, wrt, level) or jacobian_by_tangents(roots, wrt, level)
         if found is not None:
             rows = _filled(found, len(wrt), zero)
         elif mode == "reverse" or (mode is None and len(roots) <= len(wrt)):
@@ -73,7 +76,7 @@ def _inline_sparse(
         roots = [as_value(value) for value in tree_leaves(result)]
         rows = entries(roots, wrt, level, is_symmetric)
         if rows is None:  # not half of them: a rule need not be the derivative of a function
-            rows = jacobian_by_rows(roots, wrt, level)
+            rows = jacobian_by_tangents(roots, wrt, level) or jacobian_by_rows(roots, wrt, level)
         elif is_symmetric:
             rows = mirrored(rows)
         matrix = sparse_array(rows, (len(roots), len(wrt)))

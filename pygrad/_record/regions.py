@@ -206,8 +206,16 @@ def jacobian(roots: Sequence[Value], wrt: Sequence[Value], level: Level, lower: 
 
     None where a vjp for each root is cheaper, or the way leads through calls with rules.
     """
-    if _seen(level) is not None:
-        return None
+    return None if has_rules(level) else entries(roots, wrt, lower)
+
+
+def has_rules(level: Level) -> bool:
+    """Whether a derivative may meet calls that it takes by their rules."""
+    return _seen(level) is not None
+
+
+def entries(roots: Sequence[Value], wrt: Sequence[Value], lower: bool = False) -> Rows | None:
+    """The same, through all nodes."""
     out, bad = ffi.new("pgr_sparse *"), ffi.new("pgr_handle *")
     status = lib.pgr_h_jacobian(TAPE, len(roots), handles(roots), len(wrt), handles(wrt), lower, out, bad)
     if status == lib.PGR_ERR_FULL:

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
-from pygrad._core.errors import RecordingError, shown, users_line
-from pygrad._core.layer import TAPE
+from pygrad._core.errors import RecordingError, shown
 from pygrad._core.numbers import positions
 from pygrad._core.trees import Tracer, elements, is_array, tree_flatten, tree_leaves, tree_structure, tree_unflatten
-from pygrad._pgr import lib
 from pygrad._record.arrays import like
 from pygrad._record.recording import recordings
-from pygrad._record.regions import Adjoints, Region, captured, handles, is_zero, vjp
+from pygrad._record.regions import Adjoints, Region, captured, handles
+from pygrad._record.unknowns import Transposed
 from pygrad.engine import Value, as_value
 
 
@@ -57,43 +56,6 @@ class Kept:
             else:
                 leaves.append(leaf)
         return tree_unflatten(self._structure, leaves)
-
-
-# ---- Linear functions of unknowns -----------------------------------------------------------------
-
-
-class Unknowns:
-    """Numbers that a linear function is transposed by; what it gives must not be made of them."""
-
-    def __init__(self, count: int) -> None:
-        root = recordings.stack[-1].scalar(0, 2**32 - 1) if recordings.stack else Value(0.0)
-        self._root, self.values = root, [root * 1.0 for _ in range(count)]
-
-    def check(self, results: Iterable[Value], what: str) -> None:
-        for value in results:
-            if lib.pgr_h_is_made_from(TAPE, value._handle, self._root._handle):
-                raise RecordingError(f"{users_line()}\n{what}")
-
-
-class Transposed:
-    """A linear function of `count` numbers, recorded once. `what` is the error if it is not linear."""
-
-    def __init__(self, count: int, function: Callable[[list[Value]], Adjoints], what: str) -> None:
-        self._what = what
-        with recordings.derived() as self._level:
-            self._unknowns = Unknowns(count)
-            self._made = function(self._unknowns.values)
-
-    def __call__(self, weights: Adjoints) -> Adjoints:
-        """The adjoints of the numbers, from those of the results."""
-        unknowns = self._unknowns
-        pairs = [(value, weight) for value, weight in zip(self._made, weights) if not (value is None or weight is None)]
-        if not pairs:
-            return [None] * len(unknowns.values)
-        roots, seeds = zip(*pairs)
-        adjoints = [None if is_zero(x) else x for x in vjp(roots, seeds, unknowns.values, self._level)]
-        unknowns.check([x for x in adjoints if x is not None], self._what)
-        return adjoints
 
 
 # ---- Rules ------------------------------------------------------------------------------------------

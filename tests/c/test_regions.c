@@ -229,6 +229,79 @@ static void every_failed_allocation_gives_everything_back(void)
     CHECK(failures > 30);
 }
 
+/* ---- Linear functions ------------------------------------------------------------------------------ */
+
+/* Whether `x op y` is linear in the unknown u. v is a copy of u, n is not linear, c and b are numbers, z is 0. */
+static int is_linear(pgr_tape *tape, const char *op, char x, char y, size_t cut_count)
+{
+    const pgr_handle before = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.0)); /* which may change */
+    const pgr_handle u = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.5));
+    const pgr_handle v = held(pgr_h_record_number(tape, op_named("mul"), u, 1.0, 0));
+    const pgr_handle letters[] = {
+        ['u' - 'a'] = u, ['v' - 'a'] = v, ['n' - 'a'] = held(pgr_h_record(tape, op_named("tanh"), v, 0)),
+        ['c' - 'a'] = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0)), ['z' - 'a'] = held(pgr_h_leaf(tape, PGR_OP_CONST, 0.0)),
+        ['b' - 'a'] = before,
+    };
+    const pgr_handle result = held(pgr_h_record(tape, op_named(op), letters[x - 'a'], y == ' ' ? 0 : letters[y - 'a']));
+    const int found = pgr_h_is_linear(tape, u, 1, &result, cut_count, &v);
+    for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
+        if (letters[i] != 0)
+            pgr_h_release(tape, letters[i], 0);
+    pgr_h_release(tape, result, 0);
+    return found;
+}
+
+static void sums_of_multiples_are_linear(void)
+{
+    static const struct {
+        const char *op, *operands;
+        int expected;
+    } cases[] = {
+        {"add", "uv", 1}, {"add", "uz", 1}, {"sub", "zu", 1}, {"add", "uc", 0}, {"sub", "cu", 0},
+        {"add", "ub", 0}, {"add", "un", 0}, {"add", "cc", 0}, {"add", "zz", 1}, {"mul", "uc", 1},
+        {"mul", "bu", 1}, {"mul", "uv", 0}, {"mul", "un", 0}, {"mul", "nz", 1}, {"mul", "cc", 0},
+        {"div", "uc", 1}, {"div", "cu", 0}, {"div", "uv", 0}, {"div", "zc", 1}, {"neg", "u ", 1},
+        {"neg", "n ", 0}, {"pick", "cu", 1}, {"pick", "uc", 0}, {"keep", "cu", 1}, {"keep", "uu", 0},
+        {"pick", "zn", 1}, {"keep", "cc", 0}, {"sin", "u ", 0}, {"sign", "u ", 0}, {"max", "uv", 0},
+        {"detach", "u ", 0},
+    };
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_set_recording(1); /* detach keeps its operand */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int found = is_linear(tape, cases[i].op, cases[i].operands[0], cases[i].operands[1], 0);
+        if (found != cases[i].expected)
+            printf("%s %s: ", cases[i].op, cases[i].operands);
+        CHECK_EQ(found, cases[i].expected);
+    }
+    pgr_set_recording(0);
+    CHECK_EQ(is_linear(tape, "add", 'v', 'v', 1), 0);
+    CHECK_EQ(is_linear(tape, "add", 'u', 'u', 1), 1);
+    pgr_handle none = 12345;
+    CHECK_EQ(pgr_h_is_linear(tape, none, 1, &none, 0, NULL), -PGR_ERR_HANDLE);
+    pgr_tape_free(tape);
+}
+
+static void without_memory_nothing_is_said_to_be_linear(void)
+{
+    failing f = {1 << 30, 0};
+    const pgr_allocator allocator = {failing_resize, &f};
+    pgr_tape *const tape = pgr_tape_new(&allocator);
+    const pgr_handle u = held(pgr_h_leaf(tape, PGR_OP_LEAF, 0.5));
+    long failures = 0;
+    for (int found = -1; found < 0 && failures < 100;) {
+        const long blocks = f.blocks;
+        f.until = failures;
+        found = pgr_h_is_linear(tape, u, 1, &u, 0, NULL);
+        f.until = 1 << 30;
+        CHECK(found == 1 || found == -PGR_ERR_NOMEM);
+        CHECK_EQ(f.blocks, blocks);
+        failures += found < 0;
+    }
+    CHECK(failures >= 4);
+    pgr_tape_free(tape);
+    CHECK_EQ(f.blocks, 0);
+}
+
 int main(void)
 {
     TEST(a_derivative_goes_by_the_rule);
@@ -237,5 +310,7 @@ int main(void)
     TEST(cuts_alone_are_variables_whatever_they_are_made_from);
     TEST(captures_are_found_once);
     TEST(every_failed_allocation_gives_everything_back);
+    TEST(sums_of_multiples_are_linear);
+    TEST(without_memory_nothing_is_said_to_be_linear);
     return check_report();
 }
