@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._pgr import lib
 from pygrad._record.calls import Call, Traced
 from pygrad._record.recording import Group, is_lane, recordings
@@ -77,8 +77,11 @@ class _Rule:
         within = group or recordings.stack[-1].within
         is_in_lanes = group is not None or (within is not None and any(map(is_lane, given)))
         self.trace(within if is_in_lanes else None)
-        if not is_in_lanes and within is not None and any(map(is_lane, self.captured)):
-            self.trace(within)
+        if not is_in_lanes and any(map(is_lane, self.captured)):
+            if within is not None:
+                self.trace(within)
+            elif recordings.stack[-1].outer is None:  # lanes of a vmap that is over
+                check(lib.PGR_ERR_LANES)
 
     def region(self, recording: Any, inputs: Sequence[Value], whole: Any = None) -> CallRegion:
         call, results = self.call(recording, inputs)
@@ -237,6 +240,8 @@ class Loop(_Rule):
     def _states_of(self, region: Any) -> list[Any]:
         """The states before each step. Derivatives around this one see them as another loop's results."""
         n, steps = self._carry, self._steps
+        if not n:
+            return [[] for _ in range(steps)]
         if not recordings.deriving:
             return [[region.result(self._place(t, self._y + j)) for j in range(n)] for t in range(steps)]
 

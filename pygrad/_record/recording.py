@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from pygrad._core.errors import check
+from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import need_numpy
 from pygrad._pgr import ffi, lib
@@ -48,7 +48,7 @@ class Recordings(threading.local):
         try:
             yield
         finally:
-            self.stack.pop()
+            self.stack.pop().is_over = True
             lib.pgr_set_recording(bool(self.stack))
 
     def derived(self) -> contextlib.AbstractContextManager[Level]:
@@ -105,13 +105,39 @@ class Recording:
         self.calls: list[Any] = []  # see calls.py
         self.memory: list[tuple[int, int, int]] = []  # its arrays, of the outer's: array, offset, stride between steps
         self.late: list[Value] = []  # of recordings around this one, made while it took place
+        self.own: list[Value] = []  # its inputs, lanes and results of calls, made while one within it took place
+        self.steps: list[Value] = []  # the first and the last node of each recording within it
+        self.is_over = False
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
         self.arrays = 1  # numbers in use: array 0 holds the scalars
 
     def scalar(self, array: int, offset: int) -> Value:
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset))
+        return self.owned(value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_INPUT, array << 32 | offset)))
+
+    def owned(self, value: Value) -> Value:
+        """A Value that stands for a number of this recording."""
+        if self.is_over:
+            raise leaked()
+        if recordings.stack and recordings.stack[-1] is not self:
+            self.own.append(value)
+        return value
+
+    def needed_calls(self, roots: Sequence[Value], cuts: Sequence[int]) -> list[bool]:
+        """Which of the calls the roots are made from, not through the cuts; RecordingError if a Value has leaked."""
+        count = len(self.calls)
+        if not count and not self.steps:
+            return []
+        flags = ffi.new("uint8_t[]", max(1, count))
+        lists = [[value._handle for value in values] for values in (roots, self.steps, self.own)]
+        given = [ffi.new("pgr_handle[]", handles) for handles in (lists[0], cuts, lists[1], lists[2])]
+        places = ffi.new("pgr_places *", (len(roots), len(cuts), len(self.steps) // 2, len(self.own), *given))
+        status = lib.pgr_h_needed_calls(TAPE, self.start._handle, places, count, flags)
+        if status == lib.PGR_ERR_UNKNOWN:
+            raise leaked()
+        check(status)
+        return [bool(flags[k]) for k in range(count)]
 
     def new_array(self) -> int:
         self.arrays += 1
@@ -130,7 +156,8 @@ class Recording:
         """The number here of an array of a recording around this one."""
         if owner is self:
             return array
-        assert self.outer is not None
+        if self.outer is None:
+            raise leaked()
         return self.memory_of(self.outer.imported(array, owner), 0, 0)
 
     def new_group(self, count: int) -> Group:
@@ -139,7 +166,8 @@ class Recording:
 
     def lane(self, group: Group, array: int, offset: int, stride: int) -> Value:
         group.inputs.append((array, offset, stride))
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, group.number << 32 | (len(group.inputs) - 1)))
+        number = group.number << 32 | (len(group.inputs) - 1)
+        return self.owned(value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, number)))
 
     def lane_values(self, count: int, roots: list[Value], lanes: list[int]) -> list[list[Value]]:
         """The roots, which belong to vmaps of `count` lanes, for each lane: recorded again, one by one."""
@@ -160,6 +188,14 @@ class Recording:
         )
         flat = taken(out)
         return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
+
+
+def leaked() -> RecordingError:
+    """What a Value or an array of a step raises outside of it."""
+    return RecordingError(
+        f"{users_line()}\na Value of a function that was recorded before, or of a step of a loop or a branch, is used: "
+        "it has no value outside of that function. Return it from there"
+    )
 
 
 def note_late(recording: Recording, values: Iterable[Value]) -> None:
