@@ -139,6 +139,11 @@ class Recording:
         check(status)
         return [bool(flags[k]) for k in range(count)]
 
+    @property
+    def is_in_lanes(self) -> bool:
+        """Whether it is of a step that is run for lanes, or within one: those read no arrays."""
+        return self.outer is not None and (self.within is not None or self.outer.is_in_lanes)
+
     def new_array(self) -> int:
         self.arrays += 1
         return self.arrays - 1
@@ -257,7 +262,7 @@ class Argument:
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
-        return True
+        return not recordings.stack[-1].is_in_lanes
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         key = (group, offset, stride)
