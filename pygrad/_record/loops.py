@@ -76,12 +76,18 @@ class _Rule:
         """Trace the functions, on the lanes of the vmap around them if something is a lane."""
         within = group or recordings.stack[-1].within
         is_in_lanes = group is not None or (within is not None and any(map(is_lane, given)))
-        self.trace(within if is_in_lanes else None)
-        if not is_in_lanes and any(map(is_lane, self.captured)):
-            if within is not None:
-                self.trace(within)
-            elif recordings.stack[-1].outer is None:  # lanes of a vmap that is over
+        if not is_in_lanes:
+            try:
+                self.trace(None)
+                is_in_lanes = any(map(is_lane, self.captured))
+            except RecordingError:  # perhaps since a vmap within the step met lanes of the one around it
+                if within is None:
+                    raise
+                is_in_lanes = True
+            if is_in_lanes and within is None and recordings.stack[-1].outer is None:  # lanes of a vmap that is over
                 check(lib.PGR_ERR_LANES)
+        if is_in_lanes and within is not None:
+            self.trace(within)
 
     def region(self, recording: Any, inputs: Sequence[Value], whole: Any = None) -> CallRegion:
         call, results = self.call(recording, inputs)
