@@ -339,9 +339,9 @@ def plain(where, as_number):
 def of_pygrad(pg):
     """What programs call, of pygrad: its own loops and branches, and plain ones."""
     names = "jit grad value_and_grad jacfwd hessian hvp jvp vmap jacobian jacrev vjp linearize custom_vjp custom_jvp "
-    both = {name: getattr(pg, name) for name in (names + "fixed_point tree_leaves Value").split()}
+    both = {name: getattr(pg, name) for name in (names + "fixed_point Value").split()}
     both.update({name: getattr(pg.math, name) for name in ("sin", "cos", "tanh", "exp", "where")})
-    both.update({"array": np.stack, "np": np})
+    both.update({"array": np.stack, "np": np, "tree_leaves": lambda tree: pg.tree_flatten(tree)[0]})
     ours = {name: getattr(pg, name) for name in ("scan", "fori_loop", "while_loop", "cond", "switch", "checkpoint")}
     others = plain(pg.math.where, lambda c: pg.math.where(c, 1.0, 0.0))
     return {**both, **ours}, {**both, **others}
