@@ -4,11 +4,17 @@ import random
 
 import numpy as np
 
-
 KINDS = ["plain", "scan", "scan", "scan of rows", "scan of values", "fori_loop", "while_loop", "cond", "switch"]
 KINDS += ["checkpoint", "grad", "vmap", "stacked", "scan of a tree", "scan of a matrix", "grad of an array"]
 KINDS += ["vmap of an array"]
-FEATURES = {*KINDS, "results of steps", "results as a tree", "results that are given", "carried array", "carried as it is"}
+FEATURES = {
+    *KINDS,
+    "results of steps",
+    "results as a tree",
+    "results that are given",
+    "carried array",
+    "carried as it is",
+}
 
 
 def triple(name):
@@ -196,7 +202,11 @@ class Loops:
     def _while_loop(self, scope, indent, depth):
         c = self.new("c")
         function = self._inner(
-            f"({c})", [f"{c}[1]"], scope, indent, depth,
+            f"({c})",
+            [f"{c}[1]"],
+            scope,
+            indent,
+            depth,
             lambda own: f"({c}[0] + 0.4 + 0.3*tanh({self.pick(own)})**2, {self.tame(own)})",
         )
         last = self.new("s")
@@ -377,8 +387,8 @@ def of_jax(is_forward):
     return {
         **{name: getattr(jax, name) for name in names},
         **{name: getattr(jnp, name) for name in ("sin", "cos", "tanh", "exp", "where")},
-        **{"array": jnp.stack, "np": jnp, "vmap": vmap, "scan": scan, "fori_loop": jax.lax.fori_loop},
-        **{"while_loop": while_loop if is_forward else bounded, "cond": jax.lax.cond, "switch": switch},
+        "array": jnp.stack, "np": jnp, "vmap": vmap, "scan": scan, "fori_loop": jax.lax.fori_loop,
+        "while_loop": while_loop if is_forward else bounded, "cond": jax.lax.cond, "switch": switch,
         "hvp": lambda f: lambda x, v: jax.jvp(jax.grad(f), (x,), (v,))[1],
         "tree_leaves": jax.tree_util.tree_leaves,
     }

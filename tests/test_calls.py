@@ -399,11 +399,6 @@ def test_an_array_without_dimensions_is_a_scalar_result(pg, record):
     assert pg.value_and_grad(lambda x: np.where(0, 2.0, 0.5), record=record)(3.0) == (0.5, 0.0)
 
 
-def test_checkpoint_changes_nothing(pg):
-    assert pg.checkpoint(f) is f
-    assert pg.grad(pg.checkpoint(policy=None)(lambda x: x**3))(2.0) == 12.0
-
-
 # ---- Methods -------------------------------------------------------------------------------------
 
 

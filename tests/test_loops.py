@@ -68,6 +68,7 @@ FORWARD = {"jit", "jacfwd", "jvp", "vmap", "vmap of both", "vmap of p", "lanes o
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 def test_random_loops_equal_those_of_jax():
     import jax
+
     import pygrad
 
     def sides(program, main):

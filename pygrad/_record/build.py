@@ -63,4 +63,6 @@ def build(
     count = lib.pgr_h_program_captures(c, handles)
     captured = taken(handles[0][0:count])  # Values from outside: every call reads their numbers
     constants = [constant for _, constant in sorted(recording.constants.items())]
-    return Program(Code(c, (structure, out_structure), constants, captured, names, prints=prints, called=program.called), again)
+    return Program(
+        Code(c, (structure, out_structure), constants, captured, names, prints=prints, called=program.called), again
+    )

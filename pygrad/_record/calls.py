@@ -136,9 +136,7 @@ class Call:
         lanes = [not once and is_lane(value) for value in self.operands]
         is_switch = bool(self.flags & lib.PGR_CALL_SWITCH)
         consts = lanes[1:] if is_switch else lanes[: self.counts[0]]
-        return [
-            traced.called(self._places, self.counts[0], consts if any(lanes) else None) for traced in self.traced
-        ]
+        return [traced.called(self._places, self.counts[0], consts if any(lanes) else None) for traced in self.traced]
 
 
 class _Inner(NamedTuple):
@@ -147,7 +145,9 @@ class _Inner(NamedTuple):
     called: list[Called]
 
 
-def _inner(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool) -> _Inner:
+def _inner(
+    recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool
+) -> _Inner:
     alive: list[Any] = [ffi.new("pgr_binding[]", bindings)]
     calls = ffi.new("pgr_recorded_call[]", max(1, len(recording.calls)))
     programs: list[Called] = []

@@ -113,7 +113,9 @@ def _scanned(step: _Flat, carry: list[Value], xs: list[Any], steps: int, reverse
 
     chunks = [_Rows.of(one.cut(first, whole * size, (whole, size))) for one in rows]
     after, made = _loop(chunk, carry, chunks, whole, reverse)
-    last, more = _scanned(step, after, [one.cut(0 if reverse else whole * size, rest) for one in rows], rest, reverse, [1])
+    last, more = _scanned(
+        step, after, [one.cut(0 if reverse else whole * size, rest) for one in rows], rest, reverse, [1]
+    )
     return last, more + made if reverse else made + more
 
 
@@ -277,12 +279,17 @@ def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, ch
 
         start = (as_value(float(lower)), init)
         return scan(step, start, length=upper - lower, checkpoint=checkpoint)[0][1]
+    low, high = (_constant(_number(x, "a bound of fori_loop")) for x in (lower, upper))
     last = while_loop(
         lambda state: state[0] < state[1],
-        lambda state: (state[0] + 1.0, state[1], checked(state[0].detach(), state[2])),
-        (as_value(lower).detach(), as_value(upper).detach(), init),
+        lambda state: (state[0] + 1.0, state[1], checked(_constant(state[0]), state[2])),
+        (low, high, init),
     )
     return last[2]
+
+
+def _constant(x: Any) -> Any:
+    return x.detach() if isinstance(x, Value) else float(x)
 
 
 def while_loop(

@@ -29,7 +29,9 @@ class Copy:
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
         is_here = recordings.stack[-1] is self._recording  # the lanes of a loop's step are not those of its recording
-        return is_here and all(a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along))
+        return is_here and all(
+            a is None or a.lanes_of(offset, stride, count) is not None for a in (self.array, self.along)
+        )
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         key = (group.count, offset, stride)
