@@ -37,19 +37,14 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
-    from pygrad._record.control import (
-        cond as cond,
-        fori_loop as fori_loop,
-        scan as scan,
-        switch as switch,
-        while_loop as while_loop,
-    )
     from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
     from pygrad._record.signatures import (
         checkpoint as checkpoint,
+        cond as cond,
         custom_jvp as custom_jvp,
         custom_vjp as custom_vjp,
+        fori_loop as fori_loop,
         grad as grad,
         hessian as hessian,
         hvp as hvp,
@@ -59,10 +54,13 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
         jit as jit,
         jvp as jvp,
         linearize as linearize,
+        scan as scan,
         sparsity as sparsity,
+        switch as switch,
         value_and_grad as value_and_grad,
         vjp as vjp,
         vmap as vmap,
+        while_loop as while_loop,
     )
     from pygrad._views.draw import draw_dot as draw_dot, trace as trace
     from pygrad._views.explorer import explore as explore

@@ -358,7 +358,7 @@ def of_pygrad(pg):
 
 
 def of_jax(is_forward):
-    """The same of JAX; is_forward: its while_loop, which has no derivative in reverse mode, else a scan in its place."""
+    """The same of JAX; is_forward: its while_loop, which has no reverse mode, else a scan in its place."""
     import jax
     import jax.numpy as jnp
 
@@ -387,8 +387,14 @@ def of_jax(is_forward):
     return {
         **{name: getattr(jax, name) for name in names},
         **{name: getattr(jnp, name) for name in ("sin", "cos", "tanh", "exp", "where")},
-        "array": jnp.stack, "np": jnp, "vmap": vmap, "scan": scan, "fori_loop": jax.lax.fori_loop,
-        "while_loop": while_loop if is_forward else bounded, "cond": jax.lax.cond, "switch": switch,
+        "array": jnp.stack,
+        "np": jnp,
+        "vmap": vmap,
+        "scan": scan,
+        "fori_loop": jax.lax.fori_loop,
+        "while_loop": while_loop if is_forward else bounded,
+        "cond": jax.lax.cond,
+        "switch": switch,
         "hvp": lambda f: lambda x, v: jax.jvp(jax.grad(f), (x,), (v,))[1],
         "tree_leaves": jax.tree_util.tree_leaves,
     }

@@ -1,4 +1,4 @@
-"""Calls of programs by instructions: the steps of loops, and branches, are recorded on their own. See pgr_inner in pgr.h.
+"""Calls of programs by instructions: steps of loops, and branches, are recorded on their own. See pgr_inner in pgr.h.
 
 A step or a branch is a function of Values, its inputs. What else it uses, of the recordings around it, is captured: it
 becomes an operand of the call.

@@ -162,8 +162,8 @@ def scan(
 
     f(carry, x) returns (carry, y). The state is a tree of numbers and arrays, whose structure and shapes stay. x is a
     row of each array of the tree xs along their first axis; xs=None with length= gives None. Results are stacked along
-    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded once, whatever
-    the number of steps. checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
+    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded once, for
+    any number of steps. checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
     keeps every k-th, and takes the steps between them twice; "auto" nests loops, each of few steps, so that few states
     are kept. Raises TypeError if the state changes its structure, ValueError for rows of different numbers. Source:
     Griewank & Walther, Evaluating Derivatives, ch. 12.
@@ -321,8 +321,7 @@ def while_loop(
         return values_of(after), []
 
     def test(state: Sequence[Value]) -> Value:
-        goes_on = _number(cond_fun(like(init, list(state))), "the result of while_loop's cond_fun")
-        return as_value(as_value(goes_on) != 0.0)
+        return _holds(_number(cond_fun(like(init, list(state))), "the result of while_loop's cond_fun"))
 
     carry = values_of(init)
     loop = Loop(step, steps, (len(carry), 0), 0, test)
@@ -336,6 +335,11 @@ def _number(x: Any, what: str) -> Any:
     if is_array(x) or isinstance(x, (list, tuple, dict)) or x is None:
         raise TypeError(f"{what} must be a number, not {shown(x)}")
     return x
+
+
+def _holds(x: Any) -> Value:
+    """The condition that a number is not 0."""
+    return as_value(as_value(x) != as_value(0.0))
 
 
 # ---- Branches --------------------------------------------------------------------------------------------
@@ -355,7 +359,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     pred = _number(pred, "cond's pred")
     if not recordings.stack or not isinstance(pred, Value):
         return true_fun(*operands) if pred else false_fun(*operands)
-    return _switched(as_value(pred != 0.0), [false_fun, true_fun], operands, "cond")
+    return _switched(_holds(pred), [false_fun, true_fun], operands, "cond")
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:

@@ -7,7 +7,7 @@ loop's step anew, and pulls back. See Griewank & Walther, Evaluating Derivatives
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._pgr import lib
@@ -23,6 +23,8 @@ UNBOUNDED = 2**64 - 1
 
 class _State(Place):
     """Where lanes of a call's results are taken from."""
+
+    region: Any
 
     def elements(self, offsets: list[int]) -> list[Value]:
         region, width = self.region, self.region.width
@@ -46,7 +48,8 @@ class CallRegion(Region):
         return value
 
     def cuts_of(self, lane: int) -> list[Value]:
-        return self.of_lane(lane).cuts  # type: ignore[return-value]
+        cuts: list[Value] = self.of_lane(lane).cuts
+        return cuts
 
     def of_lane(self, lane: int) -> Any:
         if lane not in self._lanes:
@@ -119,8 +122,16 @@ class _Rule:
         return [*{value._handle: value for one in traced for value in one.captured}.values()]
 
 
-def _or_zero(values: Sequence[Optional[Value]]) -> list[Value]:
+def _or_zero(values: Adjoints) -> list[Value]:
     return [Value(0.0) if value is None else value for value in values]
+
+
+def _at(places: Sequence[int], values: Sequence[Value], count: int) -> list[Value | None]:
+    """`count` values, these at their places, else None."""
+    out: list[Value | None] = [None] * count
+    for place, value in zip(places, values):
+        out[place] = value
+    return out
 
 
 def _pulled(
@@ -236,9 +247,7 @@ class Loop(_Rule):
             operands += rows[t] if rows else []
             operands += _or_zero([given[t][j] for j in columns])
         results = reverse.record(operands, self.group, self._replaced(region))
-        captured: list[Optional[Value]] = [None] * len(self.captured)
-        for k, i in enumerate(used):
-            captured[i] = results[n + k]
+        captured = _at(used, results[n:], len(self.captured))
         grads = iter(results[n + len(used) :])
         xs = [next(grads) if is_wanted else None for _ in rows for is_wanted in by_x]
         return [*captured, *results[:n], *[None for _ in count], *xs]
@@ -316,7 +325,7 @@ class Switch(_Rule):
         return self.record([], group, replaced)
 
     def _settle(self, given: Sequence[Value], group: Group | None) -> None:
-        super()._settle([self._index], group)
+        super()._settle([*given, self._index], group)
 
     def call(self, recording: Any, inputs: Sequence[Value]) -> tuple[Call, list[Value]]:
         index = self._index
@@ -331,7 +340,7 @@ class Switch(_Rule):
     def pullback(self, region: Any, cotangents: Adjoints) -> Adjoints:
         used = [i for i, is_wanted in enumerate(region.wanted) if is_wanted]
         places = [k for k, value in enumerate(cotangents) if value is not None]
-        seeds = [cotangents[k] for k in places]
+        seeds = [value for value in cotangents if value is not None]
         targets = [self.captured[i] for i in used]
 
         def pulled(branch: Callable[[], Sequence[Value]]) -> Callable[[], Sequence[Value]]:
@@ -342,12 +351,13 @@ class Switch(_Rule):
 
             return back
 
-        grads = iter(self._derived([pulled(branch) for branch in self._branches], region))
-        return [next(grads) if i in used else None for i in range(len(self.captured))]
+        grads = self._derived([pulled(branch) for branch in self._branches], region)
+        return _at(used, grads, len(self.captured))
 
     def pushforward(self, region: Any, tangents: Adjoints) -> Adjoints:
         used = [i for i, tangent in enumerate(tangents) if tangent is not None]
-        targets, given = [self.captured[i] for i in used], [tangents[i] for i in used]
+        targets = [self.captured[i] for i in used]
+        given = [tangent for tangent in tangents if tangent is not None]
 
         def pushed(branch: Callable[[], Sequence[Value]]) -> Callable[[], Sequence[Value]]:
             def forth() -> Sequence[Value]:
