@@ -458,4 +458,32 @@ CASES = {
         * p[0]
     )
 """,
+    "a vmap by a variable, in a branch of a derivative": """
+
+    def branch(a):
+        v = vmap(lambda q: q * sin(a))(p * 1.5)
+        return v[0] * v[2]
+
+    return grad(lambda q: cond(x > 0.1, branch, lambda a: vmap(lambda b: b * a)(q).sum(), q[1]))(p)[1] * x
+""",
+    "arrays in a branch of lanes": """
+
+    def branch(a):
+        def step(c, r):
+            return c * 0.5 + r[1] * vmap(lambda q: sin(q * c))(p).sum(), r[0] + p[1]
+
+        last, rows = scan(step, x, B)
+        return last * rows[1]
+
+    return vmap(lambda a: cond(a > 0.1, branch, lambda a: a * a, a))(p).sum()
+""",
+    "lanes of the vmap around, in a vmap in a step": """
+
+    def step(c, r):
+        v = vmap(lambda q: sin(q * r) + x)(p)
+        return c * 0.5 + v[0] * v[2], v[1]
+
+    last, rows = scan(step, p[0], A)
+    return last + rows[1]
+""",
 }

@@ -40,6 +40,7 @@ class Traced:
         self.group: Group | None = None
         with recordings.recorded(self.recording), recordings.at(0):
             if group is not None:
+                self.recording.is_in_lanes = True
                 self.group = self.recording.within = Group(self.recording, group.number, group.count)
             op, array = (lib.PGR_OP_INPUT, _NOWHERE) if group is None else (lib.PGR_OP_LANE, group.number)
             made = [value_of(lib.pgr_h_input(TAPE, op, array << 32 | _NOWHERE - k)) for k in range(count + 1)]

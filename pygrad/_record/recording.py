@@ -108,6 +108,8 @@ class Recording:
         self.own: list[Value] = []  # its inputs, lanes and results of calls, made while one within it took place
         self.steps: list[Value] = []  # the first and the last node of each recording within it
         self.is_over = False
+        # Whether it is of a step that is run for lanes, or within one: those read no arrays.
+        self.is_in_lanes = outer is not None and outer.is_in_lanes
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
@@ -138,11 +140,6 @@ class Recording:
             raise leaked()
         check(status)
         return [bool(flags[k]) for k in range(count)]
-
-    @property
-    def is_in_lanes(self) -> bool:
-        """Whether it is of a step that is run for lanes, or within one: those read no arrays."""
-        return self.outer is not None and (self.within is not None or self.outer.is_in_lanes)
 
     def new_array(self) -> int:
         self.arrays += 1

@@ -163,7 +163,8 @@ def weighed(state: tuple[float, Array], row: Array) -> tuple[tuple[float, Array]
 def walk(x: float, rows: Array) -> float:
     (total, kept), totals = scan(weighed, (x, np.ones(3)), rows, reverse=True, checkpoint=4)
     last, squares = scan(lambda c, _: (c * 2.0, c * c), total + kept[0], length=3)
-    grown = fori_loop(0, 5, lambda i, y: math.sin(y * x) + i, last + totals.sum())
+    start: float = last + totals.sum()
+    grown = fori_loop(0, 5, lambda i, y: math.sin(y * x) + i, start)
     halved = while_loop(lambda c: c > 1.0, lambda c: c / 2.0, grown, max_steps=9)
     chosen = cond(halved > x, lambda a, b: a * b, lambda a, b: a, halved, grown)
     first: float = squares[0]
