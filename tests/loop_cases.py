@@ -458,13 +458,14 @@ CASES = {
         * p[0]
     )
 """,
-    "a vmap by a variable, in a branch of a derivative": """
+    "a vmap by a variable, in a step": """
 
-    def branch(a):
-        v = vmap(lambda q: q * sin(a))(p * 1.5)
-        return v[0] * v[2]
+    def step(c, r):
+        g = grad(lambda q: vmap(lambda b: sin(b * c))(q).sum())(p)
+        return c + g[1] * r, g[2]
 
-    return grad(lambda q: cond(x > 0.1, branch, lambda a: vmap(lambda b: b * a)(q).sum(), q[1]))(p)[1] * x
+    last, rows = scan(step, x, A)
+    return last * rows[1]
 """,
     "arrays in a branch of lanes": """
 

@@ -168,7 +168,8 @@ def walk(x: float, rows: Array) -> float:
     halved = while_loop(lambda c: c > 1.0, lambda c: c / 2.0, grown, max_steps=9)
     chosen = cond(halved > x, lambda a, b: a * b, lambda a, b: a, halved, grown)
     first: float = squares[0]
-    return chosen + switch(x, [lambda a: a, lambda a: -a], first) + checkpoint(squared)(p, x)
+    turned: float = switch(x, [lambda a: a, lambda a: -a], first)
+    return chosen + turned + checkpoint(squared)(p, x)
 
 
 walked: float = jit(walk)(1.0, np.ones((2, 3)))
