@@ -307,8 +307,8 @@ int64_t pgr_h_lane_pass(pgr_tape *tape, pgr_handle value, uint32_t group);
 /* Records n operands of a call as one node, for pgr_h_result. Returns a new hold; 0 if n is 0. */
 int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands);
 
-/* Records a result of a call with a chain of operands: a node without a value, which is a lane if an operand is. `number` is
- * call << 32 | result; see pgr_inner. */
+/* Records a result of a call with a chain of operands: a node without a value, which is a lane if an operand is.
+ * `number` is call << 32 | result; see pgr_inner. */
 int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number);
 
 /* What a recording's results are made from. */
@@ -464,8 +464,8 @@ typedef struct {
 /* A call of programs by an instruction: a loop over one, or one of several, chosen by a number.
  *
  * A loop has `steps` steps, of its first program. That reads in[0]: constants, which are the same in all steps, carried
- * numbers, and numbers of the step; and writes out[0]: the carried numbers after the step, and the step's results. Array
- * in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are the
+ * numbers, and numbers of the step; and writes out[0]: the carried numbers after the step, and the step's results.
+ * Array in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are the
  * constants, the carried numbers at first, and each step's numbers; the results are the carried numbers at last, and
  * each step's. With PGR_CALL_TESTED, the second program writes to out[0] whether to take another step; the number of
  * steps taken is a result, after the carried numbers. With PGR_CALL_COUNTED, the number of steps is an operand, after

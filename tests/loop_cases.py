@@ -487,4 +487,14 @@ CASES = {
     last, rows = scan(step, p[0], A)
     return last + rows[1]
 """,
+    "a custom_vjp that is not the derivative": """
+    cube = custom_vjp(lambda a, b: a * a * b)
+    cube.defvjp(lambda a, b: (a * a * b, (a, b)), lambda s, g: (g * 2 * s[0] * s[1], g * s[0] * s[0] * 3.0))
+    return scan(lambda c, r: (cube(c, r) + x, None), x, p)[0]
+""",
+    "a custom_jvp that is not the derivative": """
+    cube = custom_jvp(lambda a, b: a * a * b)
+    cube.defjvp(lambda pr, t: (pr[0] * pr[0] * pr[1], 2 * pr[0] * pr[1] * t[0] + 3 * pr[0] * pr[0] * t[1]))
+    return scan(lambda c, r: (cube(c, r) + x, None), x, p)[0]
+""",
 }

@@ -405,7 +405,8 @@ static void loop_lanes(lane_call *l)
         filled[k] = row_for(l, state + k);
     for (size_t k = 0; k < state; k++)
         set_input(l, k, l->operands[k], row_for(l, k));
-    double *next = take(&l->memory, (size_t)c->carry_count * ROW), *other = take(&l->memory, (size_t)c->carry_count * ROW);
+    double *next = take(&l->memory, (size_t)c->carry_count * ROW);
+    double *other = take(&l->memory, (size_t)c->carry_count * ROW);
     block step = begin_lanes(l, program_of(p, c, 0), l->in, l->out), test;
     double *tested[2] = {NULL, m.goes_on};
     if (is_tested)

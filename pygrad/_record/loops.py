@@ -241,7 +241,7 @@ class Loop(_Rule):
         _, _, count, rows = self._inputs_of(region.inputs)
         operands = [*_or_zero(cotangents[:n]), *[Value(0.0) for _ in used]]
         operands += [region.result(n)] if self._is_tested else list(count)
-        states = self._states_of(region)
+        states = self._states_of(region, by_x, targets)
         for t in range(steps):
             operands += states[t]
             operands += rows[t] if rows else []
@@ -252,8 +252,11 @@ class Loop(_Rule):
         xs = [next(grads) if is_wanted else None for _ in rows for is_wanted in by_x]
         return [*captured, *results[:n], *[None for _ in count], *xs]
 
-    def _states_of(self, region: Any) -> list[Any]:
-        """The states before each step. Derivatives around this one see them as another loop's results."""
+    def _states_of(self, region: Any, by_x: Sequence[bool], targets: Sequence[Value]) -> list[Any]:
+        """The states before each step. Derivatives around this one see them as another loop's results.
+
+        Calls with rules that depend on the state, on x by_x, or on the targets, are taken by this derivative.
+        """
         n, steps = self._carry, self._steps
         if not n:
             return [[] for _ in range(steps)]
@@ -261,7 +264,10 @@ class Loop(_Rule):
             return [[region.result(self._place(t, self._y + j)) for j in range(n)] for t in range(steps)]
 
         def step(carry: Sequence[Value], x: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value]]:
-            return self._step(carry, x)[0], carry
+            with recordings.derived() as level:
+                after = self._step(carry, x)[0]
+            take(level, [*carry, *[value for value, is_wanted in zip(x, by_x) if is_wanted], *targets])
+            return after, carry
 
         again = Loop(step, steps, (n, self._x), self._flags & ~lib.PGR_CALL_TESTED, self._test)
         return again._rows_of(again.record(region.inputs[len(self.captured) :], self.group, self._replaced(region)))

@@ -109,7 +109,7 @@ class Recording:
         self.steps: list[Value] = []  # the first and the last node of each recording within it
         self.is_over = False
         # Whether it is of a step that is run for lanes, or within one: those read no arrays.
-        self.is_in_lanes = outer is not None and outer.is_in_lanes
+        self.is_in_lanes: bool = outer is not None and outer.is_in_lanes
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
