@@ -465,11 +465,11 @@ typedef struct {
  *
  * A loop has `steps` steps, of its first program. That reads in[0]: constants, which are the same in all steps, carried
  * numbers, and numbers of the step; and writes out[0]: the carried numbers after the step, and the step's results.
- * Array in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are the
- * constants, the carried numbers at first, and each step's numbers; the results are the carried numbers at last, and
- * each step's. With PGR_CALL_TESTED, the second program writes to out[0] whether to take another step; the number of
- * steps taken is a result, after the carried numbers. With PGR_CALL_COUNTED, the number of steps is an operand, after
- * the carried numbers. Results of steps that were not taken are 0.
+ * Array in[1 + j] of step t begins at in[array] + offset + t * stride of the caller's, of memory j. The operands are
+ * the constants, the carried numbers at first, and each step's numbers; the results are the carried numbers at last,
+ * and each step's. With PGR_CALL_TESTED, the second program writes to out[0] whether to take another step; the number
+ * of steps taken is a result, after the carried numbers. With PGR_CALL_COUNTED, the number of steps is an operand,
+ * after the carried numbers. Results of steps that were not taken are 0.
  *
  * With PGR_CALL_SWITCH the operands are an index, which is clamped, and the constants, which the chosen program reads
  * from in[0]; its out[0], the carried numbers, are the results.

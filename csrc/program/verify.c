@@ -300,8 +300,8 @@ static bool are_ends(const check *c)
     return true;
 }
 
-/* Registers are no more than constants, inputs, instructions and their arguments can fill, so that a file can't demand more
- * memory than its own size and the arrays' account for. */
+/* Registers are no more than constants, inputs, instructions and their arguments can fill, so that a file can't demand
+ * more memory than its own size and the arrays' account for. */
 static bool are_counts(const pgr_program_parts *p)
 {
     const uint64_t by_calls = p->call_count == 0 ? 0 : p->arg_count;

@@ -176,7 +176,7 @@ def scan(
     (6.0, [0.0, 2.0, 9.0])
     >>> growth = lambda r: scan(lambda c, _: (c + r * c * (1 - c), None), 0.1, length=1000)[0]
     >>> round(grad(growth)(0.01), 6)
-    2.205371
+    0.400422
     """
     steps, leaves, structure = _rows_in(xs, length)
     if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "auto"):
