@@ -311,10 +311,19 @@ int64_t pgr_h_chain(pgr_tape *tape, size_t n, const pgr_handle *operands);
  * `number` is call << 32 | result; see pgr_inner. */
 int64_t pgr_h_result(pgr_tape *tape, pgr_handle chain, uint64_t number);
 
+/* What a recording's results are made from. */
+typedef struct {
+    size_t root_count, cut_count, range_count, own_count;
+    const pgr_handle *roots, *cuts;
+    const pgr_handle *ranges; /* pairs, the first and the last node of a recording within this one */
+    const pgr_handle *own;    /* inputs, lanes and results of calls of this recording, made meanwhile */
+} pgr_places;
+
 /* Sets needed[c] to 1 for each call c below `call_count` that the roots are made from, by nodes from `start` on and not
- * through the cuts; else to 0. O(n + m log m) for n nodes since `start` and m cuts. */
-pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots,
-                              size_t cut_count, const pgr_handle *cuts, size_t call_count, uint8_t *needed);
+ * through the cuts; else to 0. PGR_ERR_UNKNOWN if they are made from an input, a lane, or a result of a call, of a
+ * recording within. O(n + m) for n nodes since `start` and m handles. */
+pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, const pgr_places *places, size_t call_count,
+                              uint8_t *needed);
 
 /* Whether the calling thread is recording a function. detach() then keeps its operand, whose number may change before
  * the function runs. */

@@ -4,6 +4,22 @@ import random
 
 import numpy as np
 
+KINDS = ["plain", "scan", "scan", "scan of rows", "scan of values", "fori_loop", "while_loop", "cond", "switch"]
+KINDS += ["checkpoint", "grad", "vmap", "stacked", "scan of a tree", "scan of a matrix", "grad of an array"]
+KINDS += ["vmap of an array"]
+FEATURES = {
+    *KINDS,
+    "results of steps",
+    "results as a tree",
+    "results that are given",
+    "carried array",
+    "carried as it is",
+}
+
+
+def triple(name):
+    return [f"{name}[{k}]" for k in range(3)]
+
 
 class Loops:
     """A random function f(x, p) of a number and an array of three numbers."""
@@ -47,31 +63,18 @@ class Loops:
             ]
         )
 
+    def array(self, scope):
+        """An array of three numbers, as it is or of them."""
+        names = [name[:-3] for name in scope if name.endswith("[0]")]
+        name = self.rng.choice([name for name in names if all(one in scope for one in triple(name))])
+        return self.rng.choice([name, name, f"{name}[::-1]", f"{name}*1.5", f"tanh({name}*{self.pick(scope)})"])
+
     def condition(self, scope):
         return f"{self.pick(scope)} > {self.number()}"
 
     def block(self, scope, indent, depth, statements):
         for _ in range(statements):
-            kinds = (
-                ["plain"]
-                if depth == 0
-                else [
-                    "plain",
-                    "scan",
-                    "scan",
-                    "scan of rows",
-                    "scan of values",
-                    "fori_loop",
-                    "while_loop",
-                    "cond",
-                    "switch",
-                    "checkpoint",
-                    "grad",
-                    "vmap",
-                    "stacked",
-                ]
-            )
-            kind = self.rng.choice(kinds)
+            kind = self.rng.choice(KINDS if depth else ["plain"])
             self.features.add(kind)
             getattr(self, "_" + kind.replace(" ", "_"))(scope, indent, depth)
 
@@ -93,56 +96,99 @@ class Loops:
         return function
 
     def _carry(self):
-        """A state: its name, its numbers, and how it looks after a step and at first."""
-        c, kind = self.new("c"), self.rng.choice(["number", "array", "tree"])
-        if kind == "number":
+        """Its name, the names of its numbers, and what makes the next one, and the first."""
+        c, kind = self.new("c"), self.rng.randrange(5)
+        if kind == 0:
             return c, [c], self.tame, self.pick
-        if kind == "array":
-            after = lambda scope: f"array([{self.tame(scope)}, {self.tame(scope)}])"  # noqa: E731
-            return c, [f"{c}[0]", f"{c}[1]"], after, lambda scope: f"array([{self.pick(scope)}, {self.number()}])"
-        after = lambda scope: f"{{'a': {self.tame(scope)}, 'b': ({self.tame(scope)},)}}"  # noqa: E731
-        first = lambda scope: f"{{'a': {self.pick(scope)}, 'b': ({self.number()},)}}"  # noqa: E731
-        return c, [f"{c}['a']", f"{c}['b'][0]"], after, first
+        if kind == 1:
+            next_one = lambda scope: f"array([{self.tame(scope)}, {self.tame(scope)}])"  # noqa: E731
+            return c, [f"{c}[0]", f"{c}[1]"], next_one, lambda scope: f"array([{self.pick(scope)}, {self.number()}])"
+        if kind == 2:
+            self.features.add("carried array")
+            return c, triple(c), lambda scope: f"tanh({self.array(scope)} + {c}*{self.pick(scope)})", self.array
+        if kind == 3:
+            self.features.add("carried as it is")
+            next_one = lambda scope: f"({self.tame(scope)}, {c}[1], {c}[0])"  # noqa: E731
+            names = [f"{c}[0]", f"{c}[1]"]  # not as an array's: they are a tuple's
+            return c, names, next_one, lambda scope: f"({', '.join([self.pick(scope)] * 3)})"
+        names = [f"{c}['a']", f"{c}['b'][0]"]
+        pair = lambda scope: f"{{'a': {self.tame(scope)}, 'b': ({self.tame(scope)},)}}"  # noqa: E731
+        return c, names, pair, lambda scope: f"{{'a': {self.pick(scope)}, 'b': ({self.number()},)}}"
 
-    def _scan(self, scope, indent, depth, xs="None", row=None):
-        c, names, after, start = self._carry()
-        has_y = self.rng.random() < 0.5
-        row_names = [] if row is None else [row]
-        function = self._inner(
-            f"({c}, {row or '_'})",
-            [*names, *row_names],
-            scope,
-            indent,
-            depth,
-            lambda own: f"{after(own)}, {self.tame(own) if has_y else None}",
-        )
-        steps = self.rng.choice([1, 2, 3, 5, 7])
-        options = f", reverse={self.rng.random() < 0.3}, checkpoint={self.rng.choice(['auto', None, 2, 3])!r}"
-        length = f", length={steps}" if xs == "None" else ""
-        last, ys = self.new("s"), self.new("y")
-        self.say(indent, f"{last}, {ys} = scan({function}, {start(scope)}, {xs}{length}{options})")
-        scope += [name.replace(c, last, 1) for name in names]
-        if has_y:
+    def _results(self, own, carried):
+        """What a step gives besides the state, and the numbers of a step's."""
+        kind = self.rng.randrange(5)
+        if kind == 0:
+            self.features.add("results as a tree")
+            return f"({self.tame(own)}, {{'k': {self.tame(own)}}})", ["{}[0][{}]", "{}[1]['k'][{}]"]
+        if kind == 1:
+            self.features.add("results that are given")
+            return self.rng.choice(carried), ["{}[{}]"]
+        if kind < 4:
             self.features.add("results of steps")
-            scope.append(f"{ys}[{self.rng.choice([0, -1])}]")
+            return self.tame(own), ["{}[{}]"]
+        return "None", []
+
+    def _scan(self, scope, indent, depth, xs="None", rows=(), steps=None):
+        """rows: the names of a row's numbers, as of an r."""
+        c, names, after, start = self._carry()
+        r = self.new("r") if rows else "_"
+        row_names = [name.replace("r", r, 1) for name in rows]
+        places = []
+
+        def result(own):
+            given, found = self._results(own, [*names, *row_names])
+            places.extend(found)
+            return f"{after(own)}, {given}"
+
+        first = start(scope)
+        function = self._inner(f"({c}, {r})", [*names, *row_names], scope, indent, depth, result)
+        length = ""
+        if steps is None:
+            steps = self.rng.choice([1, 2, 3, 3, 5, 7])
+            length = f", length={steps}"
+        options = f", reverse={self.rng.random() < 0.3}, checkpoint={self.rng.choice(['auto', None, 2, 3])!r}"
+        last, ys = self.new("s"), self.new("y")
+        self.say(indent, f"{last}, {ys} = scan({function}, {first}, {xs}{length}{options})")
+        scope += [name.replace(c, last, 1) for name in names]
+        for place in places:
+            scope += [place.format(ys, k) for k in (range(3) if steps == 3 else [0, -1])]
             if self.rng.random() < 0.5:
-                scope.append(f"sin({ys}).sum()")
+                scope.append(f"sin({place.format(ys, ':')}).sum()")
 
     def _scan_of_rows(self, scope, indent, depth):
-        self._scan(scope, indent, depth, self.rng.choice(["p", "A", "A[::-1]", "A*1.5"]), self.new("r"))
+        self._scan(scope, indent, depth, self.rng.choice(["p", "A", "A[::-1]", "A*1.5"]), ["r"], 3)
 
     def _scan_of_values(self, scope, indent, depth):
         values = ", ".join(self.pick(scope) for _ in range(3))
-        self._scan(scope, indent, depth, self.rng.choice([f"array([{values}])", "2*p"]), self.new("r"))
+        self._scan(scope, indent, depth, self.rng.choice([f"array([{values}])", self.array(scope)]), ["r"], 3)
 
     def _stacked(self, scope, indent, depth):
-        r = self.new("r")
-        self._scan(scope, indent, depth, "B", f"{r}[1]")
-        # the row's name is an expression: its function takes the array
-        for i in range(len(self.lines) - 1, -1, -1):
-            if f", {r}[1]):" in self.lines[i]:
-                self.lines[i] = self.lines[i].replace(f", {r}[1]):", f", {r}):")
-                break
+        self._scan(scope, indent, depth, self.rng.choice(["B", "B[::-1]", "C.T"]), ["r[0]", "r[1]"], 3)
+
+    def _scan_of_a_tree(self, scope, indent, depth):
+        arrays = f"{{'a': {self.array(scope)}, 'b': (B, None)}}"
+        self._scan(scope, indent, depth, arrays, ["r['a']", "r['b'][0][0]", "r['b'][0][1]"], 3)
+
+    def _scan_of_a_matrix(self, scope, indent, depth):
+        """Its rows may be scanned within."""
+        matrix = f"array([{self.array(scope)}, {self.array(scope)}])"
+        if self.rng.random() < 0.5:
+            self._scan(scope, indent, depth, matrix, triple("r"), 2)
+        else:
+            self._scan(scope, indent, depth, f"{matrix}.T", ["r[0]", "r[1]"], 3)
+
+    def _grad_of_an_array(self, scope, indent, depth):
+        name, q = self.new(), self.new("q")
+        function = self._inner(f"({q})", triple(q), scope, indent, depth, self.tame)
+        self.say(indent, f"{name} = tanh(grad({function})({self.array(scope)}))")
+        scope += triple(name)
+
+    def _vmap_of_an_array(self, scope, indent, depth):
+        name, q = self.new(), self.new("q")
+        function = self._inner(f"({q})", [q], scope, indent, depth, self.tame)
+        self.say(indent, f"{name} = vmap({function})({self.array(scope)})")
+        scope += triple(name)
 
     def _fori_loop(self, scope, indent, depth):
         c, names, after, start = self._carry()
@@ -199,7 +245,7 @@ class Loops:
     def _vmap(self, scope, indent, depth):
         name, q = self.new(), self.new("q")
         function = self._inner(f"({q})", [q], scope, indent, depth, self.tame)
-        over = self.rng.choice(["p", "A", f"array([{self.pick(scope)}, {self.pick(scope)}])"])
+        over = self.rng.choice(["p", "A", self.array(scope), f"array([{self.pick(scope)}, {self.pick(scope)}])"])
         how = self.rng.choice([f"vmap({function})({over}).sum()", f"vmap({function}, reduce='mean')({over})"])
         self.say(indent, f"{name} = tanh({how})")
         scope.append(name)
@@ -239,25 +285,36 @@ def arguments(seed):
         "P": rng.uniform(-1, 1, (4, 3)),
         "A": rng.uniform(-1, 1, 3),
         "B": rng.uniform(-1, 1, (3, 2)),
+        "C": rng.uniform(-1, 1, (2, 3)),
     }
+
+
+def tree_map(fn, first, *more):
+    if isinstance(first, dict):
+        return {key: tree_map(fn, first[key], *(x[key] for x in more)) for key in first}
+    if isinstance(first, (tuple, list)):
+        return type(first)(tree_map(fn, *parts) for parts in zip(first, *more))
+    return None if first is None else fn(first, *more)
+
+
+def _rows(xs):
+    counts = []
+    tree_map(lambda x: counts.append(len(x)), xs)
+    return counts[0]
 
 
 def plain(where, as_number):
     """Loops and branches of Python in place of recorded ones; unknown conditions become where()."""
 
     def tree_where(c, a, b):
-        if isinstance(a, dict):
-            return {key: tree_where(c, a[key], b[key]) for key in a}
-        if isinstance(a, (tuple, list)):
-            return type(a)(tree_where(c, x, y) for x, y in zip(a, b))
-        return where(c, a, b)
+        return tree_map(lambda x, y: where(c, x, y), a, b)
 
     def scan(f, init, xs=None, length=None, reverse=False, checkpoint=None):
-        steps = length if xs is None else len(xs)
+        steps = _rows(xs) if length is None else length
         carry, ys = init, [None] * steps
         for t in reversed(range(steps)) if reverse else range(steps):
-            carry, ys[t] = f(carry, None if xs is None else xs[t])
-        return carry, None if ys[0] is None else np.stack(ys)
+            carry, ys[t] = f(carry, tree_map(lambda x, t=t: x[t], xs))
+        return carry, tree_map(lambda *rows: np.stack(rows), *ys)
 
     def fori_loop(lower, upper, body, init):
         for i in range(lower, upper):
@@ -287,3 +344,71 @@ def plain(where, as_number):
         "switch": switch,
         "checkpoint": lambda f: f,
     }
+
+
+def of_pygrad(pg):
+    """What programs call, of pygrad: its own loops and branches, and plain ones."""
+    names = "jit grad value_and_grad jacfwd hessian hvp jvp vmap jacobian jacrev vjp linearize custom_vjp custom_jvp "
+    both = {name: getattr(pg, name) for name in (names + "fixed_point Value").split()}
+    both.update({name: getattr(pg.math, name) for name in ("sin", "cos", "tanh", "exp", "where")})
+    both.update({"array": np.stack, "np": np, "tree_leaves": lambda tree: pg.tree_flatten(tree)[0]})
+    ours = {name: getattr(pg, name) for name in ("scan", "fori_loop", "while_loop", "cond", "switch", "checkpoint")}
+    others = plain(pg.math.where, lambda c: pg.math.where(c, 1.0, 0.0))
+    return {**both, **ours}, {**both, **others}
+
+
+def of_jax(is_forward):
+    """The same of JAX; is_forward: its while_loop, which has no reverse mode, else a scan in its place."""
+    import jax
+    import jax.numpy as jnp
+
+    def bounded(test, body, init, max_steps):
+        def one(state, _):
+            return jax.lax.cond(test(state), body, lambda s: s, state), None
+
+        return jax.lax.scan(one, init, None, length=max_steps)[0]
+
+    def while_loop(test, body, init, max_steps):
+        go_on = lambda s: (s[0] < max_steps) & test(s[1])  # noqa: E731
+        return jax.lax.while_loop(go_on, lambda s: (s[0] + 1, body(s[1])), (0, init))[1]
+
+    def vmap(fn, in_axes=0, out_axes=0, reduce=None):
+        mapped = jax.vmap(fn, in_axes, out_axes)
+        over = {None: lambda y: y, "sum": lambda y: y.sum(0), "mean": lambda y: y.mean(0)}[reduce]
+        return lambda *args: jax.tree_util.tree_map(over, mapped(*args))
+
+    def scan(f, init, xs=None, length=None, reverse=False, checkpoint=None):
+        return jax.lax.scan(f, init, jax.tree_util.tree_map(jnp.asarray, xs), length=length, reverse=reverse)
+
+    def switch(index, branches, *operands):
+        return jax.lax.switch(jnp.asarray(jnp.trunc(index), int), branches, *operands)
+
+    names = ("jit", "grad", "value_and_grad", "jacfwd", "hessian", "jvp", "checkpoint", "vjp", "linearize")
+    return {
+        **{name: getattr(jax, name) for name in names},
+        **{name: getattr(jnp, name) for name in ("sin", "cos", "tanh", "exp", "where")},
+        "array": jnp.stack,
+        "np": jnp,
+        "vmap": vmap,
+        "scan": scan,
+        "fori_loop": jax.lax.fori_loop,
+        "while_loop": while_loop if is_forward else bounded,
+        "cond": jax.lax.cond,
+        "switch": switch,
+        "hvp": lambda f: lambda x, v: jax.jvp(jax.grad(f), (x,), (v,))[1],
+        "tree_leaves": jax.tree_util.tree_leaves,
+    }
+
+
+def run(text, main, namespace, given):
+    """The numbers that a call gives, as arrays."""
+    names = {**namespace, **given}
+    exec(text, names)
+    return [np.asarray(leaf, dtype=float) for leaf in names["tree_leaves"](eval(main, names))]
+
+
+def differ(one, other, tolerance=1e-7):
+    return len(one) != len(other) or any(
+        a.shape != b.shape or not np.allclose(a, b, rtol=tolerance, atol=0.1 * tolerance, equal_nan=True)
+        for a, b in zip(one, other)
+    )

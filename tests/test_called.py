@@ -16,7 +16,7 @@ def random_function(pg, seed):
     given = loops.arguments(seed)
     names = ("scan", "fori_loop", "while_loop", "cond", "switch", "checkpoint", "grad", "vmap")
     scope = {name: getattr(pg, name) for name in names}
-    scope.update(sin=pg.math.sin, cos=pg.math.cos, tanh=pg.math.tanh, array=np.array, A=given["A"], B=given["B"])
+    scope.update(sin=pg.math.sin, cos=pg.math.cos, tanh=pg.math.tanh, array=np.array, np=np, **given)
     exec(found.text, scope)
     return scope["f"], given
 

@@ -164,6 +164,7 @@ WITHOUT_ROW = {
     "Path(found).stem}: {said": "depends on the machine: tests/test_draw.py has it",
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
+    "raise leaked()": "one message, which has rows",
     "are within one another": "Python's own limit of recursion may come first: tests/test_called.py has it",
     "is no node of trees here": "of pickles whose classes this process does not know: tests/test_travel.py has it",
 }

@@ -250,48 +250,66 @@ int64_t pgr_h_captures(pgr_tape *tape, pgr_handle start, size_t root_count, cons
     return status == PGR_OK ? (int64_t)count : -(int64_t)status;
 }
 
-/* Marks: 1: needed; 2: a cut. */
-static void find_calls(const pgr_tape *tape, pgr_id first, uint8_t *marks, size_t call_count, uint8_t *needed)
+enum { NEEDED = 1, CUT = 2, OWN = 4, FOREIGN = 8 }; /* of nodes; CUT: nothing behind it is needed */
+
+/* Whether a node stands for a number of one recording only. */
+static bool is_place(int op) { return op == PGR_OP_INPUT || op == PGR_OP_LANE || op == PGR_OP_CALL; }
+
+/* False if a place is needed that is foreign. */
+static bool find_calls(const pgr_tape *tape, pgr_id first, uint8_t *marks, size_t call_count, uint8_t *needed)
 {
     for (pgr_id id = tape->size; id-- > first;) {
         const pgr_node *const node = &tape->nodes[id];
         const pgr_id operands[] = {node->lhs, node->rhs};
-        if (marks[id - first] != 1)
+        if ((marks[id - first] & (NEEDED | CUT)) != NEEDED)
             continue;
+        if (is_place(node->op) && (marks[id - first] & (OWN | FOREIGN)) == FOREIGN)
+            return false;
         for (int k = 0; k < 2; k++)
             if (operands[k] >= first)
-                marks[operands[k] - first] |= 1;
+                marks[operands[k] - first] |= NEEDED;
         const uint32_t call = node->op == PGR_OP_CALL ? (uint32_t)(pgr__number_of(tape, id) >> 32) : UINT32_MAX;
         if (call < call_count)
             needed[call] = 1;
     }
+    return true;
 }
 
-pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, size_t root_count, const pgr_handle *roots,
-                              size_t cut_count, const pgr_handle *cuts, size_t call_count, uint8_t *needed)
+static void mark(pgr_tape *tape, pgr_id first, size_t count, const pgr_handle *handles, uint8_t *marks, uint8_t with)
+{
+    for (size_t i = 0; i < count; i++) {
+        const pgr_id id = tape_id_of(tape, handles[i]);
+        if (id >= first)
+            marks[id - first] |= with;
+    }
+}
+
+/* Marks what lies between two nodes. */
+static void mark_between(pgr_tape *tape, pgr_id first, const pgr_handle *ends, uint8_t *marks)
+{
+    const pgr_id from = tape_id_of(tape, ends[0]), to = tape_id_of(tape, ends[1]);
+    for (pgr_id id = from < first ? first : from; id < to; id++)
+        marks[id - first] |= FOREIGN;
+}
+
+pgr_status pgr_h_needed_calls(pgr_tape *tape, pgr_handle start, const pgr_places *places, size_t call_count,
+                              uint8_t *needed)
 {
     const int token = pgr__enter(tape);
-    pgr_status status = PGR_OK;
     const pgr_id first = tape_id_of(tape, start);
     const size_t nodes = tape->size - first;
-    pgr_id *const root_ids = pgr__ids_of(tape, root_count, roots, &status);
-    pgr_id *const cut_ids = pgr__ids_of(tape, cut_count, cuts, &status);
     uint8_t *const marks = tape_resize(tape, NULL, nodes + 1);
-    if (status == PGR_OK)
-        status = first == 0 ? PGR_ERR_HANDLE : marks == NULL ? PGR_ERR_NOMEM : PGR_OK;
+    pgr_status status = first == 0 ? PGR_ERR_HANDLE : marks == NULL ? PGR_ERR_NOMEM : PGR_OK;
     memset(needed, 0, call_count);
     if (status == PGR_OK) {
         memset(marks, 0, nodes);
-        for (size_t i = 0; i < cut_count; i++)
-            if (cut_ids[i] >= first)
-                marks[cut_ids[i] - first] = 2;
-        for (size_t i = 0; i < root_count; i++)
-            if (root_ids[i] >= first)
-                marks[root_ids[i] - first] |= 1;
-        find_calls(tape, first, marks, call_count, needed);
+        mark(tape, first, places->root_count, places->roots, marks, NEEDED);
+        mark(tape, first, places->cut_count, places->cuts, marks, CUT);
+        mark(tape, first, places->own_count, places->own, marks, OWN);
+        for (size_t i = 0; i < places->range_count; i++)
+            mark_between(tape, first, places->ranges + 2 * i, marks);
+        status = find_calls(tape, first, marks, call_count, needed) ? PGR_OK : PGR_ERR_UNKNOWN;
     }
-    tape_resize(tape, root_ids, 0);
-    tape_resize(tape, cut_ids, 0);
     tape_resize(tape, marks, 0);
     pgr__leave(tape, token);
     return status;

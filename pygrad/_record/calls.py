@@ -13,7 +13,7 @@ from pygrad._core.errors import RecordingError, check, custom_operation, users_l
 from pygrad._core.layer import TAPE
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import Called
-from pygrad._record.recording import Group, Recording, is_lane, recordings
+from pygrad._record.recording import Group, Recording, is_lane, leaked, recordings
 from pygrad._record.regions import captured
 from pygrad.engine import Value, value_of
 
@@ -33,12 +33,14 @@ class Traced:
         group: Group | None,
         beside: Traced | None = None,
     ) -> None:
-        self.recording = Recording(recordings.stack[-1])
+        around = recordings.stack[-1]
+        self.recording = Recording(around)
         if beside is not None:
             self.recording.memory = beside.recording.memory
         self.group: Group | None = None
         with recordings.recorded(self.recording), recordings.at(0):
             if group is not None:
+                self.recording.is_in_lanes = True
                 self.group = self.recording.within = Group(self.recording, group.number, group.count)
             op, array = (lib.PGR_OP_INPUT, _NOWHERE) if group is None else (lib.PGR_OP_LANE, group.number)
             made = [value_of(lib.pgr_h_input(TAPE, op, array << 32 | _NOWHERE - k)) for k in range(count + 1)]
@@ -46,6 +48,7 @@ class Traced:
             if self.group is not None:
                 self.group.places = [(self._witness, self, 0, 0)]  # type: ignore[list-item]
             self.outs = [value * 1.0 for value in function(self.inputs)]  # nodes of its own
+        around.steps += [self.recording.start, Value(0.0)]
         if self.recording.prints:
             raise RecordingError(
                 f"{users_line()}\ndebug_print is within a step of a loop, or a branch, which can't print: return the "
@@ -113,7 +116,7 @@ class Call:
         self.traced, self.operands = traced, list(operands)
         self.steps, self.flags, self.counts = steps, flags, counts
         self._places = {handle: place for place, handle in enumerate(handles)}
-        self._number = len(recording.calls)
+        self._recording, self._number = recording, len(recording.calls)
         recording.calls.append(self)
         given = [value._handle for value in operands]
         found = lib.pgr_h_chain(TAPE, len(given), given)
@@ -126,7 +129,7 @@ class Call:
             chain = 0 if self._chain is None else self._chain._handle
             found = lib.pgr_h_result(TAPE, chain, self._number << 32 | k)
             check(-found if found < 0 else 0)
-            self._made[k] = value_of(found)
+            (self._made[k],) = self._recording.owned([value_of(found)])
         return self._made[k]
 
     def programs(self, once: bool) -> list[Called]:
@@ -143,16 +146,6 @@ class _Inner(NamedTuple):
     called: list[Called]
 
 
-def _needed(recording: Recording, roots: Sequence[Value], bindings: Sequence[Any]) -> list[bool]:
-    """Which of a recording's calls its results depend on."""
-    count = len(recording.calls)
-    flags = ffi.new("uint8_t[]", max(1, count))
-    given = ([value._handle for value in roots], [handle for handle, _, _ in bindings])
-    ends = (len(given[0]), given[0], len(given[1]), given[1])
-    check(lib.pgr_h_needed_calls(TAPE, recording.start._handle, *ends, count, flags) if count else 0)
-    return [bool(flags[k]) for k in range(count)]
-
-
 def _inner(
     recording: Recording, roots: Sequence[Value], bindings: Sequence[Any], is_called: bool, once: bool
 ) -> _Inner:
@@ -160,7 +153,8 @@ def _inner(
     calls = ffi.new("pgr_recorded_call[]", max(1, len(recording.calls)))
     programs: list[Called] = []
     memory: list[tuple[int, int, int]] = []
-    for c, call, is_needed in zip(calls, recording.calls, _needed(recording, roots, bindings)):
+    needed = recording.needed_calls(roots, [handle for handle, _, _ in bindings])
+    for c, call, is_needed in zip(calls, recording.calls, needed):
         if not is_needed:
             continue  # no instruction will name it
         called = call.programs(once)
@@ -202,7 +196,7 @@ def built(
         alive.append(ffi.new("pgr_lane_input[]", inputs))
         group.lanes, group.input_count, group.inputs = count, len(inputs), alive[-1]
     inner = _Inner(ffi.NULL, [], [])
-    if recording.calls or called is not None:
+    if recording.calls or recording.steps or called is not None:
         inner = _inner(recording, values, bindings, called is not None, not keeps_lanes)
     program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
     status = lib.pgr_h_program_build(
@@ -224,10 +218,7 @@ def built(
 
 def _check(status: int, bad: Value | None) -> None:
     if status == lib.PGR_ERR_UNKNOWN:
-        raise RecordingError(
-            "a Value of a function that was recorded before, or of a step or a branch, is used: it has no value "
-            "outside of that function. Return it from there"
-        )
+        raise leaked()
     if status == lib.PGR_ERR_OPAQUE:
         raise RecordingError(
             f"{custom_operation(bad)} is Python code, which cannot be recorded: "

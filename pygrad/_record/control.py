@@ -31,15 +31,23 @@ def _need_alike(after: Any, before: Any, what: str) -> None:
         )
 
 
+def _pair(out: Any, carry: Any) -> tuple[Any, Any]:
+    """What a scan's function returns."""
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"scan needs a function that returns (carry, y), not {shown(out)}")
+    _need_alike(out[0], carry, "scan's function")
+    return out[0], out[1]
+
+
 def _described(tree: Any) -> str:
     found = tree_map(lambda x: f"array {x.shape}" if is_array(x) else "number", tree)
-    return str(found).replace("'", "")
+    return "a number" if found == "number" else str(found).replace("'", "")
 
 
-def _count(value: Any, name: str) -> int:
+def _count(value: Any, name: str, what: str = "a positive int") -> int:
     if isinstance(value, bool) or not hasattr(type(value), "__index__") or value.__index__() < 1:
         more = ", a static argument: jit(f, static_argnums=...)" if isinstance(value, Value) else ""
-        raise ValueError(f"{name}={value!r}: must be a positive int{more}")
+        raise ValueError(f"{name}={value!r}: must be {what}{more}")
     return int(value.__index__())
 
 
@@ -134,8 +142,7 @@ def _sizes(steps: int, numbers: int, checkpoint: Any) -> list[int]:
     if checkpoint is None:
         return [1]
     if checkpoint != "auto":
-        each = _count(checkpoint, "checkpoint")
-        return [each, 1] if each < steps else [1]
+        return [checkpoint, 1] if checkpoint < steps else [1]
     levels, each = 1, steps
     while each * max(1, numbers) > STATES and levels < 8 and each > 2:
         levels += 1
@@ -156,8 +163,8 @@ def scan(
 
     f(carry, x) returns (carry, y). The state is a tree of numbers and arrays, whose structure and shapes stay. x is a
     row of each array of the tree xs along their first axis; xs=None with length= gives None. Results are stacked along
-    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded for one step.
-    checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
+    a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded once, for
+    any number of steps. checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
     keeps every k-th, and takes the steps between them twice; "auto" nests loops, each of few steps, so that few states
     are kept. Raises TypeError if the state changes its structure, ValueError for rows of different numbers. Source:
     Griewank & Walther, Evaluating Derivatives, ch. 12.
@@ -173,18 +180,17 @@ def scan(
     0.400422
     """
     steps, leaves, structure = _rows_in(xs, length)
+    if checkpoint is not None and not (isinstance(checkpoint, str) and checkpoint == "auto"):
+        checkpoint = _count(checkpoint, "checkpoint", "None, 'auto' or a positive int")
     if not recordings.stack:
         return _scanned_eagerly(f, init, leaves, structure, steps, reverse)
     made: list[Any] = []
 
     def step(state: Sequence[Value], parts: Sequence[Any]) -> tuple[list[Value], list[Value]]:
         x = None if xs is None else tree_unflatten(structure, parts)
-        out = f(like(init, list(state)), x)
-        if not isinstance(out, (tuple, list)) or len(out) != 2:
-            raise TypeError(f"scan needs a function that returns (carry, y), not {shown(out)}")
-        _need_alike(out[0], init, "scan's function")
-        made[:] = [out[1]]
-        return values_of(out[0]), values_of(out[1])
+        after, y = _pair(f(like(init, list(state)), x), init)
+        made[:] = [y]
+        return values_of(after), values_of(y)
 
     carry = values_of(init)
     last, results = _scanned(step, carry, leaves, steps, bool(reverse), _sizes(steps, len(carry), checkpoint))
@@ -223,14 +229,15 @@ def _scanned_eagerly(
     f: Callable[..., Any], carry: Any, leaves: list[Any], structure: Any, steps: int, reverse: bool
 ) -> tuple[Any, Any]:
     made: list[Any] = [None] * steps
-    before = carry
     for t in reversed(range(steps)) if reverse else range(steps):
         x = None if structure is None else tree_unflatten(structure, [leaf[t] for leaf in leaves])
-        out = f(carry, x)
-        if not isinstance(out, (tuple, list)) or len(out) != 2:
-            raise TypeError(f"scan needs a function that returns (carry, y), not {shown(out)}")
-        carry, made[t] = out
-        _need_alike(carry, before, "scan's function")
+        carry, made[t] = _pair(f(carry, x), carry)
+    if any(tree_structure(y) != tree_structure(made[0]) for y in made):
+        first, other = made[0], next(y for y in made if tree_structure(y) != tree_structure(made[0]))
+        raise TypeError(
+            "scan's function must return results of the same structure and shapes at every step, not "
+            f"{_described(first)} and {_described(other)}"
+        )
     flat = [tree_leaves(y) for y in made]
     results = [x for row in flat for x in row]
     if any(isinstance(x, Value) for x in results):
@@ -253,28 +260,37 @@ def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, ch
     >>> jit(lambda x: fori_loop(0, 5, lambda i, y: y * x + i, 1.0))(2.0)
     58.0
     """
-    if not recordings.stack and not any(isinstance(x, Value) for x in (lower, upper)):
-        for i in range(lower, upper):
-            after = body(i, init)
-            _need_alike(after, init, "fori_loop's body")
-            init = after
-        return init
+
+    def checked(i: Any, state: Any) -> Any:
+        after = body(i, state)
+        _need_alike(after, state, "fori_loop's body")
+        return after
+
     if all(hasattr(type(x), "__index__") for x in (lower, upper)):
+        if not recordings.stack:
+            for i in range(lower, upper):
+                init = checked(i, init)
+            return init
         if upper <= lower:
             return init
 
         def step(state: Any, _: Any) -> Any:
             i, carried = state
-            return (i + 1.0, body(i.detach(), carried)), None
+            return (i + 1.0, checked(i.detach(), carried)), None
 
         start = (as_value(float(lower)), init)
         return scan(step, start, length=upper - lower, checkpoint=checkpoint)[0][1]
+    low, high = (_constant(_number(x, "a bound of fori_loop")) for x in (lower, upper))
     last = while_loop(
         lambda state: state[0] < state[1],
-        lambda state: (state[0] + 1.0, state[1], body(state[0].detach(), state[2])),
-        (as_value(lower).detach(), as_value(upper).detach(), init),
+        lambda state: (state[0] + 1.0, state[1], checked(_constant(state[0]), state[2])),
+        (low, high, init),
     )
     return last[2]
+
+
+def _constant(x: Any) -> Any:
+    return x.detach() if isinstance(x, Value) else float(x)
 
 
 def while_loop(
@@ -294,7 +310,7 @@ def while_loop(
     steps = UNBOUNDED if max_steps is None else _count(max_steps, "max_steps")
     if not recordings.stack:
         taken = 0
-        while taken < steps and cond_fun(init):
+        while taken < steps and _number(cond_fun(init), "the result of while_loop's cond_fun"):
             after = body_fun(init)
             _need_alike(after, init, "while_loop's body")
             init, taken = after, taken + 1
@@ -306,18 +322,24 @@ def while_loop(
         return values_of(after), []
 
     def test(state: Sequence[Value]) -> Value:
-        return _as_condition(cond_fun(like(init, list(state))), "while_loop's cond_fun")
+        return _holds(_number(cond_fun(like(init, list(state))), "the result of while_loop's cond_fun"))
 
     carry = values_of(init)
     loop = Loop(step, steps, (len(carry), 0), 0, test)
     return like(init, loop.record(carry)[: len(carry)])
 
 
-def _as_condition(x: Any, what: str) -> Value:
+def _number(x: Any, what: str) -> Any:
+    """A condition or an index: a number."""
     if is_array(x) and x.ndim == 0:
         x = x.item()
     if is_array(x) or isinstance(x, (list, tuple, dict)) or x is None:
-        raise TypeError(f"{what} must be a condition, not {shown(x)}")
+        raise TypeError(f"{what} must be a number, not {shown(x)}")
+    return x
+
+
+def _holds(x: Any) -> Value:
+    """The condition that a number is not 0."""
     return as_value(as_value(x) != as_value(0.0))
 
 
@@ -335,9 +357,10 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     >>> jit(f)(2.0), grad(f)(2.0), grad(f)(0.5)
     (8.0, 12.0, 1.0)
     """
-    if not recordings.stack or not _is_unknown(pred):
+    pred = _number(pred, "cond's pred")
+    if not recordings.stack or not isinstance(pred, Value):
         return true_fun(*operands) if pred else false_fun(*operands)
-    return _switched(_as_condition(pred, "cond's pred"), [false_fun, true_fun], operands, "cond")
+    return _switched(_holds(pred), [false_fun, true_fun], operands, "cond")
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
@@ -349,17 +372,11 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     """
     if not branches:
         raise ValueError("switch needs at least one branch")
-    if not recordings.stack or not _is_unknown(index):
+    index = _number(index, "switch's index")
+    if not recordings.stack or not isinstance(index, Value):
         i = index.data if isinstance(index, Value) else index
-        return branches[min(max(int(i), 0), len(branches) - 1)](*operands)
-    return _switched(as_value(index.item() if is_array(index) else index), list(branches), operands, "switch")
-
-
-def _is_unknown(x: Any) -> bool:
-    """Whether a number is not known while the function is recorded."""
-    if is_array(x):  # of one number; others are no condition
-        return True
-    return isinstance(x, Value)
+        return branches[int(min(i, len(branches) - 1)) if i > 0 else 0](*operands)  # nan: 0
+    return _switched(index, list(branches), operands, "switch")
 
 
 def _switched(index: Value, branches: list[Callable[..., Any]], operands: tuple[Any, ...], what: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from pygrad._core.errors import RecordingError, users_line
+from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._pgr import lib
 from pygrad._record.calls import Call, Traced
 from pygrad._record.recording import Group, is_lane, recordings
@@ -24,9 +24,11 @@ UNBOUNDED = 2**64 - 1
 class _State(Place):
     """Where lanes of a call's results are taken from."""
 
+    region: Any
+
     def elements(self, offsets: list[int]) -> list[Value]:
-        region, width = self.region, self.region.width  # type: ignore[attr-defined]
-        return [region.of_lane(i // width).call.result(i % width) for i in offsets]  # type: ignore[attr-defined]
+        region, width = self.region, self.region.width
+        return [region.of_lane(i // width).call.result(i % width) for i in offsets]
 
 
 class CallRegion(Region):
@@ -76,8 +78,17 @@ class _Rule:
         """Trace the functions, on the lanes of the vmap around them if something is a lane."""
         within = group or recordings.stack[-1].within
         is_in_lanes = group is not None or (within is not None and any(map(is_lane, given)))
-        self.trace(within if is_in_lanes else None)
-        if not is_in_lanes and within is not None and any(map(is_lane, self.captured)):
+        if not is_in_lanes:
+            try:
+                self.trace(None)
+                is_in_lanes = any(map(is_lane, self.captured))
+            except RecordingError:  # perhaps since a vmap within the step met lanes of the one around it
+                if within is None:
+                    raise
+                is_in_lanes = True
+            if is_in_lanes and within is None and recordings.stack[-1].outer is None:  # lanes of a vmap that is over
+                check(lib.PGR_ERR_LANES)
+        if is_in_lanes and within is not None:
             self.trace(within)
 
     def region(self, recording: Any, inputs: Sequence[Value], whole: Any = None) -> CallRegion:
@@ -110,8 +121,16 @@ class _Rule:
         return [*{value._handle: value for one in traced for value in one.captured}.values()]
 
 
-def _or_zero(values: Sequence[Value | None]) -> list[Value]:
+def _or_zero(values: Adjoints) -> list[Value]:
     return [Value(0.0) if value is None else value for value in values]
+
+
+def _at(places: Sequence[int], values: Sequence[Value], count: int) -> list[Value | None]:
+    """`count` values, these at their places, else None."""
+    out: list[Value | None] = [None] * count
+    for place, value in zip(places, values):
+        out[place] = value
+    return out
 
 
 def _pulled(
@@ -204,20 +223,19 @@ class Loop(_Rule):
         is_counted = self._is_tested or self._is_counted
         flags = (self._flags ^ lib.PGR_CALL_REVERSED) & lib.PGR_CALL_REVERSED
         flags |= lib.PGR_CALL_COUNTED if is_counted else 0
-        step = self._back([self.captured[i] for i in used], by_x, columns)
+        targets = [self.captured[i] for i in used]
+        step = self._back(targets, by_x, columns)
         reverse = Loop(step, steps, (n + len(used), n + self._x + len(columns)), flags)
         _, _, count, rows = self._inputs_of(region.inputs)
         operands = [*_or_zero(cotangents[:n]), *[Value(0.0) for _ in used]]
         operands += [region.result(n)] if self._is_tested else list(count)
-        states = self._states_of(region)
+        states = self._states_of(region, by_x, targets)
         for t in range(steps):
             operands += states[t]
             operands += rows[t] if rows else []
             operands += _or_zero([given[t][j] for j in columns])
         results = reverse.record(operands, self.group, self._replaced(region))
-        captured: list[Value | None] = [None] * len(self.captured)
-        for k, i in enumerate(used):
-            captured[i] = results[n + k]
+        captured = _at(used, results[n:], len(self.captured))
         grads = iter(results[n + len(used) :])
         xs = [next(grads) if is_wanted else None for _ in rows for is_wanted in by_x]
         return [*captured, *results[:n], *[None for _ in count], *xs]
@@ -242,14 +260,22 @@ class Loop(_Rule):
 
         return step
 
-    def _states_of(self, region: Any) -> list[Any]:
-        """The states before each step. Derivatives around this one see them as another loop's results."""
+    def _states_of(self, region: Any, by_x: Sequence[bool], targets: Sequence[Value]) -> list[Any]:
+        """The states before each step. Derivatives around this one see them as another loop's results.
+
+        Calls with rules that depend on the state, on x by_x, or on the targets, are taken by this derivative.
+        """
         n, steps = self._carry, self._steps
+        if not n:
+            return [[] for _ in range(steps)]
         if not recordings.deriving:
             return [[region.result(self._place(t, self._y + j)) for j in range(n)] for t in range(steps)]
 
         def step(carry: Sequence[Value], x: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value]]:
-            return self._step(carry, x)[0], carry
+            with recordings.derived() as level:
+                after = self._step(carry, x)[0]
+            take(level, [*carry, *[value for value, is_wanted in zip(x, by_x) if is_wanted], *targets])
+            return after, carry
 
         again = Loop(step, steps, (n, self._x), self._flags & ~lib.PGR_CALL_TESTED, self._test)
         return again._rows_of(again.record(region.inputs[len(self.captured) :], self.group, self._replaced(region)))
@@ -312,8 +338,8 @@ class Switch(_Rule):
         self._index = (replaced or {}).get(self._index._handle, self._index)
         return self.record([], group, replaced)
 
-    def _settle(self, _: Sequence[Value], group: Group | None) -> None:
-        super()._settle([self._index], group)
+    def _settle(self, given: Sequence[Value], group: Group | None) -> None:
+        super()._settle([*given, self._index], group)
 
     def call(self, recording: Any, inputs: Sequence[Value]) -> tuple[Call, list[Value]]:
         index = self._index
@@ -339,8 +365,8 @@ class Switch(_Rule):
 
             return back
 
-        grads = iter(self._derived([pulled(branch) for branch in self._branches], region))
-        return [next(grads) if i in used else None for i in range(len(self.captured))]
+        grads = self._derived([pulled(branch) for branch in self._branches], region)
+        return _at(used, grads, len(self.captured))
 
     def pushforward(self, region: Any, tangents: Adjoints) -> Adjoints:
         used = {i: tangent for i, tangent in enumerate(tangents) if tangent is not None}

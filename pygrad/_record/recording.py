@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from pygrad._core.errors import check
+from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import need_numpy
 from pygrad._pgr import ffi, lib
@@ -48,7 +48,7 @@ class Recordings(threading.local):
         try:
             yield
         finally:
-            self.stack.pop()
+            self.stack.pop().is_over = True
             lib.pgr_set_recording(bool(self.stack))
 
     def derived(self) -> contextlib.AbstractContextManager[Level]:
@@ -105,6 +105,11 @@ class Recording:
         self.calls: list[Any] = []  # see calls.py
         self.memory: list[tuple[int, int, int]] = []  # its arrays, of the outer's: array, offset, stride between steps
         self.late: list[Value] = []  # of recordings around this one, made while it took place
+        self.own: list[Value] = []  # its inputs, lanes and results of calls, made while one within it took place
+        self.steps: list[Value] = []  # the first and the last node of each recording within it
+        self.is_over = False
+        # Whether it is of a step that is run for lanes, or within one: those read no arrays.
+        self.is_in_lanes: bool = outer is not None and outer.is_in_lanes
         self.within: Group | None = None  # the vmap whose function is running
         self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
@@ -115,7 +120,30 @@ class Recording:
 
     def scalars(self, array: int, offsets: Iterable[int]) -> list[Value]:
         make, op, first = lib.pgr_h_input, lib.PGR_OP_INPUT, array << 32
-        return [value_of(make(TAPE, op, first | offset)) for offset in offsets]
+        return self.owned([value_of(make(TAPE, op, first | offset)) for offset in offsets])
+
+    def owned(self, values: list[Value]) -> list[Value]:
+        """Values that stand for numbers of this recording."""
+        if self.is_over:
+            raise leaked()
+        if recordings.stack and recordings.stack[-1] is not self:
+            self.own += values
+        return values
+
+    def needed_calls(self, roots: Sequence[Value], cuts: Sequence[int]) -> list[bool]:
+        """Which of the calls the roots are made from, not through the cuts; RecordingError if a Value has leaked."""
+        count = len(self.calls)
+        if not count and not self.steps:
+            return []
+        flags = ffi.new("uint8_t[]", max(1, count))
+        lists = [[value._handle for value in values] for values in (roots, self.steps, self.own)]
+        given = [ffi.new("pgr_handle[]", handles) for handles in (lists[0], cuts, lists[1], lists[2])]
+        places = ffi.new("pgr_places *", (len(roots), len(cuts), len(self.steps) // 2, len(self.own), *given))
+        status = lib.pgr_h_needed_calls(TAPE, self.start._handle, places, count, flags)
+        if status == lib.PGR_ERR_UNKNOWN:
+            raise leaked()
+        check(status)
+        return [bool(flags[k]) for k in range(count)]
 
     def new_array(self) -> int:
         self.arrays += 1
@@ -134,7 +162,8 @@ class Recording:
         """The number here of an array of a recording around this one."""
         if owner is self:
             return array
-        assert self.outer is not None
+        if self.outer is None:
+            raise leaked()
         return self.memory_of(self.outer.imported(array, owner), 0, 0)
 
     def new_group(self, count: int) -> Group:
@@ -143,7 +172,8 @@ class Recording:
 
     def lane(self, group: Group, array: int, offset: int, stride: int) -> Value:
         group.inputs.append((array, offset, stride))
-        return value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, group.number << 32 | (len(group.inputs) - 1)))
+        number = group.number << 32 | (len(group.inputs) - 1)
+        return self.owned([value_of(lib.pgr_h_input(TAPE, lib.PGR_OP_LANE, number))])[0]
 
     def lane_values(self, count: int, roots: list[Value], lanes: list[int]) -> list[list[Value]]:
         """The roots, which belong to vmaps of `count` lanes, for each lane: recorded again, one by one."""
@@ -164,6 +194,14 @@ class Recording:
         )
         flat = taken(out)
         return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
+
+
+def leaked() -> RecordingError:
+    """What a Value or an array of a step raises outside of it."""
+    return RecordingError(
+        f"{users_line()}\na Value of a function that was recorded before, or of a step or a branch, is used: it has no "
+        "value outside of that function. Return it from there"
+    )
 
 
 def note_late(recording: Recording, values: Iterable[Value]) -> None:
@@ -226,7 +264,7 @@ class Argument:
         return [made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
-        return True
+        return not recordings.stack[-1].is_in_lanes
 
     def lane(self, group: Group, offset: int, stride: int) -> Value:
         key = (group, offset, stride)

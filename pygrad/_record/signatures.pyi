@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, SupportsFloat, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Concatenate, ParamSpec, TypedDict, TypeVar, Unpack
+from typing_extensions import Concatenate, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack
 
 from pygrad._program.program import Program
 from pygrad.engine import Value
@@ -21,12 +21,16 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 X = TypeVar("X", bound=Any, default=Any)
 A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
+Ts = TypeVarTuple("Ts")
 Scalar = SupportsFloat | Value
 Argnums = int | Sequence[int]
 Array = NDArray[np.float64]
 Tree = float | NDArray[Any] | list[Any] | tuple[Any, ...] | dict[Any, Any] | None
 Reduce = Literal["sum", "mean"]
+Kept = int | Literal["auto"] | None
 
 class Recorded(Generic[P, R_co]):
     """A recorded function: the parameters P, and results of type R."""
@@ -325,6 +329,40 @@ def linearize(
 def linearize(
     fn: Callable[P, tuple[R, A]], *primals: Any, has_aux: Literal[True], record: bool = ...
 ) -> tuple[R, Callable[P, R], A]: ...
+
+# ---- Control flow ------------------------------------------------------------------------------------
+
+def scan(
+    f: Callable[[C, Any], tuple[Any, Any]],
+    init: C,
+    xs: Tree = ...,
+    length: int | None = ...,
+    reverse: bool = ...,
+    *,
+    checkpoint: Kept = ...,
+) -> tuple[C, Any]: ...
+def fori_loop(lower: Scalar, upper: Scalar, body: Callable[[Any, C], Any], init: C, *, checkpoint: Kept = ...) -> C: ...
+def while_loop(
+    cond_fun: Callable[[C], Scalar], body_fun: Callable[[C], Any], init: C, *, max_steps: int | None = ...
+) -> C: ...
+@overload
+def cond(pred: Scalar, true_fun: Callable[[], R], false_fun: Callable[[], R]) -> R: ...
+@overload
+def cond(pred: Scalar, true_fun: Callable[[A], R], false_fun: Callable[[A], R], operand: A, /) -> R: ...
+@overload
+def cond(pred: Scalar, true_fun: Callable[[A, B], R], false_fun: Callable[[A, B], R], a: A, b: B, /) -> R: ...
+@overload
+def cond(
+    pred: Scalar, true_fun: Callable[[Unpack[Ts]], R], false_fun: Callable[[Unpack[Ts]], R], *operands: Unpack[Ts]
+) -> R: ...
+@overload
+def switch(index: Scalar, branches: Sequence[Callable[[], R]]) -> R: ...
+@overload
+def switch(index: Scalar, branches: Sequence[Callable[[A], R]], operand: A, /) -> R: ...
+@overload
+def switch(index: Scalar, branches: Sequence[Callable[[A, B], R]], a: A, b: B, /) -> R: ...
+@overload
+def switch(index: Scalar, branches: Sequence[Callable[[Unpack[Ts]], R]], *operands: Unpack[Ts]) -> R: ...
 @overload
 def checkpoint(fn: F, **options: Any) -> F: ...
 @overload
@@ -346,28 +384,3 @@ class custom_vjp(_WithRule[P, R_co]):  # noqa: N801
 class custom_jvp(_WithRule[P, R_co]):  # noqa: N801
     def defjvp(self, rule: F) -> F: ...
     def defjvps(self, *rules: Callable[..., Any] | None) -> None: ...
-
-# States are trees of numbers outside, and of Values in the functions.
-
-def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]],
-    init: Any,
-    xs: Any = ...,
-    length: int | None = ...,
-    reverse: bool = ...,
-    *,
-    checkpoint: int | Literal["auto"] | None = ...,
-) -> tuple[Any, Any]: ...
-def fori_loop(
-    lower: Scalar,
-    upper: Scalar,
-    body: Callable[[Any, Any], Any],
-    init: Any,
-    *,
-    checkpoint: int | Literal["auto"] | None = ...,
-) -> Any: ...
-def while_loop(
-    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: Any, *, max_steps: int | None = ...
-) -> Any: ...
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any: ...
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any: ...

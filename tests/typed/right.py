@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 import pygrad
 from pygrad import (
     Value,
+    checkpoint,
+    cond,
     custom_jvp,
     custom_root,
+    fori_loop,
     grad,
     hessian,
     hvp,
@@ -21,9 +24,12 @@ from pygrad import (
     math,
     nn,
     optim,
+    scan,
+    switch,
     value_and_grad,
     vjp,
     vmap,
+    while_loop,
 )
 
 Array = NDArray[np.float64]
@@ -147,13 +153,24 @@ number = jit(lambda x: x * x)(3.0)
 doubled = pygrad.tree_map(lambda x: 2 * x, {"a": 1.0})
 program = fast.program(1.0)
 program.save
+
+
+def weighed(state: tuple[float, Array], row: Array) -> tuple[tuple[float, Array], float]:
+    total, kept = state
+    return (total + row.sum(), kept * row), total
+
+
+def walk(x: float, rows: Array) -> float:
+    (total, kept), totals = scan(weighed, (x, np.ones(3)), rows, reverse=True, checkpoint=4)
+    last, squares = scan(lambda c, _: (c * 2.0, c * c), total + kept[0], length=3)
+    start: float = last + totals.sum()
+    grown = fori_loop(0, 5, lambda i, y: math.sin(y * x) + i, start)
+    halved = while_loop(lambda c: c > 1.0, lambda c: c / 2.0, grown, max_steps=9)
+    chosen = cond(halved > x, lambda a, b: a * b, lambda a, b: a, halved, grown)
+    first: float = squares[0]
+    turned: float = switch(x, [lambda a: a, lambda a: -a], first)
+    return chosen + turned + checkpoint(squared)(p, x)
+
+
+walked: float = jit(walk)(1.0, np.ones((2, 3)))
 print(program.stats.instructions > 0, round(power(2.0, 3), 3))
-
-
-def decay(x: float) -> Value:
-    last, _ = pygrad.scan(lambda y, _: (0.5 * y, None), x, length=2)
-    found: Value = pygrad.while_loop(lambda y: y > 1.0, lambda y: y / 2, last, max_steps=9)
-    return found
-
-
-half: float = grad(decay)(3.0)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import pygrad
-from pygrad import Value, custom_vjp, grad, jit, nn, value_and_grad, vmap
+from pygrad import Value, cond, custom_vjp, fori_loop, grad, jit, nn, scan, switch, value_and_grad, vmap, while_loop
 
 
 def f(x: float, y: float = 1.0) -> float:
@@ -37,3 +37,10 @@ nn.MLP(2, 4)  # 16
 a + "1"  # 17
 a.grad += "1"  # 18
 custom_vjp(f)(1.0, z=2.0)  # 19
+scan(lambda c: (c, c), 1.0, np.ones(3))  # 20
+scan(lambda c, r: c, 1.0, np.ones(3))  # 21
+scan(lambda c, r: (c, r), 1.0, np.ones(3), checkpoint="all")  # 22
+fori_loop(0, "3", lambda i, s: s + i, 1.0)  # 23
+while_loop(lambda c: c > 1.0, lambda c: c, 1.0, max_steps="3")  # 24
+cond(True, lambda a: a, f, 1.0, 2.0, 3.0)  # 25
+switch(0, f, 1.0)  # 26
