@@ -1,6 +1,7 @@
 """Programs that call others: their listings, drawings and C."""
 
 import math
+import pickle
 import sys
 
 import loops
@@ -163,3 +164,20 @@ def test_loops_within_loops_are_64_deep_at_most(pg):
             pg.jit(nested(65))(0.5)
     finally:
         sys.setrecursionlimit(old)
+
+
+def test_programs_with_calls_can_be_pickled_and_saved(pg, tmp_path):
+    def nested(x):
+        halved = lambda c: pg.while_loop(lambda y: y > x, lambda y: y / 2, c)  # noqa: E731
+        return pg.scan(lambda c, _: (halved(c) + 1, c), x, length=3)
+
+    def branch(x):
+        return pg.cond(x > 0, lambda: x * x, lambda: pg.fori_loop(0, 2, lambda i, y: y + x, 0.0))
+
+    programs = [(pg.jit(nested).program(0.7), 0.9), (pg.vmap(branch).program(X[0]), X[1])]
+    programs.append((pg.grad(rnn(pg), argnums=(0, 1)).program(0.5, X), (0.4, 2 * X)))
+    for program, given in programs:
+        args = given if isinstance(given, tuple) else (given,)
+        program.save(tmp_path / "program")
+        for copy in (pickle.loads(pickle.dumps(program)), pg.Program.load(tmp_path / "program")):
+            np.testing.assert_array_equal(flat(pg, copy(*args)), flat(pg, program(*args)))

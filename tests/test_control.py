@@ -284,6 +284,15 @@ def test_a_state_may_be_any_number(pg, first):
 # ---- What is outside --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("state", [(), None, [], {}])
+def test_a_state_may_be_empty(pg, state):
+    xs = np.array([1.0, 2.0])
+    last, ys = pg.jit(lambda xs: pg.scan(lambda c, x: (c, x * x), state, xs))(xs)
+    assert last == state and ys.tolist() == [1, 4]
+    assert pg.grad(lambda xs: pg.scan(lambda c, x: (c, x * x), state, xs)[1].sum())(xs).tolist() == [2, 4]
+    assert pg.vmap(lambda a: pg.scan(lambda c, x: (c, x * a), state, xs)[1])(xs).tolist() == [[1, 2], [2, 4]]
+
+
 def test_captured_values_are_read_at_every_call(pg):
     v, vs = pg.Value(2.0), np.array([pg.Value(1.0), pg.Value(2.0), pg.Value(3.0)], dtype=object)
     functions = {
