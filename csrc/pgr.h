@@ -514,7 +514,7 @@ typedef struct {
 typedef struct {
     pgr_call call;
     size_t operand_count;
-    const pgr_handle *operands;
+    const pgr_handle *operands; /* those of its chain */
 } pgr_recorded_call;
 
 typedef struct {
@@ -532,7 +532,7 @@ typedef struct {
  * PGR_ERR_LANES if lanes of different groups meet without pgr_h_lane_pass, or an output of stride 0 is a lane;
  * PGR_ERR_UNKNOWN if a node from before the recording has no value: with these three `*bad`, if not NULL, is a new hold
  * on that node. PGR_ERR_ARGUMENT if a group has no lanes, or 2^48 or more, if a node is bound to nothing, a call has
- * another number of operands than it says, or programs call one another more than PGR_MAX_DEPTH deep. `start` is the
+ * other operands than it says, or programs call one another more than PGR_MAX_DEPTH deep. `start` is the
  * recording's first node; leaves from there on that have values are constants. `inner` may be NULL. The caller frees
  * the program with pgr_program_free. O(nodes from the first to the last). */
 pgr_status pgr_h_program_build(pgr_tape *tape, pgr_handle start, size_t output_count, const pgr_handle *nodes,

@@ -174,6 +174,15 @@ static uint32_t take_lane_sum(builder *b, uint32_t x, uint32_t y)
     return program_simplify(b, PGR_OP_MUL, x, program_constant(b, (double)lanes));
 }
 
+/* Whether a chain is that of a call's operands: others would not be lowered. */
+static bool is_chain_of(const builder *b, const call_values *c, pgr_id end)
+{
+    for (uint32_t k = c->operand_count; k-- > 1; end = b->tape->nodes[end].lhs)
+        if (b->tape->nodes[end].op != PGR_OP_PAIR || b->tape->nodes[end].rhs != c->nodes[k])
+            return false;
+    return end == (c->operand_count == 0 ? 0 : c->nodes[0]);
+}
+
 /* A result of a call, whose operands are lowered. */
 static uint32_t take_result(builder *b, const lowering *t, uint64_t number)
 {
@@ -183,7 +192,9 @@ static uint32_t take_result(builder *b, const lowering *t, uint64_t number)
         return 0;
     }
     call_values *const c = &b->calls[which];
-    if (c->made == NONE) {
+    if (c->made == NONE && !is_chain_of(b, c, b->tape->nodes[b->node].lhs))
+        b->status = PGR_ERR_ARGUMENT;
+    if (b->status == PGR_OK && c->made == NONE) {
         for (uint32_t k = 0; k < c->operand_count && b->status == PGR_OK; k++)
             c->operands[k] = value_at(b, t, c->nodes[k]);
         if (b->status == PGR_OK)

@@ -586,6 +586,14 @@ static void a_recording_that_is_wrong_is_refused(void)
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, (uint64_t)1 << 32))), PGR_ERR_UNKNOWN); /* and there is one call */
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, 3))), PGR_OK);
     pgr_program_free(program);
+    for (int k = 0; k < 5; k++) { /* the chain of others: one of them is not the call's, or one is lacking */
+        pgr_handle others[] = {x, x, x, x, x};
+        others[k] = input(tape, 0, 1);
+        const pgr_handle other = held(pgr_h_chain(tape, 5, others));
+        CHECK_EQ(BUILT(held(pgr_h_result(tape, other, 3))), PGR_ERR_ARGUMENT);
+    }
+    CHECK_EQ(BUILT(held(pgr_h_result(tape, held(pgr_h_chain(tape, 4, many)), 3))), PGR_ERR_ARGUMENT);
+    CHECK_EQ(BUILT(held(pgr_h_result(tape, 0, 3))), PGR_ERR_ARGUMENT);
     const pgr_inner none = {0};
     inner = none;
     CHECK_EQ(BUILT(held(pgr_h_result(tape, chain, 0))), PGR_ERR_UNKNOWN);
