@@ -558,3 +558,27 @@ def test_an_endless_loop_stops_soon(pg, make):
     late = interrupted(pg, lambda: f(1.0, np.ones(2000)), 0.1)
     print(f"{late:.3f} s after the signal")
     assert late < AT_MOST
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("states", [50, 10, 4, 2])
+def test_loops_within_loops_change_nothing(pg, monkeypatch, rng, states, reverse):
+    """Whatever the number of levels, and of steps that are left over in each."""
+    xs = np.array([rng.uniform(-1, 1) for _ in range(137)])
+
+    def f(w, xs):
+        last, ys = pg.scan(lambda c, x: ((c * w + x).tanh(), c * x), 0.1, xs, reverse=reverse)
+        return last + ys.sum()
+
+    value, (by_w, by_xs) = pg.value_and_grad(f, argnums=(0, 1))(0.9, xs)
+    monkeypatch.setattr(pg._record.control, "STATES", states)
+    nested = pg.value_and_grad(f, argnums=(0, 1))(0.9, xs)
+    assert nested[0] == value and nested[1][0] == pytest.approx(by_w, rel=1e-12)
+    np.testing.assert_allclose(nested[1][1], by_xs, rtol=1e-12)
+
+
+def test_steps_that_are_left_over_keep_few_states_too(pg, monkeypatch):
+    monkeypatch.setattr(pg._record.control, "STATES", 50)
+    slope = pg.grad(lambda w: pg.scan(lambda c, _: (c * w, None), 1.0, length=10_000)[0])
+    assert slope(1.0) == 10_000
+    assert slope.programs[0].stats.nodes < 400  # in each of 20 chunks of 484 steps are 22 of 22; 320 steps are left

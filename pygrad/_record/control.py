@@ -100,6 +100,8 @@ def _scanned(step: _Flat, carry: list[Value], xs: list[Any], steps: int, reverse
     """(carried at last, results of all steps in order). sizes: of nested loops, the outermost first; the last is 1."""
     if steps == 0:
         return carry, []
+    if len(sizes) > 1 and steps < sizes[0]:
+        return _scanned(step, carry, xs, steps, reverse, sizes[1:])
     rows = [_Rows.of(x) for x in xs]
     if len(sizes) == 1:
         return _loop(step, carry, rows, steps, reverse)
@@ -114,9 +116,8 @@ def _scanned(step: _Flat, carry: list[Value], xs: list[Any], steps: int, reverse
 
     chunks = [_Rows.of(one.cut(first, whole * size, (whole, size))) for one in rows]
     after, made = _loop(chunk, carry, chunks, whole, reverse)
-    last, more = _scanned(
-        step, after, [one.cut(0 if reverse else whole * size, rest) for one in rows], rest, reverse, [1]
-    )
+    others = [one.cut(0 if reverse else whole * size, rest) for one in rows]
+    last, more = _scanned(step, after, others, rest, reverse, sizes[1:])
     return last, more + made if reverse else made + more
 
 
