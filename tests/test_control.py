@@ -582,3 +582,18 @@ def test_steps_that_are_left_over_keep_few_states_too(pg, monkeypatch):
     slope = pg.grad(lambda w: pg.scan(lambda c, _: (c * w, None), 1.0, length=10_000)[0])
     assert slope(1.0) == 10_000
     assert slope.programs[0].stats.nodes < 400  # in each of 20 chunks of 484 steps are 22 of 22; 320 steps are left
+
+
+def test_an_array_that_steps_map_is_kept_once(pg):
+    def f(x):
+        def step(c, _):
+            return c + vmap_sum(x * c), None
+
+        def vmap_sum(w):
+            return pg.vmap(lambda r: np.sin(r * w).sum(), reduce="mean")(X)
+
+        return pg.scan(step, x, length=3)[0]
+
+    second = pg.grad(pg.grad(f))
+    second(0.3)
+    assert len(second.programs[0].code.constants) == 1  # its derivatives trace the step some ten times

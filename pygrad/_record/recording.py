@@ -111,7 +111,8 @@ class Recording:
         # Whether it is of a step that is run for lanes, or within one: those read no arrays.
         self.is_in_lanes: bool = outer is not None and outer.is_in_lanes
         self.within: Group | None = None  # the vmap whose function is running
-        self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number
+        self.constants: dict[int, Any] = {}  # mapped arrays from outside, by number ..
+        self.of_steps: dict[Any, int] = {}  # .. and the numbers of those that steps map, by what they hold
         self.prints: list[tuple[Any, Any]] = []  # debug_print: what, and its arguments
         self.arrays = 1  # numbers in use: array 0 holds the scalars
 
@@ -281,8 +282,11 @@ class Constant(Argument):
         root = recording
         while root.outer is not None:
             root = root.outer
-        super().__init__(root)
         self._array = need_numpy().array(array, dtype="d", order="C")
+        key = None if root is recording else (self._array.shape, self._array.tobytes())
+        super().__init__(root, root.of_steps.get(key))
+        if key is not None:  # steps are traced many times, and read few arrays
+            root.of_steps[key] = self.number
         root.constants[self.number] = self._array
 
     def elements(self, offsets: list[int]) -> list[Value]:
