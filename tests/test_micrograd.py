@@ -141,12 +141,17 @@ def test_two_thousand_random_programs_equal_micrograd(Value, rng):
 def test_moons_training_step_equals_micrograd(pg, rng):
     points = [([rng.uniform(-1, 1), rng.uniform(-1, 1)], rng.choice([-1, 1])) for _ in range(10)]
     seed = rng.randrange(1000)
+    # Biases of 0 behind units that are all off would leave it to rounding whether the next unit is on.
+    biases = [rng.uniform(-0.5, 0.5) for _ in range(9)]
     results = []
     for engine, nn in ((pg.engine, sys.modules["pygrad.nn"]), (micrograd.engine, micrograd.nn)):
         import random
 
         random.seed(seed)
         model = nn.MLP(2, [4, 4, 1])
+        for neuron, bias in zip([neuron for layer in model.layers for neuron in layer.neurons], biases):
+            assert neuron.b.data == 0
+            neuron.b.data = bias
         for _ in range(3):
             scores = [model([engine.Value(x) for x in xs]) for xs, _ in points]
             losses = [(1 + -y * score).relu() for (_, y), score in zip(points, scores)]
