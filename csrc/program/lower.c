@@ -55,8 +55,7 @@ static void set_stage(builder *b, uint32_t id)
 
 /* ---- Nodes --------------------------------------------------------------------------------------- */
 
-/* What a node stands for; NULL: its operation. */
-static const binding *binding_of(const builder *b, pgr_id id)
+PGR_NOINLINE static const binding *find_binding(const builder *b, pgr_id id)
 {
     size_t low = 0, high = b->binding_count;
     while (low < high) {
@@ -64,6 +63,12 @@ static const binding *binding_of(const builder *b, pgr_id id)
         *(b->bindings[middle].node < id ? &low : &high) = b->bindings[middle].node < id ? middle + 1 : middle;
     }
     return low < b->binding_count && b->bindings[low].node == id ? &b->bindings[low] : NULL;
+}
+
+/* What a node stands for; NULL: its operation. */
+static inline const binding *binding_of(const builder *b, pgr_id id)
+{
+    return PGR_UNLIKELY(b->binding_count != 0) ? find_binding(b, id) : NULL;
 }
 
 static uint32_t take_lane(builder *b, uint64_t number)

@@ -24,7 +24,8 @@ class Copy:
         missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
         for offset, value in zip(missing, self.array.elements(missing)):
             self.made[offset] = value * 1.0
-        note_late(self._recording, [self.made[offset] for offset in missing])
+        if recordings.stack[-1] is not self._recording:
+            note_late(self._recording, [self.made[offset] for offset in missing])
         return [self.made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
