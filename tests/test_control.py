@@ -235,6 +235,16 @@ def test_arrays_have_no_elements_after_their_recording(pg):
             pg.jit(f)(X)
 
 
+def test_a_copy_that_a_derivative_was_taken_by_has_no_elements_afterwards(pg):
+    kept = []
+    pg.jit(pg.grad(lambda xs: kept.append(xs) or xs[0] * xs[0]))(X)
+    pg.jit(lambda y: pg.grad(lambda xs: kept.append(xs) or xs[0] * xs[0])(y * 2))(X)
+    for copy in kept:
+        assert "without a value" in repr(copy[0])
+        with pytest.raises(pg.RecordingError, match="of a function that was recorded before"):
+            pg.jit(lambda z: z * copy[1])(2.0)
+
+
 # ---- Numbers ------------------------------------------------------------------------------------------------
 
 

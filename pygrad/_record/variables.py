@@ -22,10 +22,9 @@ class Copy:
 
     def elements(self, offsets: list[int]) -> list[Value]:
         missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
-        for offset, value in zip(missing, self.array.elements(missing)):
-            self.made[offset] = value * 1.0
-        if recordings.stack[-1] is not self._recording:
-            note_late(self._recording, [self.made[offset] for offset in missing])
+        fresh = {offset: value * 1.0 for offset, value in zip(missing, self.array.elements(missing))}
+        self.made.update(fresh)
+        note_late(self._recording, fresh.values())
         return [self.made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
