@@ -18,7 +18,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "pygrad_site",
@@ -30,6 +29,7 @@ html_theme = "furo"
 html_title = "pygrad"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
 html_show_sphinx = False
 pygments_style = "a11y-high-contrast-light"
@@ -37,11 +37,13 @@ pygments_dark_style = "a11y-high-contrast-dark"
 
 # ---- Markdown, and the notebooks of the course --------------------------------------------------------
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_code_prompt_show = "Show a solution"
+nb_code_prompt_hide = "Hide the solution"
 nb_merge_streams = True
 # In drawings, and in explore's pages, these are fallbacks of each other.
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]

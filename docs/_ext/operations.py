@@ -29,7 +29,7 @@ def page(folder: Path) -> str:
     rows = "\n".join(_row(row) for row in OPERATIONS)
     sections = "\n".join(_section(row, folder) for row in OPERATIONS)
     return (
-        f"The {len(OPERATIONS)} operations: $a$ and $b$ are the operands, $v$ is the result.\n\n"
+        f"The {len(OPERATIONS)} operations; `a` and `b` are the operands, `v` is the result.\n\n"
         "| method | in drawings | what it is | ∂/∂a | ∂/∂b |\n| --- | --- | --- | --- | --- |\n"
         f"{rows}\n\n## One by one\n\n{sections}"
     )
@@ -66,7 +66,7 @@ def _section(row: Operation, folder: Path) -> str:
         "",
         f"![{row.name} and its derivative](/_generated/{row.name}.svg)",
         "",
-        f"`{call}` is `{result.data!r}`, its derivative by $a$ `{a.grad!r}`. In C: `{row.c}`.",
+        f"`{call}` is `{result.data!r}`, its derivative by `a` `{a.grad!r}`. In C: `{row.c}`.",
     ]
     if row.rule:
         lines.append(f"Outside its domain it raises an error: {row.rule}.")

@@ -35,7 +35,8 @@ PAGES = {
     "examples": "gallery/index.rst",
     "examples/lecture.ipynb": "gallery/lecture.rst",
 }
-INCLUDE = re.compile(r"^```\{file\} (\S+)\n```$", re.MULTILINE)
+INCLUDE = re.compile(r"^```\{file\} (\S+)( part)?\n```$", re.MULTILINE)  # part: without its title
+GALLERY_LINK = re.compile(r'<a (class="reference internal" href="[^"]*"><span class="doc">([^<]*)</span></a>)')
 LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -45,7 +46,7 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
     if path.suffix != ".md":
         return
     text = _linked(source[0], path.parent)
-    text = INCLUDE.sub(lambda found: _file(app, found[1]), text)
+    text = INCLUDE.sub(lambda found: _file(app, found[1], bool(found[2])), text)
     if "```{operations}\n```" in text:
         text = text.replace("```{operations}\n```", operations.page(Path(app.srcdir) / "_generated"))
     if "```{help}" in text:
@@ -55,10 +56,11 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = text
 
 
-def _file(app: Sphinx, file: str) -> str:
+def _file(app: Sphinx, file: str, part: bool) -> str:
     path = ROOT / file
     app.env.note_dependency(str(path))
-    return _linked(path.read_text(encoding="utf-8"), path.parent)
+    text = path.read_text(encoding="utf-8")
+    return _linked(text.partition("\n")[2] if part else text, path.parent)
 
 
 def _linked(text: str, folder: Path) -> str:
@@ -132,8 +134,23 @@ def docstring(_app: Sphinx, _what: str, _name: str, _of: Any, _options: Any, lin
     lines[:] = found
 
 
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    """build-finished: names and levels that furo and the gallery leave out, for screen readers."""
+    if exception or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        new = text.replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
+        new = new.replace('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">')
+        new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
+        new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
+        if new != text:
+            path.write_text(new, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     inventories.write(Path(app.srcdir) / "_build" / "inventories")
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
