@@ -1,7 +1,7 @@
 """Runs the Python of a page of Markdown, and compares what it prints with the block of text that follows.
 
-Blocks under one `##` heading run one after another in one namespace. tests/test_readme.py and the site's build use
-this, so a page that says something untrue fails both.
+Blocks under one `##` heading run one after another in one namespace; so do all of a page in a folder of docs/.
+tests/test_readme.py and the site's build use this, so a page that says something untrue fails both.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ def rounded(text: str) -> str:
     return re.sub(" +", " ", text)
 
 
-def programs(text: str, alone: bool = False) -> Iterator[tuple[str, Program]]:
-    """The title of each section with Python in it, and its blocks: one program, or each block alone."""
-    for section in re.split(r"^##? ", text, flags=re.MULTILINE)[1:]:
+def programs(text: str, alone: bool = False, whole: bool = False) -> Iterator[tuple[str, Program]]:
+    """The title of each section with Python in it, and its blocks: one program, or each block alone.
+
+    whole: the page is one program.
+    """
+    for section in re.split(r"^# " if whole else r"^##? ", text, flags=re.MULTILINE)[1:]:
         title, blocks = section.partition("\n")[0], BLOCK.findall(section)
         pairs = [(block[1], after) for block, after in zip(blocks, [*blocks[1:], ("", "")]) if block[0] == "python"]
         program = [(source, text if kind == "text" else "") for source, (kind, text) in pairs]

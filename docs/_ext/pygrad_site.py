@@ -89,7 +89,7 @@ def _linked(text: str, folder: Path) -> str:
 def _run(name: str, text: str) -> None:
     """Run the page's blocks of Python, section by section, and compare what they print."""
     before = Path.cwd()
-    for title, program in blocks.programs(text, alone=name.startswith("coming_from")):
+    for title, program in blocks.programs(text, whole="/" in name):
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), warnings.catch_warnings():
             warnings.simplefilter("error")
             namespace: dict[str, object] = {"__name__": "__main__"}
@@ -143,6 +143,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         new = text.replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
         new = new.replace('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">')
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
+        new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
         if new != text:
             path.write_text(new, encoding="utf-8")
