@@ -55,7 +55,6 @@ default_role = "literal"  # docstrings write code in single backticks
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
 intersphinx_mapping = {  # inventories of the few names that we mention: the build needs no network
     "python": ("https://docs.python.org/3", "_build/inventories/python.inv"),
     "numpy": ("https://numpy.org/doc/stable", "_build/inventories/numpy.inv"),

@@ -144,6 +144,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         new = new.replace('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">')
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
         new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+        new = new.replace('<th class="head"><p></p></th>', "<td></td>")
         new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
         if new != text:
             path.write_text(new, encoding="utf-8")
