@@ -63,6 +63,12 @@ def explore(
     digits; hovering shows a number in full. rankdir: 'LR' or 'TB'.
     Raises ValueError for more than 1,000 nodes and for other arguments; RuntimeError if no program can lay out graphs
     (see draw_dot).
+
+    >>> from pygrad import Value
+    >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
+    >>> page = explore(a * b + a, "backward.html")
+    >>> page.path.name
+    'backward.html'
     """
     if isinstance(precision, bool) or not isinstance(precision, int) or not 1 <= precision <= 17:
         raise ValueError(f"precision={precision!r}: must be an int from 1 to 17")
