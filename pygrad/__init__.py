@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
     from pygrad._program.program import Program as Program
+    from pygrad._program.progress import progress as progress
     from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
     from pygrad._record.signatures import (
@@ -86,6 +87,7 @@ else:
         "_gradcheck": ("GradcheckError", "gradcheck"),
         "_learn.fit": ("fit",),
         "_program.program": ("Program",),
+        "_program.progress": ("progress",),
         "_record.debug": ("debug_print",),
         "_record.control": ("checkpoint", "cond", "fori_loop", "scan", "switch", "while_loop"),
         "_record.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),

@@ -370,8 +370,8 @@ def test_an_operation_is_added_by_its_row_and_a_word_of_derivatives_in_one_file(
     sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name != "python"]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
     command += ["-I", str(tmp_path / "csrc"), "-I", str(root / "tests" / "c"), "-o", str(tmp_path / "use")]
-    libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]
-    if all(subprocess.run([*command, str(tmp_path / "use.c"), *sources, *more]).returncode for more in libraries):
+    libraries = ["-lm", "-lpthread", *(["-ldl"] if sys.platform == "linux" else [])]
+    if subprocess.run([*command, str(tmp_path / "use.c"), *sources, *libraries]).returncode:
         pytest.fail("the library does not compile with the row")
     first, text = subprocess.check_output([tmp_path / "use"], text=True).split("\n", 1)
     numbers = [float(x) for x in first.split()]

@@ -90,6 +90,8 @@ pgr_program_stats pgr_program_stat(const pgr_program *program)
     };
 }
 
+double pgr_program_work(const pgr_program *program) { return program->work; }
+
 void pgr_program_to_parts(const pgr_program *program, pgr_program_parts *parts)
 {
     const pgr_program *const p = program;

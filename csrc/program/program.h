@@ -61,6 +61,7 @@ struct pgr_program {
     size_t call_numbers, lane_call_numbers; /* memory beside registers, in uniform and in lane segments */
     uint64_t reads[1 + PGR_MAX_MEMORY];     /* by array, the end of what it reads; UINT64_MAX: no call gives it */
     uint64_t writes;                        /* the end of what it writes to out[0] */
+    double work, lane_work;                 /* of a run, at most: see pgr_program_work; of its calls, for a lane */
     uint32_t depth;                         /* of programs that call programs; 0: it calls none */
 
     uint32_t *lines; /* see pgr_program_lines; NULL: unknown */

@@ -67,6 +67,7 @@
 kernels pgr__best_kernels(pgr_kernels most)
 {
     (void)most;
+    pgr__find_vector_functions();
 #if defined(__GNUC__) && defined(__x86_64__)
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX512) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))

@@ -73,6 +73,8 @@ static inline bool is_stopped(evaluation *any, uint64_t work)
         return e->stopped != 0;
     e->work += work;
     if (PGR_UNLIKELY(e->work >= ASK_EVERY) && e->options != NULL && e->options->stop != NULL) {
+        if (e->options->done != NULL)
+            *e->options->done += e->work;
         e->work = 0;
         if (e->options->stop(e->options->ctx) != 0)
             e->stopped = 1;
