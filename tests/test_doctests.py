@@ -17,7 +17,6 @@ pyplot.switch_backend("Agg")
 
 WITHOUT = {
     "dot": "compiled: its docstring is in csrc/python",
-    "explore": "writes a file, and needs a renderer",
 }
 
 
