@@ -607,7 +607,46 @@ def test_four_hundred_nodes_step_and_change_without_a_delay(pg, chromium, tmp_pa
     page.keyboard.press("e")
     change = page.evaluate(MEDIAN, 40)
     print(f"{len(boxes(page))} boxes: a step {step:.1f} ms, a change {change:.1f} ms")
-    assert step < 50 and change < 50 and not said  # 16 on a machine of one's own
+    assert step < 250 and change < 250 and not said  # 4 and 16 on an idle machine
+    page.close()
+
+
+def test_a_batch_of_a_hundred_folds_unfolds_and_follows_a_change(pg, chromium, tmp_path, rng):
+    model = pg.nn.MLP(2, [16, 16, 1])
+    points = [(rng.uniform(-1, 2), rng.uniform(-1, 1), rng.choice([-1, 1])) for _ in range(100)]
+
+    def loss():
+        scores = [(y, model([pg.Value(a), pg.Value(b)])) for a, b, y in points]
+        result = sum((1 + -y * score).relu() for y, score in scores) * 0.01 + 1e-4 * sum(
+            p * p for p in model.parameters()
+        )
+        result.label = "loss"
+        return result
+
+    page, said = open_page(chromium, loss(), tmp_path, pg, precision=17)
+    texts = page.eval_on_selector_all("svg .node", "all => all.map(g => g.textContent)")
+    assert len(texts) < 120 and any("layer1/neuron1 5 nodes × 100" in text for text in texts)
+    screenshot(page, "batch")
+    page.locator("svg .node").filter(has=page.get_by_text("layer1/neuron1", exact=True)).focus()
+    page.keyboard.press("Enter")
+    assert "layer1.neuron1.w1" in shown(page) and "layer1/neuron1" not in shown(page)
+    screenshot(page, "batch-unfolded")
+    type_number(page, "layer1.neuron1.w1", 0.5)
+    model.layers[0].neurons[0].w[0].data = 0.5
+    again = loss()
+    again.backward()
+    now = shown(page)
+    assert same(float(now["loss"][0]), again.data)
+    for k, p in enumerate(model.layers[0].neurons[0].w, 1):
+        assert same(float(now[f"layer1.neuron1.w{k}"][1]), p.grad)
+    page.locator("svg .node").filter(has=page.get_by_text("layer1.neuron1.w1", exact=True)).focus()
+    page.keyboard.press("e")
+    took = page.evaluate(MEDIAN, 20)
+    print(f"{len(now)} boxes of a batch of 100: a change {took:.1f} ms")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")  # its story: Value by Value, over all calls
+    assert "… of 102 uses" in page.inner_text("#told")
+    assert took < 250 and not said and not accessible(page)  # 20 on an idle machine
     page.close()
 
 

@@ -18,7 +18,7 @@
   // ---- The picture of what is open.
   function boxOf(v) {
     const room = "0".repeat(precision + 12);
-    if (v.fold) return { kind: "fold", symbol: "", lines: [v.title, v.text, room] };
+    if (v.fold) return { kind: "fold", symbol: "", lines: [v.name, v.text, room] };
     return { kind: graph.kindOf(v.row), symbol: graph.operands[v.row].length ? graph.symbolOf(v.row) : "", lines: [graph.nameOf(v.row), room] };
   }
   function draw(keep) {
@@ -52,12 +52,12 @@
     if (graph.failed >= 0) line(["b", "Not defined. "], graph.failure()).className = "wrong";
     if (phase === "start")
       line(["b", "Start. "], "Inputs, parameters and constants have their numbers. Forward, each operation fills in its own; backward, each node adds to the grads of its operands what it has, times its partial derivative.");
-    else if (phase === "forward" && v.fold) line(["b", "Forward. "], ["code", v.title], `: ${v.text}, all of them at once. Click the box to unfold it.`);
+    else if (phase === "forward" && v.fold) line(["b", "Forward. "], ["code", v.name], `: ${v.text}, all of them at once. Click the box to unfold it.`);
     else if (phase === "forward") line(["b", "Forward. "], ["code", `${graph.nameOf(v.row)} = ${graph.formula(v.row, precision)}`]);
     else if (phase === "zero")
       line(["b", "zero_grad. "], "Every grad is set to 0", graph.before ? ": those of an earlier pass would stay in the sums." : ". Backward adds to grads; without this, those of an earlier pass would stay in the sums.");
     else if (seed) line(["b", "Backward. "], ["code", `${term(graph.root)}.grad = 1`], ", the derivative of the root by itself.");
-    else if (v.fold) line(["b", "Backward. "], ["code", v.title], `: ${v.text}, all of them at once. Click the box to unfold it.`);
+    else if (v.fold) line(["b", "Backward. "], ["code", v.name], `: ${v.text}, all of them at once. Click the box to unfold it.`);
     else backward(line, v.row, gifts, accumulates);
     if (quiz.on && quiz.open) ask(said);
   }
@@ -135,10 +135,11 @@
     u.key = key;
     u.edited = graph.edited;
     const canEdit = !u.fold && graph.canEdit(u.row);
-    const [, dataText, gradText] = u.texts;
+    const [dataText, gradText] = u.texts.slice(-2);
     if (u.fold) {
-      put(dataText, row < 0 ? u.text : `${u.text}`);
-      put(gradText, row < 0 ? counted(u.out.size, "output") : `${data} | ${grad}`);
+      put(u.texts[1], u.text);
+      put(dataText, row < 0 ? counted(u.out.size, "output") : `data ${data}`);
+      put(gradText, row < 0 ? "" : `grad ${grad}`);
     } else {
       if (!dataText.firstChild) { dataText.append("data "); shape("tspan", { class: "number" }, dataText, data); }
       put(dataText.lastChild, data);
@@ -152,7 +153,7 @@
     mark(u.g, "now", u === now);
     mark(u.g, "chosen", row >= 0 && chosen === row);
     if (u.spine) mark(u.spine, "lit", u === now);
-    const name = u.fold ? u.title : graph.labelOf(u.row) || graph.nameOf(u.row), place = u.fold ? u.text : graph.scopeOf(u.row);
+    const name = u.fold ? u.name : graph.labelOf(u.row) || graph.nameOf(u.row), place = u.fold ? u.text : graph.scopeOf(u.row);
     const full = row < 0 ? "" : `\ndata ${known ? exact(graph.data[row]) : "not yet known"}\ngrad ${grad === "?" ? "not known" : exact(steps.gradAt(row, at))}`;
     put(u.title, `${name}${place ? ` in ${place}` : ""}${full}`);
     const seen = u.texts.map((text) => text.textContent).join(" "); // a name begins with what is seen
@@ -183,7 +184,7 @@
     for (const u of picture.vertices) {
       u.cells = null;
       if (!$("values").open) continue;
-      const tr = element("tr", {}, body), texts = u.fold ? [u.title, u.text, "", "", ""] : [graph.nameOf(u.row), graph.symbolOf(u.row) || graph.kindOf(u.row), graph.scopeOf(u.row), "", ""];
+      const tr = element("tr", {}, body), texts = u.fold ? [u.name, u.text, "", "", ""] : [graph.nameOf(u.row), graph.symbolOf(u.row) || graph.kindOf(u.row), graph.scopeOf(u.row), "", ""];
       u.cells = texts.map((text, k) => element(k ? "td" : "th", k ? (k > 2 ? { class: "number" } : {}) : { scope: "row" }, tr, text));
       u.key = null;
     }

@@ -2,14 +2,15 @@
 
 const SHOWN_AT_MOST = 450; // nodes
 const FOLDS_AT_MOST = 40; // scopes shown at first
+const NEAR_ROOT = 60; // nodes shown at first where scopes are folded
 const INPUTS_AT_MOST = 24;
 
 class Folding {
   constructor(graph) {
     this.graph = graph;
     this.paths = graph.scopes.map((scope) => (scope ? scope.split("/") : []));
-    this.limit = SHOWN_AT_MOST;
     this.isWhole = graph.n <= SHOWN_AT_MOST;
+    this.limit = this.isWhole ? SHOWN_AT_MOST : NEAR_ROOT;
     this.opened = new Set();
     const depth = this.isWhole ? Infinity : this.depth();
     for (const path of this.paths) path.forEach((_, k) => { if (k + 1 < depth) this.opened.add(this.key(path, k + 1)); });
@@ -48,13 +49,15 @@ class Folding {
     return folds;
   }
 
-  // Leaves go into a fold that has all of their users; many inputs become one box.
+  // Parameters go into the fold of their first user, constants into one that has all of theirs; many inputs become one
+  // box.
   withLeaves(folds) {
     const { graph } = this, inputs = [], of = new Array(graph.n);
     for (let i = 0; i < graph.n; i++) for (const o of graph.operands[i]) of[o] = of[o] === undefined || of[o] === folds[i] ? folds[i] : "";
     for (let i = 0; i < graph.n; i++) {
       if (!graph.isLeaf(i) || folds[i]) continue;
       if (graph.kindOf(i) === "input") inputs.push(i);
+      else if (graph.kindOf(i) === "parameter" && graph.usersOf(i).length) folds[i] = folds[graph.usersOf(i)[0][0]];
       else if (of[i]) folds[i] = of[i];
     }
     if (!this.isWhole && inputs.length > INPUTS_AT_MOST && !this.opened.has("inputs")) for (const i of inputs) folds[i] = "inputs";
@@ -63,7 +66,9 @@ class Folding {
   // At most `limit` nodes: those that are nearest to the root.
   nearRoot(folds) {
     const { graph } = this, shown = [];
-    for (let i = 0; i < graph.n; i++) if (!folds[i]) shown.push(i);
+    // What is in an opened scope was asked for.
+    const owner = (i) => (graph.isLeaf(i) && graph.usersOf(i).length ? graph.usersOf(i)[0][0] : i);
+    for (let i = 0; i < graph.n; i++) if (!folds[i] && (this.isWhole || !graph.scopeOf(owner(i)))) shown.push(i);
     if (shown.length <= this.limit) return;
     const distance = new Float64Array(graph.n).fill(Infinity);
     distance[graph.root] = 0;
@@ -114,9 +119,9 @@ class Folding {
     for (const i of v.rows) if (graph.scope[i] && graph.scopes[graph.scope[i]]) (calls.get(graph.scope[i]) || calls.set(graph.scope[i], new Set()).get(graph.scope[i])).add(graph.call[i]);
     const isScope = this.paths.some((path) => path.some((_, k) => this.key(path, k + 1) === v.fold)) || v.fold.endsWith(", other calls");
     v.calls = isScope ? Math.max(1, ...[...calls.values()].map((set) => set.size)) : 1;
-    v.title = v.fold === "inputs" ? "inputs" : v.fold === "further from the root" ? "nodes further from the root" : v.fold;
-    v.text = counted(v.rows.length, "node") + (v.calls > 1 ? ` × ${v.calls.toLocaleString("en")}` : "");
-    if (v.calls > 1 && v.rows.length % v.calls === 0) v.text = `${counted(v.rows.length / v.calls, "node")} × ${v.calls.toLocaleString("en")}`;
+    v.name = v.fold === "inputs" ? "inputs" : v.fold === "further from the root" ? "nodes further from the root" : v.fold;
+    const made = v.rows.length - v.leaves;
+    v.text = v.calls > 1 && made % v.calls === 0 ? `${counted(made / v.calls, "node")} × ${v.calls.toLocaleString("en")}` : counted(v.rows.length, "node");
     v.output = v.out.size === 1 ? [...v.out][0] : -1;
     v.canOpen = v.fold === "inputs" || v.fold === "further from the root" || !v.fold.endsWith(", other calls");
     v.inner.sort((a, b) => b[0] - a[0]);

@@ -44,7 +44,7 @@ class View {
       v.box = boxOf(v);
       const { lines, symbol } = v.box;
       v.w = Math.max(...lines.map(widthOf)) + 2 * CHARACTER;
-      v.h = BOX_HEIGHT;
+      v.h = BOX_HEIGHT + (v.fold ? 20 : 0);
       v.ow = symbol ? Math.max(OVAL[0], (Math.min([...symbol].length, 12) + 2) * CHARACTER) : 0;
       v.width = this.isDown ? Math.max(v.w, v.ow) : v.w + (v.ow ? v.ow + BETWEEN : 0);
       v.height = this.isDown && v.ow ? v.h + OVAL[1] + BETWEEN : v.h;
@@ -69,7 +69,8 @@ class View {
     v.title = shape("title", {}, v.g);
     if (v.fold) shape("rect", { class: "box behind", x: -v.w / 2 + 5, y: -v.h / 2 + 5, width: v.w, height: v.h, rx: 2 }, v.g);
     shape("rect", { class: "box", x: -v.w / 2, y: -v.h / 2, width: v.w, height: v.h, rx: v.box.kind === "input" ? 12 : 2 }, v.g);
-    v.texts = [-15, 5, 24].map((at, k) => shape("text", { x: -v.w / 2 + CHARACTER, y: at, class: ["name", "data", "grad"][k] }, v.g));
+    v.texts = (v.fold ? [-25, -5, 14, 33] : [-15, 5, 24]).map((y) => shape("text", { x: -v.w / 2 + CHARACTER, y }, v.g));
+    ["name", "data", "grad"].forEach((name, k) => v.texts[k && v.texts.length - 3 + k].setAttribute("class", name));
     v.texts[0].textContent = v.box.lines[0];
     for (const text of v.texts) text.after(" "); // words apart, for those who hear them
     v.spine = null;
