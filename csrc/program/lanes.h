@@ -265,3 +265,5 @@ LANES_TARGET static void LANES(run_block)(const block *b)
         }
     }
 }
+
+#include "program/pack_lanes.h"
