@@ -210,6 +210,9 @@ static void free_room(packer *k)
         packer_resize(k, arrays[i], 0);
 }
 
+#ifdef PACK_DEBUG
+#include "/tmp/w/h/dbg.h"
+#endif
 pgr_status program_pack(pgr_program *p)
 {
     extent x = {0};
@@ -235,6 +238,9 @@ pgr_status program_pack(pgr_program *p)
         p->numbers = k.top + PACK;
     else
         program_free_packs(p);
+#ifdef PACK_DEBUG
+    if (p->packs) dbg(p->packs);
+#endif
     free_room(&k);
     return k.status;
 }

@@ -1,7 +1,7 @@
 /* pack_emit.c: places for the results of a group, and its packs. */
 #include "program/packer.h"
 
-enum { SHORTEST_GROUP = 4, LONG_SUM = 16 };
+enum { SHORTEST_GROUP = 4, LONG_SUM = 256 };
 /* Costs, in loads or so. */
 static const uint32_t GATHER_COST = 7, TOTAL_COST = 12, PLAIN_COST = 2;
 
@@ -211,66 +211,54 @@ static void add_terms(packer *k, sum_code *s, eight_terms *terms)
     k->packs->code[s->run] = ++s->terms * RUN_KINDS + kinds;
 }
 
-/* Begins and ends a sum's numbers. */
-static uint32_t begin_sum(packer *k, uint32_t place, uint32_t kind, uint32_t start)
+/* Begins the numbers of up to eight dots with one place, and ends those of a step. */
+static uint32_t begin_sums(packer *k, const keyed *dots, uint32_t n)
 {
-    uint32_t *const code = add_code(k, 4);
+    uint32_t starts[PACK];
+    for (uint32_t l = 0; l < PACK; l++) {
+        const uint32_t start = k->a[dots[l < n ? l : n - 1].id];
+        starts[l] = start == REGISTER_NONE ? k->packs->first + 1 : place_of(k, start);
+    }
+    const uint32_t kind = kind_of(starts), start = operand_at(k, kind, starts);
+    uint32_t *const code = add_code(k, 3);
     if (code == NULL)
         return 0;
-    code[0] = place;
+    code[0] = k->place[dots[0].id];
     code[1] = kind;
     code[2] = start;
-    return k->packs->code_count - 4;
+    return k->packs->code_count - 3;
 }
 
-static void end_sum(packer *k, uint32_t op, uint32_t at, const sum_code *s)
+static void end_sums(packer *k, uint32_t op, uint32_t at)
 {
-    if (k->status != PGR_OK)
-        return;
-    k->packs->code[at + 3] = s->runs;
     add_to_step(k, op, 0, at, k->sum_end == at);
     k->sum_end = k->packs->code_count;
 }
 
-static uint32_t start_of(const packer *k, uint32_t id)
+/* Adds the number of a sum's runs, and these: of dots side by side; of one, along its terms. */
+static void add_runs(packer *k, const keyed *dots, uint32_t n, bool along)
 {
-    return k->a[id] == REGISTER_NONE ? k->packs->first + 1 : place_of(k, k->a[id]);
-}
-
-/* Up to eight dots, side by side. */
-static void emit_sums(packer *k, const keyed *dots, uint32_t n)
-{
-    uint32_t starts[PACK];
-    for (uint32_t l = 0; l < PACK; l++)
-        starts[l] = start_of(k, dots[l < n ? l : n - 1].id);
-    const uint32_t kind = kind_of(starts), start = operand_at(k, kind, starts);
-    const uint32_t at = begin_sum(k, k->place[dots[0].id], kind, start), count = terms_of(k, dots[0].id);
+    const uint32_t at = k->packs->code_count, count = terms_of(k, dots[0].id);
     sum_code s = {0};
-    for (uint32_t t = 0; t < count && k->status == PGR_OK; t++) {
+    add_code(k, 1);
+    if (along)
+        sort_terms(k, dots[0].id);
+    for (uint32_t t = 0; t < count && k->status == PGR_OK; t += along ? PACK : 1) {
         eight_terms terms;
-        terms_across(k, dots, n, t, &terms);
+        if (along)
+            terms_along(k, count, t, &terms);
+        else
+            terms_across(k, dots, n, t, &terms);
         add_terms(k, &s, &terms);
     }
-    end_sum(k, PACK_SUMS, at, &s);
+    if (k->status == PGR_OK)
+        k->packs->code[at] = s.runs;
 }
 
-static void emit_long_sum(packer *k, uint32_t id)
-{
-    const uint32_t at = begin_sum(k, k->place[id], THE_SAME, start_of(k, id)), count = terms_of(k, id);
-    sum_code s = {0};
-    sort_terms(k, id);
-    for (uint32_t t = 0; t < count && k->status == PGR_OK; t += PACK) {
-        eight_terms terms;
-        terms_along(k, count, t, &terms);
-        add_terms(k, &s, &terms);
-    }
-    end_sum(k, PACK_LONG_SUM, at, &s);
-}
-
-/* Whether dots are better summed side by side, one by one along their terms, or by plain instructions. */
+/* Whether dots are better summed side by side, along their terms, or by plain instructions. */
 static uint32_t best_way(packer *k, const keyed *dots, uint32_t n)
 {
-    const uint32_t most = terms_of(k, dots[0].id);
+    const uint32_t most = terms_of(k, dots[0].id), way = n == PACK && most < LONG_SUM ? PACK_ROWS : PACK_LONG_SUM;
     uint64_t across = 0, along = 0, plain = 0;
     for (uint32_t t = 0; t < most; t++) {
         eight_terms terms;
@@ -284,29 +272,35 @@ static uint32_t best_way(packer *k, const keyed *dots, uint32_t n)
     for (uint32_t l = 0; l < n; l++) {
         const uint32_t count = terms_of(k, dots[l].id);
         sort_terms(k, dots[l].id);
-        along += TOTAL_COST;
+        along += way == PACK_ROWS ? TOTAL_COST / 4 : TOTAL_COST;
         for (uint32_t t = 0; t < count; t += PACK) {
             eight_terms terms;
             terms_along(k, count, t, &terms);
             along += cost_of(&terms);
         }
     }
-    return plain <= across && plain <= along ? PACK_PLAIN : along < across ? PACK_LONG_SUM : PACK_SUMS;
+    return plain <= across && plain <= along ? PACK_PLAIN : along < across ? way : PACK_SUMS;
 }
 
-static void emit_dots(packer *k, const keyed *dots, uint32_t n)
+/* Up to eight dots. */
+static void emit_few_dots(packer *k, const keyed *dots, uint32_t n)
 {
-    for (uint32_t from = 0, now; from < n && k->status == PGR_OK; from += now) {
-        now = n - from < PACK ? n - from : PACK;
-        const uint32_t way = best_way(k, dots + from, now);
-        if (way == PACK_SUMS)
-            emit_sums(k, dots + from, now);
-        for (uint32_t l = 0; l < now && way != PACK_SUMS; l++) {
-            if (way == PACK_LONG_SUM)
-                emit_long_sum(k, dots[from + l].id);
-            else
-                emit_plain(k, dots[from + l].id);
+    const uint32_t way = best_way(k, dots, n);
+    if (way == PACK_SUMS || way == PACK_ROWS) {
+        const uint32_t at = begin_sums(k, dots, n);
+        for (uint32_t l = 0; l < (way == PACK_ROWS ? PACK : 1); l++)
+            add_runs(k, dots + l, n, way == PACK_ROWS);
+        end_sums(k, way, at);
+        return;
+    }
+    for (uint32_t l = 0; l < n; l++) {
+        if (way == PACK_PLAIN) {
+            emit_plain(k, dots[l].id);
+            continue;
         }
+        const uint32_t at = begin_sums(k, dots + l, 1);
+        add_runs(k, dots + l, 1, true);
+        end_sums(k, way, at);
     }
 }
 
@@ -333,7 +327,8 @@ void pgr__packer_emit(packer *k, const uint32_t *group, uint32_t n)
         k->place[k->keys[i].id] = place + i;
     k->top += are_dots || !are_few ? (n + PACK - 1) / PACK * PACK : n;
     if (are_dots)
-        emit_dots(k, k->keys, n);
+        for (uint32_t from = 0; from < n && k->status == PGR_OK; from += PACK)
+            emit_few_dots(k, k->keys + from, n - from < PACK ? n - from : PACK);
     else if (!are_few)
         emit_operations(k, first->op, first->b != REGISTER_NONE, k->keys, n, place);
     else

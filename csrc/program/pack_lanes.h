@@ -24,10 +24,15 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(operand_of)(const double *u, const ui
             x.part[k] = u[at] + (LANES(vector)){0.0};
         return x;
     }
+#ifdef LANES_GATHER
+    x.part[0] = (LANES(vector))LANES_GATHER(u, index + at);
+    return x;
+#else
     double all[PACK];
     for (int l = 0; l < PACK; l++)
         all[l] = u[index[at + (uint32_t)l]];
     return LANES(eight_at)(all);
+#endif
 }
 
 LANES_TARGET PGR_INLINE LANES(eight) LANES(any_operand)(const double *u, const uint32_t *index, uint32_t at,
@@ -94,6 +99,15 @@ LANES_TARGET static void LANES(pack_sums)(const program_packs *p, const pack_ste
     }
 }
 
+/* What leaves every sum as it is: -0. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(nothing)(void)
+{
+    LANES(eight) x;
+    for (int k = 0; k < PACK / LANES_VECTOR; k++)
+        x.part[k] = -0.0 - (LANES(vector)){0.0};
+    return x;
+}
+
 LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack_step *s, double *u)
 {
     enum { MANY = 4 };
@@ -101,14 +115,60 @@ LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack
     for (uint32_t k = 0; k < s->count; k++) {
         LANES(eight) sum[MANY];
         for (int m = 0; m < MANY; m++)
-            for (int l = 0; l < PACK / LANES_VECTOR; l++)
-                sum[m].part[l] = -0.0 - (LANES(vector)){0.0};
+            sum[m] = LANES(nothing)();
         double *const out = u + code[0], start = u[code[2]], part[PACK];
         code = LANES(all_terms)(sum, u, p->index, code + 4, code[3], MANY);
         for (int l = 0; l < PACK / LANES_VECTOR; l++)
             sum[0].part[l] = (sum[0].part[l] + sum[1].part[l]) + (sum[2].part[l] + sum[3].part[l]);
         memcpy(part, sum, sizeof part);
-        *out = start + (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7])));
+        *out = start + (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])));
+    }
+}
+
+/* The sum of each of eight packs' numbers, pair by pair, as one pack. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(totals)(const LANES(eight) *sum)
+{
+    LANES(eight) out;
+#ifdef PACK_SHUFFLE
+    typedef double all __attribute__((vector_size(PACK * sizeof(double))));
+#define FOLD(step, even, odd) \
+    for (int k = 0; k < PACK; k += 2 * (step)) \
+        x[k] = PACK_SHUFFLE(x[k], x[k + (step)], even) + PACK_SHUFFLE(x[k], x[k + (step)], odd)
+#define PLACES(...) __VA_ARGS__
+    all x[PACK];
+    memcpy(x, sum, sizeof x);
+    FOLD(1, PLACES(0, 8, 2, 10, 4, 12, 6, 14), PLACES(1, 9, 3, 11, 5, 13, 7, 15));
+    FOLD(2, PLACES(0, 1, 8, 9, 4, 5, 12, 13), PLACES(2, 3, 10, 11, 6, 7, 14, 15));
+    FOLD(4, PLACES(0, 1, 2, 3, 8, 9, 10, 11), PLACES(4, 5, 6, 7, 12, 13, 14, 15));
+#undef FOLD
+#undef PLACES
+    memcpy(&out, x, sizeof out);
+#else
+    double x[PACK][PACK], total[PACK];
+    memcpy(x, sum, sizeof x);
+    for (int k = 0; k < PACK; k++)
+        total[k] = ((x[k][0] + x[k][1]) + (x[k][2] + x[k][3])) + ((x[k][4] + x[k][5]) + (x[k][6] + x[k][7]));
+    memcpy(&out, total, sizeof out);
+#endif
+    return out;
+}
+
+LANES_TARGET static void LANES(pack_rows)(const program_packs *p, const pack_step *s, double *u)
+{
+    const uint32_t *code = p->code + s->first;
+    for (uint32_t k = 0; k < s->count; k++) {
+        const LANES(eight) start = LANES(any_operand)(u, p->index, code[2], code[1]);
+        LANES(eight) sum[PACK];
+        double *const out = u + code[0];
+        code += 3;
+        for (int m = 0; m < PACK; m++) {
+            sum[m] = LANES(nothing)();
+            code = LANES(all_terms)(&sum[m], u, p->index, code + 1, code[0], 1);
+        }
+        LANES(eight) total = LANES(totals)(sum);
+        for (int l = 0; l < PACK / LANES_VECTOR; l++)
+            total.part[l] += start.part[l];
+        memcpy(out, &total, sizeof total);
     }
 }
 
@@ -180,6 +240,7 @@ LANES_TARGET static const pack_step *LANES(run_packs)(const program_packs *p, co
     for (; s < end && s->op != PACK_PLAIN; s++) {
         switch (s->op) {
         case PACK_SUMS: LANES(pack_sums)(p, s, u); break;
+        case PACK_ROWS: LANES(pack_rows)(p, s, u); break;
         case PACK_LONG_SUM: LANES(pack_long_sum)(p, s, u); break;
         case PGR_OP_ADD: LANES(pack_add)(p, s, u); break;
         case PGR_OP_SUB: LANES(pack_sub)(p, s, u); break;

@@ -17,13 +17,15 @@ enum { IN_A_ROW, THE_SAME, GATHERED, OPERAND_KINDS };
 /* Steps beyond the table's operations. */
 enum {
     PACK_SUMS = 192, /* eight dots side by side, term by term */
-    PACK_LONG_SUM,   /* one dot, eight terms at a time */
+    PACK_ROWS,       /* eight dots, each by eight terms at a time .. */
+    PACK_LONG_SUM,   /* .. and one */
     PACK_PLAIN       /* instructions that are too few of their kind */
 };
 
 /* `count` packs, or sums, or plain instructions. Numbers of packs are in `code` from `first` on. Of an operation, three
- * for each pack: its place, and its operands. Of a sum: its place, the kind of what it starts from, that operand, and
- * the number of its runs. A run is `terms * RUN_KINDS + kinds` and two operands for each term. */
+ * for each pack: its place, and its operands. Of sums: their place, the kind of what they start from, that operand, and
+ * the number of runs, with the runs; of rows, these for each of eight. A run is `terms * RUN_KINDS + kinds` and two
+ * operands for each of its terms. */
 typedef struct {
     uint32_t op, kinds, count, first;
 } pack_step;

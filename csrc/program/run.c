@@ -24,6 +24,15 @@
 #include "program/vecmath.h"
 #include "program/run.h"
 
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Numbers of two packs by their places in both. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#define PACK_SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#endif
+
 #define LANES(name) name##_plain
 #define LANES_TARGET
 #if defined(__GNUC__)
@@ -57,7 +66,9 @@
 #endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
+#define LANES_GATHER(from, index) _mm512_i32gather_pd(_mm256_loadu_si256((const void *)(index)), from, sizeof *(from))
 #include "program/lanes.h"
+#undef LANES_GATHER
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
