@@ -90,8 +90,15 @@ static void leave_call(packer *k, const instruction *i)
 static void leave(packer *k, const instruction *i)
 {
     const pgr_program *const p = k->program;
-    if (i->op == PROGRAM_RUN || i->op == PROGRAM_LOAD)
+    if (i->op == PROGRAM_LOAD)
         return;
+    if (i->op == PROGRAM_RUN) {
+        for (uint32_t j = 1; j <= i->a; j++) { /* which reads all operands before it writes */
+            need(k, i[j].a);
+            need(k, i[j].b);
+        }
+        return;
+    }
     if (i->op == PROGRAM_CALL) {
         leave_call(k, i);
         return;
@@ -210,9 +217,6 @@ static void free_room(packer *k)
         packer_resize(k, arrays[i], 0);
 }
 
-#ifdef PACK_DEBUG
-#include "/tmp/w/h/dbg.h"
-#endif
 pgr_status program_pack(pgr_program *p)
 {
     extent x = {0};
@@ -238,9 +242,6 @@ pgr_status program_pack(pgr_program *p)
         p->numbers = k.top + PACK;
     else
         program_free_packs(p);
-#ifdef PACK_DEBUG
-    if (p->packs) dbg(p->packs);
-#endif
     free_room(&k);
     return k.status;
 }

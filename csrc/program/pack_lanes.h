@@ -21,7 +21,7 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(operand_of)(const double *u, const ui
         return LANES(eight_at)(u + at);
     if (kind == THE_SAME) {
         UNROLLED for (int k = 0; k < PACK / LANES_VECTOR; k++)
-            x.part[k] = u[at] + (LANES(vector)){0.0};
+            x.part[k] = u[at] - (LANES(vector)){0.0}; /* + would lose the sign of -0 */
         return x;
     }
 #ifdef LANES_GATHER
