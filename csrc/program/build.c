@@ -45,7 +45,7 @@ static void place_outputs(builder *b)
     p->output_registers = grab_raw(b, p->output_count, sizeof *p->output_registers);
     p->output_runs = grab_raw(b, p->output_count, sizeof *p->output_runs);
     if (b->status == PGR_OK)
-        program_join_outputs(p);
+        program_list_outputs(p);
 }
 
 /* Gives back memory beyond what the program needs. */
@@ -177,9 +177,11 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
     if (b->status == PGR_OK)
         place_outputs(b);
     if (b->status == PGR_OK)
-        fit(b);
-    if (b->status == PGR_OK)
         b->status = program_pack(p);
+    if (b->status == PGR_OK)
+        program_join_outputs(p);
+    if (b->status == PGR_OK)
+        fit(b);
     if (b->status == PGR_OK && !program_measure(p))
         b->status = p->depth > PGR_MAX_DEPTH ? PGR_ERR_ARGUMENT : PGR_ERR_FULL;
 }

@@ -357,8 +357,11 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
         const uniform_input input = p->inputs[i];
         const double *const from = e->in[input.array] + input.offset;
         const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
-        for (uint64_t k = skipped; k < input.count; k++)
-            e->uniform[input.reg + k] = from[k];
+        if (input.count > 16 && skipped < input.count)
+            memcpy(e->uniform + input.reg + skipped, from + skipped, (input.count - skipped) * sizeof *from);
+        else
+            for (uint64_t k = skipped; k < input.count; k++)
+                e->uniform[input.reg + k] = from[k];
     }
 }
 
@@ -378,8 +381,13 @@ void pgr__store_outputs(evaluation *e)
     const pgr_program *const p = e->program;
     const uint32_t *reg = p->output_registers;
     for (uint32_t i = 0; i < p->output_run_count; i++) {
-        double *const to = e->out[p->output_runs[i].array] + p->output_runs[i].offset;
-        for (uint64_t k = 0; k < p->output_runs[i].count; k++)
-            to[k] = e->uniform[*reg++];
+        const uniform_output run = p->output_runs[i];
+        double *const to = e->out[run.array] + run.offset;
+        if (run.in_a_row)
+            memcpy(to, e->uniform + *reg, run.count * sizeof *to);
+        else
+            for (uint64_t k = 0; k < run.count; k++)
+                to[k] = e->uniform[reg[k]];
+        reg += run.count;
     }
 }
