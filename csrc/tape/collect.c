@@ -235,7 +235,10 @@ static uint32_t at_most(uint64_t x, uint32_t most) { return x < most ? (uint32_t
 /* How much more than the least number of nodes may become young between two collections, or middle ones. */
 enum { MORE = 16 };
 
-static uint32_t middle_most(const pgr_tape *tape) { return at_most(MORE * (uint64_t)tape->collect_at_least, UINT32_MAX); }
+static uint32_t middle_most(const pgr_tape *tape)
+{
+    return at_most(MORE * (uint64_t)tape->collect_at_least, UINT32_MAX);
+}
 
 /* From where on to collect. */
 static pgr_id choose_floor(const pgr_tape *tape, bool all)
@@ -254,8 +257,8 @@ static void adapt_young(pgr_tape *tape, uint32_t young, uint32_t dead)
         tape->young_most /= 2;
 }
 
-/* Looks at all nodes next at twice the live ones, but not below half of last time: else a training loop would climb from
- * the least number at every step, collecting graphs that are all alive. Before that, at the young ones. */
+/* Looks at all nodes next at twice the live ones, but not below half of last time: else a training loop would climb
+ * from the least number at every step, collecting graphs that are all alive. Before that, at the young ones. */
 static void plan_next(pgr_tape *tape, pgr_id floor)
 {
     if (floor == 1) {

@@ -103,7 +103,7 @@ struct pgr_tape {
     uint32_t capacity;
     uint32_t collect_at;
     uint32_t full_at;     /* a collection at this size is a full one */
-    pgr_id young, middle; /* nodes from `young` on have outlived no collection, those from `middle` on only small ones */
+    pgr_id young, middle; /* nodes from `young` on no collection has seen, those from `middle` on only small ones */
     uint32_t young_most;  /* so many nodes become young before the next collection */
 
     pgr_slot *slots;
