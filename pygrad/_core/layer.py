@@ -148,7 +148,8 @@ def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def collect() -> None:
-    """Free all nodes that no Value needs. The tape does so itself whenever it has doubled in size.
+    """Free all nodes that no Value needs. The tape does so itself: often for nodes recorded lately, for all of them
+    whenever it has doubled in size.
 
     >>> from pygrad import Value, tape_stats
     >>> x = Value(1.0) + 1.0
