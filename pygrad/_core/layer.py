@@ -42,6 +42,9 @@ if TYPE_CHECKING or OPERANDS == "compiled":
     )
 
     TAPE: Any = lib.pgr_default_tape()
+
+    def finish() -> None:
+        """Release what objects that have ended still hold: they have released it."""
 else:
     from pygrad._core.portable import (
         Operand,
@@ -55,6 +58,7 @@ else:
         note_change,
         plan_items,
         present_scope,
+        release_ended as finish,
         run,
         structure_kinds,
         tape,
@@ -74,6 +78,7 @@ __all__ = [
     "dot",
     "enter_scope",
     "export",
+    "finish",
     "held",
     "node_values",
     "note_change",
@@ -152,6 +157,7 @@ def collect() -> None:
     >>> del x; collect(); tape_stats().collections > 0
     True
     """
+    finish()
     check(lib.pgr_h_collect(TAPE))
     if not TYPE_CHECKING and OPERANDS == "cffi":
         drop_dead()
