@@ -43,6 +43,9 @@ if TYPE_CHECKING or OPERANDS == "compiled":
     )
 
     TAPE: Any = lib.pgr_default_tape()
+
+    def finish() -> None:
+        """Release what objects that have ended still hold: they have released it."""
 else:
     from pygrad._core.portable import (
         Operand,
@@ -57,6 +60,7 @@ else:
         on_progress,
         plan_items,
         present_scope,
+        release_ended as finish,
         run,
         structure_kinds,
         tape,
@@ -76,6 +80,7 @@ __all__ = [
     "dot",
     "enter_scope",
     "export",
+    "finish",
     "held",
     "node_values",
     "note_change",
@@ -156,6 +161,7 @@ def collect() -> None:
     >>> del x; collect(); tape_stats().collections > 0
     True
     """
+    finish()
     check(lib.pgr_h_collect(TAPE))
     if not TYPE_CHECKING and OPERANDS == "cffi":
         drop_dead()

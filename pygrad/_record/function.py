@@ -33,6 +33,7 @@ from pygrad._pgr import ffi, lib
 from pygrad._program.program import Program
 from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
+from pygrad._record.chunks import has_chunks, over_chunks
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
 from pygrad._record.reads import Reads
@@ -150,6 +151,8 @@ class Function:
             result = call(self._plan, args)
             if result is not NotImplemented:
                 return result
+        if has_chunks(args, keywords):
+            return over_chunks(self, args, keywords)
         if keywords or self._static is not None:
             variant, given = self._variant(args, keywords)
             return variant(*given)
