@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import chromium  # noqa: F401  (a fixture)
 
 LAYERS = ["compiled", "cffi"] if platform.python_implementation() == "CPython" else ["cffi"]
 

@@ -29,6 +29,7 @@ EXPORT(page_op) int page_op(const char *name)
 }
 
 EXPORT(page_has_param) int page_has_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
+EXPORT(page_param) double page_param(int op) { return pgr_op_row(op)->param_default; }
 EXPORT(page_rule) const char *page_rule(int op) { return pgr_op_row(op)->rule; }
 
 EXPORT(page_tape) pgr_tape *page_tape(void) { return pgr_tape_new(NULL); }

@@ -1,4 +1,4 @@
-"""The command line: `pygrad demo`, `pygrad draw FORMULA NAME=NUMBER ...`, `pygrad migrate PATH ...`."""
+"""The command line: `pygrad demo`, `draw FORMULA NAME=NUMBER ...`, `play`, `migrate PATH ...`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pygrad
-from pygrad._cli.demo import run, table
+from pygrad._cli.demo import play, run, table
 from pygrad._cli.migrate import examine, sources
 from pygrad._core.files import write
 from pygrad._views.draw import draw_dot
@@ -49,7 +49,7 @@ def _seed(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="pygrad", description="Reverse-mode automatic differentiation of scalar Python code.")
     parser.add_argument("--version", action="version", version=f"pygrad {pygrad.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{demo,draw,migrate}", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="{demo,draw,play,migrate}", required=True)
     demo = commands.add_parser(
         "demo",
         help="differentiate and draw a neuron, then train a small network",
@@ -75,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=FORMATS,
         help="of the picture (default: by the file's suffix); dot and gv need no renderer, pdf needs Graphviz",
+    )
+    play_ = commands.add_parser(
+        "play",
+        help="write a page that trains the demo's network in a browser",
+        description="Write one HTML page that trains the demo's network on two moons, by the engine in the browser.",
+    )
+    play_.add_argument("--steps", type=_steps, default=100, help="steps of training (default: %(default)s)")
+    play_.add_argument("--seed", type=_seed, default=1337, help="of the points and the weights (default: %(default)s)")
+    play_.add_argument(
+        "-o", "--output", type=Path, default=Path("playground.html"), metavar="FILE", help="(default: %(default)s)"
     )
     migrate = commands.add_parser(
         "migrate",
@@ -187,6 +197,8 @@ def _excerpt(text: str, position: int) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "demo":
         return run(arguments.steps, arguments.seed, arguments.out)
+    if arguments.command == "play":
+        return play(arguments.steps, arguments.seed, arguments.output)
     if arguments.command == "migrate":
         return _migrate(arguments.paths, arguments.write)
     text = arguments.formula.strip()

@@ -20,7 +20,7 @@ from pygrad.engine import Value
 
 NODES_AT_MOST = 300_000
 NUMBERS_AT_MOST = 1000  # nodes up to which a page has all numbers, and needs no engine to step
-SCRIPTS = ("numbers", "engine", "graph", "folding", "layout", "steps", "view", "story", "explore")
+SCRIPTS = ("theme", "numbers", "engine", "graph", "folding", "layout", "steps", "view", "story", "explore")
 _PLACES = ("①", "②", "③")  # in words, where the page puts the names of operands and result
 
 

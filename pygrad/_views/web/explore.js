@@ -423,12 +423,3 @@
   document.documentElement.dataset.engine = graph.tape ? "runs" : "none";
   if (!graph.tape) put($("hint"), "Numbers can't be changed: this browser runs no WebAssembly here.");
 })();
-
-function theme() {
-  const set = (name) => {
-    document.documentElement.dataset.theme = name;
-    put($("theme"), name === "dark" ? "Light theme" : "Dark theme");
-  };
-  set(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  $("theme").onclick = () => set(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
-}
