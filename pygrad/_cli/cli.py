@@ -21,7 +21,8 @@ from pygrad._views.draw import draw_dot
 from pygrad.engine import Value
 from pygrad.formula import FormulaError, parse
 
-FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot"}  # by suffix; dot: as text
+# By suffix; dot: as text, html: a page.
+FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot", "html": "html"}
 SHOWN_AROUND = 60  # characters of a formula on either side of the error
 
 
@@ -144,6 +145,10 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
     if rows:
         print()
         print(table(("variable", "value", "gradient"), ((name, v.data, v.grad) for name, v in rows)))
+    if kind == "html":
+        formula.explore(path, **variables)
+        print(f"\nIts graph, and an input for others, in a page: {path}")
+        return 0
     drawing = draw_dot(result)
     write(path, drawing.source if kind == "dot" else drawing.pipe(format=kind, quiet=True))
     print(f"\nIts graph: {path}")

@@ -4,7 +4,7 @@
   const holder = $("data");
   const columns = JSON.parse(holder.dataset.packed ? new TextDecoder().decode(await inflated(holder.textContent)) : holder.textContent);
   const { precision, rankdir } = columns;
-  const graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
+  let graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
   if (!graph.partials) {
     const engine = await loadEngine();
     if (!engine) { $("said").textContent = `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`; return; }
@@ -378,6 +378,36 @@
     if (e.key === "Escape") { $("search").value = ""; find(false); focus(focused, true); }
   };
 
+  // ---- A formula of one's own; variables keep their numbers.
+  function write() {
+    const values = new Map(), { engine } = graph.tape;
+    $("formula").hidden = false;
+    $("text").value = columns.formula.text;
+    $("formula").onsubmit = (e) => e.preventDefault();
+    $("text").oninput = () => {
+      for (let i = 0; i < graph.n; i++) if (graph.labelOf(i) && graph.isLeaf(i)) values.set(graph.labelOf(i), graph.data[i]);
+      let made = null;
+      try { made = recorded($("text").value, columns.formula, values, engine); } catch (error) {
+        if (!(error instanceof FormulaError)) throw error;
+        $("text").setAttribute("aria-invalid", "true");
+        return void put($("mistake"), `${error.message}${error.position === undefined ? "" : ` (at character ${error.position + 1})`}`);
+      }
+      $("text").setAttribute("aria-invalid", "false");
+      put($("mistake"), "");
+      graph.tape.free();
+      graph = new Graph(made);
+      graph.attach(engine);
+      folding = new Folding(graph);
+      story = new Story(graph, precision);
+      chosen = -1;
+      tell();
+      play(false);
+      draw(false);
+      show(steps.list.length - 1, false);
+      view.fit();
+    };
+  }
+
   // ---- Keys. Within the graph arrows go along edges, elsewhere they step.
   function walk(key) {
     const along = view.isDown ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }, way = along[key];
@@ -420,6 +450,7 @@
     const engine = await loadEngine();
     if (engine) { graph.attach(engine); for (const v of picture.vertices) v.key = null; show(at, false); }
   }
+  if (columns.formula && graph.tape) write();
   document.documentElement.dataset.engine = graph.tape ? "runs" : "none";
   if (!graph.tape) put($("hint"), "Numbers can't be changed: this browser runs no WebAssembly here.");
 })();
