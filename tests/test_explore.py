@@ -647,3 +647,11 @@ def test_a_click_on_a_drawing_runs_nothing(pg, chromium, tmp_path):
     )
     assert "<b>x</b>" in shown and any(text.startswith('<a> URL="java') for text in shown)
     page.close()
+
+
+def test_the_line_of_code_is_told_where_it_is_known(pg):
+    x = pg.Value(2.0, label="x")
+    with pg.detect_anomaly():
+        root = x * 3.0
+    lines = embedded(pg.explore(root, None))["lines"]
+    assert list(lines.values())[-1].endswith("root = x * 3.0") and "/" not in list(lines.values())[-1].split(":")[0]

@@ -207,7 +207,8 @@
       const scope = path.slice(0, k + 1).join("/");
       element("button", { type: "button" }, buttons, `Fold ${scope}`).onclick = () => { folding.fold(scope); choose(-1); draw(false); show(at, false); };
     });
-    if (!wasOpen) panel.scrollTop = 0;
+    // Below the steps, where the page is narrow.
+    if (!wasOpen && panel.offsetTop > $("steps").offsetTop) $("panel").scrollTop = panel.offsetTop - $("steps").offsetTop;
   }
   function choose(row) {
     chosen = row;
@@ -248,17 +249,25 @@
   const unitOf = (x) => 10 ** Math.floor(Math.log10(Math.max(Math.abs(x), 0.1))) / 100;
   const rounded = (x) => Number(x.toPrecision(12));
   function edit(v) {
-    const form = $("edit"), input = $("edited"), r = v.g.querySelector(".box").getBoundingClientRect(), host = $("graph").getBoundingClientRect();
+    const input = $("edited");
     editing = { row: v.row, before: graph.data[v.row], v };
     put($("editing"), `${graph.nameOf(v.row)}:`);
-    form.hidden = false;
-    form.style.left = `${Math.max(4, Math.min(host.width - form.offsetWidth - 4, r.left - host.left))}px`;
-    form.style.top = `${Math.max(4, Math.min(host.height - form.offsetHeight - 4, r.bottom - host.top + 4))}px`;
+    $("edit").hidden = false;
+    follow();
     input.value = exact(editing.before);
     input.setAttribute("aria-invalid", "false");
     input.focus();
     input.select();
   }
+  // The editor stays at its box.
+  function follow() {
+    const form = $("edit"), host = $("graph").getBoundingClientRect();
+    if (form.hidden || !editing) return;
+    const r = editing.v.g.querySelector(".box").getBoundingClientRect();
+    form.style.left = `${Math.max(4, Math.min(host.width - form.offsetWidth - 4, r.left - host.left))}px`;
+    form.style.top = `${Math.max(4, Math.min(host.height - form.offsetHeight - 4, r.bottom - host.top + 4))}px`;
+  }
+  view.onMove = () => follow();
   function typed() {
     const text = $("edited").value.trim().replace("−", "-"), x = text === "" ? NaN : Number(text);
     $("edited").setAttribute("aria-invalid", String(!Number.isFinite(x)));
@@ -450,7 +459,7 @@
     const engine = await loadEngine();
     if (engine) { graph.attach(engine); for (const v of picture.vertices) v.key = null; show(at, false); }
   }
-  if (columns.formula && graph.tape) write();
+  if (columns.formula && graph.tape) { write(); show(steps.list.length - 1, false); }
   document.documentElement.dataset.engine = graph.tape ? "runs" : "none";
   if (!graph.tape) put($("hint"), "Numbers can't be changed: this browser runs no WebAssembly here.");
 })();

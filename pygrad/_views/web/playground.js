@@ -107,6 +107,7 @@
     g.lineWidth = 2;
     g.beginPath();
     const stride = Math.max(1, Math.floor(losses.length / (2 * w)));
+    if (losses.length === 1) g.arc(4, h - 4 - (losses[0] / most) * (h - 20), 1.5, 0, 7);
     for (let k = 0; k < losses.length; k += stride) g.lineTo(4 + (k / n) * (w - 8), h - 4 - (losses[k] / most) * (h - 20));
     g.stroke();
   }

@@ -99,6 +99,7 @@ class View {
     this.world.setAttribute("transform", `translate(${x} ${y}) scale(${k})`);
     mark(this.svg, "far", k < 0.5);
     this.showMap();
+    this.onMove?.();
   }
 
   fit() {
