@@ -7,6 +7,7 @@ Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan.
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -45,12 +46,10 @@ def compiler_options() -> "dict[str, list[str]]":
 
 
 def libraries() -> "list[str]":
-    """libm, threads, and glibc's vectorised functions where csrc/program/vecmath.h uses them."""
+    """libm, threads, and dlopen for glibc's vectorised functions (csrc/program/veclib.c)."""
     if os.name == "nt":
         return []
-    name, version = platform.libc_ver()
-    has_vectors = platform.machine() == "x86_64" and name == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
-    return [*(["mvec"] if has_vectors else []), "m", "pthread"]
+    return ["m", "pthread", *(["dl"] if sys.platform == "linux" else [])]
 
 
 headers = ["pgr.h", *(["python/module.h"] if CPYTHON else [])]

@@ -59,6 +59,7 @@ RIVALS = {
     for rival, environment, name in [
         ("Pygrad", "pygrad", "pygrad"),
         ("PygradTwoWorkers", "pygrad", "pygrad, two workers"),
+        ("PygradC", "pygrad", "pygrad's to_c, gcc -O3 -ffast-math"),
         ("Hand", "pygrad", "C by hand, with vectors"),
         ("NumPy", "pygrad", "NumPy by hand"),
         ("Jax", "jax", "JAX jit, its own threads"),
@@ -71,14 +72,14 @@ RIVALS = {
 
 PROBLEMS = {
     # The problems of recorded.py: who takes part; operations that a run stands for.
-    "moons": (["Pygrad", "Hand", "NumPy", "Jax", "Casadi", "Torch"], 65_000),
+    "moons": (["Pygrad", "PygradC", "Hand", "NumPy", "Jax", "Casadi", "Torch"], 65_000),
     "expression": (["Pygrad", "Casadi", "Xad"], 80_000),
     "random": (["Pygrad", "Casadi", "Xad"], 100_000),
     "two_floats": (["Pygrad", "Jax"], 5),
     "rosenbrock_gradient": (["Pygrad", "NumPy", "Jax", "Casadi"], 7_000),
     "rosenbrock_hvp": (["Pygrad", "Casadi"], 7_000),
-    "batch": (["Pygrad", "PygradTwoWorkers", "NumPy", "Jax", "Torch"], 50_000_000),
-    "batch_gradient": (["Pygrad", "PygradTwoWorkers"], 50_000_000),
+    "batch": (["Pygrad", "PygradTwoWorkers", "PygradC", "NumPy", "Jax", "Torch"], 50_000_000),
+    "batch_gradient": (["Pygrad", "PygradTwoWorkers", "PygradC"], 50_000_000),
     "transformer": (["Pygrad", "Plain"], 64_000),
 }
 

@@ -85,6 +85,10 @@ class Pygrad:
         self.pg = pygrad
 
     def moons(self, params, X, Y):
+        step = self._moons()
+        return lambda: step(params, X, Y)
+
+    def _moons(self):
         pg = self.pg
 
         def net(params, x):
@@ -100,8 +104,7 @@ class Pygrad:
             hinge = pg.vmap(loss, in_axes=(None, 0, 0), reduce="mean")(params, X, Y)
             return hinge + 1e-4 * sum(p * p for p in pg.tree_leaves(params))
 
-        step = pg.value_and_grad(objective)
-        return lambda: step(params, X, Y)
+        return pg.value_and_grad(objective)
 
     def expression(self, x, w, b):
         def total(x, w, b):
@@ -130,15 +133,21 @@ class Pygrad:
         return lambda: run(x, v)
 
     def batch(self, xy):
-        math_ = self.pg.math
-        run = self.pg.vmap(lambda p: fifty(p[0], p[1], math_.sin, math_.exp), reduce="sum", workers=self.workers)
+        run = self._batch()
         return lambda: run(xy)
 
+    def _batch(self):
+        math_ = self.pg.math
+        return self.pg.vmap(lambda p: fifty(p[0], p[1], math_.sin, math_.exp), reduce="sum", workers=self.workers)
+
     def batch_gradient(self, xy):
+        run = self._batch_gradient()
+        return lambda: run(xy)
+
+    def _batch_gradient(self):
         math_ = self.pg.math
         point = self.pg.value_and_grad(lambda p: fifty(p[0], p[1], math_.sin, math_.exp))
-        run = self.pg.vmap(point, workers=self.workers)
-        return lambda: run(xy)
+        return self.pg.vmap(point, workers=self.workers)
 
     def transformer(self):
         """A step of value, gradient and Adam over one name, its letters as rows of zeros and a one."""
@@ -174,6 +183,42 @@ class Pygrad:
 
 class PygradTwoWorkers(Pygrad):
     workers = 2
+
+
+class PygradC(Pygrad):
+    """What Program.to_c writes, compiled by gcc with the flags that its docstring names."""
+
+    def _compiled(self, function, *args):
+        import numpy as np
+
+        program = function.program(*args)
+        folder = Path(tempfile.mkdtemp())
+        (folder / "f.c").write_text(program.to_c("f"))
+        flags = ["-O3", "-march=native", "-fopenmp-simd", "-ffast-math", "-shared", "-fPIC"]
+        subprocess.run(["gcc", *flags, "-o", folder / "f.so", folder / "f.c", "-lm"], check=True)
+        run_c = ctypes.CDLL(str(folder / "f.so")).f
+        run_c.restype, run_c.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]
+        numbers = np.concatenate([np.ravel(leaf) for leaf in self.pg.tree_leaves(args)])
+        out = np.empty(len(flat(program(*args))))
+        self._keep = numbers, out
+        where = numbers.ctypes.data, out.ctypes.data
+
+        def run():
+            run_c(*where)
+            return out
+
+        return run
+
+    def moons(self, params, X, Y):
+        return self._compiled(self._moons(), params, X, Y)
+
+    def batch(self, xy):
+        return self._compiled(self._batch(), xy)
+
+    def batch_gradient(self, xy):
+        return self._compiled(self._batch_gradient(), xy)
+
+    expression = random = two_floats = rosenbrock_gradient = rosenbrock_hvp = transformer = None  # no loops over lanes
 
 
 class Plain:
@@ -507,7 +552,6 @@ def building(sizes):
     from time import perf_counter
 
     import pygrad as pg
-    from pygrad import transforms
 
     def chain(x, n):
         y = x
@@ -518,6 +562,14 @@ def building(sizes):
     rows = {}
     for size in sizes:
         eager, recorded = [], []
+
+        def function(x, size=size, recorded=recorded):
+            start = perf_counter()
+            root = chain(x, size)
+            recorded.append(perf_counter() - start)
+            recorded.append(_peak(reset=True))
+            return root
+
         for _ in range(9 if size <= 10**5 else 3):
             gc.collect()
             x = pg.Value(0.3)
@@ -525,20 +577,16 @@ def building(sizes):
             root = chain(x, size)
             eager.append(perf_counter() - start)
             del root, x
-            recording = transforms.Recording()
-            x = recording.scalar(0, 0)
             start = perf_counter()
-            root = chain(x, size)
-            recorded.append(perf_counter() - start)
-            before = _peak(reset=True)
-            start = perf_counter()
-            program = transforms.build(recording, ("tuple", "scalar"), root)
+            program = pg.jit(function).program(0.3)
             built = perf_counter() - start
+            before = recorded.pop()
+            built -= recorded[-1]
             peak = _peak() - before
             rows.setdefault(size, {"build": [], "bytes": 0.0})
             rows[size]["build"].append(built)
             rows[size]["bytes"] = max(rows[size]["bytes"], peak / size)
-            del root, x, recording, program
+            del program
         build = sorted(rows[size]["build"])
         rows[size]["build"] = build[len(build) // 2]
         rows[size]["recording_to_eager"] = sorted(recorded)[len(recorded) // 2] / sorted(eager)[len(eager) // 2]

@@ -634,6 +634,7 @@ typedef struct {
     unsigned workers;        /* threads that share a vmap's lanes, the caller's included; 0 means 1 */
     int (*stop)(void *ctx);  /* called every few milliseconds by the caller's thread; nonzero stops. May be NULL */
     void *ctx;
+    uint64_t *done;          /* grows by the work of the caller's thread before `stop` is called. May be NULL */
     pgr_kernels kernels;     /* the best to use: for tests, and for equal bits on all machines */
 } pgr_run_options;
 
@@ -651,6 +652,10 @@ typedef struct {
 } pgr_program_stats;
 
 pgr_program_stats pgr_program_stat(const pgr_program *program);
+
+/* The most work that a run can be, in the unit of pgr_run_options.done: instructions, for each lane and each step. Of a
+ * switch's branches the longest counts. */
+double pgr_program_work(const pgr_program *program);
 
 /* ---- Optimisers ---------------------------------------------------------------------------- */
 

@@ -1,9 +1,14 @@
-"""Optimal control: swing a pendulum up with the least effort, by SciPy's SLSQP and exact derivatives.
+"""Optimal control
+===============
+
+Swing a pendulum up with the least effort, by SciPy's SLSQP and exact derivatives.
 
 You will see a plot of torque and angle over time. The pendulum hangs at 0 and has four seconds to stand at pi. Its
 motor has at most 6 N m, less than its weight, so it must gather momentum first. The trajectory is scalar code; the
 objective's gradient and the constraints' Jacobian are exact, so the optimiser needs some dozens of iterations instead
 of thousands of calls for finite differences.
+
+Run it with::
 
     python examples/control.py [--picture control.png]
 
@@ -21,6 +26,13 @@ from pygrad import jacobian, jit, value_and_grad
 
 STEPS, SECONDS, MOST = 40, 4.0, 6.0
 GRAVITY, LENGTH, MASS, FRICTION = 9.81, 1.0, 1.0, 0.1
+
+
+# %%
+# The motion
+# ----------
+#
+# Angles, velocities and torques at all times are the unknowns. The equations of motion are constraints.
 
 
 def split(x):
@@ -49,6 +61,13 @@ def defects(x):
         found.append(angle[i + 1] - angle[i] - half * (velocity[i] + velocity[i + 1]))
         found.append(velocity[i + 1] - velocity[i] - half * (a[i] + a[i + 1]))
     return np.array(found)
+
+
+# %%
+# The optimiser
+# -------------
+#
+# ``value_and_grad`` gives SLSQP the gradient of the effort, ``jacobian`` that of the constraints.
 
 
 def solve():
@@ -82,8 +101,13 @@ def draw(x, path):
     pyplot.close(figure)
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--picture", default="control.png")
     args = parser.parse_args()
     found = solve()

@@ -1,7 +1,12 @@
-"""Curve fitting on real data: NIST's MGH09, Kowalik and Osborne's enzyme kinetics, by SciPy's least_squares.
+"""Curve fitting
+=============
+
+Real data, by SciPy's least_squares: NIST's MGH09, Kowalik and Osborne's enzyme kinetics.
 
 You will see the four parameters next to NIST's certified values, to eleven digits, and their standard deviations.
 NIST rates the problem as of higher difficulty: SciPy stops at nine digits, and two Newton steps find the rest.
+
+Run it with::
 
     python examples/curve_fit.py
 
@@ -21,12 +26,26 @@ CERTIFIED = [1.9280693458e-01, 1.9128232873e-01, 1.2305650693e-01, 1.3606233068e
 DEVIATIONS = [1.1435312227e-02, 1.9633220911e-01, 8.0842031232e-02, 9.0025542308e-02]
 
 
+# %%
+# The model
+# ---------
+#
+# Residuals are an array of scalar expressions.
+
+
 def residuals(b):
     return np.array([b[0] * (x * x + x * b[1]) / (x * x + x * b[2] + b[3]) - y for x, y in zip(X, Y)])
 
 
 def cost(b):
     return sum(r * r for r in residuals(b)) * 0.5
+
+
+# %%
+# The fit
+# -------
+#
+# ``jacobian`` for SciPy; then two Newton steps with the Hessian.
 
 
 def fit():
@@ -43,6 +62,11 @@ def deviations(found):
     """The parameters' standard deviations, from the Jacobian at the solution."""
     variance = 2 * found.cost / (len(X) - len(found.x))
     return np.sqrt(variance * np.diag(np.linalg.inv(found.jac.T @ found.jac)))
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

@@ -1,8 +1,13 @@
-"""A differential equation solved by a small network: u'' + u = 0, u(0) = 0, u'(0) = 1, whose solution is the sine.
+"""A differential equation
+=======================
+
+A small network solves u'' + u = 0, u(0) = 0, u'(0) = 1. The solution is the sine.
 
 You will see the network's distance from sin(t) on [0, 2 pi] before and after training. Training minimises the
 equation's residual, which contains the network's second derivative by t; the gradient by the parameters
 differentiates that once more.
+
+Run it with::
 
     python examples/differential_equation.py
 
@@ -19,6 +24,13 @@ from scipy.optimize import minimize
 from pygrad import grad, jit, value_and_grad, vmap
 
 HIDDEN, END = 12, 2 * math.pi
+
+
+# %%
+# The network and its derivatives
+# -------------------------------
+#
+# ``grad`` of ``grad`` by t is u''; the loss is differentiated once more, by the parameters.
 
 
 def net(w, t):
@@ -44,6 +56,11 @@ def objective(w, ts):
     return vmap(residual, in_axes=(None, 0), reduce="mean")(w, ts)
 
 
+# %%
+# Training
+# --------
+
+
 def solve(iterations=400, seed=0):
     """The network's parameters before and after, and SciPy's report."""
     start = np.random.default_rng(seed).normal(0.0, 0.5, 3 * HIDDEN)
@@ -61,8 +78,13 @@ def error(w):
     return np.abs(jit(vmap(u, in_axes=(None, 0)))(w, ts) - np.sin(ts)).max()
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--iterations", type=int, default=400)
     args = parser.parse_args()
     start, found = solve(args.iterations)

@@ -1,7 +1,12 @@
-"""Handwritten digits: a network of 2,410 scalar parameters reads scikit-learn's 1,797 real images.
+"""Handwritten digits
+==================
+
+A network of 2,410 scalar parameters reads scikit-learn's 1,797 real images.
 
 You will see the loss and the accuracy on 360 test images, above 96 %, after about a tenth of a second, and some of
 the digits that it gets wrong.
+
+Run it with::
 
     python examples/digits.py
 
@@ -17,6 +22,10 @@ from sklearn.model_selection import train_test_split
 
 from pygrad import fit
 from pygrad.nn import MLP, seed
+
+# %%
+# The data and the training
+# -------------------------
 
 
 def data():
@@ -41,8 +50,13 @@ def show(image):
     return ["".join(" .:-=+*%@"[min(8, int(v * 9))] * 2 for v in row) for row in image.reshape(8, 8)]
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--progress", action="store_true", help="a progress bar, which needs tqdm")
     args = parser.parse_args()

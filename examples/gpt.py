@@ -1,13 +1,19 @@
-"""A character-level GPT on US census first names, written over scalars: it learns, then invents new names.
+"""A language model
+================
+
+A character-level GPT on US census first names, written over scalars, learns, then invents new names.
 
 You will see the loss fall from 3.3 (a guess among 27 letters) to about 2.2, then twenty invented names. The model is
 ordinary Python over numbers. `--eager` runs it on Values, step by step, as with micrograd; otherwise the same
 functions are recorded once per length of name and run by C, three times as fast again.
 
+Run it with::
+
     python examples/gpt.py [--eager] [--steps 1000]
 
 One layer, 16 wide, 4 heads, a ReLU MLP four times as wide, RMSNorm, learnt positions, Adam. Sources: Radford et al.
-2019 (GPT-2); Zhang & Sennrich 2019 (RMSNorm). The names are PyPI's package `names`: US census, 1990.
+2019 (GPT-2); Zhang & Sennrich 2019 (RMSNorm). The names are PyPI's package `names` (`pip install names`): US census,
+1990.
 """
 
 import argparse
@@ -34,6 +40,13 @@ SHAPES = {
     "down": (WIDTH, HIDDEN),
     "logits": (len(LETTERS), WIDTH),
 }
+
+
+# %%
+# The model
+# ---------
+#
+# Ordinary Python over scalars: attention, a ReLU layer, and the loss of a name.
 
 
 def linear(w, x):
@@ -98,6 +111,13 @@ def eager_step(m, letters):
     return total.data, {name: np.array([[v.grad for v in row] for row in rows]) for name, rows in values.items()}
 
 
+# %%
+# Training and sampling
+# ---------------------
+#
+# One recorded function for each length of name.
+
+
 def train(steps, eager=False, seed=42):
     """The trained matrices, and the loss of each step, one name per step."""
     rng = np.random.default_rng(seed)
@@ -136,8 +156,13 @@ def sample(m, count, seed=0, temperature=0.7):
     return made
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args()

@@ -1,8 +1,13 @@
-"""Greeks: the sensitivities of an option's price to the market, by derivatives of the pricing code itself.
+"""Greeks
+======
+
+The sensitivities of an option's price to the market are derivatives of the pricing code itself.
 
 You will see the five first-order Greeks of a European call by Black-Scholes, and its gamma, next to their closed
 forms; the same for a million scenarios in a fraction of a second; and pathwise delta and vega of a Monte-Carlo price,
 for the call and for an Asian option, which has no closed form.
+
+Run it with::
 
     python examples/greeks.py
 
@@ -20,6 +25,11 @@ from pygrad.math import erf, exp, log, maximum, sqrt
 
 NAMES = ["delta", "dual delta", "rho", "vega", "-theta"]
 SPOT, STRIKE, RATE, VOLATILITY, YEARS = 100.0, 105.0, 0.03, 0.25, 0.75
+
+
+# %%
+# The pricing formula
+# -------------------
 
 
 def normal_cdf(x):
@@ -56,6 +66,13 @@ greeks = value_and_grad(call, argnums=(0, 1, 2, 3, 4))
 gamma = grad(grad(call))
 
 
+# %%
+# A million scenarios, and Monte Carlo
+# ------------------------------------
+#
+# ``vmap`` runs the recorded price on all of them.
+
+
 def scenarios(count, seed=0):
     """Markets around today's: arrays of spots, strikes, rates, volatilities, times."""
     rng = np.random.default_rng(seed)
@@ -84,6 +101,11 @@ def monte_carlo(paths=100_000, steps=16, seed=1, workers=1):
         return value_and_grad(mean, argnums=(0, 1, 2), workers=workers)(SPOT, RATE, VOLATILITY, z)
 
     return price(0), price(1)
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

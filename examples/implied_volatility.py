@@ -1,8 +1,13 @@
-"""Implied volatility: the volatility that explains an option's price, and how it moves with the market.
+"""Implied volatility
+==================
+
+The volatility that explains an option's price, and how it moves with the market.
 
 Newton's method finds it for 1,000 quotes at once. custom_root differentiates it by the implicit function theorem: it
 derives the equation, not the steps of the solver. You will see the derivatives by price, spot, strike, rate and time,
 and the second derivative by price, next to their closed forms.
+
+Run it with::
 
     python examples/implied_volatility.py
 
@@ -22,6 +27,11 @@ NAMES = ["price", "spot", "strike", "rate", "years"]
 QUOTES, STEPS = 1000, 6
 
 
+# %%
+# Price and solver
+# ----------------
+
+
 def normal_cdf(x):
     return 0.5 * erfc(x * -math.sqrt(0.5))
 
@@ -37,6 +47,13 @@ def newton(f, x):
     for _ in range(STEPS):
         x = x - f(x) / grad(f)(x)
     return x
+
+
+# %%
+# The root, as a function of the market
+# -------------------------------------
+#
+# ``custom_root`` finds it by Newton's method, and differentiates the equation.
 
 
 def implied_volatility(price, spot, strike, rate, years):
@@ -72,6 +89,11 @@ def quotes(count, seed=0):
 def worst(got, expected):
     """The largest relative error; of numbers below 1, the absolute one."""
     return np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected)))
+
+
+# %%
+# Run it
+# ------
 
 
 def main():

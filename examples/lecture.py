@@ -1,8 +1,13 @@
-"""The lecture: from one neuron, by hand and by backward(), to a network that learns four points, with all graphs.
+"""The lecture
+===========
+
+From one neuron, by hand and by backward(), to a network that learns four points, with all graphs.
 
 You will see a neuron's gradients from the chain rule, one node at a time, and the same numbers from backward(); then
 a network's loss on four points falling to nearly 0, and its outputs. The graphs go to the folder that you name:
 neuron.svg before and after, and one training example's.
+
+Run it with::
 
     python examples/lecture.py [--folder lecture]
 
@@ -18,6 +23,11 @@ from pygrad.nn import MLP, seed
 
 XS = [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]]
 YS = [1.0, -1.0, -1.0, 1.0]
+
+
+# %%
+# A neuron, by hand
+# -----------------
 
 
 def neuron():
@@ -46,6 +56,11 @@ def by_hand(v):
         v[w].grad = v[x].data * v[product].grad
 
 
+# %%
+# A network that learns four points
+# ---------------------------------
+
+
 def train(steps=60, rate=0.1):
     """An MLP of two layers of four on the four points: the model, and its loss at each step."""
     seed(1337)
@@ -61,8 +76,13 @@ def train(steps=60, rate=0.1):
     return model, losses
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path("lecture"))
     args = parser.parse_args()
     args.folder.mkdir(exist_ok=True)

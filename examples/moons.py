@@ -1,8 +1,13 @@
-"""Two moons: a network learns to tell them apart, and its decision boundary forms.
+"""Two moons
+=========
+
+A network learns to tell two moons apart, and its decision boundary forms.
 
 You will see one picture with six panels: the points, and the boundary before training and after 5, 10, 20, 50 and 100
 epochs. The loss falls from about 1 to nearly 0, and all hundred points end on the right side. This is micrograd's
 demo, trained by `fit`.
+
+Run it with::
 
     python examples/moons.py [--picture moons.png]
 
@@ -18,6 +23,11 @@ from pygrad import fit
 from pygrad.nn import MLP, seed
 
 EPOCHS = [0, 5, 10, 20, 50, 100]
+
+
+# %%
+# The points and the training
+# ---------------------------
 
 
 def points():
@@ -46,6 +56,11 @@ def train(until, model=None):
     return grid_x, grid_y, found
 
 
+# %%
+# The picture
+# -----------
+
+
 def draw(grid_x, grid_y, found, path):
     import matplotlib
 
@@ -64,8 +79,13 @@ def draw(grid_x, grid_y, found, path):
     pyplot.close(figure)
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--picture", default="moons.png")
     args = parser.parse_args()
     grid_x, grid_y, found = train(EPOCHS)

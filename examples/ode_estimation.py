@@ -1,7 +1,12 @@
-"""Two parameters of an oscillator from a noisy record of it: gradients through a million Runge-Kutta steps.
+"""Parameters of an oscillator
+===========================
+
+Two parameters from a noisy record of an oscillator: gradients through a million Runge-Kutta steps.
 
 You will see the parameters approach those that made the record, the time of a gradient, and the memory that it takes:
 a scan keeps few states, and computes the others anew.
+
+Run it with::
 
     python examples/ode_estimation.py [--steps 1000000]
 
@@ -17,6 +22,13 @@ from scipy.optimize import minimize
 from pygrad import jit, scan, value_and_grad
 
 END, START = 20.0, (2.0, 0.0)
+
+
+# %%
+# The oscillator
+# --------------
+#
+# A step of Runge and Kutta's method; ``scan`` records it once.
 
 
 def step(state, mu, omega, h):
@@ -56,6 +68,13 @@ def misfit(parameters, record, steps):
     return scan(between, (START, 0.0), record)[0][1] / len(record)
 
 
+# %%
+# The fit
+# -------
+#
+# SciPy's BFGS takes the mean squared difference and its gradient, which goes through all steps.
+
+
 def estimate(steps=1_000_000, points=100, seed=0):
     """The true parameters, the first guess, and SciPy's report."""
     truth, guess = np.array([1.5, 1.2]), np.array([1.0, 1.0])
@@ -71,8 +90,13 @@ def estimate(steps=1_000_000, points=100, seed=0):
     return truth, guess, found, first, perf_counter() - start
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1_000_000)
     steps = parser.parse_args().steps
     truth, guess, found, first, each = estimate(steps)

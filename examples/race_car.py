@@ -1,8 +1,13 @@
-"""The quickest drive of a car along a track with a limit of speed, by direct collocation with sparse derivatives.
+"""A race car
+==========
+
+The quickest drive of a car along a track with a limit of speed, by direct collocation and sparse derivatives.
 
 You will see the time of the drive, how well the equations of motion and the limit hold, and how few entries of the
 constraints' Jacobian may differ from zero. Position, speed and throttle at all times, and the time, are the unknowns;
 pygrad gives SciPy's optimiser the sparse Jacobian of the constraints and the sparse Hessian of the Lagrangian.
+
+Run it with::
 
     python examples/race_car.py [--steps 100]
 
@@ -17,6 +22,12 @@ from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 from pygrad import grad, hessian, jacobian, jit, sparsity
 from pygrad.math import sin
+
+# %%
+# The problem
+# -----------
+#
+# Position, speed and throttle at all times, and the time.
 
 
 def split(z):
@@ -37,6 +48,13 @@ def constraints(z):
     moved = [x[k + 1] - x[k] - h / 2 * (v[k] + v[k + 1]) for k in range(count - 1)]
     pushed = [v[k + 1] - v[k] - h / 2 * (force[k] + force[k + 1]) for k in range(count - 1)]
     return np.stack([*moved, *pushed, *[limit(x[k]) - v[k] for k in range(count)]])
+
+
+# %%
+# The optimiser
+# -------------
+#
+# The Jacobian and the Hessian are SciPy's sparse matrices.
 
 
 def drive(steps=100):
@@ -65,8 +83,13 @@ def drive(steps=100):
     return found, sparsity(constraints, start)
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
     found, pattern = drive(parser.parse_args().steps)
     x, _, _, time = split(found.x)

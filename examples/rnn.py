@@ -1,7 +1,12 @@
-"""A recurrent network that learns to do what an unknown filter does, from a record of 100,000 steps.
+"""A recurrent network
+===================
+
+It learns to do what an unknown filter does, from a record of 100,000 steps.
 
 You will see the mean squared error on the record before and after training, and on another record. The gradient goes
 back through all 100,000 steps at once.
+
+Run it with::
 
     python examples/rnn.py [--steps 100000] [--iterations 40]
 
@@ -17,6 +22,11 @@ from scipy.optimize import minimize
 from pygrad import jit, scan, value_and_grad
 
 UNITS = 6
+
+
+# %%
+# The filter and the network
+# --------------------------
 
 
 def unknown(xs):
@@ -52,6 +62,13 @@ def record(steps, seed):
     return xs, unknown(xs)
 
 
+# %%
+# Training
+# --------
+#
+# The gradient goes back through all steps.
+
+
 def train(steps=100_000, iterations=40):
     """The parameters before and after, the seconds of a gradient."""
     rng = np.random.default_rng(1)
@@ -66,8 +83,13 @@ def train(steps=100_000, iterations=40):
     return start, found.x, seconds
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--iterations", type=int, default=40)
     args = parser.parse_args()

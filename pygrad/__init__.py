@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._learn.fit import fit as fit
     from pygrad._playground import playground as playground
     from pygrad._program.program import Program as Program
+    from pygrad._program.progress import progress as progress
     from pygrad._record.debug import debug_print as debug_print
     from pygrad._record.roots import custom_root as custom_root, fixed_point as fixed_point
     from pygrad._record.signatures import (
@@ -88,6 +89,7 @@ else:
         "_learn.fit": ("fit",),
         "_playground": ("playground",),
         "_program.program": ("Program",),
+        "_program.progress": ("progress",),
         "_record.debug": ("debug_print",),
         "_record.control": ("checkpoint", "cond", "fori_loop", "scan", "switch", "while_loop"),
         "_record.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),

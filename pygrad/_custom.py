@@ -64,8 +64,8 @@ def custom_op(forward: Callable[..., float], vjp: Callable[..., Adjoints], name:
     """Make an operation on Values from plain functions of floats.
 
     forward(*inputs) -> float: the value.
-    vjp(grad, output, *inputs) -> one adjoint per input: grad * d(output)/d(input), or None for no
-        gradient; with one input, a plain float is enough. All are floats: the output's grad, its value, the inputs.
+    vjp(grad, output, *inputs) -> one adjoint per input: grad * d(output)/d(input), or None for no gradient; with one
+    input, a plain float is enough. All are floats: the output's grad, its value, the inputs.
     name: shown in graphs; forward's name by default.
 
     Exceptions of either function pass through; if forward raises, nothing is recorded.

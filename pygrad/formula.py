@@ -25,14 +25,16 @@ from pygrad.engine import Value, as_value
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Formula", "FormulaError", "parse"]
 
-MAX_LENGTH = 10_000  # characters in a formula
-MAX_DEPTH = 500  # nested operations; a sum of n terms is n - 1 deep
+#: Characters in a formula, at most.
+MAX_LENGTH = 10_000
+#: Nested operations, at most; a sum of n terms is n - 1 deep.
+MAX_DEPTH = 500
 
+#: Names that have a value unless a variable has the same name.
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
-FUNCTIONS: tuple[str, ...] = tuple(  # rows called by name, not by an operator
-    row.name for row in OPERATIONS if row.symbol.isalnum()
-)
+#: The names of functions: operations that are called by name, not by an operator.
+FUNCTIONS: tuple[str, ...] = tuple(row.name for row in OPERATIONS if row.symbol.isalnum())
 
 _OPERATORS: dict[type[ast.AST], tuple[str, Callable[..., Any]]] = {
     ast.Add: ("add", operator.add),
@@ -69,6 +71,12 @@ class FormulaError(ValueError):
     """A formula that can't be read, or doesn't fit its variables.
 
     position: index of the character at fault, from 0, or None.
+
+    >>> try:
+    ...     parse("exp(x) * sim(x)")
+    ... except FormulaError as error:
+    ...     print(error, error.position)
+    no function is named sim: did you mean sin or sigmoid? 9
     """
 
     def __init__(self, message: str, position: int | None = None) -> None:
@@ -92,6 +100,9 @@ class Formula:
 
     text: as given. names: the variables that need a value, in order of appearance. constants: those of
     pi and e that appear; a variable of the same name replaces them.
+
+    >>> parse("2 * pi * r + a").names
+    ['r', 'a']
     """
 
     def __init__(self, text: str, steps: list[_Step]) -> None:

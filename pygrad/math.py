@@ -12,6 +12,7 @@ import sys
 from typing import Any, Callable
 
 from pygrad._core.ops import OPERATIONS, Operation
+from pygrad._pgr import ffi, lib
 from pygrad.engine import Value, as_value
 
 __all__ = ["clip", "maximum", "minimum", "where"]
@@ -52,8 +53,26 @@ def _function(row: Operation) -> Callable[..., Any]:
 
         made = unary
     made.__name__ = made.__qualname__ = name
-    made.__doc__ = row.doc
+    made.__doc__ = row.doc + _example(row)
     return made
+
+
+def _example(row: Operation) -> str:
+    """The rest of a function's docstring: its arguments, the error outside of its domain, an example."""
+    a, b = {"polygamma": (1.0, 0.5), "acosh": (1.5, 2.0)}.get(row.name, (0.5, 2.0))
+    arguments, numbers = "a is", f"{a}"
+    if row.is_binary:
+        arguments, numbers = "a and b are", f"{a}, {b}"
+    elif row.has_param:
+        arguments, b = f"b is a number, {row.param_default} unless given; a is", row.param_default
+    text = f"\n\n{arguments[0].upper()}{arguments[1:]} a number, a Value or an array; arrays go elementwise."
+    if row.rule:
+        error = "ZeroDivisionError" if "divisor" in row.rule else "ValueError"
+        text += f" Raises {error}: {row.rule}. Recorded functions return nan or inf instead."
+    result = ffi.new("double *")
+    if lib.pgr_op_value(row.op, a, b, result) == lib.PGR_OK:
+        text += f"\n\n>>> {row.name}({numbers}).data\n{result[0]!r}"
+    return text
 
 
 def _define() -> None:

@@ -113,7 +113,15 @@ class _MLP(BaseEstimator):
 
 
 class MLPClassifier(ClassifierMixin, _MLP):
-    __doc__ = f"A multi-layer perceptron for classes, trained on cross-entropy.\n\n{_MLP.__doc__}"
+    __doc__ = f"""A multi-layer perceptron for classes, trained on cross-entropy.
+
+    {(_MLP.__doc__ or "").strip()}
+
+    >>> X = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    >>> model = MLPClassifier(hidden=(8,), lr=0.05, random_state=0).fit(X, ["even", "odd", "odd", "even"])
+    >>> model.predict([[0.0, 1.0]]).tolist()
+    ['odd']
+    """
 
     def fit(self, X: Any, y: Any) -> MLPClassifier:
         """Train on samples X, shape (n, features), and their classes y, numbers or names. Returns itself."""
@@ -144,9 +152,14 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
 
 class MLPRegressor(RegressorMixin, _MLP):
-    __doc__ = (
-        f"A multi-layer perceptron for one or more numbers, trained on their mean squared error.\n\n{_MLP.__doc__}"
-    )
+    __doc__ = f"""A multi-layer perceptron for one or more numbers, trained on their mean squared error.
+
+    {(_MLP.__doc__ or "").strip()}
+
+    >>> model = MLPRegressor(hidden=(), epochs=500, patience=None, lr=0.05, random_state=0)
+    >>> model.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]).predict([[3.0]]).round(2).tolist()
+    [7.0]
+    """
 
     def fit(self, X: Any, y: Any) -> MLPRegressor:
         """Train on samples X, shape (n, features), and targets y, shape (n,) or (n, outputs). Returns itself."""

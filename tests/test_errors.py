@@ -146,6 +146,7 @@ def test_a_first_mistake_leaves_the_tape_as_it_was(pg):
 WITHOUT_ROW = {
     "raise ImportError": "something is not installed; the message says what to install",
     "raise error": "the user's own",
+    "raise raised[0]": "the same",
     "raise _UnseenError": "travel.py's own: the program is not pickled",
     "raise _DamagedError": "becomes the ValueError of a damaged file; tests/test_fuzz.py has them all",
     'raise ValueError("it has': "the same, of checkpoints",

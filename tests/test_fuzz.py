@@ -35,6 +35,8 @@ def harness(name):
 def test_the_corpus_is_read_or_refused_as_documented(pg, tmp_path, name, expected):
     if name == "load":
         pytest.importorskip("numpy")
+    if not (FUZZ / "corpus").exists() and (FUZZ.parent.parent / "PKG-INFO").exists():
+        pytest.skip("a source distribution has no corpus")
     fuzzer = harness(name)
     fuzzer.FILE = tmp_path / "file"
     files = sorted((FUZZ / "corpus" / name).iterdir())

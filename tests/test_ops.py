@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import shutil
@@ -369,8 +370,8 @@ def test_an_operation_is_added_by_its_row_and_a_word_of_derivatives_in_one_file(
     sources = [str(path) for path in (tmp_path / "csrc").rglob("*.c") if path.parent.name not in ("python", "wasm")]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O0"]
     command += ["-I", str(tmp_path / "csrc"), "-I", str(root / "tests" / "c"), "-o", str(tmp_path / "use")]
-    libraries = [["-lmvec", "-lm", "-lpthread"], ["-lm", "-lpthread"]]
-    if all(subprocess.run([*command, str(tmp_path / "use.c"), *sources, *more]).returncode for more in libraries):
+    libraries = ["-lm", "-lpthread", *(["-ldl"] if sys.platform == "linux" else [])]
+    if subprocess.run([*command, str(tmp_path / "use.c"), *sources, *libraries]).returncode:
         pytest.fail("the library does not compile with the row")
     first, text = subprocess.check_output([tmp_path / "use"], text=True).split("\n", 1)
     numbers = [float(x) for x in first.split()]
@@ -383,8 +384,13 @@ def test_an_operation_is_added_by_its_row_and_a_word_of_derivatives_in_one_file(
     assert shown == "(minus a1 + a1 of the bell at a1) · 1"
 
 
-def test_methods_have_docstrings_and_refuse_what_is_no_number(Value):
+def test_methods_have_docstrings_and_signatures(Value):
     assert Value.tanh.__doc__ == "Hyperbolic tangent."
+    taken = {"tanh": ["self"], "mul": ["self", "other"], "leaky_relu": ["self", "param"], "detach": ["self"]}
+    assert {name: [*inspect.signature(getattr(Value, name)).parameters] for name in taken} == taken
+
+
+def test_methods_refuse_what_is_no_number(Value):
     with pytest.raises(TypeError, match=r"max: 'a' is of type str; use a Value or a real number"):
         Value(1.0).max("a")
     with pytest.raises(TypeError, match="leaky_relu"):

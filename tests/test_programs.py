@@ -162,14 +162,17 @@ def test_damaged_files_give_an_error_or_a_program_and_nothing_else(pg, make, rng
     assert refused > 100
 
 
-def compile_c(program, path):
+def compile_c(program, path, *more):
     path.mkdir(exist_ok=True)
     (path / "f.c").write_text(program.to_c("f"))
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, "-o", path / "f.so", path / "f.c", "-lm"], check=True)
+    command = [compiler, *flags, *more, "-o", path / "f.so", path / "f.c", "-lm"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    (path / "report").write_text(done.stderr)
+    assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(path / "f.so")).f
 
 
@@ -192,6 +195,36 @@ def test_generated_c_computes_the_same_value_and_gradient(pg, rng, tmp_path):
         expected = flat(pg, both(x))
         compiled = compile_c(both.program(x), tmp_path / str(i))
         np.testing.assert_allclose(run_c(compiled, x, len(expected)), expected, rtol=1e-12, atol=1e-13)
+
+
+LANES = {
+    "results": lambda pg: (pg.jit(pg.vmap(lambda x, y: x * pg.math.exp(y) / (1 + x * x), in_axes=(0, None))), 1),
+    "sums": lambda pg: (pg.value_and_grad(lambda x, y: pg.vmap(lambda x: pg.math.tanh(x * y), reduce="sum")(x)), 1),
+    "sums and results": lambda pg: (pg.grad(lambda x, y: pg.vmap(lambda x: (x * y) ** 2 - y)(x).sum(), (0, 1)), 1),
+    "two groups": lambda pg: (
+        pg.jit(lambda x, y: (pg.vmap(lambda a: a * y)(x), pg.vmap(lambda a, b: a + b * y)(x[:-1], x[1:]).sum())),
+        2,
+    ),
+    "many sums": lambda pg: (
+        pg.jit(lambda x, y: [s.sum() for s in pg.vmap(lambda a: tuple(a * (y + k) for k in range(70)))(x)]),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LANES)
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="reads gcc's report")
+def test_lanes_of_generated_c_are_vectorised(pg, rng, tmp_path, monkeypatch, name):
+    f, loops = LANES[name](pg)
+    args = (np.array([rng.uniform(0.5, 1.5) for _ in range(101)]), 0.75)
+    expected = flat(pg, f(*args))
+    monkeypatch.setattr(shutil, "which", lambda _, which=shutil.which: which("gcc"))
+    flags = ["-O3", "-fopenmp-simd", "-ffast-math", "-fopt-info-vec-optimized"]
+    compiled = compile_c(f.program(*args), tmp_path, *flags)
+    np.testing.assert_allclose(run_c(compiled, flat(pg, args), len(expected)), expected, rtol=1e-12)
+    source, report = (tmp_path / "f.c").read_text(), (tmp_path / "report").read_text()
+    assert source.count("#pragma omp simd") == loops
+    assert report.count("loop vectorized") >= loops
 
 
 def test_generated_c_has_constants_stores_and_values_from_outside(pg, tmp_path):

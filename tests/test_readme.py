@@ -7,9 +7,9 @@ README, those under one `##` heading one after another in a guide. In a console 
 from __future__ import annotations
 
 import importlib
-import linecache
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,30 +18,21 @@ from pygrad._cli.cli import main
 from pygrad._views.drawing import find_renderer
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+import blocks  # noqa: E402
+
 GUIDES = ("arrays", "command_line", "drawing", "loops", "micrograd", "recorded", "training")
 PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
 PAGES.update({name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES})
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def _rounded(text):
-    """The text with long decimals rounded, since `tanh` of C libraries may differ in the last place."""
-    text = re.sub(r"-?\d+\.\d{10,}", lambda number: f"{float(number[0]):.10g}", text)
-    return re.sub(" +", " ", text)
 
 
 def _programs():
-    """Lists of (source, output)."""
     for page, text in PAGES.items():
-        for section in re.split(r"^##? ", text, flags=re.MULTILINE)[1:]:
-            title, blocks = f"{page}: {section.partition(chr(10))[0]}", BLOCK.findall(section)
-            pairs = [(block[1], after) for block, after in zip(blocks, [*blocks[1:], ("", "")]) if block[0] == "python"]
-            programs = [(source, text if kind == "text" else "") for source, (kind, text) in pairs]
-            alone = [[program] for program in programs] if page == "README" else [programs] if programs else []
-            yield from (pytest.param(program, id=title) for program in alone)
+        for title, program in blocks.programs(text, alone=page == "README"):
+            yield pytest.param(program, id=f"{page}: {title}")
 
 
-COMMANDS = [text for page in PAGES.values() for kind, text in BLOCK.findall(page) if kind == "console"]
+COMMANDS = [text for page in PAGES.values() for kind, text in blocks.BLOCK.findall(page) if kind == "console"]
 
 
 @pytest.mark.parametrize("program", list(_programs()))
@@ -51,10 +42,8 @@ def test_python_blocks_print_the_text_that_follows(program, capsys, monkeypatch,
     for source, output in program:
         if ".render(" in source and find_renderer() is None:
             pytest.skip("nothing to render graphs with")
-        # Listings look the lines up that they show.
-        linecache.cache["example.py"] = (len(source), None, source.splitlines(keepends=True), "example.py")
-        exec(compile(source, "example.py", "exec"), namespace)
-        assert _rounded(capsys.readouterr().out) == _rounded(output)
+        blocks.run(source, namespace)
+        assert blocks.rounded(capsys.readouterr().out) == blocks.rounded(output)
 
 
 @pytest.mark.parametrize("block", COMMANDS)
@@ -67,14 +56,14 @@ def test_console_blocks_print_what_they_show(block, capsys, monkeypatch, tmp_pat
         pytest.skip("nothing to render graphs with")
     main(arguments[2:])
     captured = capsys.readouterr()
-    assert _rounded(captured.out + captured.err) == _rounded(expected)
+    assert blocks.rounded(captured.out + captured.err) == blocks.rounded(expected)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_kind_of_block_is_known(page):
-    blocks = BLOCK.findall(PAGES[page])
-    assert {kind for kind, _ in blocks} <= {"console", "python", "sh", "text"}
-    assert blocks and len(blocks) == PAGES[page].count("\n```") / 2
+    found = blocks.BLOCK.findall(PAGES[page])
+    assert {kind for kind, _ in found} <= {"console", "python", "sh", "text"}
+    assert found and len(found) == PAGES[page].count("\n```") / 2
 
 
 @pytest.mark.parametrize(

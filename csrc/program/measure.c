@@ -1,12 +1,12 @@
-/* measure.c: what calls need of programs: the memory that a program's own calls take, and what it reads and writes when
- * others call it. */
+/* measure.c: what is known of a program before it runs: the memory that its own calls take, what it reads and writes
+ * when others call it, and its work. */
 #include "program/call.h"
 
 /* Of a program that runs on a block of lanes. */
 static uint64_t lane_frame_of(const pgr_program *p)
 {
     return ((uint64_t)p->lane_registers + SPARE_BLOCKS) * ROW + whole(p->lane_call_numbers) +
-           whole(p->uniform_registers) + whole(p->call_numbers) + ALIGN;
+           whole(p->numbers) + whole(p->call_numbers) + ALIGN;
 }
 
 /* Numbers are no more than memory can hold for all workers, so that sums of them don't wrap. */
@@ -63,6 +63,20 @@ static void add_call(pgr_program *p, const call *c)
     }
 }
 
+/* Of a call, once or for each lane, as is_stopped counts it. */
+static double work_of(const pgr_program *p, const call *c, bool lanes)
+{
+    double most = 0.0, sum = 0.0;
+    for (uint32_t i = 0; i < c->program_count; i++) {
+        const pgr_program *const called = p->programs[c->first_program + i];
+        const double work = lanes ? called->lane_work : called->work;
+        most = work > most ? work : most;
+        sum += work;
+    }
+    const double own = (double)p->programs[c->first_program]->instruction_count + 1.0;
+    return call_has(c, PGR_CALL_SWITCH) ? most : (double)c->steps * (sum + own);
+}
+
 bool program_measure(pgr_program *p)
 {
     uint64_t numbers[2] = {0, 0};
@@ -77,6 +91,8 @@ bool program_measure(pgr_program *p)
     for (uint32_t s = 0; s < p->segment_count; s++) {
         const uint32_t group = p->segments[s].group;
         const instruction *const i = p->instructions + p->segments[s].first;
+        const double times = group == UINT32_MAX ? 1.0 : (double)p->group_lanes[group];
+        p->work += p->segments[s].count * times;
         for (uint32_t k = 0; k < p->segments[s].count; k++) {
             if (i[k].op == PROGRAM_STORE) {
                 const pgr_output o = p->outputs[i[k].b];
@@ -86,6 +102,8 @@ bool program_measure(pgr_program *p)
                 const uint64_t need = numbers_of(p, &p->calls[i[k].a], lanes);
                 numbers[lanes] = need > numbers[lanes] ? need : numbers[lanes];
                 add_call(p, &p->calls[i[k].a]);
+                p->work += times * work_of(p, &p->calls[i[k].a], lanes);
+                p->lane_work += work_of(p, &p->calls[i[k].a], true);
             }
         }
     }

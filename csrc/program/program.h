@@ -33,6 +33,8 @@ typedef struct { /* out[array][offset + i], for i < count: the next of output_re
     uint64_t offset, count;
 } uniform_output;
 
+typedef struct program_packs program_packs; /* packs.h */
+
 /* See pgr_program_parts. */
 struct pgr_program {
     instruction *instructions;
@@ -57,10 +59,14 @@ struct pgr_program {
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
 
+    program_packs *packs;            /* how uniform instructions run; NULL: one by one */
+    uint32_t numbers;                /* of the workspace: uniform registers, and places of packs */
+
     /* What calls need to know: see program_measure. */
     size_t call_numbers, lane_call_numbers; /* memory beside registers, in uniform and in lane segments */
     uint64_t reads[1 + PGR_MAX_MEMORY];     /* by array, the end of what it reads; UINT64_MAX: no call gives it */
     uint64_t writes;                        /* the end of what it writes to out[0] */
+    double work, lane_work;                 /* of a run, at most: see pgr_program_work; of its calls, for a lane */
     uint32_t depth;                         /* of programs that call programs; 0: it calls none */
 
     uint32_t *lines; /* see pgr_program_lines; NULL: unknown */

@@ -58,22 +58,56 @@ static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
     return true;
 }
 
-/* Whether Ctrl-C was pressed; then its exception is set. `ctx` points to the thread's state. */
+/* What _on_progress was given: called as f(program's address, work done) while a program runs. NULL: none. */
+static PyObject *progress;
+
+typedef struct {
+    PyThreadState *state;
+    const pgr_program *program;
+    uint64_t done;
+} run_state;
+
+static int report(const run_state *run)
+{
+    PyObject *const f = progress;
+    if (f == NULL)
+        return 0;
+    Py_INCREF(f);
+    PyObject *const shown = PyObject_CallFunction(f, "NK", PyLong_FromVoidPtr((void *)run->program),
+                                                  (unsigned long long)run->done);
+    Py_DECREF(f);
+    Py_XDECREF(shown);
+    return shown == NULL ? -1 : 0;
+}
+
+/* Whether Ctrl-C was pressed, or the progress could not be shown; then its exception is set. */
 static int is_interrupted(void *ctx)
 {
-    PyThreadState **const state = ctx;
-    PyEval_RestoreThread(*state);
-    const int stop = PyErr_CheckSignals();
-    *state = PyEval_SaveThread();
+    run_state *const run = ctx;
+    PyEval_RestoreThread(run->state);
+    const int stop = PyErr_CheckSignals() < 0 ? -1 : report(run);
+    run->state = PyEval_SaveThread();
     return stop;
+}
+
+/* _on_progress(f): from now on f is told of the progress of programs that run, in any thread; None: nobody. */
+static PyObject *on_progress(PyObject *unused, PyObject *f)
+{
+    (void)unused;
+    PyObject *const before = progress;
+    progress = f == Py_None ? NULL : f;
+    Py_XINCREF(progress);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
 }
 
 static pgr_status run_without_gil(const pgr_program *program, const buffers *in, const buffers *out, Py_ssize_t workers)
 {
-    PyThreadState *state = PyEval_SaveThread();
-    const pgr_run_options options = {.workers = (unsigned)workers, .stop = is_interrupted, .ctx = &state};
+    run_state run = {.program = program, .state = PyEval_SaveThread()};
+    const pgr_run_options options = {
+        .workers = (unsigned)workers, .stop = is_interrupted, .ctx = &run, .done = &run.done};
     const pgr_status status = pgr_program_run(program, (const double *const *)in->pointers, out->pointers, &options);
-    PyEval_RestoreThread(state);
+    PyEval_RestoreThread(run.state);
     if (status != PGR_OK && status != PGR_ERR_STOPPED) /* whose exception is set */
         PyErr_NoMemory();
     return status;
@@ -451,6 +485,7 @@ done:
 PyMethodDef pgr__program_methods[] = {
     {"_run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "Runs a program; see csrc/python/call.c."},
     {"_call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Runs a program as planned; see csrc/python/call.c."},
+    {"_on_progress", on_progress, METH_O, "Whom to tell of the progress of programs; see csrc/python/call.c."},
     {"_plan_items", plan_items, METH_NOARGS, "The names of a plan's items, in order."},
     {"_structure_kinds", structure_kinds, METH_NOARGS, "The kinds of structures that plans may have, but scalars."},
     {NULL, NULL, 0, NULL},

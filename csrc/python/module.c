@@ -75,9 +75,16 @@ static PyMethodDef functions[] = {
     {"_active_scopes", pgr__active_scopes, METH_NOARGS, "The scopes of calls of _call_in_scopes under way."},
     {"_call_in_scopes", (PyCFunction)(void (*)(void))pgr__call_in_scopes, METH_FASTCALL, "See csrc/python/scope.c."},
     {"dot", (PyCFunction)(void (*)(void))pgr__dot_product, METH_FASTCALL,
-     "dot(ws, xs, b=0.0): b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
+     "dot(ws, xs, b=0.0, /)\n--\n\n"
+     "b + ws[0]*xs[0] + ws[1]*xs[1] + ..., from left to right, recorded by one call.\n\n"
      "ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.\n"
-     "Raises ValueError if the lengths differ, TypeError for other elements; then nothing is recorded."},
+     "Raises ValueError if the lengths differ, TypeError for other elements; then nothing is recorded.\n\n"
+     ">>> from pygrad import Value, dot\n"
+     ">>> w = Value(2.0)\n"
+     ">>> y = dot([w, 1.0], [3.0, 4.0], 0.5)\n"
+     ">>> y.backward()\n"
+     ">>> y.data, w.grad\n"
+     "(10.5, 3.0)"},
     {NULL, NULL, 0, NULL},
 };
 

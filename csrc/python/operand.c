@@ -253,6 +253,12 @@ PGR_OPS(X)
 #define FLAGS_PARAM  METH_VARARGS
 #define FLAGS_CUT    METH_NOARGS
 
+/* Docstrings begin with a signature, in the form that CPython makes __text_signature__ of. */
+#define SIGNATURE_UNARY  "($self, /)\n--\n\n"
+#define SIGNATURE_BINARY "($self, other, /)\n--\n\n"
+#define SIGNATURE_PARAM  "($self, param=..., /)\n--\n\n"
+#define SIGNATURE_CUT    SIGNATURE_UNARY
+
 /* _of(handle): the object of that node. Takes over one hold. */
 static PyObject *operand_of(PyObject *unused, PyObject *arg)
 {
@@ -267,7 +273,8 @@ static PyObject *operand_of(PyObject *unused, PyObject *arg)
 }
 
 static PyMethodDef methods[] = {
-#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) {name, method_##ID, FLAGS_##KIND, doc},
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
+    {name, method_##ID, FLAGS_##KIND, name SIGNATURE_##KIND doc},
     PGR_OPS(X)
 #undef X
     {"_sweep", pgr__sweep, METH_O, "Runs the reverse sweep; see csrc/python/sweep.c."},

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Callable
 
+from pygrad._core.bars import need_tqdm
 from pygrad._core.trees import need_numpy
 from pygrad._learn import checkpoint as checkpoints
 from pygrad._learn.data import one_hot, split, with_shapes
@@ -109,7 +110,7 @@ def fit(
     if resume and file is not None and file.exists():
         training.resume(file)
     size = len(X) if batch_size is None else min(batch_size, len(X))
-    training.run(epochs, size, seed if shuffle else None, patience, file, _bar if progress else None)
+    training.run(epochs, size, seed if shuffle else None, patience, file, progress)
     return training.history
 
 
@@ -146,11 +147,13 @@ class _Training:
         """Resume from a checkpoint. Raises ValueError, with nothing changed, if it is damaged or another model's."""
         self.done, self.best = checkpoints.load(file, self.w, self.optimizer, self.history)
 
-    def run(self, epochs: int, size: int, seed: int | None, patience: int | None, file: Path | None, show: Any) -> None:
+    def run(
+        self, epochs: int, size: int, seed: int | None, patience: int | None, file: Path | None, progress: bool
+    ) -> None:
         """Train until all epochs are done, until `patience` epochs bring no improvement, or until Ctrl-C."""
         history = self.history
         start = perf_counter() - (history.seconds[-1] if history.seconds else 0.0)
-        bar = show(epochs, self.done) if show is not None else None
+        shown = need_tqdm()(total=epochs, initial=self.done, unit="epoch") if progress else None
         try:
             for epoch in range(self.done, epochs):
                 history.loss.append(self.epoch(epoch, size, seed))
@@ -160,10 +163,10 @@ class _Training:
                 now = history.validation[-1] if self.held is not None else history.loss[-1]
                 if now < self.best.loss:
                     self.best = Best(now, epoch, self.w.copy())
-                if bar is not None:
+                if shown is not None:
                     rate = len(self.X) * (epoch + 1) / history.seconds[-1]
-                    bar.update(1)
-                    bar.set_postfix({"loss": f"{now:.4g}", "samples/s": f"{rate:,.0f}"})
+                    shown.update(1)
+                    shown.set_postfix({"loss": f"{now:.4g}", "samples/s": f"{rate:,.0f}"})
                 if file is not None:
                     checkpoints.save(file, self.w, self.optimizer, history, epoch + 1, self.best)
                 if patience is not None and epoch - self.best.epoch >= patience:
@@ -174,8 +177,8 @@ class _Training:
         except KeyboardInterrupt:
             history.stopped = "interrupted"
         finally:
-            if bar is not None:
-                bar.close()
+            if shown is not None:
+                shown.close()
             for p, number in zip(self.model.parameters(), self.w.tolist()):
                 p.data = number
 
@@ -193,14 +196,6 @@ class _Training:
             self.optimizer.step(grads)
             total += value * len(batch)
         return total / count
-
-
-def _bar(epochs: int, done: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    return tqdm(total=epochs, initial=done, unit="epoch")
 
 
 def _why(model: Module, w: Any, value: float, grads: Any, epoch: int, k: int) -> str:

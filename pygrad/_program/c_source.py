@@ -13,6 +13,12 @@ from pygrad._program.c_calls import STEPS, Inside, call_source, called_by, regis
 from pygrad._program.code import Code, Leaf
 from pygrad._program.inner import Inner
 
+SIMD = "#pragma omp simd"
+# Of compilers that don't know the above without a flag.
+NO_WARNING = """
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"
+#endif"""
 MOST_LINES = 64  # one per number of an array; longer arrays become a loop
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main"""
@@ -60,7 +66,7 @@ def to_c(code: Code, name: str) -> str:
  * void {name}(const double *in, double *out)
  *
 {table} */
-#include <math.h>
+#include <math.h>{NO_WARNING if SIMD in body else ""}
 
 {functions}
 {constants}
@@ -232,29 +238,56 @@ def _input(places: Any, given: Any) -> Iterator[str]:
 
 
 def _lanes(parts: Any, places: Any, segment: Any, instructions: list[Any], names: dict[Inner, str]) -> Iterator[str]:
-    """A loop over the lanes of a group."""
-    if segment.sum_count > MOST_LINES:
-        yield f"for (long i = 0; i < {segment.sum_count}; i++) u[{segment.first_sum} + i] = 0.0;"
+    """A loop over the lanes of a group; one that compilers vectorise, if it calls no program."""
+    sums = range(segment.first_sum, segment.first_sum + segment.sum_count)
+    calls = any(i.op == lib.PGR_PROGRAM_CALL for i in instructions)
+    is_simd = not (calls or places.is_lane or len(sums) > MOST_LINES)
+    if len(sums) > MOST_LINES:
+        yield f"for (long i = 0; i < {len(sums)}; i++) u[{segment.first_sum} + i] = 0.0;"
+    elif is_simd:
+        yield from (f"double sum{k} = 0.0;" for k in sums)
+        yield SIMD + (f" reduction(+ : {', '.join(f'sum{k}' for k in sums)})" if sums else "")
     else:
-        yield from (f"u[{segment.first_sum + k}] = 0.0;" for k in range(segment.sum_count))
+        yield from (f"u[{k}] = 0.0;" for k in sums)
     yield f"for (long lane = 0; lane < {parts.group_lanes[segment.group]}; lane++) {{"
-    yield f"    double v[{max(1, parts.lane_registers)}];"
+    lines = [*_lane_lines(parts, places, segment, instructions, names)]
+    if is_simd:
+        lines = [_scalars(line, sums) for line in lines]
+        used = sorted({int(k) for line in lines for k in re.findall(r"\bv(\d+)\b", line)})
+        if used:
+            yield f"    double {', '.join(f'v{k}' for k in used)};"
+    else:
+        yield f"    double v[{max(1, parts.lane_registers)}];"
+    yield from (f"    {line}" for line in lines)
+    yield "}"
+    if is_simd:
+        yield from (f"u[{k}] = sum{k};" for k in sums)
+
+
+def _scalars(line: str, sums: range) -> str:
+    """A line of a loop with a variable for each register: not all compilers take arrays apart."""
+    line = re.sub(r"\bv\[(\d+)\]", r"v\1", line)
+    return re.sub(r"\bu\[(\d+)\]", lambda u: f"sum{u[1]}" if int(u[1]) in sums else u[0], line)
+
+
+def _lane_lines(
+    parts: Any, places: Any, segment: Any, instructions: list[Any], names: dict[Inner, str]
+) -> Iterator[str]:
     for i in instructions:
         if i.op == lib.PGR_PROGRAM_LOAD:
             x = parts.lane_inputs[parts.group_first_input[segment.group] + i.a]
-            yield f"    {register(i.out)} = {places.read(x.array, x.offset, _lane(places, x.array, x.stride))};"
+            yield f"{register(i.out)} = {places.read(x.array, x.offset, _lane(places, x.array, x.stride))};"
         elif i.op == lib.PGR_PROGRAM_STORE:
             o = parts.outputs[i.b]
-            yield f"    {places.write(o.array, o.offset, _lane(places, o.array, o.stride))} = {register(i.a)};"
+            yield f"{places.write(o.array, o.offset, _lane(places, o.array, o.stride))} = {register(i.a)};"
         elif i.op == lib.PGR_PROGRAM_CALL:
-            yield from (f"    {line}" for line in call_source(parts, i, places, names, True))
+            yield from call_source(parts, i, places, names, True)
         elif i.op == lib.PGR_PROGRAM_LANE_SUM:
-            yield f"    {register(i.out)} += {register(i.a)};"
+            yield f"{register(i.out)} += {register(i.a)};"
         elif i.op == lib.PGR_PROGRAM_LANE_DOT:
-            yield f"    {register(i.out)} += {register(i.a)} * {register(i.b)};"
+            yield f"{register(i.out)} += {register(i.a)} * {register(i.b)};"
         else:
-            yield f"    {register(i.out)} = {_expression(parts, i)};"
-    yield "}"
+            yield f"{register(i.out)} = {_expression(parts, i)};"
 
 
 def _expression(parts: Any, i: Any) -> str:

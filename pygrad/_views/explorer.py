@@ -36,8 +36,11 @@ def explore(
     precision: significant digits; hovering shows a number in full. rankdir: 'LR' or 'TB'.
     Raises ValueError for more than 300,000 nodes and for other arguments.
 
-    >>> explore(Value(2.0) * 3.0, None).path is None
-    True
+    >>> from pygrad import Value
+    >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
+    >>> page = explore(a * b + a, "backward.html")
+    >>> page.path.name
+    'backward.html'
     """
     if isinstance(precision, bool) or not isinstance(precision, int) or not 1 <= precision <= 17:
         raise ValueError(f"precision={precision!r}: must be an int from 1 to 17")

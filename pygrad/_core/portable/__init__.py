@@ -6,7 +6,7 @@ when the object dies, and on to the next object of that node. A closure that cap
 a cycle of Python objects here, which Python's collector finds.
 """
 
-from pygrad._core.portable.call import call, plan_items, run, structure_kinds
+from pygrad._core.portable.call import call, on_progress, plan_items, run, structure_kinds
 from pygrad._core.portable.objects import adopt, drop_dead
 from pygrad._core.portable.operand import Operand
 from pygrad._core.portable.operators import dot
@@ -23,6 +23,7 @@ __all__ = [
     "drop_dead",
     "enter_scope",
     "note_change",
+    "on_progress",
     "plan_items",
     "present_scope",
     "run",

@@ -121,6 +121,13 @@ def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
 
     ws and xs are sequences of one length, of Values and numbers. Every product and sum is a node.
     Raises ValueError if the lengths differ, TypeError for other elements; then nothing is recorded.
+
+    >>> from pygrad import Value, dot
+    >>> w = Value(2.0)
+    >>> y = dot([w, 1.0], [3.0, 4.0], 0.5)
+    >>> y.backward()
+    >>> y.data, w.grad
+    (10.5, 3.0)
     """
     ws, xs = list(ws), list(xs)
     if len(ws) != len(xs):
