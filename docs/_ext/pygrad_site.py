@@ -24,6 +24,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+REPOSITORY = "https://github.com/pygrad-engine/pygrad"
 ROOT = Path(__file__).parent.parent.parent
 # Files outside docs/, and the pages that show them.
 PAGES = {
@@ -80,7 +81,7 @@ def _linked(text: str, folder: Path) -> str:
             return f"[{label}](/{PAGES[outer]}{anchor})"
         if outer.startswith("examples/") and outer.endswith(".py"):
             return f"[{label}](/gallery/{path.stem}.rst)"
-        return label if label.startswith("`") else f"`{label}`"  # a file that the site does not show
+        return f"[{label}]({REPOSITORY}/blob/main/{outer})"  # a file that the site does not show
 
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
