@@ -54,7 +54,9 @@ def libraries() -> "list[str]":
 
 headers = ["pgr.h", *(["python/module.h"] if CPYTHON else [])]
 sources = sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / CSRC).rglob("*.c") if CPYTHON or path.parent.name != "python"
+    str(path.relative_to(ROOT))
+    for path in (ROOT / CSRC).rglob("*.c")
+    if path.parent.name != "wasm" and (CPYTHON or path.parent.name != "python")
 )
 
 ffibuilder = FFI()

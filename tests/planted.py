@@ -91,7 +91,10 @@ class Tree:
         include = [f"-I{sysconfig.get_path('include')}", f"-I{self.root}/csrc"]
         self.compile = ["cc", *options, "-O1", "-fPIC", "-D_CFFI_NO_LIMITED_API", *include]
         self.libraries = [f"-l{name}" for name in build_ffi.libraries()]
-        self.sources = [self.objects / "_pgr.c", *sorted((self.root / "csrc").rglob("*.c"))]
+        self.sources = [
+            self.objects / "_pgr.c",
+            *sorted(p for p in (self.root / "csrc").rglob("*.c") if p.parent.name != "wasm"),
+        ]
         self.stale = set(self.sources)  # compiled next time
         self.build()
 

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-FLOORS = ("ops", "tape", "graph", "program", "api", "python")  # from the ground up
+FLOORS = ("ops", "tape", "graph", "program", "api", "python", "wasm")  # from the ground up
 
 pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="looks at the sources")
 

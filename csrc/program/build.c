@@ -7,6 +7,7 @@
 #include "program/groups.h"
 #include "program/lane.h"
 #include "program/lower.h"
+#include "program/packs.h"
 #include "program/schedule.h"
 #include "program/uniform.h"
 #include "tape/slots.h"
@@ -177,6 +178,8 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
         place_outputs(b);
     if (b->status == PGR_OK)
         fit(b);
+    if (b->status == PGR_OK)
+        b->status = program_pack(p);
     if (b->status == PGR_OK && !program_measure(p))
         b->status = p->depth > PGR_MAX_DEPTH ? PGR_ERR_ARGUMENT : PGR_ERR_FULL;
 }

@@ -200,7 +200,7 @@ static block begin_lanes(lane_call *l, const pgr_program *p, const double *const
     evaluation *const caller = l->b->evaluation;
     evaluation e = {.program = p, .in = in, .out = out, .root = caller->root, .kernels = caller->kernels};
     e.is_worker = !l->b->is_caller || caller->is_worker;
-    e.uniform = take(&l->memory, p->uniform_registers);
+    e.uniform = take(&l->memory, p->numbers);
     e.memory = take(&l->memory, p->call_numbers);
     block inner = {.program = p, .in = in, .out = out, .uniform = e.uniform, .stride = ROW, .evaluation = caller};
     inner.is_caller = l->b->is_caller;

@@ -1,6 +1,6 @@
 /* from_parts.c: a program of untrusted parts, once they are verified. */
 #include "tape/tape.h"
-#include "program/program.h"
+#include "program/packs.h"
 
 #include <string.h>
 
@@ -12,6 +12,14 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
     else if (count > 0)
         memcpy(to, from, count * size);
     return to;
+}
+
+/* What is not among the parts. */
+static pgr_status finish(pgr_program *p)
+{
+    program_join_outputs(p);
+    const pgr_status status = program_pack(p);
+    return status != PGR_OK ? status : program_measure(p) ? PGR_OK : PGR_ERR_PROGRAM;
 }
 
 pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_count, const uint64_t *in_sizes,
@@ -59,15 +67,11 @@ pgr_status pgr_program_from_parts(const pgr_program_parts *parts, size_t in_coun
 #undef COPY
     p->output_registers = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_registers, &status);
     p->output_runs = copy(&a, NULL, 0, (p->output_count + 1) * sizeof *p->output_runs, &status);
-    if (status != PGR_OK) {
+    if (status == PGR_OK)
+        status = finish(p);
+    if (status == PGR_OK)
+        *out = p;
+    else
         pgr_program_free(p);
-        return status;
-    }
-    program_join_outputs(p);
-    if (!program_measure(p)) {
-        pgr_program_free(p);
-        return PGR_ERR_PROGRAM;
-    }
-    *out = p;
-    return PGR_OK;
+    return status;
 }

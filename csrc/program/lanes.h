@@ -69,7 +69,7 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
     } else {
         const double number = i->a == REGISTER_NONE ? -0.0 : b->uniform[i->a];
         UNROLLED for (int k = 0; k < n; k++)
-            sum[k] = number + (vector){0.0};
+            sum[k] = number - (vector){0.0}; /* + would lose the sign of -0 */
     }
     for (const uint32_t *arg = args; arg < end; arg += 2) {
         const uint32_t s = arg[0], t = arg[1];
@@ -265,3 +265,5 @@ LANES_TARGET static void LANES(run_block)(const block *b)
         }
     }
 }
+
+#include "program/pack_lanes.h"

@@ -6,7 +6,7 @@
 static uint64_t lane_frame_of(const pgr_program *p)
 {
     return ((uint64_t)p->lane_registers + SPARE_BLOCKS) * ROW + whole(p->lane_call_numbers) +
-           whole(p->uniform_registers) + whole(p->call_numbers) + ALIGN;
+           whole(p->numbers) + whole(p->call_numbers) + ALIGN;
 }
 
 /* Numbers are no more than memory can hold for all workers, so that sums of them don't wrap. */

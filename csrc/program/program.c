@@ -1,6 +1,6 @@
 /* program.c: a program's parts, for listings and files. */
 #include "tape/tape.h"
-#include "program/program.h"
+#include "program/packs.h"
 
 /* Files hold these as they are in memory: another layout needs another magic line in pygrad/_program/files.py. */
 _Static_assert(sizeof(pgr_instruction) == 16 && sizeof(pgr_program_dot) == 8 && sizeof(pgr_segment) == 20, "layout");
@@ -44,10 +44,23 @@ void program_join_outputs(pgr_program *p)
     }
 }
 
+void program_free_packs(pgr_program *p)
+{
+    program_packs *const packs = p->packs;
+    p->packs = NULL;
+    if (packs == NULL)
+        return;
+    void *const arrays[] = {packs->stretches, packs->steps, packs->code, packs->index,
+                            packs->plain, packs->args, packs->dots, packs->copies, packs};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        p->allocator.resize(p->allocator.ctx, arrays[i], 0);
+}
+
 void pgr_program_free(pgr_program *program)
 {
     if (program == NULL)
         return;
+    program_free_packs(program);
     const pgr_allocator a = program->allocator;
     void *const arrays[] = {program->instructions, program->args, program->dots, program->segments, program->constants,
                             program->inputs, program->outputs, program->lane_inputs, program->group_first_input,

@@ -33,6 +33,8 @@ typedef struct { /* out[array][offset + i], for i < count: the next of output_re
     uint64_t offset, count;
 } uniform_output;
 
+typedef struct program_packs program_packs; /* packs.h */
+
 /* See pgr_program_parts. */
 struct pgr_program {
     instruction *instructions;
@@ -56,6 +58,9 @@ struct pgr_program {
     uint32_t *output_registers;      /* of uniform outputs .. */
     uniform_output *output_runs; /* .. and where they go */
     uint32_t output_run_count;
+
+    program_packs *packs;            /* how uniform instructions run; NULL: one by one */
+    uint32_t numbers;                /* of the workspace: uniform registers, and places of packs */
 
     /* What calls need to know: see program_measure. */
     size_t call_numbers, lane_call_numbers; /* memory beside registers, in uniform and in lane segments */

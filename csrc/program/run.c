@@ -24,6 +24,15 @@
 #include "program/vecmath.h"
 #include "program/run.h"
 
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Numbers of two packs by their places in both. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#define PACK_SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#endif
+
 #define LANES(name) name##_plain
 #define LANES_TARGET
 #if defined(__GNUC__)
@@ -57,7 +66,9 @@
 #endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
+#define LANES_GATHER(from, index) _mm512_i32gather_pd(_mm256_loadu_si256((const void *)(index)), from, sizeof *(from))
 #include "program/lanes.h"
+#undef LANES_GATHER
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
@@ -71,15 +82,21 @@ kernels pgr__best_kernels(pgr_kernels most)
 #if defined(__GNUC__) && defined(__x86_64__)
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX512) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return (kernels){.run_block = run_block_avx512, .apply = apply_avx512};
+        return (kernels){.run_block = run_block_avx512, .apply = apply_avx512, .run_packs = run_packs_avx512};
     if ((most == PGR_KERNELS_BEST || most >= PGR_KERNELS_AVX2) && __builtin_cpu_supports("avx2") &&
         __builtin_cpu_supports("fma"))
-        return (kernels){.run_block = run_block_avx2, .apply = apply_avx2};
+        return (kernels){.run_block = run_block_avx2, .apply = apply_avx2, .run_packs = run_packs_avx2};
 #endif
-    return (kernels){.run_block = run_block_plain, .apply = apply_plain};
+    return (kernels){.run_block = run_block_plain, .apply = apply_plain, .run_packs = run_packs_plain};
 }
 
 /* ---- Uniform segments ---------------------------------------------------------------------------- */
+
+/* What instructions read beside registers. */
+typedef struct {
+    const program_dot *dots;
+    const uint32_t *args;
+} plain_code;
 
 static double term(const uint32_t *arg, const double *u)
 {
@@ -87,10 +104,10 @@ static double term(const uint32_t *arg, const double *u)
 }
 
 /* Sums long dots in four parts, which hides the latency of additions. */
-static double uniform_dot(const pgr_program *p, const instruction *i, const double *u)
+static double uniform_dot(const plain_code *c, const instruction *i, const double *u)
 {
-    const program_dot dot = p->dots[i->b];
-    const uint32_t *arg = &p->args[dot.first];
+    const program_dot dot = c->dots[i->b];
+    const uint32_t *arg = &c->args[dot.first];
     const uint32_t *const end = arg + 2 * dot.count;
     double sum = i->a == REGISTER_NONE ? -0.0 : u[i->a];
     if (dot.count >= 16) {
@@ -131,9 +148,9 @@ static void run_alike(const kernels *kernels, const instruction *i, uint32_t cou
 }
 
 /* Runs to `end` or beyond, and returns where it stopped. */
-static const instruction *run_uniform_part(evaluation *e, const instruction *i, const instruction *end)
+static const instruction *run_uniform_part(evaluation *e, const plain_code *c, const instruction *i,
+                                           const instruction *end)
 {
-    const pgr_program *const p = e->program;
     double *const u = e->uniform;
     while (i < end) {
         switch (i->op) {
@@ -154,7 +171,7 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
 #undef X
         case PROGRAM_DOT:
             do {
-                u[i->out] = uniform_dot(p, i, u);
+                u[i->out] = uniform_dot(c, i, u);
                 i++;
             } while (i < end && i->op == PROGRAM_DOT);
             break;
@@ -172,11 +189,56 @@ static const instruction *run_uniform_part(evaluation *e, const instruction *i, 
     return i;
 }
 
+static void run_plain(evaluation *e, const instruction *i, const instruction *end)
+{
+    const plain_code code = {e->program->dots, e->program->args};
+    while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
+        i = run_uniform_part(e, &code, i, end - i < ASK_EVERY ? end : i + ASK_EVERY);
+}
+
+static void run_stretch(evaluation *e, const pack_stretch *s)
+{
+    const program_packs *const p = e->program->packs;
+    const plain_code code = {p->dots, p->args};
+    const pack_step *step = p->steps + s->first_step, *const end = step + s->step_count;
+    while (step < end) {
+        step = e->kernels.run_packs(p, step, end, e->uniform);
+        if (step < end) {
+            run_uniform_part(e, &code, p->plain + step->first, p->plain + step->first + step->count);
+            step++;
+        }
+    }
+    for (const pack_copy *copy = p->copies + s->first_copy, *last = copy + s->copy_count; copy < last; copy++)
+        e->uniform[copy->to] = e->uniform[copy->from];
+}
+
+/* The first stretch from this instruction on. */
+static const pack_stretch *stretch_from(const program_packs *p, uint32_t first)
+{
+    uint32_t low = 0, high = p->stretch_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        *(p->stretches[middle].first < first ? &low : &high) = p->stretches[middle].first < first ? middle + 1 : middle;
+    }
+    return p->stretches + low;
+}
+
 void pgr__run_uniform(evaluation *e, const segment *s)
 {
-    const instruction *i = e->program->instructions + s->first, *const end = i + s->count;
-    while (i < end && !is_stopped(e, end - i < ASK_EVERY ? (uint64_t)(end - i) : ASK_EVERY))
-        i = run_uniform_part(e, i, end - i < ASK_EVERY ? end : i + ASK_EVERY);
+    const pgr_program *const p = e->program;
+    uint32_t at = s->first;
+    const uint32_t end = s->first + s->count;
+    if (p->packs != NULL) {
+        const pack_stretch *stretch = stretch_from(p->packs, at), *last = p->packs->stretches + p->packs->stretch_count;
+        for (; stretch < last && stretch->first < end; stretch++) {
+            run_plain(e, p->instructions + at, p->instructions + stretch->first);
+            if (is_stopped(e, stretch->count))
+                return;
+            run_stretch(e, stretch);
+            at = stretch->first + stretch->count;
+        }
+    }
+    run_plain(e, p->instructions + at, p->instructions + end);
 }
 
 /* ---- Lane segments -------------------------------------------------------------------------------- */
@@ -282,6 +344,10 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
 void pgr__load_constants(evaluation *e)
 {
     memcpy(e->uniform, e->program->constants, e->program->constant_count * sizeof *e->uniform);
+    if (e->program->packs != NULL) {
+        e->uniform[e->program->packs->first] = 1.0;
+        e->uniform[e->program->packs->first + 1] = -0.0;
+    }
 }
 
 void pgr__load_inputs(evaluation *e, uint64_t first)

@@ -2,7 +2,7 @@
 #ifndef PGR_INTERNAL_RUN_H
 #define PGR_INTERNAL_RUN_H
 
-#include "program/program.h"
+#include "program/packs.h"
 
 #include <string.h>
 
@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
     void (*run_block)(const block *b);
     void (*apply)(int op, const double *x, const double *y, double *out, size_t n);
+    const pack_step *(*run_packs)(const program_packs *p, const pack_step *s, const pack_step *end, double *u);
     void (*call)(evaluation *e, const instruction *i);
     void (*lane_call)(const block *b, const instruction *i);
 } kernels;
@@ -114,7 +115,7 @@ static inline frame frame_of(const pgr_program *p)
         }
     if (f.most_lanes > 0)
         f.lanes_each = ((size_t)p->lane_registers + SPARE_BLOCKS) * stride_of(p, f.most_lanes) + p->lane_call_numbers;
-    f.numbers = f.lanes_each + p->uniform_registers + SPANS * most_sums + p->call_numbers + ALIGN;
+    f.numbers = f.lanes_each + p->numbers + SPANS * most_sums + p->call_numbers + ALIGN;
     return f;
 }
 
@@ -126,7 +127,7 @@ static inline void evaluation_place(evaluation *e, const pgr_program *p, const f
     e->lanes_each = f->lanes_each;
     e->lanes = (double *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); /* whole cache lines */
     e->uniform = e->lanes + workers * f->lanes_each;
-    e->memory = e->uniform + p->uniform_registers;
+    e->memory = e->uniform + p->numbers;
     e->span_sums = e->memory + p->call_numbers;
 }
 

@@ -1,0 +1,253 @@
+/* pack_lanes.h: runs packs, for one instruction set: lanes.h includes it, so it has no guard, either.
+ *
+ * A pack is eight numbers on every machine, so that sums are added in the same order. */
+
+typedef struct {
+    LANES(vector) part[PACK / LANES_VECTOR];
+} LANES(eight);
+
+LANES_TARGET PGR_INLINE LANES(eight) LANES(eight_at)(const double *from)
+{
+    LANES(eight) x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+/* An operand's numbers; `kind` is a constant for the compiler. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(operand_of)(const double *u, const uint32_t *index, uint32_t at, int kind)
+{
+    LANES(eight) x;
+    if (kind == IN_A_ROW)
+        return LANES(eight_at)(u + at);
+    if (kind == THE_SAME) {
+        UNROLLED for (int k = 0; k < PACK / LANES_VECTOR; k++)
+            x.part[k] = u[at] - (LANES(vector)){0.0}; /* + would lose the sign of -0 */
+        return x;
+    }
+#ifdef LANES_GATHER
+    x.part[0] = (LANES(vector))LANES_GATHER(u, index + at);
+    return x;
+#else
+    double all[PACK];
+    for (int l = 0; l < PACK; l++)
+        all[l] = u[index[at + (uint32_t)l]];
+    return LANES(eight_at)(all);
+#endif
+}
+
+LANES_TARGET PGR_INLINE LANES(eight) LANES(any_operand)(const double *u, const uint32_t *index, uint32_t at,
+                                                        uint32_t kind)
+{
+    switch (kind) {
+    case IN_A_ROW: return LANES(operand_of)(u, index, at, IN_A_ROW);
+    case THE_SAME: return LANES(operand_of)(u, index, at, THE_SAME);
+    default: return LANES(operand_of)(u, index, at, GATHERED);
+    }
+}
+
+LANES_TARGET PGR_INLINE void LANES(add_product)(LANES(eight) *sum, LANES(eight) x, LANES(eight) y)
+{
+    UNROLLED for (int k = 0; k < PACK / LANES_VECTOR; k++)
+        sum->part[k] += x.part[k] * y.part[k];
+}
+
+/* Adds a run of terms to `many` sums in turn; kinds are constants for the compiler. */
+LANES_TARGET PGR_INLINE void LANES(run_of_terms)(LANES(eight) *sum, const double *u, const uint32_t *index,
+                                                 const uint32_t *code, uint32_t count, int many, int kind_x, int kind_y)
+{
+    uint32_t t = 0;
+    for (; t + (uint32_t)many <= count; t += (uint32_t)many, code += 2 * many)
+        UNROLLED for (int k = 0; k < many; k++)
+            LANES(add_product)(&sum[k], LANES(operand_of)(u, index, code[2 * k], kind_x),
+                               LANES(operand_of)(u, index, code[2 * k + 1], kind_y));
+    for (; t < count; t++, code += 2)
+        LANES(add_product)(&sum[0], LANES(operand_of)(u, index, code[0], kind_x),
+                           LANES(operand_of)(u, index, code[1], kind_y));
+}
+
+#define KINDS_OF(x, y) (x) * OPERAND_KINDS + (y)
+
+/* All runs of a sum. Of two kinds, the smaller comes first. Returns where its numbers end. */
+LANES_TARGET PGR_INLINE const uint32_t *LANES(all_terms)(LANES(eight) *sum, const double *u, const uint32_t *index,
+                                                         const uint32_t *code, uint32_t runs, int many)
+{
+    for (uint32_t run = 0; run < runs; run++) {
+        const uint32_t kinds = *code % RUN_KINDS, count = *code / RUN_KINDS;
+        code++;
+        switch (kinds) {
+#define CASE(x, y) \
+        case KINDS_OF(x, y): \
+            LANES(run_of_terms)(sum, u, index, code, count, many, x, y); \
+            break;
+        CASE(IN_A_ROW, IN_A_ROW) CASE(IN_A_ROW, THE_SAME) CASE(IN_A_ROW, GATHERED)
+        CASE(THE_SAME, THE_SAME) CASE(THE_SAME, GATHERED) CASE(GATHERED, GATHERED)
+#undef CASE
+        }
+        code += 2 * (size_t)count;
+    }
+    return code;
+}
+
+LANES_TARGET static void LANES(pack_sums)(const program_packs *p, const pack_step *s, double *u)
+{
+    const uint32_t *code = p->code + s->first;
+    for (uint32_t k = 0; k < s->count; k++) {
+        LANES(eight) sum = LANES(any_operand)(u, p->index, code[2], code[1]);
+        double *const out = u + code[0];
+        code = LANES(all_terms)(&sum, u, p->index, code + 4, code[3], 1);
+        memcpy(out, &sum, sizeof sum);
+    }
+}
+
+/* What leaves every sum as it is: -0. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(nothing)(void)
+{
+    LANES(eight) x;
+    for (int k = 0; k < PACK / LANES_VECTOR; k++)
+        x.part[k] = -0.0 - (LANES(vector)){0.0};
+    return x;
+}
+
+LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack_step *s, double *u)
+{
+    enum { MANY = 4 };
+    const uint32_t *code = p->code + s->first;
+    for (uint32_t k = 0; k < s->count; k++) {
+        LANES(eight) sum[MANY];
+        for (int m = 0; m < MANY; m++)
+            sum[m] = LANES(nothing)();
+        double *const out = u + code[0], start = u[code[2]], part[PACK];
+        code = LANES(all_terms)(sum, u, p->index, code + 4, code[3], MANY);
+        for (int l = 0; l < PACK / LANES_VECTOR; l++)
+            sum[0].part[l] = (sum[0].part[l] + sum[1].part[l]) + (sum[2].part[l] + sum[3].part[l]);
+        memcpy(part, sum, sizeof part);
+        *out = start + (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])));
+    }
+}
+
+/* The sum of each of eight packs' numbers, pair by pair, as one pack. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(totals)(const LANES(eight) *sum)
+{
+    LANES(eight) out;
+#ifdef PACK_SHUFFLE
+    typedef double all __attribute__((vector_size(PACK * sizeof(double))));
+#define FOLD(step, even, odd) \
+    for (int k = 0; k < PACK; k += 2 * (step)) \
+        x[k] = PACK_SHUFFLE(x[k], x[k + (step)], even) + PACK_SHUFFLE(x[k], x[k + (step)], odd)
+#define PLACES(...) __VA_ARGS__
+    all x[PACK];
+    memcpy(x, sum, sizeof x);
+    FOLD(1, PLACES(0, 8, 2, 10, 4, 12, 6, 14), PLACES(1, 9, 3, 11, 5, 13, 7, 15));
+    FOLD(2, PLACES(0, 1, 8, 9, 4, 5, 12, 13), PLACES(2, 3, 10, 11, 6, 7, 14, 15));
+    FOLD(4, PLACES(0, 1, 2, 3, 8, 9, 10, 11), PLACES(4, 5, 6, 7, 12, 13, 14, 15));
+#undef FOLD
+#undef PLACES
+    memcpy(&out, x, sizeof out);
+#else
+    double x[PACK][PACK], total[PACK];
+    memcpy(x, sum, sizeof x);
+    for (int k = 0; k < PACK; k++)
+        total[k] = ((x[k][0] + x[k][1]) + (x[k][2] + x[k][3])) + ((x[k][4] + x[k][5]) + (x[k][6] + x[k][7]));
+    memcpy(&out, total, sizeof out);
+#endif
+    return out;
+}
+
+LANES_TARGET static void LANES(pack_rows)(const program_packs *p, const pack_step *s, double *u)
+{
+    const uint32_t *code = p->code + s->first;
+    for (uint32_t k = 0; k < s->count; k++) {
+        const LANES(eight) start = LANES(any_operand)(u, p->index, code[2], code[1]);
+        LANES(eight) sum[PACK];
+        double *const out = u + code[0];
+        code += 3;
+        for (int m = 0; m < PACK; m++) {
+            sum[m] = LANES(nothing)();
+            code = LANES(all_terms)(&sum[m], u, p->index, code + 1, code[0], 1);
+        }
+        LANES(eight) total = LANES(totals)(sum);
+        for (int l = 0; l < PACK / LANES_VECTOR; l++)
+            total.part[l] += start.part[l];
+        memcpy(out, &total, sizeof total);
+    }
+}
+
+/* The commonest operations, on vectors. */
+LANES_TARGET PGR_INLINE void LANES(binary)(const program_packs *p, const pack_step *s, double *u, int op, int kind_x,
+                                           int kind_y)
+{
+    const uint32_t *code = p->code + s->first, *const end = code + 3 * (size_t)s->count;
+    for (; code < end; code += 3) {
+        LANES(eight) x = LANES(operand_of)(u, p->index, code[1], kind_x);
+        const LANES(eight) y = LANES(operand_of)(u, p->index, code[2], kind_y);
+        UNROLLED for (int k = 0; k < PACK / LANES_VECTOR; k++)
+            x.part[k] = op == PGR_OP_ADD   ? x.part[k] + y.part[k]
+                        : op == PGR_OP_SUB ? x.part[k] - y.part[k]
+                        : op == PGR_OP_MUL ? x.part[k] * y.part[k]
+                                           : x.part[k] / y.part[k];
+        memcpy(u + code[0], &x, sizeof x);
+    }
+}
+
+#define BINARY(name, op) \
+    LANES_TARGET static void LANES(name)(const program_packs *p, const pack_step *s, double *u) \
+    { \
+        switch (s->kinds) { \
+            BINARY_CASE(op, IN_A_ROW, IN_A_ROW) BINARY_CASE(op, IN_A_ROW, THE_SAME) \
+            BINARY_CASE(op, IN_A_ROW, GATHERED) BINARY_CASE(op, THE_SAME, IN_A_ROW) \
+            BINARY_CASE(op, THE_SAME, THE_SAME) BINARY_CASE(op, THE_SAME, GATHERED) \
+            BINARY_CASE(op, GATHERED, IN_A_ROW) BINARY_CASE(op, GATHERED, THE_SAME) \
+            BINARY_CASE(op, GATHERED, GATHERED) \
+        } \
+    }
+#define BINARY_CASE(op, x, y) \
+    case KINDS_OF(x, y): \
+        LANES(binary)(p, s, u, op, x, y); \
+        break;
+BINARY(pack_add, PGR_OP_ADD)
+BINARY(pack_sub, PGR_OP_SUB)
+BINARY(pack_mul, PGR_OP_MUL)
+BINARY(pack_div, PGR_OP_DIV)
+#undef BINARY
+#undef BINARY_CASE
+#undef KINDS_OF
+
+/* Other operations, through copies of their operands. */
+LANES_TARGET static void LANES(pack_operation)(const program_packs *p, const pack_step *s, double *u)
+{
+    enum { MOST = 8 };
+    double x[MOST * PACK], y[MOST * PACK];
+    const uint32_t kind_x = s->kinds / OPERAND_KINDS, kind_y = s->kinds % OPERAND_KINDS;
+    const uint32_t *code = p->code + s->first;
+    for (uint32_t left = s->count, now; left > 0; left -= now, code += 3 * (size_t)now) {
+        now = left < MOST ? left : MOST;
+        for (uint32_t k = 0; k < now; k++) {
+            const LANES(eight) a = LANES(any_operand)(u, p->index, code[3 * k + 1], kind_x);
+            const LANES(eight) b = LANES(any_operand)(u, p->index, code[3 * k + 2], kind_y);
+            memcpy(x + PACK * k, &a, sizeof a);
+            memcpy(y + PACK * k, &b, sizeof b);
+        }
+        LANES(apply)((int)s->op, x, y, x, now * PACK);
+        for (uint32_t k = 0; k < now; k++)
+            memcpy(u + code[3 * k], x + PACK * k, PACK * sizeof *x);
+    }
+}
+
+/* Runs steps up to one of plain instructions, and returns that. */
+LANES_TARGET static const pack_step *LANES(run_packs)(const program_packs *p, const pack_step *s, const pack_step *end,
+                                                      double *u)
+{
+    for (; s < end && s->op != PACK_PLAIN; s++) {
+        switch (s->op) {
+        case PACK_SUMS: LANES(pack_sums)(p, s, u); break;
+        case PACK_ROWS: LANES(pack_rows)(p, s, u); break;
+        case PACK_LONG_SUM: LANES(pack_long_sum)(p, s, u); break;
+        case PGR_OP_ADD: LANES(pack_add)(p, s, u); break;
+        case PGR_OP_SUB: LANES(pack_sub)(p, s, u); break;
+        case PGR_OP_MUL: LANES(pack_mul)(p, s, u); break;
+        case PGR_OP_DIV: LANES(pack_div)(p, s, u); break;
+        default: LANES(pack_operation)(p, s, u);
+        }
+    }
+    return s;
+}
