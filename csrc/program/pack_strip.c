@@ -58,7 +58,8 @@ static bool joins(const packer *k, const strip *t, const pack_step *s)
     for (uint32_t i = 0; i < s->count; i++) {
         const uint32_t *const operands = k->packs->code + s->first + width * i + (adds_up ? 0 : 1);
         const bool has_y = operands[1] != 0 || kind_y != IN_A_ROW;
-        if (!operand_is_ready(k, t, i, kind_x, operands[0]) || (has_y && !operand_is_ready(k, t, i, kind_y, operands[1])))
+        if (!operand_is_ready(k, t, i, kind_x, operands[0]) ||
+            (has_y && !operand_is_ready(k, t, i, kind_y, operands[1])))
             return false;
     }
     return true;
