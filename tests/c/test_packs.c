@@ -48,7 +48,7 @@ static walk random_walk(const made *m)
     const uint32_t strides[] = {0, 1, 1, 1, 8, m->registers - 1, m->registers};
     const uint32_t base = set_register(m);
     if (m->longest > 100 && pick(5) > 0)
-        return pick(3) == 0 ? (walk){base, 0} : (walk){m->last_out, 1};
+        return pick(3) == 0 ? (walk){base, 0} : (walk){m->last_out + (pick(4) == 0 ? pick(9) : 0), 1};
     return (walk){pick(2) == 0 ? base : m->last_out, strides[pick(7)]};
 }
 
