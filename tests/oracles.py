@@ -17,8 +17,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import rules
-import scipy.special
+
+pytest.importorskip("scipy.special")
+import scipy.special  # noqa: E402
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 MORE = ["linearize", "jacrev", "jacfwd"]  # others, in place of those
