@@ -21,7 +21,7 @@ import pytest
 import rules
 
 pytest.importorskip("scipy.special")
-import scipy.special  # noqa: E402
+import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]
 MORE = ["linearize", "jacrev", "jacfwd"]  # others, in place of those

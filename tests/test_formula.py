@@ -13,7 +13,7 @@ from pygrad.engine import Value
 from pygrad.formula import CONSTANTS, FUNCTIONS, MAX_DEPTH, MAX_LENGTH, Formula, FormulaError, parse
 
 pytest.importorskip("scipy.special")
-import scipy.special  # noqa: E402
+import scipy.special
 
 PYTHON = {
     **{name: getattr(math, name) for name in FUNCTIONS if hasattr(math, name)},

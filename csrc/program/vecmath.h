@@ -1,8 +1,8 @@
 /* vecmath.h: declares the vectorised functions of veclib.h to the compiler.
  *
  * gcc then compiles a loop over exp(x[i]) to calls that take two, four or eight numbers at once. Elsewhere the loops
- * call libm. The functions are const, as nobody reads errno: gcc does not vectorise a loop with a ?: and a call that may
- * set it. */
+ * call libm. The functions are const, as nobody reads errno: gcc does not vectorise a loop with a ?: and a call that
+ * may set it. */
 #ifndef PGR_INTERNAL_VECMATH_H
 #define PGR_INTERNAL_VECMATH_H
 
