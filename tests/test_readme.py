@@ -18,7 +18,7 @@ from pygrad._cli.cli import main
 from pygrad._views.drawing import find_renderer
 
 ROOT = Path(__file__).parent.parent
-GUIDES = ("arrays", "command_line", "drawing", "loops", "micrograd", "recorded", "training")
+GUIDES = ("arrays", "cluster", "command_line", "drawing", "loops", "micrograd", "recorded", "training")
 PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
 PAGES.update({name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES})
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
