@@ -16,7 +16,7 @@ import re
 import zlib
 
 import pytest
-from browser import accessible, new_page, screenshot
+from browser import accessible, new_page, screenshot, wait_for
 
 NASTY = [
     '"><script>alert(1)</script>',
@@ -152,6 +152,7 @@ def test_labels_cannot_leave_the_data(pg, label):
 
 def boxes(page):
     """[name, data, grad] of each box."""
+    page.wait_for_selector("#graph:not([data-owed])")  # what is not in view is painted last
     return page.eval_on_selector_all(
         "svg .node", "all => all.map(g => [...g.querySelectorAll('.name, .data, .grad')].map(t => t.textContent))"
     )
@@ -452,9 +453,8 @@ def test_keys_slider_search_themes_and_links(pg, chromium, tmp_path):
     assert page.get_attribute("svg > g", "transform") != before
     page.click("#fit")
     page.set_viewport_size({"width": 700, "height": 900})  # it fits itself again
-    page.wait_for_function("matchMedia('(max-width: 700px)').matches")
-    page.wait_for_function(
-        "[...document.querySelectorAll('svg .node')].every(g => g.getBoundingClientRect().right <= innerWidth)"
+    wait_for(
+        page, "[...document.querySelectorAll('svg .node')].every(g => g.getBoundingClientRect().right <= innerWidth)"
     )
     page.click("#first")
     page.click("#play")
@@ -541,7 +541,7 @@ def test_it_runs_in_a_notebooks_sandbox(pg, chromium, tmp_path):
     box = page.locator("iframe").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 150)
     page.mouse.wheel(0, -400)
-    page.wait_for_function(f"scrollY < {bottom}")  # the wheel is the notebook's
+    wait_for(page, f"scrollY < {bottom}")  # the wheel is the notebook's
     assert not said
     page.close()
 
