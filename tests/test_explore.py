@@ -352,6 +352,13 @@ def test_custom_operations_are_excepted_with_a_word_why(pg, chromium, tmp_path):
             assert grad == "grad ?"
         else:
             assert same(float(grad.removeprefix("grad ")), row.grad)
+    told = page.evaluate(
+        """() => { const said = []; document.getElementById('first').click();
+        while (!document.getElementById('next').disabled) { document.getElementById('next').click();
+        said.push(document.getElementById('said').textContent); } return said; }"""
+    )
+    assert len(told) > 100 and not any("nan" in text for text in told)
+    assert any("not known here" in text for text in told) or any("own function gives = ?" in text for text in told)
     assert not said
     page.close()
 
@@ -517,6 +524,28 @@ def test_without_webassembly_the_page_steps(pg, chromium, tmp_path):
     assert shown(page)["x1"] == ("2", "-1.5") and page.locator(".editable").count() == 0
     assert "runs no WebAssembly" in page.inner_text("#hint") and not said
     page.close()
+
+
+def test_a_large_graph_needs_webassembly_and_no_recursion(pg, chromium, tmp_path):
+    x = pg.Value(0.5, label="x")
+    for _ in range(20_000):
+        x = x.sin()
+    path = pg.explore(x, tmp_path / "backward.html").path
+    for engine in ("runs", "none"):
+        page, said = new_page(chromium)
+        if engine == "none":
+            page.add_init_script("delete window.WebAssembly")
+        page.goto(path.as_uri())
+        page.wait_for_selector(f"html[data-engine={engine}]")
+        if engine == "runs":
+            page.click("#last")
+            x.backward()
+            assert shown(page)["#20000"] == (f"{x.data:.6g}", "1")
+            assert page.locator("svg .node").count() == 61
+        else:
+            assert "needs WebAssembly" in page.inner_text("#said")
+        assert not said
+        page.close()
 
 
 def test_it_runs_in_a_notebooks_sandbox(pg, chromium, tmp_path):

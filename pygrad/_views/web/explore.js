@@ -7,7 +7,12 @@
   let graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
   if (!graph.partials) {
     const engine = await loadEngine();
-    if (!engine) { $("said").textContent = `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`; return; }
+    if (!engine) {
+      theme();
+      document.documentElement.dataset.engine = "none";
+      put($("said"), `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`);
+      return;
+    }
     graph.attach(engine);
   }
   const view = new View($("graph"), rankdir === "TB");
@@ -70,8 +75,8 @@
       const words = graph.partialWords(i, k), to = `${graph.termOf(operand)}.grad`;
       if (graph.custom.has(i)) line(["code", `${to} += ${words}${hidden ? "" : ` = ${graph.edited ? "?" : number(amount)}`}`]);
       else if (hidden) line(["code", `${to} += ${words} · ${of}.grad`]);
-      else line(["code", `${to} += ${words} · ${of}.grad = ${number(graph.partialOf(i, k))} · ${number(graph.grads[i])} = ${number(amount)}`], accumulates ? ", so " : "",
-        accumulates ? ["code", `${number(before)} + ${number(amount)} = ${number(sum)}`] : "");
+      else line(["code", `${to} += ${words} · ${of}.grad = ${number(graph.partialOf(i, k))} · ${number(graph.grads[i])} = ${number(amount)}`],
+        ...(accumulates && !graph.isUnknown(operand) ? [", so ", ["code", `${number(before)} + ${number(amount)} = ${number(sum)}`]] : []));
     }
   }
 
