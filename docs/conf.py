@@ -30,7 +30,13 @@ html_title = "pygrad"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
-html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+html_theme_options = {
+    "navigation_with_keys": True,
+    "top_of_page_buttons": [],
+    "source_repository": "https://github.com/pygrad-engine/pygrad/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 html_show_sphinx = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"

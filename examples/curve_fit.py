@@ -14,6 +14,8 @@ Source: NIST Statistical Reference Datasets, MGH09 (Kowalik & Osborne, Methods f
 11 observations of y = b1 (x**2 + x b2) / (x**2 + x b3 + b4).
 """
 
+import argparse
+
 import numpy as np
 from scipy.optimize import least_squares
 
@@ -65,16 +67,41 @@ def deviations(found):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(found, path):
+    """The measurements, and the curve through them."""
+    from matplotlib import pyplot
+
+    x = np.linspace(0.05, 4.2, 300)
+    b1, b2, b3, b4 = found.x
+    figure, ax = pyplot.subplots(figsize=(5, 3.5))
+    ax.plot(x, b1 * (x * x + x * b2) / (x * x + x * b3 + b4), label="fitted")
+    ax.plot(X, Y, "o", label="measured")
+    ax.set(xlabel="concentration", ylabel="rate")
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--picture")
+    args = parser.parse_args()
     found = fit()
     print(f"{'':4}{'fitted':>18}{'certified':>18}{'deviation':>18}{'certified':>18}")
     for i, row in enumerate(zip(found.x, CERTIFIED, deviations(found), DEVIATIONS)):
         print(f"b{i + 1:<3}" + "".join(f"{x:18.10e}" for x in row))
     print(f"residual sum of squares {2 * found.cost:.10e}, certified 3.0750560385e-04; {found.nfev} calls")
+    if args.picture:
+        draw(found, args.picture)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,27 @@ def error(w):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(start, found, path):
+    """The network before and after training, and the sine."""
+    from matplotlib import pyplot
+
+    ts = np.linspace(0, END, 200)
+    solution = jit(vmap(u, in_axes=(None, 0)))
+    figure, ax = pyplot.subplots(figsize=(5, 3.5))
+    ax.plot(ts, solution(start, ts), ":", label="before")
+    ax.plot(ts, solution(found.x, ts), label="after", linewidth=3, alpha=0.6)
+    ax.plot(ts, np.sin(ts), "k--", label="sine", linewidth=1)
+    ax.set(xlabel="t", ylim=(-3, 3))
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
@@ -86,12 +107,15 @@ def error(w):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--picture")
     args = parser.parse_args()
     start, found = solve(args.iterations)
     print(
         f"before: residual {value_and_grad(objective)(start, np.linspace(0, END, 64))[0]:.3g}, error {error(start):.3g}"
     )
     print(f"after {found.nit} iterations: residual {found.fun:.3g}, error {error(found.x):.3g}")
+    if args.picture:
+        draw(start, found, args.picture)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,26 @@ def show(image):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(X, y, answers, path):
+    """All images that the network gets wrong."""
+    from matplotlib import pyplot
+
+    wrong = np.flatnonzero(answers != y)[:12]
+    figure, axes = pyplot.subplots(2, 6, figsize=(8, 3.2))
+    for ax in axes.ravel():
+        ax.axis("off")
+    for ax, i in zip(axes.ravel(), wrong):
+        ax.imshow(X[i].reshape(8, 8), cmap="gray_r")
+        ax.set_title(f"is {y[i]}, read as {answers[i]}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
@@ -59,6 +79,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--progress", action="store_true", help="a progress bar, which needs tqdm")
+    parser.add_argument("--picture")
     args = parser.parse_args()
     start = perf_counter()
     model, history, accuracy = train(args.epochs, args.progress)
@@ -71,6 +92,8 @@ def main():
         print("   ".join(f"read as {answers[i]}, is {y[i]}".ljust(16) for i in wrong))
         for lines in zip(*(show(X[i]) for i in wrong)):
             print("   ".join(lines))
+    if args.picture:
+        draw(X, y, answers, args.picture)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,23 @@ def sample(m, count, seed=0, temperature=0.7):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(losses, path):
+    """The loss of each name, and the mean of fifty."""
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(6, 3.2))
+    ax.plot(losses, linewidth=0.4, alpha=0.6)
+    ax.plot(np.arange(49, len(losses)), np.convolve(losses, np.full(50, 0.02), mode="valid"))
+    ax.set(xlabel="step", ylabel="loss")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
@@ -165,6 +182,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--picture")
     args = parser.parse_args()
     start = perf_counter()
     m, losses = train(args.steps, args.eager)
@@ -174,6 +192,8 @@ def main():
         print(f"steps {k + 1:5} to {k + len(losses[k : k + tenth]):5}: loss {np.mean(losses[k : k + tenth]):.3f}")
     print(f"{args.steps} steps in {seconds:.2f} s, {1e3 * seconds / args.steps:.2f} ms a step")
     print(" ".join(sample(m, 20)))
+    if args.picture:
+        draw(losses, args.picture)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Sources: Black & Scholes 1973; Hull, Options, Futures, and Other Derivatives, ch
 in Financial Engineering, ch. 7.2 (pathwise derivatives).
 """
 
+import argparse
 import math
 from time import perf_counter
 
@@ -104,11 +105,37 @@ def monte_carlo(paths=100_000, steps=16, seed=1, workers=1):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(path):
+    """Price, delta and vega of the call over the spot, for three times."""
+    from matplotlib import pyplot
+
+    spots = np.linspace(60, 150, 200)
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3))
+    for years in (0.05, 0.25, 0.75):
+        value, (delta, _, _, vega, _) = vmap(greeks, in_axes=(0, None, None, None, None))(
+            spots, STRIKE, RATE, VOLATILITY, years
+        )
+        for ax, numbers, title in zip(axes, (value, delta, vega), ("price", "delta", "vega")):
+            ax.plot(spots, numbers, label=f"{years} years")
+            ax.set(title=title, xlabel="spot")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--picture")
+    args = parser.parse_args()
     market = SPOT, STRIKE, RATE, VOLATILITY, YEARS
     value, found = greeks(*market)
     price, exact, exact_gamma = closed_forms(*market)
@@ -128,6 +155,8 @@ def main():
     (plain, plain_greeks), (asian, asian_greeks) = monte_carlo(workers=2)
     print(f"Monte Carlo: call {plain:.3f}, delta {plain_greeks[0]:.4f}, vega {plain_greeks[2]:.3f}")
     print(f"             Asian {asian:.3f}, delta {asian_greeks[0]:.4f}, vega {asian_greeks[2]:.3f}")
+    if args.picture:
+        draw(args.picture)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Sources: Black & Scholes 1973; Manaster & Koehler, The calculation of implied va
 Journal of Finance 37, 1982 (where Newton's method starts); Hull, Options, Futures, and Other Derivatives, ch. 19.
 """
 
+import argparse
 import math
 from time import perf_counter
 
@@ -92,11 +93,38 @@ def worst(got, expected):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(path):
+    """The implied volatility by the option's price, and its slope."""
+    from matplotlib import pyplot
+
+    prices = np.linspace(3.0, 20.0, 100)
+    both = vmap(value_and_grad(implied_volatility), in_axes=(0, None, None, None, None))
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
+    for strike in (95.0, 105.0, 115.0):
+        usable = prices[prices > 100.0 - strike * np.exp(-0.03) + 1.0]
+        volatility, slope = both(usable, 100.0, strike, 0.03, 1.0)
+        axes[0].plot(usable, volatility, label=f"strike {strike:.0f}")
+        axes[1].plot(usable, slope)
+    axes[0].set(xlabel="price", ylabel="implied volatility")
+    axes[1].set(xlabel="price", ylabel="its slope by the price")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--picture")
+    args = parser.parse_args()
     spot, strike, rate, volatility, years = quotes(QUOTES)
     prices = vmap(call)(spot, strike, rate, volatility, years)
     market = (prices, spot, strike, rate, years)
@@ -115,6 +143,8 @@ def main():
 
     second = vmap(hessian(implied_volatility))(*market)
     print(f"{'price^2':>8} {second[0]:13.9f} {curvature[0]:13.9f}   {worst(second, curvature):.0e}")
+    if args.picture:
+        draw(args.picture)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,25 @@ def estimate(steps=1_000_000, points=100, seed=0):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(guess, found, path_of_picture):
+    """The motion with the guessed and with the found parameters, of 10,000 steps."""
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(6, 3.2))
+    times = np.linspace(0, END, 201)[1:]
+    for (mu, omega), label in ((guess, "guessed"), (found.x, "found")):
+        ax.plot(times, jit(lambda m, o: path(m, o, 10_000, 50))(mu, omega), label=label)
+    ax.set(xlabel="time", ylabel="position")
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path_of_picture)
+
+
+# %%
 # Run it
 # ------
 
@@ -98,11 +117,15 @@ def estimate(steps=1_000_000, points=100, seed=0):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1_000_000)
-    steps = parser.parse_args().steps
+    parser.add_argument("--picture")
+    args = parser.parse_args()
+    steps = args.steps
     truth, guess, found, first, each = estimate(steps)
     print(f"{steps} steps; the first gradient took {first:.2f} s, the others {each:.2f} s")
     print(f"mu, omega: guessed {guess.round(4)}, found {found.x.round(4)}, true {truth}")
     print(f"misfit {found.fun:.6f} after {found.nfev} gradients; the noise's variance is 0.0025")
+    if args.picture:
+        draw(guess, found, args.picture)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,26 @@ def drive(steps=100):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(found, path):
+    """Speed, its limit, and throttle along the track."""
+    from matplotlib import pyplot
+
+    x, v, u, _ = split(found.x)
+    figure, ax = pyplot.subplots(figsize=(6, 3.2))
+    ax.plot(x, v, label="speed")
+    ax.plot(x, 1 - np.sin(2 * np.pi * x) / 2, "--", label="limit")
+    ax.step(x, u, "k", label="throttle", linewidth=0.8)
+    ax.set(xlabel="position")
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
@@ -91,7 +111,9 @@ def drive(steps=100):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
-    found, pattern = drive(parser.parse_args().steps)
+    parser.add_argument("--picture")
+    args = parser.parse_args()
+    found, pattern = drive(args.steps)
     x, _, _, time = split(found.x)
     made = jit(constraints)(found.x)
     print(f"{time:.4f} s, after {found.nit} iterations ({found.execution_time:.1f} s)")
@@ -99,6 +121,8 @@ def main():
         f"largest defect {np.abs(made[: -len(x)]).max():.1e}, least distance to the limit {made[-len(x) :].min():.1e}"
     )
     print(f"{pattern.nnz} of {pattern.shape[0] * pattern.shape[1]} entries of the Jacobian")
+    if args.picture:
+        draw(found, args.picture)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,30 @@ def train(steps=100_000, iterations=40):
 
 
 # %%
+# The picture
+# -----------
+
+
+def draw(p, path):
+    """The filter's output and the network's, for 100 steps of a new record."""
+    from matplotlib import pyplot
+
+    xs, ys = record(100, 4)
+    w, u, b, v = split(p)
+    h, out = np.zeros(UNITS), []
+    for x in xs:
+        h = np.tanh(w @ h + u * x + b)
+        out.append(v @ h)
+    figure, ax = pyplot.subplots(figsize=(6, 3.2))
+    ax.plot(ys, label="filter")
+    ax.plot(out, "--", label="network")
+    ax.set(xlabel="step")
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+# %%
 # Run it
 # ------
 
@@ -92,12 +116,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--picture")
     args = parser.parse_args()
     start, found, seconds = train(args.steps, args.iterations)
     of = jit(error)
     print(f"a gradient through {args.steps} steps takes {seconds:.3f} s")
     print(f"error before {of(start, *record(args.steps, 2)):.5f}, after {of(found, *record(args.steps, 2)):.5f}")
     print(f"on another record {of(found, *record(args.steps, 3)):.5f}")
+    if args.picture:
+        draw(found, args.picture)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,20 @@ from typing import Any
 from sphinx_gallery.scrapers import figure_rst
 
 FOLDER = Path(tempfile.mkdtemp(prefix="pygrad-gallery-"))
-PICTURE = {"control": "--picture", "moons": "--picture", "lecture": "--folder"}
-# Shown where an example has more than one picture, or its text says more than its file's name.
+# The pictures of each example, and what they show.
 ALT = {
     "control.png": "Two panels: the pendulum's angle rises to pi in swings; the torque stays within 6 N m",
+    "curve_fit.png": "Eleven measurements, and the curve through them",
+    "differential_equation.png": "The network before training is far from the sine, after training upon it",
+    "digits.png": "Images of digits that the network gets wrong",
+    "gpt.png": "The loss falls over a thousand names",
+    "greeks.png": "Three panels: price, delta and vega of a call over the spot, for three times",
+    "implied_volatility.png": "Two panels: the implied volatility rises with the price, and its slope",
     "moons.png": "Six panels: the boundary between two moons forms over 100 epochs",
-    "neuron-after.svg": "The graph of a neuron, with its gradients",
+    "neuron_backward.svg": "The graph of a neuron, with its gradients",
+    "ode_estimation.png": "The motion with the guessed and with the found parameters",
+    "race_car.png": "The car's speed touches its limit where the track is slowest; the throttle is fully on elsewhere",
+    "rnn.png": "The network's output follows the filter's",
 }
 
 
@@ -27,9 +35,7 @@ class Arguments:
 
     def __call__(self, _: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
         name = Path(script_vars["src_file"]).stem
-        if name not in PICTURE:
-            return []
-        return [PICTURE[name], str(FOLDER / name if PICTURE[name] == "--folder" else FOLDER / f"{name}.png")]
+        return ["--folder", str(FOLDER / name)] if name == "lecture" else ["--picture", str(FOLDER / f"{name}.png")]
 
 
 arguments = Arguments()

@@ -24,6 +24,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+REPOSITORY = "https://github.com/pygrad-engine/pygrad"
 ROOT = Path(__file__).parent.parent.parent
 # Files outside docs/, and the pages that show them.
 PAGES = {
@@ -36,6 +37,7 @@ PAGES = {
     "examples/lecture.ipynb": "gallery/lecture.rst",
 }
 INCLUDE = re.compile(r"^```\{file\} (\S+)( part)?\n```$", re.MULTILINE)  # part: without its title
+TO_TOP = re.compile(r'(<a href="#" class="back-to-top.*?</a>)', re.DOTALL)
 GALLERY_LINK = re.compile(r'<a (class="reference internal" href="[^"]*"><span class="doc">([^<]*)</span></a>)')
 LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
@@ -80,7 +82,7 @@ def _linked(text: str, folder: Path) -> str:
             return f"[{label}](/{PAGES[outer]}{anchor})"
         if outer.startswith("examples/") and outer.endswith(".py"):
             return f"[{label}](/gallery/{path.stem}.rst)"
-        return label if label.startswith("`") else f"`{label}`"  # a file that the site does not show
+        return f"[{label}]({REPOSITORY}/blob/main/{outer})"  # a file that the site does not show
 
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
@@ -145,6 +147,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
         new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         new = new.replace('<th class="head"><p></p></th>', "<td></td>")
+        new = TO_TOP.sub(r'<nav aria-label="Top">\1</nav>', new)
         new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
         if new != text:
             path.write_text(new, encoding="utf-8")
