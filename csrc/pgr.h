@@ -131,8 +131,9 @@ pgr_status pgr_tape_collect(pgr_tape *tape);
 /* The same through the tape's collector, with the lock. */
 pgr_status pgr_h_collect(pgr_tape *tape);
 
-/* Sets the least number of nodes at which calls on handles collect (2^14 at first), and the number at which the tape
- * is full (2^32 - 2 at first). Small numbers are for tests. Takes the lock, as does the next. */
+/* Sets the least number of nodes at which calls on handles collect, and the least number of new ones after which they
+ * do (2^14 at first), and the number at which the tape is full (2^32 - 2 at first). Small numbers are for tests. Takes
+ * the lock, as does the next. */
 void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nodes);
 
 typedef struct {

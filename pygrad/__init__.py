@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what _HOMES and _MODULES name
     from pygrad._custom import custom_op as custom_op
     from pygrad._gradcheck import GradcheckError as GradcheckError, gradcheck as gradcheck
     from pygrad._learn.fit import fit as fit
+    from pygrad._playground import playground as playground
     from pygrad._program.program import Program as Program
     from pygrad._program.progress import progress as progress
     from pygrad._record.debug import debug_print as debug_print
@@ -86,6 +87,7 @@ else:
         "_custom": ("custom_op",),
         "_gradcheck": ("GradcheckError", "gradcheck"),
         "_learn.fit": ("fit",),
+        "_playground": ("playground",),
         "_program.program": ("Program",),
         "_program.progress": ("progress",),
         "_record.debug": ("debug_print",),

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple, NoReturn
 
 from pygrad._core import anomaly
 from pygrad._core.errors import check, fail, leave, refuse_operand, reject, shown, unknown
-from pygrad._core.layer import TAPE, Operand, adopt, node_values, note_change, notes
+from pygrad._core.layer import TAPE, Operand, adopt, finish, node_values, note_change, notes
 from pygrad._core.numbers import PLAIN, as_number
 from pygrad._core.operand_set import operand_set
 from pygrad._core.ops import OPS, TABLE
@@ -390,6 +390,7 @@ def tape_stats() -> TapeStats:
     >>> tape_stats().handles > 0
     True
     """
+    finish()
     stats = lib.pgr_tape_stat(TAPE)
     return TapeStats(*(getattr(stats, name) for name in TapeStats._fields))
 

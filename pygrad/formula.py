@@ -11,6 +11,7 @@ import ast
 import difflib
 import math
 import operator
+import os
 import re
 import warnings
 from typing import Any, Callable, NamedTuple, NoReturn, Union
@@ -18,6 +19,8 @@ from typing import Any, Callable, NamedTuple, NoReturn, Union
 from pygrad._core.errors import fail
 from pygrad._core.ops import OPERATIONS, OPS, TABLE
 from pygrad._pgr import ffi, lib
+from pygrad._views.explorer import explore_formula
+from pygrad._views.pages import Page
 from pygrad.engine import Value, as_value
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "MAX_DEPTH", "MAX_LENGTH", "Formula", "FormulaError", "parse"]
@@ -135,6 +138,17 @@ class Formula:
             else:
                 stack.append(leaves[step.name] if step.name in leaves else CONSTANTS.get(step.name, step.number))
         return as_value(stack[0])
+
+    def explore(self, path: str | os.PathLike[str] | None = "formula.html", /, **variables: Any) -> Page:
+        """Write the page of `pygrad.explore` for this formula, with an input: other formulas show as they are written.
+
+        variables and errors: as of `value`. path: the file; None writes nothing, and the result displays itself in a
+        notebook.
+
+        >>> parse("x*w + 1").explore(None, x=2.0, w=3.0).path is None
+        True
+        """
+        return explore_formula(self.value(**variables), self.text, FUNCTIONS, path)
 
     def _check(self, variables: dict[str, Any]) -> None:
         given = f"given: {', '.join(variables)}" if variables else "none is given"

@@ -45,6 +45,22 @@ def test_draw_prints_the_value_and_the_gradient_of_each_variable(capsys):
     )
 
 
+def test_draw_writes_a_page_with_the_formula(capsys, tmp_path):
+    assert main(["draw", "tanh(x*w)", "x=2", "w=3", "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '"text":"tanh(x*w)"' in page and "in a page" in capsys.readouterr().out
+
+
+def test_play_writes_the_page_that_trains(capsys, monkeypatch, tmp_path):
+    pytest.importorskip("sklearn")
+    path = tmp_path / "play.html"
+    assert main(["play", "--steps", "7", "--seed", "3", "-o", str(path)]) == 0
+    assert '"steps":7' in path.read_text(encoding="utf-8") and str(path) in capsys.readouterr().out
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    assert main(["play", "-o", str(path)]) == 1
+    assert "pygrad play needs numpy, scikit-learn" in capsys.readouterr().err
+
+
 def test_draw_without_variables(capsys):
     assert main(["draw", "2 + 3", "-o", "g.dot"]) == 0
     assert capsys.readouterr().out == "2 + 3 = 5.0\n\nIts graph: g.dot\n"
@@ -114,7 +130,10 @@ def test_names_are_normalised_as_in_formulas(capsys):
         (["log(x)", "x=-1"], "log(-1.0): the argument must be positive"),
         (["1/x", "x=0"], "1.0 / 0.0: the divisor must not be zero"),
         (["9**9**9"], "9.0 ** 387420489.0: the result is too large for a float64"),
-        (["x", "x=1", "-o", "g.txt"], "g.txt: can't write .txt files, only svg, png, pdf, dot, gv; or say --format"),
+        (
+            ["x", "x=1", "-o", "g.txt"],
+            "g.txt: can't write .txt files, only svg, png, pdf, dot, gv, html; or say --format",
+        ),
         ([" x # 2", "x=1"], "'#' can't be in a formula\n  x # 2\n    ^"),
         (["x*exp(1, x)", "x=1"], "exp takes 1 argument, not 2\n  x*exp(1, x)\n    ^"),
     ],

@@ -187,3 +187,43 @@ def test_control_characters_cannot_turn_what_is_around_them(pg):
     assert "\\u202e" in source and not any(c in source for c in "\u202e\u2066\x00\x1b")
     for text in (pg.to_text(pg.Value(1.0, label="a\u202eb")), pg.to_mermaid(pg.Value(1.0, label="a\u202eb"))):
         assert "\u202e" not in text and "202e" in text
+
+
+# ---- Pictures of what is used again and again
+
+
+def batch(pg):
+    model = pg.nn.MLP(2, [16, 16, 1])
+    with pg.scope("loss"):
+        return sum((1 - model([0.1 * i, 1 - 0.1 * i])).relu() for i in range(100)) / 100
+
+
+def test_one_neuron_of_a_batch_unfolds_into_few_boxes(pg):
+    source = pg.draw_dot(batch(pg), unfold="loss/layer2/neuron3").source
+    assert len(re.findall(r"^\t(?:n|op)\d+\w* \[", source, re.MULTILINE)) <= 90
+    assert "33 nodes x 99" in source and "33 nodes x 100" in source and len(source) < 40_000
+
+
+def test_edges_between_many_folds_are_thin_and_far_apart(pg):
+    root = batch(pg)
+    widths = re.findall(r'penwidth="([\d.]+)"', pg.draw_dot(root, collapse=3).source)
+    assert len(widths) > 256 and set(widths) == {"0.5"} and "ranksep=3" in pg.draw_dot(root, collapse=3).source
+    assert "ranksep" not in pg.draw_dot(root).source
+
+
+def test_the_weights_of_a_recurrent_network_are_drawn_once_per_step(pg):
+    cell, h = pg.nn.Neuron(2, nonlin="tanh"), pg.Value(0.0)
+    for step in range(3):
+        with pg.scope(f"step{step}"):
+            h = cell([0.5, h])
+    source = pg.draw_dot(h).source
+    assert source.count("#dbe9ff") == 3 * len(cell.parameters())
+    edges = re.findall(r"(n\d+s?\d*) -> (op\d+)", source)
+    assert len({source for source, _ in edges}) >= 9 and all(f"\t{name} [" in source for name, _ in edges)
+    assert sum(name in {a for a, _ in edges} for name in re.findall(r"\t(n\d+s\d+) \[", source)) == 6
+
+
+def test_a_notebook_shows_the_whole_picture(pg):
+    for shown in (pg.Value(1.0) * 2, pg.draw_dot(pg.Value(1.0) * 2)):
+        svg = shown._repr_mimebundle_()["image/svg+xml"]
+        assert svg.count("<svg ") == 1 and '<svg style="max-width:100%;height:auto" ' in svg

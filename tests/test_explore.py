@@ -11,16 +11,13 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import random
 import re
-import shutil
 import zlib
-from pathlib import Path
 
 import pytest
+from browser import accessible, new_page, screenshot
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = [
     '"><script>alert(1)</script>',
     "</script><script>document.title='gone'</script>",
@@ -153,31 +150,6 @@ def test_labels_cannot_leave_the_data(pg, label):
     assert "\u202e" not in page.html and len(page.html) < 150_000 + len(label)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None or "asan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("no Chromium, or one that would run under sanitizers")
-    with api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def screenshot(page, name):
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-
-def accessible(page):
-    """What axe-core finds wrong."""
-    if "AXE" not in os.environ:
-        return []
-    page.evaluate(Path(os.environ["AXE"]).read_text(encoding="utf-8"))
-    return [(v["id"], [n["html"] for n in v["nodes"]]) for v in page.evaluate("axe.run()")["violations"]]
-
-
 def boxes(page):
     """[name, data, grad] of each box."""
     return page.eval_on_selector_all(
@@ -188,17 +160,6 @@ def boxes(page):
 def shown(page):
     """{name: (data, grad)} of the boxes, as text."""
     return {name: (data.removeprefix("data "), grad.removeprefix("grad ")) for name, data, grad in boxes(page)}
-
-
-def new_page(chromium, **settings):
-    page = chromium.new_page(**{"viewport": {"width": 1280, "height": 760}, "reduced_motion": "reduce", **settings})
-    page.set_default_timeout(5000)
-    said = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
-    return page, said
 
 
 def open_page(chromium, root, tmp_path, pg, precision=6, **settings):
@@ -686,3 +647,11 @@ def test_a_click_on_a_drawing_runs_nothing(pg, chromium, tmp_path):
     )
     assert "<b>x</b>" in shown and any(text.startswith('<a> URL="java') for text in shown)
     page.close()
+
+
+def test_the_line_of_code_is_told_where_it_is_known(pg):
+    x = pg.Value(2.0, label="x")
+    with pg.detect_anomaly():
+        root = x * 3.0
+    lines = embedded(pg.explore(root, None))["lines"]
+    assert list(lines.values())[-1].endswith("root = x * 3.0") and "/" not in list(lines.values())[-1].split(":")[0]

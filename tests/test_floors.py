@@ -196,7 +196,7 @@ def test_files_and_functions_of_c_can_be_held():
 PACKAGE = ROOT / "pygrad"
 PYTHON_FLOORS = (  # from the ground up
     *("_pgr", "_core", "engine", "math", "_custom", "_gradcheck", "_program", "_record", "_views"),
-    *("optim", "_learn", "nn", "plot", "formula", "scipy", "sklearn", "__init__", "_cli", "__main__"),
+    *("optim", "_learn", "nn", "_playground", "plot", "formula", "scipy", "sklearn", "__init__", "_cli", "__main__"),
 )
 
 

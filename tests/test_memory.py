@@ -133,6 +133,47 @@ def test_values_keep_their_numbers_and_order_through_collections(pg, rng):
     assert pg.tape_stats().handles >= len(values)
 
 
+class Note:
+    alive = 0
+
+    def __init__(self):
+        Note.alive += 1
+
+    def __del__(self):
+        Note.alive -= 1
+
+
+def test_a_little_garbage_beside_many_values_is_freed_soon(pg, rng):
+    engine = pg.engine
+    many = [pg.Value(float(i)) for i in range(5_000)]
+    kept = [pg.Value(0.5) for _ in range(20)]
+    expected = [0.5] * 20
+    gc.collect()
+    pg.collect()
+    before = pg.tape_stats()
+    engine.lib.pgr_tape_limits(engine.TAPE, 64, 2**32 - 2)
+    try:
+        for _ in range(3_000):
+            i, j = rng.randrange(20), rng.randrange(20)
+            kept[i], expected[i] = (kept[j] * 0.5 + many[7 * i]).tanh(), math.tanh(expected[j] * 0.5 + 7.0 * i)
+            kept[i].note = Note()
+            assert kept[i].data == pytest.approx(expected[i], rel=1e-15)
+            if rng.random() < 0.05:  # those that need it keep its node, not its history beyond that
+                kept[j] = pg.Value(expected[j])
+    finally:
+        engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
+    assert pg.tape_stats().collections - before.collections > 30
+    assert pg.tape_stats().nodes < before.nodes + 4_000
+    assert Note.alive < 1_000
+    assert [v.data for v in many] == [float(i) for i in range(5_000)]
+    kept.clear()
+    del kept
+    gc.collect()
+    pg.collect()
+    assert Note.alive == 0
+    assert pg.tape_stats().nodes == before.nodes - 20
+
+
 def test_many_values_alive_at_once(pg):
     values = [pg.Value(float(i)) for i in range(100_000)]
     total = sum(values)

@@ -198,8 +198,37 @@ def test_nothing_is_recorded_again_while_nothing_changes(pg):
 def test_a_function_that_reads_nothing_pays_nothing(pg):
     reader, other = pg.jit(lambda x, y: scaled(x) * y), pg.jit(lambda x, y: x.tanh() * y)
     assert reader(1.0, 2.0) == 4.0 and other(0.0, 2.0) == 0.0
-    assert reader._plan is None and other._guarded is None
-    assert (reader._guarded is None) == (other._plan is None)  # the portable layer has no plans
+    assert other._reads.bindings == () and len(reader._reads.bindings) > 3
+    assert (reader._plan is None) == (other._plan is None) == (pg._core.layer.OPERANDS == "cffi")
+
+
+def test_calls_stay_quick_after_a_name_is_bound_to_an_equal_number(pg):
+    k = 1.5
+    g = pg.jit(lambda x: x * k)
+    g(1.0)
+    k = float("1.5")
+    assert g(2.0) == 3.0  # not by the plan, which is made anew
+    if g._plan is not None:
+        assert pg._core.layer.call(g._plan, (4.0,)) == 6.0
+        k = 2.5
+        assert pg._core.layer.call(g._plan, (4.0,)) is NotImplemented
+    assert g(4.0) == 4.0 * k
+
+
+@pytest.mark.parametrize("base", [object, dict])
+def test_slots_of_what_may_be_a_dict(pg, base):
+    class Scale(base):
+        __slots__ = ("factor",)
+
+    scale = Scale()
+    scale.factor = 2.0
+    g = pg.jit(lambda x: x * scale.factor)
+    assert [g(3.0), g(4.0)] == [6.0, 8.0]
+    scale.factor = 5.0
+    assert [g(3.0), g(4.0)] == [15.0, 20.0]
+    del scale.factor
+    with pytest.raises(AttributeError):
+        g(3.0)
 
 
 def test_a_variable_that_is_gone(pg):

@@ -27,7 +27,8 @@ void pgr_tape_limits(pgr_tape *tape, uint32_t collect_at_least, uint32_t max_nod
     const int token = pgr__enter(tape);
     tape->collect_at_least = collect_at_least;
     tape->max_nodes = max_nodes < TAPE_MAX_NODES ? max_nodes : TAPE_MAX_NODES;
-    tape->collect_at = tape->size > collect_at_least ? tape->size : collect_at_least;
+    tape->collect_at = tape->full_at = tape->size > collect_at_least ? tape->size : collect_at_least;
+    tape->young_most = collect_at_least;
     tape->limit = tape->size; /* the next record looks again */
     pgr__leave(tape, token);
 }

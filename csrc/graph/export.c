@@ -142,11 +142,11 @@ pgr_status pgr_export(pgr_tape *tape, pgr_id root, int hold, pgr_table *table)
     pgr_table t = {NULL, NULL, 0, 0};
     const bool is_first = tape_begin_root(tape, root);
     pgr_status status = find(tape, root, &f);
-    if (status == PGR_OK && f.operands > UINT32_MAX)
+    if (status == PGR_OK && (f.operands > UINT32_MAX || f.operands >= SIZE_MAX / sizeof *t.operands))
         status = PGR_ERR_FULL;
     if (status == PGR_OK) {
         t.rows = tape_resize(tape, NULL, f.count * sizeof *t.rows);
-        t.operands = tape_resize(tape, NULL, (f.operands + 1) * sizeof *t.operands);
+        t.operands = tape_resize(tape, NULL, ((size_t)f.operands + 1) * sizeof *t.operands);
         if (t.rows == NULL || t.operands == NULL)
             status = PGR_ERR_NOMEM;
     }

@@ -8,6 +8,21 @@
 #include "pgr.h"
 #include "ops/pgr_ops.h"
 
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 1 /* 1: of floats only */
+#error "pygrad needs double precision in each step; on i386, compile with -msse2 -mfpmath=sse"
+#endif
+
+#if defined(__MINGW32__) /* its macros choose by size, and warn of all three choices */
+#undef isnan
+#undef isinf
+#undef isfinite
+#undef signbit
+#define isnan(x)    __builtin_isnan(x)
+#define isinf(x)    __builtin_isinf(x)
+#define isfinite(x) __builtin_isfinite(x)
+#define signbit(x)  __builtin_signbit(x)
+#endif
+
 #define PGR_SPECIAL(name, ...) __VA_ARGS__
 #include "ops/special.h"
 #undef PGR_SPECIAL

@@ -45,7 +45,7 @@ static void place_outputs(builder *b)
     p->output_registers = grab_raw(b, p->output_count, sizeof *p->output_registers);
     p->output_runs = grab_raw(b, p->output_count, sizeof *p->output_runs);
     if (b->status == PGR_OK)
-        program_join_outputs(p);
+        program_list_outputs(p);
 }
 
 /* Gives back memory beyond what the program needs. */
@@ -108,18 +108,19 @@ static void take_call(builder *b, const pgr_recorded_call *given)
     const uint64_t results = program_results_of(&given->call), operands = program_operands_of(&given->call);
     if (given->operand_count != operands || operands >= REGISTER_NONE || results >= REGISTER_NONE)
         b->status = PGR_ERR_ARGUMENT;
+    const size_t operand_count = (size_t)operands, result_count = (size_t)results;
     call_values *const c = &b->calls[i];
     *c = (call_values){.made = NONE, .operand_count = (uint32_t)operands, .result_count = (uint32_t)results};
-    c->nodes = grab_raw(b, operands, sizeof *c->nodes);
-    c->operands = grab_raw(b, operands, sizeof *c->operands);
-    c->results = grab_raw(b, results, sizeof *c->results);
+    c->nodes = grab_raw(b, operand_count, sizeof *c->nodes);
+    c->operands = grab_raw(b, operand_count, sizeof *c->operands);
+    c->results = grab_raw(b, result_count, sizeof *c->results);
     b->program->call_count++; /* from here on they are freed */
     if (b->status != PGR_OK)
         return;
     b->program->calls[i] = given->call;
     for (size_t k = 0; k < operands; k++)
         c->nodes[k] = id_of(b, given->operands[k]);
-    memset(c->results, 0xff, results * sizeof *c->results); /* NONE */
+    memset(c->results, 0xff, result_count * sizeof *c->results); /* NONE */
 }
 
 static void take_inner(builder *b, const pgr_inner *inner, size_t group_count)
@@ -177,9 +178,11 @@ static void run_passes(builder *b, size_t output_count, const pgr_output *output
     if (b->status == PGR_OK)
         place_outputs(b);
     if (b->status == PGR_OK)
-        fit(b);
-    if (b->status == PGR_OK)
         b->status = program_pack(p);
+    if (b->status == PGR_OK)
+        program_join_outputs(p);
+    if (b->status == PGR_OK)
+        fit(b);
     if (b->status == PGR_OK && !program_measure(p))
         b->status = p->depth > PGR_MAX_DEPTH ? PGR_ERR_ARGUMENT : PGR_ERR_FULL;
 }

@@ -95,7 +95,7 @@ static inline void *grab_raw(builder *b, size_t count, size_t size)
 {
     if (b->status != PGR_OK)
         return NULL;
-    void *const p = tape_resize(b->tape, NULL, (count + 1) * size);
+    void *const p = count < SIZE_MAX / size ? tape_resize(b->tape, NULL, (count + 1) * size) : NULL;
     if (p == NULL)
         b->status = PGR_ERR_NOMEM;
     return p;

@@ -30,16 +30,11 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
     e.kernels.call = pgr__run_call;
     e.kernels.lane_call = pgr__run_lane_call;
     evaluation_place(&e, p, &f, workers, memory);
-#if !defined(PGR_NO_THREADS)
-    const bool locked = pthread_mutex_init(&e.lock, NULL) == 0;
+    const bool locked = mutex_make(&e.lock);
     if (locked) {
         run(&e, workers);
-        pthread_mutex_destroy(&e.lock);
+        mutex_free(&e.lock);
     }
-#else
-    const bool locked = true;
-    run(&e, workers);
-#endif
     if (memory != on_stack)
         p->allocator.resize(p->allocator.ctx, memory, 0);
     return !locked ? PGR_ERR_NOMEM : e.stopped ? PGR_ERR_STOPPED : PGR_OK;

@@ -17,8 +17,9 @@ static void *copy(const pgr_allocator *a, const void *from, size_t count, size_t
 /* What is not among the parts. */
 static pgr_status finish(pgr_program *p)
 {
-    program_join_outputs(p);
+    program_list_outputs(p);
     const pgr_status status = program_pack(p);
+    program_join_outputs(p);
     return status != PGR_OK ? status : program_measure(p) ? PGR_OK : PGR_ERR_PROGRAM;
 }
 

@@ -123,6 +123,7 @@ static void emit_stretch(packer *k, uint32_t first)
         n = group_from(k, i);
         pgr__packer_emit(k, k->order + i, n);
     }
+    pgr__packer_strips(k, k->first_step);
     packs->stretches = packer_grow(k, packs->stretches, packs->stretch_count, 1, sizeof *packs->stretches);
     if (k->status != PGR_OK)
         return;
@@ -202,8 +203,8 @@ static void make_room(packer *k, const extent *x)
     k->terms = room(k, 2 * (size_t)x->terms, sizeof *k->terms);
     k->keys = room(k, x->count, sizeof *k->keys);
     k->spare = room(k, x->count, sizeof *k->spare);
-    k->term_keys = room(k, x->most_terms, sizeof *k->term_keys);
-    k->term_spare = room(k, x->most_terms, sizeof *k->term_spare);
+    k->term_keys = room(k, (size_t)x->most_terms + 1, sizeof *k->term_keys);
+    k->term_spare = room(k, (size_t)x->most_terms + 1, sizeof *k->term_spare);
     k->kind = room(k, x->count / PACK, sizeof *k->kind);
     for (uint32_t reg = 0; reg < p->uniform_registers && k->status == PGR_OK; reg++)
         k->current[reg] = reg;
@@ -234,10 +235,8 @@ pgr_status program_pack(pgr_program *p)
     for (uint32_t s = 0; s < p->segment_count && k.status == PGR_OK; s++)
         take_segment(&k, &p->segments[s]);
     for (uint32_t i = 0, reg = 0; i < p->output_count && k.status == PGR_OK; i++)
-        if (p->outputs[i].node != REGISTER_LANE) {
-            p->output_registers[reg] = k.current[p->output_registers[reg]];
-            reg++;
-        }
+        if (p->outputs[i].node != REGISTER_LANE)
+            p->output_registers[reg++] = k.current[p->outputs[i].node];
     if (k.status == PGR_OK && k.packs->stretch_count > 0)
         p->numbers = k.top + PACK;
     else

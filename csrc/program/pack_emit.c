@@ -24,7 +24,7 @@ static void add_to_step(packer *k, uint32_t op, uint32_t kinds, uint32_t first, 
     }
     packs->steps = packer_grow(k, packs->steps, packs->step_count, 1, sizeof *packs->steps);
     if (k->status == PGR_OK)
-        packs->steps[packs->step_count++] = (pack_step){op, kinds, 1, first};
+        packs->steps[packs->step_count++] = (pack_step){.op = op, .kinds = kinds, .count = 1, .first = first};
 }
 
 /* ---- Operands -------------------------------------------------------------------------------------- */
@@ -153,17 +153,22 @@ static void terms_across(const packer *k, const keyed *dots, uint32_t n, uint32_
     }
 }
 
-/* Terms t .. t + 8 of a dot, in the order of their places. */
-static void terms_along(const packer *k, uint32_t count, uint32_t t, eight_terms *out)
+/* Terms t .. t + 8 of the dot whose terms are sorted. */
+static void terms_along(const packer *k, uint32_t t, eight_terms *out)
 {
     for (uint32_t l = 0; l < PACK; l++) {
-        const uint64_t key = t + l < count ? k->term_keys[t + l].key
+        const uint64_t key = t + l < k->sorted_terms ? k->term_keys[t + l].key
                                            : (uint64_t)k->packs->first << 32 | (k->packs->first + 1);
         out->x[l] = (uint32_t)(key >> 32);
         out->y[l] = (uint32_t)key;
     }
 }
 
+static uint64_t term_key(uint64_t x, uint64_t y) { return x < y ? x << 32 | y : y << 32 | x; }
+
+static bool is_very_long(const packer *k, uint32_t id) { return terms_of(k, id) >= SHORTEST_STRIP * PACK; }
+
+/* Sorts a dot's terms by their places. What a very long one starts from is a term, too. */
 static void sort_terms(packer *k, uint32_t id)
 {
     const uint32_t count = terms_of(k, id);
@@ -171,9 +176,12 @@ static void sort_terms(packer *k, uint32_t id)
     for (uint32_t t = 0; t < count; t++) {
         const uint64_t x = place_of(k, terms[2 * t]);
         const uint64_t y = terms[2 * t + 1] == REGISTER_NONE ? k->packs->first : place_of(k, terms[2 * t + 1]);
-        k->term_keys[t] = (keyed){x < y ? x << 32 | y : y << 32 | x, t};
+        k->term_keys[t] = (keyed){term_key(x, y), t};
     }
-    pgr__packer_sort(k->term_keys, k->term_spare, count);
+    k->sorted_terms = count;
+    if (is_very_long(k, id) && k->a[id] != REGISTER_NONE)
+        k->term_keys[k->sorted_terms++] = (keyed){term_key(place_of(k, k->a[id]), k->packs->first), count};
+    pgr__packer_sort(k->term_keys, k->term_spare, k->sorted_terms);
 }
 
 static uint32_t cost_of(const eight_terms *terms)
@@ -235,24 +243,109 @@ static void end_sums(packer *k, uint32_t op, uint32_t at)
     k->sum_end = k->packs->code_count;
 }
 
-/* Adds the number of a sum's runs, and these: of dots side by side; of one, along its terms. */
-static void add_runs(packer *k, const keyed *dots, uint32_t n, bool along)
+/* Adds the number of a sum's runs, and these: of dots side by side .. */
+static void add_runs_across(packer *k, const keyed *dots, uint32_t n)
 {
     const uint32_t at = k->packs->code_count, count = terms_of(k, dots[0].id);
     sum_code s = {0};
     add_code(k, 1);
-    if (along)
-        sort_terms(k, dots[0].id);
-    for (uint32_t t = 0; t < count && k->status == PGR_OK; t += along ? PACK : 1) {
+    for (uint32_t t = 0; t < count && k->status == PGR_OK; t++) {
         eight_terms terms;
-        if (along)
-            terms_along(k, count, t, &terms);
-        else
-            terms_across(k, dots, n, t, &terms);
+        terms_across(k, dots, n, t, &terms);
         add_terms(k, &s, &terms);
     }
     if (k->status == PGR_OK)
         k->packs->code[at] = s.runs;
+}
+
+/* .. and of the one whose terms are sorted, along these, from term t on. */
+static void add_runs_along(packer *k, uint32_t t)
+{
+    const uint32_t at = k->packs->code_count;
+    sum_code s = {0};
+    add_code(k, 1);
+    for (; t < k->sorted_terms && k->status == PGR_OK; t += PACK) {
+        eight_terms terms;
+        terms_along(k, t, &terms);
+        add_terms(k, &s, &terms);
+    }
+    if (k->status == PGR_OK)
+        k->packs->code[at] = s.runs;
+}
+
+/* How many terms of the dot, from the first on, are of one kind that adds up. */
+static uint32_t added_up(const packer *k, uint32_t *kinds)
+{
+    uint32_t t = 0;
+    for (; t + PACK <= k->sorted_terms; t += PACK) {
+        eight_terms terms;
+        terms_along(k, t, &terms);
+        const uint32_t x = kind_of(terms.x), y = kind_of(terms.y), here = (x < y ? x : y) * OPERAND_KINDS + (x < y ? y : x);
+        *kinds = t == 0 ? here : *kinds;
+        if (here != *kinds || here > THE_SAME)
+            break;
+    }
+    return t;
+}
+
+/* A step that adds up most terms of a very long dot. Returns how many; 0 if they are of several kinds. */
+static uint32_t add_up(packer *k, uint32_t place)
+{
+    uint32_t kinds = 0;
+    const uint32_t count = added_up(k, &kinds);
+    if (count < SHORTEST_STRIP * PACK)
+        return 0;
+    uint32_t *code = add_code(k, 2 * (count / PACK));
+    if (code == NULL)
+        return 0;
+    add_to_step(k, PACK_ADD_UP, kinds, k->packs->code_count - 2 * (count / PACK), false);
+    for (uint32_t t = 0; t < count; t += PACK, code += 2) {
+        eight_terms terms;
+        terms_along(k, t, &terms);
+        const bool is_reversed = kind_of(terms.x) > kind_of(terms.y);
+        code[0] = (is_reversed ? terms.y : terms.x)[0];
+        code[1] = (is_reversed ? terms.x : terms.y)[0];
+    }
+    if (k->status != PGR_OK)
+        return 0;
+    pack_step *const step = &k->packs->steps[k->packs->step_count - 1];
+    step->count = count / PACK;
+    step->place = place;
+    return count;
+}
+
+/* Moves up to seven terms that are apart from the others, such as a constant, from the first to the last. */
+static void turn_terms(packer *k)
+{
+    for (uint32_t first = 0; first < PACK; first++) {
+        eight_terms terms;
+        terms_along(k, first, &terms);
+        if (cost_of(&terms) >= GATHER_COST)
+            continue;
+        memcpy(k->term_spare, k->term_keys, first * sizeof *k->term_keys);
+        memmove(k->term_keys, k->term_keys + first, (k->sorted_terms - first) * sizeof *k->term_keys);
+        memcpy(k->term_keys + k->sorted_terms - first, k->term_spare, first * sizeof *k->term_keys);
+        return;
+    }
+}
+
+static void emit_long_sum(packer *k, const keyed *dot)
+{
+    sort_terms(k, dot->id);
+    uint32_t begun = 0;
+    if (is_very_long(k, dot->id)) {
+        turn_terms(k);
+        const uint32_t place = k->top = (k->top + PACK - 1) / PACK * PACK;
+        begun = add_up(k, place);
+        k->top += begun > 0 ? SUMMANDS : 0;
+    }
+    const uint32_t at = begin_sums(k, dot, 1);
+    if (k->status == PGR_OK && is_very_long(k, dot->id)) {
+        k->packs->code[at + 1] = begun > 0 ? IN_A_ROW : THE_SAME;
+        k->packs->code[at + 2] = begun > 0 ? k->top - SUMMANDS : k->packs->first + 1;
+    }
+    add_runs_along(k, begun);
+    end_sums(k, PACK_LONG_SUM, at);
 }
 
 /* Whether dots are better summed side by side, along their terms, or by plain instructions. */
@@ -275,7 +368,7 @@ static uint32_t best_way(packer *k, const keyed *dots, uint32_t n)
         along += way == PACK_ROWS ? TOTAL_COST / 4 : TOTAL_COST;
         for (uint32_t t = 0; t < count; t += PACK) {
             eight_terms terms;
-            terms_along(k, count, t, &terms);
+            terms_along(k, t, &terms);
             along += cost_of(&terms);
         }
     }
@@ -288,19 +381,20 @@ static void emit_few_dots(packer *k, const keyed *dots, uint32_t n)
     const uint32_t way = best_way(k, dots, n);
     if (way == PACK_SUMS || way == PACK_ROWS) {
         const uint32_t at = begin_sums(k, dots, n);
-        for (uint32_t l = 0; l < (way == PACK_ROWS ? PACK : 1); l++)
-            add_runs(k, dots + l, n, way == PACK_ROWS);
+        if (way == PACK_SUMS)
+            add_runs_across(k, dots, n);
+        for (uint32_t l = 0; l < n && way == PACK_ROWS; l++) {
+            sort_terms(k, dots[l].id);
+            add_runs_along(k, 0);
+        }
         end_sums(k, way, at);
         return;
     }
     for (uint32_t l = 0; l < n; l++) {
-        if (way == PACK_PLAIN) {
+        if (way == PACK_PLAIN)
             emit_plain(k, dots[l].id);
-            continue;
-        }
-        const uint32_t at = begin_sums(k, dots + l, 1);
-        add_runs(k, dots + l, 1, true);
-        end_sums(k, way, at);
+        else
+            emit_long_sum(k, &dots[l]);
     }
 }
 

@@ -108,15 +108,31 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(nothing)(void)
     return x;
 }
 
+LANES_TARGET static void LANES(pack_add_up)(const program_packs *p, const pack_step *s, double *u)
+{
+    enum { MANY = SUMMANDS / PACK };
+    LANES(eight) sum[MANY];
+    for (int m = 0; m < MANY; m++)
+        sum[m] = s->goes_on ? LANES(eight_at)(u + s->place + (uint32_t)m * PACK) : LANES(nothing)();
+    if (s->kinds == KINDS_OF(IN_A_ROW, IN_A_ROW))
+        LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, IN_A_ROW);
+    else
+        LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, THE_SAME);
+    memcpy(u + s->place, sum, sizeof sum);
+}
+
 LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack_step *s, double *u)
 {
-    enum { MANY = 4 };
+    enum { MANY = SUMMANDS / PACK };
     const uint32_t *code = p->code + s->first;
     for (uint32_t k = 0; k < s->count; k++) {
         LANES(eight) sum[MANY];
         for (int m = 0; m < MANY; m++)
             sum[m] = LANES(nothing)();
-        double *const out = u + code[0], start = u[code[2]], part[PACK];
+        const bool is_begun = code[1] == IN_A_ROW; /* the most of its terms are added up */
+        double *const out = u + code[0], start = is_begun ? -0.0 : u[code[2]], part[PACK];
+        if (is_begun)
+            memcpy(sum, u + code[2], sizeof sum);
         code = LANES(all_terms)(sum, u, p->index, code + 4, code[3], MANY);
         for (int l = 0; l < PACK / LANES_VECTOR; l++)
             sum[0].part[l] = (sum[0].part[l] + sum[1].part[l]) + (sum[2].part[l] + sum[3].part[l]);
@@ -233,20 +249,43 @@ LANES_TARGET static void LANES(pack_operation)(const program_packs *p, const pac
     }
 }
 
+LANES_TARGET static void LANES(run_step)(const program_packs *p, const pack_step *s, double *u)
+{
+    switch (s->op) {
+    case PACK_SUMS: LANES(pack_sums)(p, s, u); break;
+    case PACK_ROWS: LANES(pack_rows)(p, s, u); break;
+    case PACK_LONG_SUM: LANES(pack_long_sum)(p, s, u); break;
+    case PACK_ADD_UP: LANES(pack_add_up)(p, s, u); break;
+    case PGR_OP_ADD: LANES(pack_add)(p, s, u); break;
+    case PGR_OP_SUB: LANES(pack_sub)(p, s, u); break;
+    case PGR_OP_MUL: LANES(pack_mul)(p, s, u); break;
+    case PGR_OP_DIV: LANES(pack_div)(p, s, u); break;
+    default: LANES(pack_operation)(p, s, u);
+    }
+}
+
+LANES_TARGET static void LANES(run_strip)(const program_packs *p, const pack_step *s, double *u)
+{
+    for (uint32_t from = 0; from < s->count; from += STRIP_CHUNK)
+        for (uint32_t k = 0; k < s->strip; k++) {
+            pack_step part = s[k];
+            part.count = s->count - from < STRIP_CHUNK ? s->count - from : STRIP_CHUNK;
+            part.first += from * (part.op == PACK_ADD_UP ? 2u : 3u);
+            part.goes_on = from > 0;
+            LANES(run_step)(p, &part, u);
+        }
+}
+
 /* Runs steps up to one of plain instructions, and returns that. */
 LANES_TARGET static const pack_step *LANES(run_packs)(const program_packs *p, const pack_step *s, const pack_step *end,
                                                       double *u)
 {
-    for (; s < end && s->op != PACK_PLAIN; s++) {
-        switch (s->op) {
-        case PACK_SUMS: LANES(pack_sums)(p, s, u); break;
-        case PACK_ROWS: LANES(pack_rows)(p, s, u); break;
-        case PACK_LONG_SUM: LANES(pack_long_sum)(p, s, u); break;
-        case PGR_OP_ADD: LANES(pack_add)(p, s, u); break;
-        case PGR_OP_SUB: LANES(pack_sub)(p, s, u); break;
-        case PGR_OP_MUL: LANES(pack_mul)(p, s, u); break;
-        case PGR_OP_DIV: LANES(pack_div)(p, s, u); break;
-        default: LANES(pack_operation)(p, s, u);
+    while (s < end && s->op != PACK_PLAIN) {
+        if (s->strip > 1) {
+            LANES(run_strip)(p, s, u);
+            s += s->strip;
+        } else {
+            LANES(run_step)(p, s++, u);
         }
     }
     return s;

@@ -86,21 +86,40 @@ bool pgr__packer_order(packer *k)
     return 3 * packed < 2 * plain;
 }
 
+enum { SHORT = 8 };
+
+/* Sorts up to SHORT by counting what comes before each: without branches, which random keys would make slow. */
+static void rank(const keyed *from, keyed *to, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t before = 0;
+        for (uint32_t j = 0; j < n; j++)
+            before += (uint32_t)(from[j].key < from[i].key) | ((uint32_t)(from[j].key == from[i].key) & (j < i));
+        to[before] = from[i];
+    }
+}
+
 /* Merges pairs of sorted runs, from `from` to `to`, of `width` each. */
 static void merge(const keyed *from, keyed *to, uint32_t n, uint32_t width)
 {
     for (uint32_t start = 0; start < n; start += 2 * width) {
         const uint32_t middle = n - start < width ? n : start + width;
         const uint32_t end = n - middle < width ? n : middle + width;
-        uint32_t i = start, j = middle;
-        for (uint32_t at = start; at < end; at++)
-            to[at] = j >= end || (i < middle && from[i].key <= from[j].key) ? from[i++] : from[j++];
+        uint32_t i = start, j = middle, at = start;
+        while (i < middle && j < end) {
+            const uint32_t is_later = from[j].key < from[i].key;
+            to[at++] = from[i ^ ((i ^ j) & (0 - is_later))]; /* without a branch, too */
+            j += is_later;
+            i += 1 - is_later;
+        }
+        memcpy(to + at, from + i, (middle - i) * sizeof *to);
+        at += middle - i;
+        memcpy(to + at, from + j, (end - j) * sizeof *to);
     }
 }
 
 void pgr__packer_sort(keyed *keys, keyed *spare, uint32_t n)
 {
-    enum { SHORT = 8 };
     bool is_sorted = true, is_reversed = true;
     for (uint32_t i = 1; i < n; i++) {
         is_sorted &= keys[i - 1].key <= keys[i].key;
@@ -117,14 +136,8 @@ void pgr__packer_sort(keyed *keys, keyed *spare, uint32_t n)
         return;
     }
     for (uint32_t start = 0; start < n; start += SHORT)
-        for (uint32_t i = start + 1; i < n && i < start + SHORT; i++) {
-            const keyed now = keys[i];
-            uint32_t at = i;
-            for (; at > start && keys[at - 1].key > now.key; at--)
-                keys[at] = keys[at - 1];
-            keys[at] = now;
-        }
-    keyed *from = keys, *to = spare;
+        rank(keys + start, spare + start, n - start < SHORT ? n - start : SHORT);
+    keyed *from = spare, *to = keys;
     for (uint32_t width = SHORT; width < n; width *= 2) {
         merge(from, to, n, width);
         keyed *const swap = from;

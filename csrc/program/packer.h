@@ -33,7 +33,8 @@ typedef struct {
     uint32_t first_step;             /* the stretch's .. */
     uint32_t sum_end;                /* .. and where the last sum's numbers end */
     keyed *keys, *spare;             /* room to sort a group .. */
-    keyed *term_keys, *term_spare;   /* .. and the terms of a dot */
+    keyed *term_keys, *term_spare;   /* .. and the terms of a dot .. */
+    uint32_t sorted_terms;           /* .. so many */
     uint8_t *kind;                   /* by pack of a group .. */
     uint32_t kinds[OPERAND_KINDS * OPERAND_KINDS]; /* .. and how many have each */
 } packer;
@@ -87,5 +88,8 @@ void pgr__packer_sort(keyed *keys, keyed *spare, uint32_t n);
 
 /* pack_emit.c: gives the n instructions of a group, of one level and operation, their places and makes their packs. */
 void pgr__packer_emit(packer *k, const uint32_t *group, uint32_t n);
+
+/* pack_strip.c: makes strips of steps from `first` on. */
+void pgr__packer_strips(packer *k, uint32_t first);
 
 #endif

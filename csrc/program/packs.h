@@ -19,17 +19,24 @@ enum {
     PACK_SUMS = 192, /* eight dots side by side, term by term */
     PACK_ROWS,       /* eight dots, each by eight terms at a time .. */
     PACK_LONG_SUM,   /* .. and one */
+    PACK_ADD_UP,     /* most terms of a very long one */
     PACK_PLAIN       /* instructions that are too few of their kind */
 };
 
 /* `count` packs, or sums, or plain instructions. Numbers of packs are in `code` from `first` on. Of an operation, three
  * for each pack: its place, and its operands. Of sums: their place, the kind of what they start from, that operand, and
  * the number of runs, with the runs; of rows, these for each of eight. A run is `terms * RUN_KINDS + kinds` and two
- * operands for each of its terms. */
+ * operands for each of its terms. To add up: two operands for each of its terms, to SUMMANDS sums at `place`, from which
+ * a long sum starts, then, whose kind is IN_A_ROW.
+ *
+ * `strip` steps from here on, if there are two or more, have equally many packs, and pack k of each reads nothing of
+ * the others but pack k: they run STRIP_CHUNK packs at a time, which stay in the cache. */
 typedef struct {
-    uint32_t op, kinds, count, first;
+    uint32_t op, kinds, count, first, place, strip;
+    uint32_t goes_on; /* adding up: not from 0 */
 } pack_step;
 #define RUN_KINDS 16u
+enum { SUMMANDS = 4 * PACK, STRIP_CHUNK = 32, SHORTEST_STRIP = 2 * STRIP_CHUNK };
 
 /* Instructions first .. first + count of the program. After its steps, `copy_count` numbers are copied from places to
  * registers, which something else reads. */

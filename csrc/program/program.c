@@ -28,20 +28,56 @@ uint64_t program_results_of(const call *c)
     return c->y_count != 0 && c->steps > MOST_STEPS ? UINT64_MAX : once + c->steps * c->y_count;
 }
 
-void program_join_outputs(pgr_program *p)
+void program_list_outputs(pgr_program *p)
 {
     uint32_t registers = 0;
+    for (uint32_t i = 0; i < p->output_count; i++)
+        if (p->outputs[i].node != REGISTER_LANE)
+            p->output_registers[registers++] = p->outputs[i].node;
+}
+
+/* How many registers from the i-th output on, of those that end before `end`, are in a row. */
+static uint32_t row_from(const uint32_t *registers, uint32_t i, uint32_t end)
+{
+    uint32_t count = 1;
+    while (i + count < end && registers[i + count] == registers[i] + count)
+        count++;
+    return count;
+}
+
+/* Adds the outputs whose registers begin at `from`: as rows that are worth copying at once, and what is between. */
+static void add_output_runs(pgr_program *p, uniform_output run, uint32_t from)
+{
+    enum { WORTH = 16 };
+    const uint32_t end = from + (uint32_t)run.count;
+    for (uint32_t at = from, n; at < end; at += n) {
+        n = row_from(p->output_registers, at, end);
+        const bool is_row = n >= WORTH;
+        while (!is_row && at + n < end && row_from(p->output_registers, at + n, end) < WORTH)
+            n++;
+        p->output_runs[p->output_run_count++] = (uniform_output){run.array, is_row, run.offset + (at - from), n};
+    }
+}
+
+void program_join_outputs(pgr_program *p)
+{
+    uniform_output run = {0};
+    uint32_t registers = 0;
+    p->output_run_count = 0;
     for (uint32_t i = 0; i < p->output_count; i++) {
         const pgr_output o = p->outputs[i];
         if (o.node == REGISTER_LANE)
             continue;
-        uniform_output *const before = p->output_run_count == 0 ? NULL : &p->output_runs[p->output_run_count - 1];
-        if (before != NULL && before->array == o.array && before->offset + before->count == o.offset)
-            before->count++;
-        else
-            p->output_runs[p->output_run_count++] = (uniform_output){o.array, o.offset, 1};
-        p->output_registers[registers++] = o.node;
+        if (run.count > 0 && (run.array != o.array || run.offset + run.count != o.offset)) {
+            add_output_runs(p, run, registers - (uint32_t)run.count);
+            run.count = 0;
+        }
+        if (run.count++ == 0)
+            run = (uniform_output){o.array, 0, o.offset, 1};
+        registers++;
     }
+    if (run.count > 0)
+        add_output_runs(p, run, registers - (uint32_t)run.count);
 }
 
 void program_free_packs(pgr_program *p)

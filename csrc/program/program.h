@@ -28,8 +28,8 @@ typedef pgr_uniform_input uniform_input;
 /* Lanes to a block, and the most bytes for its registers, half of a second-level cache, unless lanes are fewest. */
 enum { BLOCK_FEWEST = 16, BLOCK_MOST = 256, BLOCK_BYTES = 1 << 20 };
 
-typedef struct { /* out[array][offset + i], for i < count: the next of output_registers */
-    uint32_t array;
+typedef struct { /* out[array][offset + i], for i < count: the next of output_registers, in a row or not */
+    uint32_t array, in_a_row;
     uint64_t offset, count;
 } uniform_output;
 
@@ -91,7 +91,8 @@ uint64_t program_results_of(const call *c);
 /* Sets what calls need to know. The other parts are set. False if it is too much memory, or too deep. */
 bool program_measure(pgr_program *p);
 
-/* Joins uniform outputs to runs. output_registers and output_runs have room for all outputs. */
+/* Fills output_registers, and joins those to runs. Both have room for all outputs. */
+void program_list_outputs(pgr_program *p);
 void program_join_outputs(pgr_program *p);
 
 #endif

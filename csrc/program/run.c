@@ -274,16 +274,12 @@ static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller
 
 static unsigned take_span(evaluation *e)
 {
-#if defined(PGR_NO_THREADS)
-    return e->next_span++;
-#else
     if (e->root != e) /* of a call: it has one worker */
         return e->next_span++;
-    pthread_mutex_lock(&e->lock);
+    mutex_lock(&e->lock);
     const unsigned span = e->next_span++;
-    pthread_mutex_unlock(&e->lock);
+    mutex_unlock(&e->lock);
     return span;
-#endif
 }
 
 static void run_spans(evaluation *e, double *lanes, bool is_caller)
@@ -292,20 +288,17 @@ static void run_spans(evaluation *e, double *lanes, bool is_caller)
         run_span(e, span, lanes, is_caller);
 }
 
-#if !defined(PGR_NO_THREADS)
 typedef struct {
     evaluation *evaluation;
     double *lanes;
-    pthread_t thread;
+    thread thread;
 } worker;
 
-static void *work(void *arg)
+static void work(void *arg)
 {
     const worker *const w = arg;
     run_spans(w->evaluation, w->lanes, false);
-    return NULL;
 }
-#endif
 
 static void run_lanes(evaluation *e, const segment *s, unsigned workers)
 {
@@ -317,21 +310,17 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
         run_span(e, 0, e->lanes, true);
         return;
     }
-#if !defined(PGR_NO_THREADS)
     worker others[PGR_MAX_WORKERS];
     unsigned started = 0;
     for (; started + 1 < workers && started + 1 < e->spans; started++) {
         worker *const w = &others[started];
         *w = (worker){.evaluation = e, .lanes = e->lanes + (started + 1) * e->lanes_each};
-        if (pthread_create(&w->thread, NULL, work, w) != 0)
+        if (!thread_start(&w->thread, work, w))
             break; /* fewer threads do the work */
     }
-#endif
     run_spans(e, e->lanes, true);
-#if !defined(PGR_NO_THREADS)
     for (unsigned k = 0; k < started; k++)
-        pthread_join(others[k].thread, NULL);
-#endif
+        thread_join(&others[k].thread);
     double *const sums = e->uniform + s->first_sum;
     memset(sums, 0, s->sum_count * sizeof *sums);
     for (unsigned span = 0; span < e->spans; span++)
@@ -357,8 +346,11 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
         const uniform_input input = p->inputs[i];
         const double *const from = e->in[input.array] + input.offset;
         const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
-        for (uint64_t k = skipped; k < input.count; k++)
-            e->uniform[input.reg + k] = from[k];
+        if (input.count > 16 && skipped < input.count)
+            memcpy(e->uniform + input.reg + skipped, from + skipped, (input.count - skipped) * sizeof *from);
+        else
+            for (uint64_t k = skipped; k < input.count; k++)
+                e->uniform[input.reg + k] = from[k];
     }
 }
 
@@ -378,8 +370,13 @@ void pgr__store_outputs(evaluation *e)
     const pgr_program *const p = e->program;
     const uint32_t *reg = p->output_registers;
     for (uint32_t i = 0; i < p->output_run_count; i++) {
-        double *const to = e->out[p->output_runs[i].array] + p->output_runs[i].offset;
-        for (uint64_t k = 0; k < p->output_runs[i].count; k++)
-            to[k] = e->uniform[*reg++];
+        const uniform_output run = p->output_runs[i];
+        double *const to = e->out[run.array] + run.offset;
+        if (run.in_a_row)
+            memcpy(to, e->uniform + *reg, run.count * sizeof *to);
+        else
+            for (uint64_t k = 0; k < run.count; k++)
+                to[k] = e->uniform[reg[k]];
+        reg += run.count;
     }
 }

@@ -3,14 +3,9 @@
 #define PGR_INTERNAL_RUN_H
 
 #include "program/packs.h"
+#include "program/threads.h"
 
 #include <string.h>
-
-#if defined(_WIN32)
-#define PGR_NO_THREADS /* one worker */
-#else
-#include <pthread.h>
-#endif
 
 enum { LANE_CHUNK = 8, SPANS = 32, SPARE_BLOCKS = 2, ALIGN = 8 };
 
@@ -60,9 +55,7 @@ struct evaluation {
     /* The present segment: */
     const segment *segment;
     unsigned spans, next_span;
-#if !defined(PGR_NO_THREADS)
-    pthread_mutex_t lock;
-#endif
+    mutex lock;
 };
 
 /* Calls `stop` now and then. For the caller's thread. */

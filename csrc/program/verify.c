@@ -273,7 +273,7 @@ static bool are_ends(const check *c)
         if (i.array >= c->in_count || i.count == 0 || !reaches(i.offset, i.count, 1, size_of(c->in_sizes, i.array)) ||
             i.reg >= p->uniform_registers || i.count > p->uniform_registers - i.reg)
             return false;
-        memset(c->uniform_set + i.reg, 1, i.count);
+        memset(c->uniform_set + i.reg, 1, (size_t)i.count);
     }
     memset(c->uniform_set, 1, p->constant_count);
     for (uint32_t k = 0; k < p->output_count; k++) {

@@ -1,5 +1,6 @@
 /* call.c: calls of programs: one call that takes numbers and buffers, without cffi's objects. */
 #include "python/call.h"
+#include "python/reads.h"
 
 #include <string.h>
 
@@ -179,10 +180,11 @@ done:
  * ARRAY_TYPE   numpy.ndarray
  * CONSTANTS    arrays after the arguments'
  * WORKERS      threads that share a vmap's lanes
+ * READS        what the function read by name: see reads.h
  * OWNER        of the program: keeps it alive */
 #define PLAN(X) \
     X(PROGRAM) X(IN) X(OUT) X(NUMBERS_IN) X(ARRAYS_IN) X(NUMBERS_OUT) X(SHAPES) X(EMPTY) X(ARRAY_TYPE) X(CONSTANTS) \
-    X(WORKERS) X(OWNER)
+    X(WORKERS) X(READS) X(OWNER)
 
 #define X(NAME) PLAN_##NAME,
 enum { PLAN(X) PLAN_SIZE };
@@ -435,6 +437,8 @@ static PyObject *call(PyObject *unused, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *const plan = args[0], *const constants = PyTuple_GET_ITEM(plan, PLAN_CONSTANTS);
+    if (!pgr__reads_hold(PyTuple_GET_ITEM(plan, PLAN_READS)))
+        Py_RETURN_NOTIMPLEMENTED;
     const Py_ssize_t numbers_in = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_NUMBERS_IN));
     const Py_ssize_t arrays_in = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_ARRAYS_IN)) + PyTuple_GET_SIZE(constants);
     const Py_ssize_t numbers_out = PyLong_AsSsize_t(PyTuple_GET_ITEM(plan, PLAN_NUMBERS_OUT));

@@ -156,7 +156,7 @@ pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     size_t count = 0;
-    pgr_tie *const ties = pgr__find_ties(tape, &count);
+    pgr_tie *const ties = tape_collects_all(tape, thorough) ? pgr__find_ties(tape, &count) : NULL;
     const pgr_status status = pgr__collect(tape, ties, count, thorough);
     PyMem_Free(ties);
     drop_dead();

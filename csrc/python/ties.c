@@ -18,68 +18,73 @@
  * modules. Too much doubt costs memory, never a live node. */
 #include "python/ties.h"
 
-#include <stdlib.h>
+#include "python/sets.h"
 
 enum { DEPTH_AT_MOST = 32, LENGTH_AT_MOST = 256, OBJECTS_PER_ROOT = 64 };
+enum { AHEAD = 16 }; /* how far to prefetch objects, which lie anywhere */
 
 /* An object that the search has met. It does not enter Values: what hangs on them hangs on their nodes. */
 typedef struct {
     PyObject *object;
-    Py_ssize_t refs;  /* references from outside */
-    uint32_t depth;
+    Py_ssize_t refs;     /* references from outside */
+    uint32_t first_edge; /* its children are edges[first_edge] and on, up to those of the next thing */
+    uint32_t hub;        /* 0: not a hub */
+    uint16_t depth;
     bool outside;
-    bool is_hub;
 } thing;
+
+typedef struct {
+    const PyObject *object;
+    uint32_t index; /* into things */
+} entry;
 
 typedef struct {
     const pgr_tape *tape;
     thing *things;
     size_t count, capacity;
-    uint32_t *table; /* open addressing: index + 1 into things */
-    size_t mask;
+    uint32_t *edges;   /* children, by index into things */
+    size_t edge_count, edge_capacity;
+    entry *table;      /* open addressing: the things that have more than one reference */
+    size_t table_count;
+    int table_bits;    /* 0: no table yet */
     size_t budget;
-    size_t long_left; /* references in long containers that may still be followed */
+    size_t long_left;  /* references in long containers that may still be followed */
     pgr_tie *ties;
     size_t tie_count, tie_capacity;
     uint32_t *stack, *hubs;
     size_t stack_count, hub_count;
-    /* Of the present visit: */
-    PyObject *parent;
-    uint32_t depth;
-    uint64_t from;
     size_t root_count;
+    PyObject *parent;  /* whose children are being visited */
+    uint32_t depth;    /* of these */
     bool failed;
 } search;
 
-static size_t place_of(const search *s, const PyObject *o)
+/* ---- Things --------------------------------------------------------------------------------- */
+
+/* The place of an object in the table, or the free one where it belongs. */
+static entry *place_of(const search *s, const PyObject *o)
 {
-    size_t at = (size_t)(((uintptr_t)o >> 4) * 0x9E3779B97F4A7C15ull) & s->mask;
-    while (s->table[at] != 0 && s->things[s->table[at] - 1].object != o)
-        at = (at + 1) & s->mask;
-    return at;
+    const size_t mask = ((size_t)1 << s->table_bits) - 1;
+    size_t at = (size_t)(((uint64_t)(uintptr_t)o >> 4) * 0x9E3779B97F4A7C15ull >> (64 - s->table_bits));
+    while (s->table[at].object != NULL && s->table[at].object != o)
+        at = (at + 1) & mask;
+    return &s->table[at];
 }
 
-static bool grow(search *s)
+static bool grow_table(search *s)
 {
-    const size_t capacity = s->capacity == 0 ? 256 : 2 * s->capacity;
-    thing *const things = PyMem_Realloc(s->things, capacity * sizeof *things);
-    if (things == NULL)
+    entry *const before = s->table;
+    const size_t size = s->table_bits == 0 ? 0 : (size_t)1 << s->table_bits;
+    const int bits = s->table_bits == 0 ? 9 : s->table_bits + 1;
+    entry *const table = PyMem_Calloc((size_t)1 << bits, sizeof *table);
+    if (table == NULL)
         return false;
-    s->things = things;
-    uint32_t *const table = PyMem_Calloc(2 * capacity, sizeof *table);
-    uint32_t *const stack = PyMem_Realloc(s->stack, capacity * sizeof *stack);
-    if (stack != NULL)
-        s->stack = stack;
-    if (table == NULL || stack == NULL) {
-        PyMem_Free(table);
-        return false;
-    }
-    PyMem_Free(s->table);
     s->table = table;
-    s->mask = 2 * capacity - 1;
-    s->capacity = capacity;
-    for (size_t i = 0; i < s->count; i++)
-        s->table[place_of(s, s->things[i].object)] = (uint32_t)i + 1;
+    s->table_bits = bits;
+    for (size_t i = 0; i < size; i++)
+        if (before[i].object != NULL)
+            *place_of(s, before[i].object) = before[i];
+    PyMem_Free(before);
     return true;
 }
 
@@ -91,23 +96,29 @@ static bool is_container(PyObject *o)
 
 static size_t length(PyObject *o)
 {
-    if (PyAnySet_Check(o))
-        return (size_t)PySet_GET_SIZE(o);
-    return (size_t)(Py_TYPE(o) == &PyDict_Type ? PyDict_GET_SIZE(o) : Py_SIZE(o));
+    PyTypeObject *const type = Py_TYPE(o);
+    return (size_t)(type == &PyDict_Type                               ? PyDict_GET_SIZE(o)
+                    : type == &PyTuple_Type || type == &PyList_Type ? Py_SIZE(o)
+                                                                       : PySet_GET_SIZE(o));
 }
 
-/* Whether to enter an object, since it may lead to a Value. Long containers, such as a graph's order, are entered while
- * they hold no more than there are Values. */
-static bool may_enter(const search *s, PyObject *o)
+/* Whether objects of this type may lead to a Value: besides containers, functions and what they are made of, instances
+ * of Python classes, and functools.partial. */
+static bool leads_on(PyObject *o)
 {
     PyTypeObject *const type = Py_TYPE(o);
-    if (is_container(o))
-        return length(o) <= LENGTH_AT_MOST || length(o) <= s->long_left;
     if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type)
         return true;
-    /* Instances of Python classes, and functools.partial. */
-    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && PyType_IS_GC(type) && type->tp_traverse != NULL &&
-           !PyType_Check(o);
+    if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0)
+        return is_container(o);
+    return (PyType_IS_GC(type) && type->tp_traverse != NULL && !PyType_Check(o)) || is_container(o);
+}
+
+/* Whether to enter an object that leads on. Long containers, such as a graph's order, are entered while they hold no
+ * more than there are Values. */
+static bool may_enter(const search *s, PyObject *o)
+{
+    return !is_container(o) || length(o) <= LENGTH_AT_MOST || length(o) <= s->long_left;
 }
 
 /* Of a function only its closure and defaults are visited, not its globals. */
@@ -116,68 +127,106 @@ static bool is_passed_over(const search *s, PyObject *child)
     return PyFunction_Check(s->parent) && !PyTuple_CheckExact(child);
 }
 
+static thing *add_thing(search *s, PyObject *o)
+{
+    if (s->count == s->capacity) {
+        thing *const things = s->count == UINT32_MAX ? NULL : pgr__double(s->things, &s->capacity, sizeof *things);
+        if (things == NULL) {
+            s->failed = true;
+            return NULL;
+        }
+        s->things = things;
+    }
+    Py_ssize_t refs = Py_REFCNT(o);
+    if (pgr__is_operand(o)) /* handles in Python code hold the node, too */
+        refs += (Py_ssize_t)s->tape->slots[((const object *)o)->slot].holds - 1;
+    s->things[s->count] = (thing){.object = o, .refs = refs, .depth = (uint16_t)s->depth};
+    return &s->things[s->count++];
+}
+
 /* The thing of an object, new if this is the first meeting; NULL if the search does not follow it, or when out of
- * memory. */
+ * memory. An object with a single reference is met once, so it need not be found again. */
 static thing *meet(search *s, PyObject *o)
 {
-    if (s->mask != 0) {
-        const size_t at = place_of(s, o);
-        if (s->table[at] != 0)
-            return &s->things[s->table[at] - 1];
+    const bool is_operand = pgr__is_operand(o), is_shared = Py_REFCNT(o) > 1;
+    if (!is_operand && !leads_on(o))
+        return NULL;
+    if (is_shared) {
+        if (2 * s->table_count >= (s->table_bits == 0 ? 0 : (size_t)1 << s->table_bits) && !grow_table(s)) {
+            s->failed = true;
+            return NULL;
+        }
+        const entry *const found = place_of(s, o);
+        if (found->object != NULL)
+            return &s->things[found->index];
     }
-    if (s->depth > DEPTH_AT_MOST || !(pgr__is_operand(o) || may_enter(s, o)) || s->budget == 0)
+    if (s->depth > DEPTH_AT_MOST || s->budget == 0 || !(is_operand || may_enter(s, o)))
         return NULL;
-    if (s->count == s->capacity && !grow(s)) {
-        s->failed = true;
+    thing *const t = add_thing(s, o);
+    if (t == NULL)
         return NULL;
+    if (is_shared) {
+        *place_of(s, o) = (entry){o, (uint32_t)(t - s->things)};
+        s->table_count++;
     }
     s->budget--;
     if (is_container(o) && length(o) > LENGTH_AT_MOST) {
         s->long_left -= length(o);
         s->budget += length(o);
     }
-    Py_ssize_t refs = Py_REFCNT(o);
-    if (pgr__is_operand(o)) /* handles in Python code hold the node, too */
-        refs += (Py_ssize_t)s->tape->slots[((const object *)o)->slot].holds - 1;
-    s->things[s->count] = (thing){.object = o, .refs = refs, .depth = s->depth};
-    s->table[place_of(s, o)] = (uint32_t)++s->count;
-    return &s->things[s->count - 1];
-}
-
-static void traverse(search *s, PyObject *o, visitproc visit)
-{
-    s->parent = o;
-    Py_TYPE(o)->tp_traverse(o, visit, s);
-}
-
-/* First pass: meets children, and subtracts the parent's reference. */
-static int visit_meet(PyObject *child, void *arg)
-{
-    search *const s = arg;
-    thing *const t = is_passed_over(s, child) ? NULL : meet(s, child);
-    if (t != NULL)
-        t->refs--;
-    return 0;
-}
-
-/* Second pass: children of an object held from outside are held from outside. */
-static int visit_outside(PyObject *child, void *arg)
-{
-    search *const s = arg;
-    if (is_passed_over(s, child))
-        return 0;
-    const size_t at = place_of(s, child);
-    thing *const t = s->table[at] != 0 ? &s->things[s->table[at] - 1] : NULL;
-    if (t != NULL && !t->outside) {
-        t->outside = true;
-        s->stack[s->stack_count++] = (uint32_t)(t - s->things);
-    }
-    return 0;
+    return t;
 }
 
 static bool enters(const thing *t) { return !pgr__is_operand(t->object); }
 
-static void add_tie(search *s, uint64_t to)
+/* ---- Passes ---------------------------------------------------------------------------------- */
+
+/* First pass: meets children, subtracts the parent's reference, and notes them for the other passes. */
+static int visit_meet(PyObject *child, void *arg)
+{
+    search *const s = arg;
+    thing *const t = is_passed_over(s, child) ? NULL : meet(s, child);
+    if (t == NULL)
+        return 0;
+    t->refs--;
+    if (s->edge_count == s->edge_capacity) {
+        uint32_t *const edges = s->edge_count > UINT32_MAX / 2 ? NULL
+                                : pgr__double(s->edges, &s->edge_capacity, sizeof *edges);
+        if (edges == NULL) {
+            s->failed = true;
+            return 0;
+        }
+        s->edges = edges;
+    }
+    s->edges[s->edge_count++] = (uint32_t)(t - s->things);
+    return 0;
+}
+
+/* A thing's children, after the first pass: `*end` is one past the last. */
+static const uint32_t *children(const search *s, uint32_t index, const uint32_t **end)
+{
+    *end = s->edges + (index + 1 < s->count ? s->things[index + 1].first_edge : s->edge_count);
+    return s->edges + s->things[index].first_edge;
+}
+
+static void push(search *s, uint32_t index) { s->stack[s->stack_count++] = index; }
+
+/* Second pass: children of an object held from outside are held from outside. */
+static void spread_outside(search *s, uint32_t index)
+{
+    s->things[index].outside = true;
+    push(s, index);
+    while (s->stack_count > 0) {
+        const uint32_t *end, *child = children(s, s->stack[--s->stack_count], &end);
+        for (; child < end; child++)
+            if (!s->things[*child].outside) {
+                s->things[*child].outside = true;
+                push(s, *child);
+            }
+    }
+}
+
+static void add_tie(search *s, uint64_t from, uint64_t to)
 {
     if (s->tie_count == s->tie_capacity) {
         pgr_tie *const ties = pgr__double(s->ties, &s->tie_capacity, sizeof *ties);
@@ -187,44 +236,44 @@ static void add_tie(search *s, uint64_t to)
         }
         s->ties = ties;
     }
-    s->ties[s->tie_count++] = (pgr_tie){s->from, to};
+    s->ties[s->tie_count++] = (pgr_tie){from, to};
 }
 
-/* Third pass, from a root or a hub: ties Values and hubs to it. A thing without other references is part of it. */
-static int visit_tie(PyObject *child, void *arg)
+/* Ties a thing to a root or a hub, `from`. A thing without other references is part of it. */
+static void tie(search *s, uint64_t from, uint32_t index)
 {
-    search *const s = arg;
-    if (is_passed_over(s, child))
-        return 0;
-    const size_t at = place_of(s, child);
-    thing *const t = s->table[at] != 0 ? &s->things[s->table[at] - 1] : NULL;
-    if (t == NULL || t->outside)
-        return 0;
-    const size_t index = (size_t)(t - s->things);
+    thing *const t = &s->things[index];
+    if (t->outside)
+        return;
     if (!enters(t)) {
-        const pgr_id id = s->tape->slots[((const object *)child)->slot].id;
+        const pgr_id id = s->tape->slots[((const object *)t->object)->slot].id;
         if (id != 0)
-            add_tie(s, id);
-    } else if (index < s->root_count || Py_REFCNT(child) > 1) {
-        add_tie(s, TAPE_HUB + index);
-        if (!t->is_hub)
-            s->hubs[s->hub_count++] = (uint32_t)index;
-        t->is_hub = true;
-    } else if (s->stack_count < s->capacity) { /* else a type's traverse visits objects twice */
-        s->stack[s->stack_count++] = (uint32_t)index;
+            add_tie(s, from, id);
+    } else if (index < s->root_count || Py_REFCNT(t->object) > 1) {
+        if (t->hub == 0) {
+            s->hubs[s->hub_count++] = index;
+            t->hub = (uint32_t)s->hub_count;
+        }
+        add_tie(s, from, TAPE_HUB + t->hub);
+    } else if (s->stack_count < s->count) { /* else a type's traverse visits objects twice */
+        push(s, index);
     } else {
         s->failed = true;
     }
-    return 0;
 }
 
-static void tie_from(search *s, uint64_t from, size_t index)
+/* Third pass, from a root or a hub. */
+static void tie_from(search *s, uint64_t from, uint32_t index)
 {
-    s->from = from;
-    s->stack[s->stack_count++] = (uint32_t)index;
-    while (s->stack_count > 0)
-        traverse(s, s->things[s->stack[--s->stack_count]].object, visit_tie);
+    push(s, index);
+    while (s->stack_count > 0) {
+        const uint32_t *end, *child = children(s, s->stack[--s->stack_count], &end);
+        for (; child < end; child++)
+            tie(s, from, *child);
+    }
 }
+
+/* ---- Roots ----------------------------------------------------------------------------------- */
 
 /* The object of the node of a slot in use; NULL if it has none. */
 static const object *owner_of(const pgr_tape *tape, uint32_t slot)
@@ -238,7 +287,7 @@ static bool is_of_interest(const search *s, PyObject *dict)
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(dict, &at, &key, &value))
-        if (pgr__is_operand(value) || may_enter(s, value))
+        if (pgr__is_operand(value) || (leads_on(value) && may_enter(s, value)))
             return true;
     return false;
 }
@@ -274,7 +323,9 @@ static bool add_root(search *s, roots *r, PyObject *root, pgr_id id)
 
 static bool find_roots(search *s, roots *r, pgr_tape *tape)
 {
-    for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
+    for (uint32_t slot = 1; slot < tape->slot_count; slot++) {
+        if (slot + AHEAD < tape->slot_count)
+            PGR_PREFETCH(tape->slots[slot + AHEAD].owner);
         const object *const o = owner_of(tape, slot);
         if (o != NULL && o->dict != NULL && !add_root(s, r, o->dict, tape->slots[slot].id))
             return false;
@@ -283,16 +334,15 @@ static bool find_roots(search *s, roots *r, pgr_tape *tape)
     Py_ssize_t at = 0;
     while (PyDict_Next(pgr__layer.notes, &at, &key, &dict)) {
         const uint32_t slot = (uint32_t)PyLong_AsUnsignedLongLong(key);
-        if (slot < tape->slot_capacity && tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
+        if (slot < tape->slot_count && tape->slots[slot].id != 0 && !add_root(s, r, dict, tape->slots[slot].id))
             return false;
     }
     if (r->count == 0) /* sets alone lead only down, so they can't close a cycle */
         return true;
-    for (uint32_t slot = 1; slot < tape->slot_capacity; slot++) {
-        const object *const o = owner_of(tape, slot);
-        if (o != NULL && o->prev != NULL && !add_root(s, r, o->prev, tape->slots[slot].id))
+    const object *o;
+    for (uint32_t i = 0; (o = pgr__walked(i)) != NULL; i++)
+        if (tape->slots[o->slot].id != 0 && !add_root(s, r, o->prev, tape->slots[o->slot].id))
             return false;
-    }
     return true;
 }
 
@@ -305,31 +355,28 @@ static bool is_interrupted(const search *s, size_t i)
 static bool find_ties(search *s, const roots *r)
 {
     for (size_t i = 0; i < s->count; i++) { /* the list grows meanwhile */
-        const thing t = s->things[i];
-        s->depth = t.depth + 1;
-        if (enters(&t))
-            traverse(s, t.object, visit_meet);
+        if (i + AHEAD < s->count)
+            PGR_PREFETCH(s->things[i + AHEAD].object);
+        s->things[i].first_edge = (uint32_t)s->edge_count;
+        s->depth = s->things[i].depth + 1u;
+        s->parent = s->things[i].object;
+        if (enters(&s->things[i]))
+            Py_TYPE(s->parent)->tp_traverse(s->parent, visit_meet, s);
         if (s->failed || is_interrupted(s, i))
             return false;
     }
-    for (size_t i = 0; i < s->count; i++)
-        if (s->things[i].refs != 0 && !s->things[i].outside) {
-            s->things[i].outside = true;
-            s->stack[s->stack_count++] = (uint32_t)i;
-            while (s->stack_count > 0) {
-                const thing *const t = &s->things[s->stack[--s->stack_count]];
-                if (enters(t))
-                    traverse(s, t->object, visit_outside);
-            }
-        }
-    s->root_count = r->count;
+    s->stack = PyMem_Malloc(s->count * sizeof *s->stack);
     s->hubs = PyMem_Malloc(s->count * sizeof *s->hubs);
-    s->failed = s->hubs == NULL;
+    s->failed = s->stack == NULL || s->hubs == NULL;
+    for (size_t i = 0; i < s->count && !s->failed; i++)
+        if (s->things[i].refs != 0 && !s->things[i].outside)
+            spread_outside(s, (uint32_t)i);
+    s->root_count = r->count;
     for (size_t i = 0; i < r->count && !s->failed; i++)
         if (!s->things[i].outside)
-            tie_from(s, r->ids[i], i);
+            tie_from(s, r->ids[i], (uint32_t)i);
     for (size_t i = 0; i < s->hub_count && !s->failed; i++) { /* so does this one */
-        tie_from(s, TAPE_HUB + s->hubs[i], s->hubs[i]);
+        tie_from(s, TAPE_HUB + s->things[s->hubs[i]].hub, s->hubs[i]);
         if (is_interrupted(s, i))
             return false;
     }
@@ -344,6 +391,7 @@ pgr_tie *pgr__find_ties(pgr_tape *tape, size_t *count)
     if (!find_roots(&s, &r, tape) || r.count == 0 || !find_ties(&s, &r))
         s.tie_count = 0; /* out of memory or interrupted: nothing is tied this time */
     PyMem_Free(s.things);
+    PyMem_Free(s.edges);
     PyMem_Free(s.table);
     PyMem_Free(s.stack);
     PyMem_Free(s.hubs);

@@ -2,7 +2,11 @@
  *
  * A node lives while a handle names it or a live node has it as an operand. Operands have smaller ids, so one
  * descending pass finds the live nodes without reference counts, and one ascending pass slides them into the gaps, in
- * order, so ids stay topological. Collecting when the tape has doubled makes the cost a constant per recorded node. */
+ * order, so ids stay topological. Collecting when the tape has doubled makes the cost a constant per recorded node.
+ *
+ * Where many nodes live, that is a long pause. So the collections in between take all nodes below some id to live, and
+ * look only at those from there on: any id will do, since nothing below needs a node above. These are the young nodes,
+ * which no collection has seen, and from time to time the middle ones, which have outlived only such collections. */
 #include "tape/tape.h"
 #include "tape/slots.h"
 #include "tape/tags.h"
@@ -33,21 +37,22 @@ static bool unmark(pgr_tape *tape)
     return true;
 }
 
-/* Sets TAPE_LIVE on live nodes, and writes their number. False: interrupted. */
-static bool mark_live(pgr_tape *tape, uint32_t *live)
+/* Sets TAPE_LIVE on live nodes from `floor` on, and writes their number. False: interrupted. */
+static bool mark_live(pgr_tape *tape, pgr_id floor, uint32_t *live)
 {
     pgr_node *const nodes = tape->nodes;
     uint32_t count = 0;
-    for (pgr_id id = tape->size - 1; id > 0;) {
+    for (pgr_id id = tape->size - 1; id >= floor;) {
         if (is_interrupted(tape))
             return false;
-        for (const pgr_id floor = id > TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : 0; id > floor; id--) {
+        for (const pgr_id stop = id - floor >= TAPE_ASK_EVERY ? id - TAPE_ASK_EVERY : floor - 1; id > stop; id--) {
             tape_prefetch_below(&nodes[id]);
             if (!is_live(&nodes[id]))
                 continue;
             count++;
-            nodes[nodes[id].lhs].flags |= TAPE_LIVE;
-            nodes[nodes[id].rhs].flags |= TAPE_LIVE;
+            const pgr_id l = nodes[id].lhs, r = nodes[id].rhs;
+            nodes[l >= floor ? l : id].flags |= TAPE_LIVE; /* without a branch: the node itself needs no mark */
+            nodes[r >= floor ? r : id].flags |= TAPE_LIVE;
         }
     }
     *live = count;
@@ -225,14 +230,45 @@ static pgr_status mark_through_ties(pgr_tape *tape, pgr_tie *ties, size_t tie_co
     return t.failed ? PGR_OK : PGR_ERR_STOPPED;
 }
 
-/* Collects next at twice the live nodes, but not below half of last time: else a training loop would climb from the
- * least number at every step, collecting graphs that are all alive. */
-static void plan_next(pgr_tape *tape)
+static uint32_t at_most(uint64_t x, uint32_t most) { return x < most ? (uint32_t)x : most; }
+
+/* How much more than the least number of nodes may become young between two collections, or middle ones. */
+enum { MORE = 16 };
+
+static uint32_t middle_most(const pgr_tape *tape)
 {
-    uint64_t next = 2 * (uint64_t)tape->size;
-    next = next < tape->collect_at / 2 ? tape->collect_at / 2 : next;
-    next = next < tape->collect_at_least ? tape->collect_at_least : next;
-    tape->collect_at = next > UINT32_MAX ? UINT32_MAX : (uint32_t)next;
+    return at_most(MORE * (uint64_t)tape->collect_at_least, UINT32_MAX);
+}
+
+/* From where on to collect. */
+static pgr_id choose_floor(const pgr_tape *tape, bool all)
+{
+    return all ? 1 : tape->young - tape->middle >= middle_most(tape) ? tape->middle : tape->young;
+}
+
+/* The less often young nodes are looked at, the more of them live: else those of a step larger than the least number
+ * would all be gone through again and again, and taken for old. */
+static void adapt_young(pgr_tape *tape, uint32_t young, uint32_t dead)
+{
+    const bool is_full = young >= tape->young_most / 2; /* else somebody has called for a collection */
+    if (is_full && dead < young / 2 && tape->young_most < middle_most(tape))
+        tape->young_most *= 2;
+    else if (dead >= young - young / 8 && tape->young_most > tape->collect_at_least)
+        tape->young_most /= 2;
+}
+
+/* Looks at all nodes next at twice the live ones, but not below half of last time: else a training loop would climb
+ * from the least number at every step, collecting graphs that are all alive. Before that, at the young ones. */
+static void plan_next(pgr_tape *tape, pgr_id floor)
+{
+    if (floor == 1) {
+        uint64_t full = 2 * (uint64_t)tape->size;
+        full = full < tape->full_at / 2 ? tape->full_at / 2 : full;
+        tape->full_at = at_most(full < tape->collect_at_least ? tape->collect_at_least : full, UINT32_MAX);
+    }
+    const bool all_are_old = floor == 1 || (floor == tape->middle && tape->size - floor > middle_most(tape) / 2);
+    pgr__set_young(tape, all_are_old ? tape->size : tape->middle, tape->size);
+    tape->collect_at = at_most((uint64_t)tape->size + tape->young_most, tape->full_at);
     tape->limit = tape->size; /* the next record makes room anew */
 }
 
@@ -243,38 +279,37 @@ pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool th
     tape_pop(tape); /* mostly frees most */
     if (!unmark(tape))
         return PGR_ERR_STOPPED;
+    const pgr_id floor = choose_floor(tape, tie_count > 0 || tape_collects_all(tape, thorough));
     if (tie_count > 0 && mark_through_ties(tape, ties, tie_count) != PGR_OK)
         return PGR_ERR_STOPPED;
     pgr_node *const nodes = tape->nodes;
     pgr_status status = PGR_OK;
     uint32_t live = 0;
-    tape->is_marked = !mark_live(tape, &live);
+    tape->is_marked = !mark_live(tape, floor, &live);
     if (tape->is_marked) {
         hold_tied(tape, ties, tie_count);
         return PGR_ERR_STOPPED;
     }
 
-    pgr_id first = 1; /* the first dead node */
+    pgr_id first = floor; /* the first dead node */
     while (first < tape->size && is_live(&nodes[first]))
         nodes[first++].flags &= (uint8_t)~TAPE_LIVE;
-    const uint32_t dead = tape->size - 1 - live;
-    pgr_id *moved = NULL;
-    if (dead > (thorough ? 0 : tape->size / 8)) {
-        moved = tape_resize(tape, NULL, (tape->size - first) * sizeof *moved);
-        if (moved == NULL)
-            status = PGR_ERR_NOMEM;
-    }
+    const uint32_t young = tape->size - tape->young, dead = tape->size - floor - live;
+    const bool is_worth_it = dead > (thorough ? 0 : (tape->size - floor) / 8);
+    pgr_id *const moved = is_worth_it ? tape_resize(tape, NULL, (tape->size - first) * sizeof *moved) : NULL;
     if (moved != NULL) {
         slide(tape, first, moved);
         tape_resize(tape, moved, 0);
     } else {
+        status = is_worth_it ? PGR_ERR_NOMEM : PGR_OK;
         for (pgr_id id = first; id < tape->size; id++)
             nodes[id].flags &= (uint8_t)~TAPE_LIVE;
     }
     nodes[0].flags = 0;
 
     hold_tied(tape, ties, tie_count);
-    plan_next(tape);
+    adapt_young(tape, young, dead);
+    plan_next(tape, floor);
     tape->collections++;
     return status;
 }
@@ -301,6 +336,8 @@ pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k)
         if (status != PGR_ERR_STOPPED)
             status = pgr__make_room(tape, k);
     }
+    if (status == PGR_OK && tape->passes == 0 && (uint64_t)tape->size + k > tape->collect_at)
+        tape->limit = tape->size + k; /* so many nodes that the next collection is due after them */
     return status;
 }
 

@@ -102,9 +102,12 @@ struct pgr_tape {
     uint32_t limit;  /* the size at which to call pgr__make_room; at most capacity */
     uint32_t capacity;
     uint32_t collect_at;
+    uint32_t full_at;     /* a collection at this size is a full one */
+    pgr_id young, middle; /* nodes from `young` on no collection has seen, those from `middle` on only small ones */
+    uint32_t young_most;  /* so many nodes become young before the next collection */
 
     pgr_slot *slots;
-    uint32_t slot_count, slot_capacity;
+    uint32_t slot_count, slot_capacity; /* only the first so many slots have been in use or are on the free list */
     uint32_t free_slot; /* first of the list; 0: empty */
     uint32_t dead;      /* first of the list of slots whose nodes have died */
     uint32_t held;
@@ -113,7 +116,7 @@ struct pgr_tape {
     tape_tags tags[PGR_TAG_CHANNELS];
     tape_number *numbers; /* by ascending node */
     uint32_t number_count, number_capacity;
-    pgr_id tagged; /* no run starts above this; no node from here on has a number */
+    uint32_t trim_below; /* a size below this leaves tags, numbers or `young` to be put in order: see pgr__trim */
 
     uint8_t *blocks, *supers;
     uint8_t marks_used;    /* by passes under way, a bit each (see marks.h) */
@@ -164,9 +167,16 @@ static inline void tape_prefetch_below(const pgr_node *node)
  * code. Read ids afterwards. */
 pgr_status pgr__make_room_by_handle(pgr_tape *tape, uint32_t k);
 
-/* pgr_tape_collect with ties, which it sorts and overwrites. Unless `thorough`, moves nothing where little would be
- * gained. PGR_ERR_STOPPED, with nothing moved, if is_interrupted says so. */
+/* pgr_tape_collect with ties, which it sorts and overwrites. Unless `thorough`, looks only at young nodes where that
+ * will do, and moves nothing where little would be gained. PGR_ERR_STOPPED, with nothing moved, if is_interrupted says
+ * so. */
 pgr_status pgr__collect(pgr_tape *tape, pgr_tie *ties, size_t tie_count, bool thorough);
+
+/* Whether a collection looks at all nodes, as one with ties does: if not, ties need not be looked for. */
+static inline bool tape_collects_all(const pgr_tape *tape, bool thorough)
+{
+    return thorough || tape->size >= tape->full_at;
+}
 
 /* Steps between two calls of on_stop: 0.1 ms of the cheapest nodes, 60 ms of the most expensive (powers with subnormal
  * results, 1.7 us each). A call costs less than 0.1 us. */

@@ -129,7 +129,7 @@ static pgr_status move_above(pgr_tape *tape, pgr_id id, size_t n, const pgr_id *
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++)
         if (pgr__set_tag(tape, channel, tags[channel]) != PGR_OK)
             tape->tags[channel].tag = tags[channel]; /* no memory for a run: the next change of tag reports it */
-    pgr__trim_tags(tape);
+    pgr__trim(tape);
     return status;
 }
 

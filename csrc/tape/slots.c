@@ -1,25 +1,38 @@
 /* slots.c: growing the slots, and holds on nodes. */
 #include "tape/slots.h"
 
-enum { SLOTS_AT_FIRST = 64 };
+/* Slots are put on the free list so many at a time: all of a large array at once would be a pause. */
+enum { SLOTS_AT_ONCE = 64 };
 
-pgr_status pgr__make_slot(pgr_tape *tape)
+static pgr_status grow_slots(pgr_tape *tape)
 {
-    if (tape->free_slot != 0)
-        return PGR_OK;
     if (tape->slot_capacity == UINT32_MAX)
         return PGR_ERR_FULL;
-    const uint64_t wanted = tape->slot_capacity == 0 ? SLOTS_AT_FIRST : 2 * (uint64_t)tape->slot_capacity;
+    const uint64_t wanted = tape->slot_capacity == 0 ? SLOTS_AT_ONCE : 2 * (uint64_t)tape->slot_capacity;
     const uint32_t capacity = wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted;
     pgr_slot *const slots = tape_resize(tape, tape->slots, capacity * sizeof *slots);
     if (slots == NULL)
         return PGR_ERR_NOMEM;
     tape->slots = slots;
-    const uint32_t first = tape->slot_capacity == 0 ? 1 : tape->slot_capacity; /* slot 0 stands for no slot */
-    for (uint32_t i = tape->slot_capacity; i < capacity; i++)
-        slots[i] = (pgr_slot){.link = i + 1 < capacity ? i + 1 : 0};
     tape->slot_capacity = capacity;
-    tape->free_slot = first;
+    return PGR_OK;
+}
+
+pgr_status pgr__make_slot(pgr_tape *tape)
+{
+    if (tape->free_slot != 0)
+        return PGR_OK;
+    if (tape->slot_count == tape->slot_capacity) {
+        const pgr_status status = grow_slots(tape);
+        if (status != PGR_OK)
+            return status;
+    }
+    const uint32_t first = tape->slot_count, left = tape->slot_capacity - first;
+    const uint32_t end = first + (left < SLOTS_AT_ONCE ? left : SLOTS_AT_ONCE);
+    for (uint32_t i = first; i < end; i++)
+        tape->slots[i] = (pgr_slot){.link = i + 1 < end ? i + 1 : 0};
+    tape->slot_count = end;
+    tape->free_slot = first == 0 ? 1 : first; /* slot 0 stands for no slot */
     return PGR_OK;
 }
 

@@ -28,7 +28,7 @@ static inline pgr_handle tape_handle(const pgr_tape *tape, uint32_t slot)
 static inline uint32_t tape_slot_of(const pgr_tape *tape, pgr_handle h)
 {
     const uint32_t slot = (uint32_t)h;
-    return slot < tape->slot_capacity && tape->slots[slot].generation == (uint32_t)(h >> 32) ? slot : 0;
+    return slot < tape->slot_count && tape->slots[slot].generation == (uint32_t)(h >> 32) ? slot : 0;
 }
 
 /* The id of a handle's node, 0 if it is not alive. */

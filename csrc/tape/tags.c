@@ -7,14 +7,34 @@
 
 static void note_last(pgr_tape *tape)
 {
-    tape->tagged = 0;
+    tape->trim_below = 0;
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
         const tape_tags *const tags = &tape->tags[channel];
-        if (tags->count > 0 && tags->runs[tags->count - 1].start > tape->tagged)
-            tape->tagged = tags->runs[tags->count - 1].start;
+        if (tags->count > 0 && tags->runs[tags->count - 1].start > tape->trim_below)
+            tape->trim_below = tags->runs[tags->count - 1].start;
     }
-    if (tape->number_count > 0 && tape->numbers[tape->number_count - 1].node >= tape->tagged)
-        tape->tagged = tape->numbers[tape->number_count - 1].node + 1;
+    if (tape->number_count > 0 && tape->numbers[tape->number_count - 1].node >= tape->trim_below)
+        tape->trim_below = tape->numbers[tape->number_count - 1].node + 1;
+    if (tape->young > tape->trim_below)
+        tape->trim_below = tape->young;
+}
+
+void pgr__set_young(pgr_tape *tape, pgr_id middle, pgr_id young)
+{
+    tape->middle = middle;
+    tape->young = young;
+    note_last(tape);
+}
+
+/* Nodes that are taken back were old, so those in their place must not count as old. The bounds go down further, so
+ * that a graph that is taken back node by node does not call this for each of them. */
+static void lower_young(pgr_tape *tape)
+{
+    enum { FURTHER = 1 << 12 };
+    if (tape->young <= tape->size)
+        return;
+    tape->young = tape->size > FURTHER ? tape->size - FURTHER : 1;
+    tape->middle = tape->middle < tape->young ? tape->middle : tape->young;
 }
 
 /* Drops runs that hold no node. */
@@ -48,9 +68,10 @@ static void drop_numbers(pgr_tape *tape)
         tape->number_count--;
 }
 
-void pgr__trim_tags(pgr_tape *tape)
+void pgr__trim(pgr_tape *tape)
 {
     drop_numbers(tape);
+    lower_young(tape);
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
         tape_tags *const tags = &tape->tags[channel];
         drop_empty(tape, tags);
@@ -60,24 +81,33 @@ void pgr__trim_tags(pgr_tape *tape)
     note_last(tape);
 }
 
+/* The first number of a node from `id` on. */
+static uint32_t first_number(const pgr_tape *tape, pgr_id id)
+{
+    uint32_t low = 0, high = tape->number_count; /* nodes before low are smaller, those from high on are not */
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        *(tape->numbers[middle].node < id ? &low : &high) = tape->numbers[middle].node < id ? middle + 1 : middle;
+    }
+    return low;
+}
+
 void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved)
 {
     for (int channel = 0; channel < PGR_TAG_CHANNELS; channel++) {
         tape_tags *const tags = &tape->tags[channel];
-        uint32_t count = 0;
-        for (uint32_t k = 0; k < tags->count; k++) {
+        uint32_t count = pgr__run_of(tape, channel, first - 1);
+        for (uint32_t k = count; k < tags->count; k++) {
             tape_run run = tags->runs[k];
-            if (run.start >= first)
-                run.start = run.start < old_size ? moved[run.start - first] : tape->size;
+            run.start = run.start < old_size ? moved[run.start - first] : tape->size;
             if (count > 0 && tags->runs[count - 1].start == run.start)
                 count--; /* all nodes of the run before are dead */
             tags->runs[count++] = run;
         }
         tags->count = count;
     }
-    for (uint32_t k = 0; k < tape->number_count; k++)
-        if (tape->numbers[k].node >= first)
-            tape->numbers[k].node = moved[tape->numbers[k].node - first];
+    for (uint32_t k = first_number(tape, first); k < tape->number_count; k++)
+        tape->numbers[k].node = moved[tape->numbers[k].node - first];
     note_last(tape);
 }
 
@@ -90,25 +120,21 @@ pgr_status pgr__number_next(pgr_tape *tape, uint64_t number)
         tape->numbers = numbers;
     }
     tape->numbers[tape->number_count++] = (tape_number){tape->size, number};
-    tape->tagged = tape->size + 1;
+    tape->trim_below = tape->size + 1;
     return PGR_OK;
 }
 
 uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id)
 {
-    uint32_t low = 0, high = tape->number_count; /* nodes before low are smaller, those from high on are not */
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        *(tape->numbers[middle].node < id ? &low : &high) = tape->numbers[middle].node < id ? middle + 1 : middle;
-    }
+    const uint32_t low = first_number(tape, id);
     return low < tape->number_count && tape->numbers[low].node == id ? tape->numbers[low].number : 0;
 }
 
 void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first)
 {
-    uint32_t count = 0;
-    for (uint32_t k = 0; k < tape->number_count; k++)
-        if (tape->numbers[k].node < first || (tape->nodes[tape->numbers[k].node].flags & (TAPE_HELD | TAPE_LIVE)) != 0)
+    uint32_t count = first_number(tape, first);
+    for (uint32_t k = count; k < tape->number_count; k++)
+        if ((tape->nodes[tape->numbers[k].node].flags & (TAPE_HELD | TAPE_LIVE)) != 0)
             tape->numbers[count++] = tape->numbers[k];
     tape->number_count = count;
 }
@@ -117,7 +143,7 @@ void pgr__take_back(pgr_tape *tape, uint32_t size)
 {
     if (tape->named < size)
         tape->size = size;
-    pgr__trim_tags(tape);
+    pgr__trim(tape);
 }
 
 uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id)

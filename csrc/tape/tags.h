@@ -7,9 +7,10 @@
 /* pgr_tape_tag without the lock. */
 pgr_status pgr__set_tag(pgr_tape *tape, int channel, uint32_t tag);
 
-/* Puts tags and numbers in order after nodes were taken back at the tape's end; and after a collection has moved nodes
- * from `first` on to moved[id - first], which for a dead node is where the next one went. */
-void pgr__trim_tags(pgr_tape *tape);
+/* Puts tags, numbers and the bounds of young nodes in order after nodes were taken back at the tape's end; and tags and
+ * numbers after a collection has moved nodes from `first` on to moved[id - first], which for a dead node is where the
+ * next one went. */
+void pgr__trim(pgr_tape *tape);
 void pgr__slide_tags(pgr_tape *tape, pgr_id first, uint32_t old_size, const pgr_id *moved);
 
 /* Gives the next node, not yet appended, a number. PGR_ERR_NOMEM, with nothing changed. */
@@ -20,6 +21,9 @@ uint64_t pgr__number_of(const pgr_tape *tape, pgr_id id);
 
 /* Drops the numbers of dead nodes from `first` on, before a collection moves the others. */
 void pgr__drop_dead_numbers(pgr_tape *tape, pgr_id first);
+
+/* Nodes from `young` on are young, and those from `middle` on, which is not above it, are middle ones. */
+void pgr__set_young(pgr_tape *tape, pgr_id middle, pgr_id young);
 
 /* Takes back the nodes from `size` on. If one of them has a handle, because code that ran meanwhile recorded it, leaves
  * all of them to a collection. Puts tags in order in any case. */
@@ -40,8 +44,8 @@ static inline void tape_pop(pgr_tape *tape)
         named--;
     tape->named = named;
     tape->size = named + 1;
-    if (PGR_UNLIKELY(tape->size < tape->tagged))
-        pgr__trim_tags(tape);
+    if (PGR_UNLIKELY(tape->size < tape->trim_below))
+        pgr__trim(tape);
 }
 
 #endif

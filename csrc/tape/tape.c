@@ -35,6 +35,10 @@ pgr_tape *pgr_tape_new(const pgr_allocator *allocator)
     *tape = (pgr_tape){
         .allocator = a,
         .collect_at = COLLECT_AT_LEAST,
+        .full_at = COLLECT_AT_LEAST,
+        .young = 1,
+        .middle = 1,
+        .young_most = COLLECT_AT_LEAST,
         .collect_at_least = COLLECT_AT_LEAST,
         .max_nodes = TAPE_MAX_NODES,
     };
@@ -102,7 +106,7 @@ pgr_status pgr__make_room(pgr_tape *tape, uint32_t k)
     if (need > most)
         return PGR_ERR_FULL;
     if (need > tape->capacity) {
-        uint64_t wanted = tape->collect_at > need ? tape->collect_at : 2 * (uint64_t)tape->capacity;
+        uint64_t wanted = tape->full_at > need ? tape->full_at : 2 * (uint64_t)tape->capacity;
         wanted = wanted < need ? need : wanted > most ? most : wanted;
         const uint32_t capacity = (uint32_t)wanted;
         if (!grow_summaries(tape, capacity)) /* first: summaries that are too large do no harm if the next call fails */

@@ -29,6 +29,7 @@ EXPORT(page_op) int page_op(const char *name)
 }
 
 EXPORT(page_has_param) int page_has_param(int op) { return pgr_op_row(op)->kind == PGR_KIND_PARAM; }
+EXPORT(page_param) double page_param(int op) { return pgr_op_row(op)->param_default; }
 EXPORT(page_rule) const char *page_rule(int op) { return pgr_op_row(op)->rule; }
 
 EXPORT(page_tape) pgr_tape *page_tape(void) { return pgr_tape_new(NULL); }
@@ -75,6 +76,15 @@ pgr_id page_record_all(pgr_tape *tape, uint32_t n, const uint8_t *ops, const pgr
 static pgr_id failed;
 static pgr_status failed_status;
 EXPORT(page_failed) pgr_id page_failed(void) { return failed; }
+
+/* op(a, b) without a node; see page_failed_status. */
+EXPORT(page_op_value) double page_op_value(int op, double a, double b)
+{
+    double value = 0.0;
+    failed_status = ops_eval(op, a, b, &value);
+    return value;
+}
+
 EXPORT(page_failed_status) int page_failed_status(void) { return (int)failed_status; }
 
 /* Computes the numbers of the nodes from `first` up to `end` again, from their operands' present numbers. */

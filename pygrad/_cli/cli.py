@@ -1,4 +1,4 @@
-"""The command line: `pygrad demo`, `pygrad draw FORMULA NAME=NUMBER ...`, `pygrad migrate PATH ...`."""
+"""The command line: `pygrad demo`, `draw FORMULA NAME=NUMBER ...`, `play`, `migrate PATH ...`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pygrad
-from pygrad._cli.demo import run, table
+from pygrad._cli.demo import play, run, table
 from pygrad._cli.migrate import examine, sources
 from pygrad._core.files import write
 from pygrad._views.draw import draw_dot
 from pygrad.engine import Value
 from pygrad.formula import FormulaError, parse
 
-FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot"}  # by suffix; dot: as text
+# By suffix; dot: as text, html: a page.
+FORMATS = {"svg": "svg", "png": "png", "pdf": "pdf", "dot": "dot", "gv": "dot", "html": "html"}
 SHOWN_AROUND = 60  # characters of a formula on either side of the error
 
 
@@ -49,7 +50,7 @@ def _seed(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="pygrad", description="Reverse-mode automatic differentiation of scalar Python code.")
     parser.add_argument("--version", action="version", version=f"pygrad {pygrad.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{demo,draw,migrate}", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="{demo,draw,play,migrate}", required=True)
     demo = commands.add_parser(
         "demo",
         help="differentiate and draw a neuron, then train a small network",
@@ -75,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=FORMATS,
         help="of the picture (default: by the file's suffix); dot and gv need no renderer, pdf needs Graphviz",
+    )
+    play_ = commands.add_parser(
+        "play",
+        help="write a page that trains the demo's network in a browser",
+        description="Write one HTML page that trains the demo's network on two moons, by the engine in the browser.",
+    )
+    play_.add_argument("--steps", type=_steps, default=100, help="steps of training (default: %(default)s)")
+    play_.add_argument("--seed", type=_seed, default=1337, help="of the points and the weights (default: %(default)s)")
+    play_.add_argument(
+        "-o", "--output", type=Path, default=Path("playground.html"), metavar="FILE", help="(default: %(default)s)"
     )
     migrate = commands.add_parser(
         "migrate",
@@ -134,6 +145,10 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
     if rows:
         print()
         print(table(("variable", "value", "gradient"), ((name, v.data, v.grad) for name, v in rows)))
+    if kind == "html":
+        formula.explore(path, **variables)
+        print(f"\nIts graph, and an input for others, in a page: {path}")
+        return 0
     drawing = draw_dot(result)
     write(path, drawing.source if kind == "dot" else drawing.pipe(format=kind, quiet=True))
     print(f"\nIts graph: {path}")
@@ -187,6 +202,8 @@ def _excerpt(text: str, position: int) -> str:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "demo":
         return run(arguments.steps, arguments.seed, arguments.out)
+    if arguments.command == "play":
+        return play(arguments.steps, arguments.seed, arguments.output)
     if arguments.command == "migrate":
         return _migrate(arguments.paths, arguments.write)
     text = arguments.formula.strip()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pygrad._core.files import write
+from pygrad._playground import playground
 from pygrad._views.draw import draw_dot, trace
 from pygrad.engine import Value
 from pygrad.nn import MLP
@@ -77,20 +78,25 @@ class Trained(NamedTuple):
     seconds: float
 
 
+def moons(seed: int) -> tuple[Any, Any, MLP]:
+    """The demo's points, their classes -1 and 1, and its network before training."""
+    import numpy as np
+    from sklearn.datasets import make_moons
+
+    np.random.seed(seed)
+    random.seed(seed)
+    X, y = make_moons(n_samples=100, noise=0.1)
+    return X, y * 2 - 1, MLP(2, [16, 16, 1])
+
+
 def train(steps: int, seed: int) -> Trained:
     """Train as micrograd's demo notebook does: 100 points, max-margin loss with L2, a learning rate that decays.
 
     Returns the loss and accuracy of the last step, before its update, as the notebook prints them.
     """
-    import numpy as np
-    from sklearn.datasets import make_moons
     from tqdm import tqdm
 
-    np.random.seed(seed)
-    random.seed(seed)
-    X, y = make_moons(n_samples=100, noise=0.1)
-    y = y * 2 - 1
-    model = MLP(2, [16, 16, 1])
+    X, y, model = moons(seed)
 
     def loss() -> tuple[Value, float]:
         inputs = [list(map(Value, row)) for row in X]
@@ -170,6 +176,18 @@ def show_moons(steps: int, seed: int, out: Path) -> None:
     print(f"training took {trained.seconds:.2f} s")
     draw_moons(trained, out / "moons.png")
     print(f"\nIts decision boundary: {out / 'moons.png'}")
+
+
+def play(steps: int, seed: int, path: Path) -> int:
+    """Write the page that trains the demo's network. Returns 0, or 1 if a package is missing."""
+    missing = [NEEDS[name] for name in ("numpy", "sklearn") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"pygrad play needs {', '.join(missing)}: pip install 'pygrad-engine[demo]'", file=sys.stderr)
+        return 1
+    X, y, model = moons(seed)
+    playground(model, X.tolist(), y.tolist(), path, steps=steps)
+    print(f"Two moons, to be trained in a browser: {path}")
+    return 0
 
 
 def run(steps: int, seed: int, out: Path) -> int:

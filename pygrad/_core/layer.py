@@ -43,6 +43,9 @@ if TYPE_CHECKING or OPERANDS == "compiled":
     )
 
     TAPE: Any = lib.pgr_default_tape()
+
+    def finish() -> None:
+        """Release what objects that have ended still hold: they have released it."""
 else:
     from pygrad._core.portable import (
         Operand,
@@ -57,6 +60,7 @@ else:
         on_progress,
         plan_items,
         present_scope,
+        release_ended as finish,
         run,
         structure_kinds,
         tape,
@@ -76,6 +80,7 @@ __all__ = [
     "dot",
     "enter_scope",
     "export",
+    "finish",
     "held",
     "node_values",
     "note_change",
@@ -148,13 +153,15 @@ def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def collect() -> None:
-    """Free all nodes that no Value needs. The tape does so itself whenever it has doubled in size.
+    """Free all nodes that no Value needs. The tape does so itself: often for nodes recorded lately, for all of them
+    whenever it has doubled in size.
 
     >>> from pygrad import Value, tape_stats
     >>> x = Value(1.0) + 1.0
     >>> del x; collect(); tape_stats().collections > 0
     True
     """
+    finish()
     check(lib.pgr_h_collect(TAPE))
     if not TYPE_CHECKING and OPERANDS == "cffi":
         drop_dead()

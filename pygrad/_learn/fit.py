@@ -14,6 +14,7 @@ from typing import Any, Callable
 from pygrad._core.bars import need_tqdm
 from pygrad._core.trees import need_numpy
 from pygrad._learn import checkpoint as checkpoints
+from pygrad._learn.cluster import Shards, Step, is_lazy
 from pygrad._learn.data import one_hot, split, with_shapes
 from pygrad._learn.history import Best, History
 from pygrad._learn.losses import LOSSES
@@ -66,6 +67,7 @@ def fit(
     seed: int = 0,
     progress: bool = False,
     workers: int = 1,
+    client: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> History:
@@ -78,7 +80,9 @@ def fit(
     patience: stop after so many epochs without a better validation loss (training loss without validation), and keep
     the best parameters.
 
-    The same seed gives the same numbers for any `workers`. progress: a bar (tqdm) with loss and rate. Ctrl-C stops
+    The same seed gives the same numbers for any `workers`. client: a dask.distributed.Client; its workers share each
+    batch, with the same numbers for any number of them. X and y may then be Dask arrays, which stay where they are, a
+    chunk a task. progress: a bar (tqdm) with loss and rate. Ctrl-C stops
     training and keeps the progress made. checkpoint: a file, written after every epoch; with resume=True training
     continues from it if it exists, with the same results as an uninterrupted run.
 
@@ -91,7 +95,12 @@ def fit(
     True
     """
     function = _loss(loss)
-    X, y, held = split(X, y, validation)
+    if client is not None and is_lazy(X):
+        held = split(*validation, None)[:2] if isinstance(validation, tuple) else None
+        if held is None and validation is not None:
+            raise ValueError(f"validation={validation!r}: for Dask arrays it must be a pair of NumPy arrays")
+    else:
+        X, y, held = split(X, y, validation)
     if epochs < 0:
         raise ValueError(f"epochs={epochs}: must not be negative")
     if batch_size is not None and batch_size < 1:
@@ -99,13 +108,14 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the file to resume from")
     w = numbers_of(model)
+    classes = None
     if loss == "cross_entropy" and y.ndim == 1:
-        out = model.predict(X[:1])
+        out = model.predict(need_numpy().zeros((1, X.shape[1])))
         classes = out.shape[1] if out.ndim == 2 else 1
-        y = one_hot(y, classes)
+        y = y if client is not None else one_hot(y, classes)
         held = None if held is None else (held[0], one_hot(held[1], classes, "validation's y"))
     training = _Training(model, w, _optimizer(optimizer, w, lr), X, y, held, workers)
-    training.record(function, l2)
+    training.record(function, l2, None if client is None else Shards(client, X, y, classes))
     file = None if checkpoint is None else Path(checkpoint)
     if resume and file is not None and file.exists():
         training.resume(file)
@@ -126,7 +136,7 @@ class _Training:
         self.history, self.best = History(), Best(float("inf"), 0, w.copy())
         self.done = 0  # in epochs
 
-    def record(self, loss: Callable[[Any, Any], Any], l2: float) -> None:
+    def record(self, loss: Callable[[Any, Any], Any], l2: float, shards: Shards | None = None) -> None:
         """Make the functions for the loss and its gradient. They are recorded on their first call."""
         call = self.model.function()
 
@@ -139,7 +149,12 @@ class _Training:
         def objective(w: Any, X: Any, y: Any) -> Any:
             return data_loss(w, X, y) + l2 * sum(p * p for p in w) if l2 else data_loss(w, X, y)
 
-        self.step = with_shapes(value_and_grad(objective, workers=self.workers), "X", self.X)
+        if shards is not None:
+            first = shards.first()
+            self.step = with_shapes(Step, "X", self.X)(shards, sample, l2, (self.w, *first))
+        else:
+            step = with_shapes(value_and_grad(objective, workers=self.workers), "X", self.X)
+            self.step = lambda w, batch: step(w, self.X[batch], self.y[batch])
         held = self.X if self.held is None else self.held[0]
         self.measure = with_shapes(jit(data_loss, workers=self.workers), "validation's X", held)
 
@@ -190,7 +205,7 @@ class _Training:
         total = 0.0
         for k in range(0, count, size):
             batch = order[k : k + size]
-            value, grads = self.step(self.w, self.X[batch], self.y[batch])
+            value, grads = self.step(self.w, batch)
             if not np.isfinite(value) or not np.isfinite(grads).all():
                 raise FloatingPointError(_why(self.model, self.w, value, grads, number, k // size))
             self.optimizer.step(grads)

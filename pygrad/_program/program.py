@@ -95,8 +95,8 @@ class Program:
             raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
         return self.run(given, workers)
 
-    def plan(self, workers: int) -> Any:
-        """The plan by which _call runs it (see csrc/python/call.c); None if _call can't."""
+    def plan(self, workers: int, reads: tuple[Any, ...] = ()) -> Any:
+        """The plan by which _call runs it if `reads` hold (see csrc/python/call.c, reads.h); None if _call can't."""
         kinds = kinds_in(self.code.structure_in) | kinds_in(self.code.structure_out)
         if self.code.captured or self.code.prints or not kinds.issubset(structure_kinds()):
             return None
@@ -115,6 +115,7 @@ class Program:
             "ARRAY_TYPE": object if np is None else np.ndarray,
             "CONSTANTS": self.code.constants,
             "WORKERS": workers,
+            "READS": reads,
             "OWNER": self.code.c,
         }
         return tuple([items[name] for name in plan_items()])

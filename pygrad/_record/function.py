@@ -33,6 +33,7 @@ from pygrad._pgr import ffi, lib
 from pygrad._program.program import Program
 from pygrad._record.arrays import Array, with_scalars
 from pygrad._record.build import build
+from pygrad._record.chunks import has_chunks, over_chunks
 from pygrad._record.methods import Bound, Method, Weak
 from pygrad._record.randomness import recorded
 from pygrad._record.reads import Reads
@@ -130,8 +131,7 @@ class Function:
 
     def _forget(self) -> None:
         self._programs: OrderedDict[Any, Program] = OrderedDict()
-        self._plan: Any = None  # the plan of the program that ran last, if nothing that it read can change ..
-        self._guarded: Any = None  # .. else the plan, and what it read
+        self._plan: Any = None  # the plan of the program that ran last
         self._reads: Reads | None = None
         self._variants: OrderedDict[Any, Function] = OrderedDict()  # for static arguments and those by name
         self._places: list[Any] | None = None  # a variant's arguments: positions and names
@@ -151,11 +151,8 @@ class Function:
             result = call(self._plan, args)
             if result is not NotImplemented:
                 return result
-        elif self._guarded is not None and not keywords:
-            plan, reads = self._guarded
-            result = NotImplemented if reads.have_changed() else call(plan, args)
-            if result is not NotImplemented:
-                return result
+        if has_chunks(args, keywords):
+            return over_chunks(self, args, keywords)
         if keywords or self._static is not None:
             variant, given = self._variant(args, keywords)
             return variant(*given)
@@ -164,11 +161,7 @@ class Function:
             return run_eagerly(self._function, args)
         leaves, key = flat_arguments(args, repr(self), self._places)
         program = self._program(key, args)
-        plan = program.plan(self._workers)
-        if self._reads:
-            self._guarded = plan and (plan, self._reads)
-        else:
-            self._plan = plan
+        self._plan = program.plan(self._workers, self._reads.bindings if self._reads else ())
         return program.run(leaves, self._workers)
 
     def _variant(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Function, list[Any]]:
@@ -217,7 +210,7 @@ class Function:
 
     def _program(self, key: Any, args: tuple[Any, ...]) -> Program:
         if self._reads is not None and self._reads.have_changed():
-            self._programs, self._plan, self._guarded, self._reads = OrderedDict(), None, None, None
+            self._programs, self._plan, self._reads = OrderedDict(), None, None
 
         def make() -> Program:
             names = _names(self.__wrapped__, len(args), self._places)  # type: ignore[attr-defined]
@@ -233,7 +226,7 @@ class Function:
     def as_it_is(self) -> Function:
         """The same with the programs that it has, whatever the function reads later."""
         frozen = object.__new__(Function)
-        vars(frozen).update(vars(self), _programs=OrderedDict(self._programs), _reads=Reads(None), _guarded=None)
+        vars(frozen).update(vars(self), _programs=OrderedDict(self._programs), _reads=Reads(None), _plan=None)
         return frozen
 
     def program(self, *args: Any, **keywords: Any) -> Program:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, Callable
+from types import CellType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any
 
 from pygrad._core.layer import Operand
 from pygrad._core.trees import is_array
@@ -23,7 +23,7 @@ class Reads:
     """
 
     def __init__(self, function: Any) -> None:
-        self._bindings: list[tuple[Callable[..., Any], str, Any]] = []  # read(name, default) gave the last
+        self.bindings: tuple[Any, ...] = ()  # as csrc/python/reads.h has them
         self._code_names: set[str] = set()
         self._owners: list[Any] = []  # of attributes
         self._looked_up: set[tuple[int, str]] = set()
@@ -33,15 +33,16 @@ class Reads:
             self._walk(todo)
             todo = self._look_up()
 
-    def __len__(self) -> int:
-        return len(self._bindings)
-
     def have_changed(self) -> bool:
-        """Whether one of them is bound to something else now."""
-        for read, name, before in self._bindings:
-            now = read(name, _MISSING)
+        """Whether one of them is bound to something else now. Equal numbers and texts are the same."""
+        found = list(self.bindings)
+        for i in range(1, len(found), 3):
+            holder, name, before = found[i : i + 3]
+            now = _bound_in(holder, name)
             if now is not before and _differ(before, now):
                 return True
+            found[i + 2] = now
+        self.bindings = tuple(found)
         return False
 
     def _walk(self, todo: list[Any]) -> None:
@@ -51,9 +52,9 @@ class Reads:
             if names is not None:
                 self._code_names |= names
                 for cell in x.__closure__ or ():
-                    self._bind(functools.partial(_content, cell), "", _content(cell, ""))
+                    self._bind(cell, "")
                 for name in names & x.__globals__.keys():
-                    self._bind(x.__globals__.get, name, x.__globals__[name])
+                    self._bind(x.__globals__, name)
             if _has_attributes(x):
                 self._owners.append(x)
             todo += self._new(_reached(x, names))
@@ -66,8 +67,8 @@ class Reads:
                 if (id(owner), name) in self._looked_up:
                     continue
                 self._looked_up.add((id(owner), name))
-                for read, value in _attribute(owner, name):
-                    self._bind(read, name, value)
+                for holder in _holders(owner, name):
+                    value = self._bind(holder, name)
                     found += self._new([getattr(value, "__func__", None) or getattr(value, "fget", None) or value])
         return found
 
@@ -76,16 +77,33 @@ class Reads:
         self._seen.update(map(id, found))
         return found
 
-    def _bind(self, read: Callable[..., Any], name: str, value: Any) -> None:
+    def _bind(self, holder: Any, name: str) -> Any:
+        value = _bound_in(holder, name)
         if _may_change(value):
-            self._bindings.append((read, name, value))
+            self.bindings = (*(self.bindings or (_MISSING,)), holder, name, value)
+        return value
 
 
-def _content(cell: Any, _name: str, _default: Any = None) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # empty
-        return _MISSING
+class _Slots:
+    """An object with slots, as what holds them: such an object may be a dict, too."""
+
+    def __init__(self, owner: Any) -> None:
+        self.__owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__owner, name)
+
+
+def _bound_in(holder: Any, name: str) -> Any:
+    """What a name is bound to; csrc/python/reads.c's twin."""
+    if isinstance(holder, (dict, MappingProxyType)):
+        return holder.get(name, _MISSING)
+    if isinstance(holder, CellType):
+        try:
+            return holder.cell_contents
+        except ValueError:  # empty
+            return _MISSING
+    return getattr(holder, name, _MISSING)
 
 
 def _has_attributes(x: Any) -> bool:
@@ -114,19 +132,19 @@ def _names_in(owner: Any, names: set[str]) -> set[str]:
     return found.union(*[names & attributes.keys() for attributes in _users_classes(owner)])
 
 
-def _attribute(owner: Any, name: str) -> Iterator[tuple[Callable[..., Any], Any]]:
-    """(how to read it, what it is) of an attribute in the object and in its classes."""
+def _holders(owner: Any, name: str) -> Iterator[Any]:
+    """What may hold an attribute: the object, its classes."""
     own = _own(owner)
     if own is not None and name in own:
-        yield own.get, own[name]
+        yield own
     for inherited in _users_classes(owner):
         if name not in inherited:
             continue
         if own is not None and name not in own:  # the object's own would come first
-            yield own.get, _MISSING
-        yield inherited.get, inherited[name]
-        if type(inherited[name]) is MemberDescriptorType and not isinstance(owner, type):  # in slots
-            yield functools.partial(getattr, owner), getattr(owner, name, _MISSING)
+            yield own
+        yield inherited
+        if type(inherited[name]) is MemberDescriptorType and not isinstance(owner, type):
+            yield _Slots(owner)
 
 
 def _may_change(x: Any) -> bool:

@@ -19,6 +19,7 @@ from pygrad._views.table import Row
 from pygrad.engine import Value
 
 SHOWN = ("data", "grad")
+DENSE = 60  # edges between folds, from which on they are drawn thin
 
 # Leaves differ in looks, to tell constants, parameters and inputs apart.
 _LOOKS = {
@@ -84,6 +85,10 @@ def draw_dot(
         return graph
     folded = fold(root, max_nodes, collapse, unfold)
     largest = _largest_grad(folded) if color else 0.0
+    if _is_dense(folded):  # edges between layers would be one black bar
+        graph.attr("graph", ranksep="3")
+        graph.attr("edge", color="gray60", arrowsize="0.5")
+    names = _names(folded)
     for i, vertex in enumerate(folded.vertices):
         if isinstance(vertex, Fold):
             graph.put(f"n{i}", shortened(vertex.title), vertex.text, **_FOLD_LOOKS)
@@ -91,7 +96,8 @@ def draw_dot(
         parts = [shortened(vertex.label)] if vertex.label else []
         parts += [f"{field} {getattr(vertex, field):.{precision}f}" for field in fields]
         looks = {**_looks(vertex), **(_paint(vertex.grad, largest) if color else {})}
-        graph.put(f"n{i}", *parts, shape="record", **looks)
+        for name in dict.fromkeys(names.get(i, {0: f"n{i}"}).values()):
+            graph.put(name, *parts, shape="record", **looks)
         if vertex.op:
             graph.put(f"op{i}", shortened(vertex.op))
             graph.join(f"op{i}", f"n{i}")
@@ -99,12 +105,34 @@ def draw_dot(
         into = folded.vertices[edge.target]
         target = f"op{edge.target}" if isinstance(into, Row) and into.op else f"n{edge.target}"
         ends = (into, folded.vertices[edge.source])
+        source = names.get(edge.source, {}).get(edge.target, f"n{edge.source}")
         if edge.operands > 1 and any(isinstance(end, Fold) for end in ends):
-            graph.join(f"n{edge.source}", target, tooltip=f"{edge.operands:,} operands", penwidth=_width(edge.operands))
+            width = "0.5" if _is_dense(folded) else _width(edge.operands)
+            graph.join(source, target, tooltip=f"{edge.operands:,} operands", penwidth=width)
         else:
             for _ in range(edge.operands):
-                graph.join(f"n{edge.source}", target)
+                graph.join(source, target)
     return graph
+
+
+def _is_dense(folded: Folded) -> bool:
+    folds = [isinstance(vertex, Fold) for vertex in folded.vertices]
+    return sum(folds[edge.source] and folds[edge.target] for edge in folded.edges) > DENSE
+
+
+def _names(folded: Folded) -> dict[int, dict[int, str]]:
+    """Of parameters that several scopes use, such as the steps of an RNN: a box for each scope, by user."""
+    found: dict[int, dict[int, str]] = {}
+    for edge in folded.edges:
+        source, user = folded.vertices[edge.source], folded.vertices[edge.target]
+        if isinstance(source, Row) and source.kind == "parameter":
+            place = user.title if isinstance(user, Fold) else user.scope
+            found.setdefault(edge.source, {})[edge.target] = place
+    for i, users in found.items():
+        places = {place: k for k, place in enumerate(dict.fromkeys(users.values()))}
+        for target, place in users.items():
+            users[target] = f"n{i}" + (f"s{places[place]}" if places[place] else "")
+    return found
 
 
 def _fields(kind: str, rankdir: str, show: str, precision: int, color: str | None) -> list[str]:
@@ -156,5 +184,5 @@ def mimebundle(root: Value) -> dict[str, str]:
     """For Jupyter: a Value's repr and, if it can be rendered, its graph."""
     bundle = {"text/plain": repr(root)}
     if drawing.find_renderer() is not None:
-        bundle["image/svg+xml"] = draw_dot(root).pipe(format="svg", encoding="utf-8")
+        bundle["image/svg+xml"] = drawing.fitted(draw_dot(root).pipe(format="svg", encoding="utf-8"))
     return bundle

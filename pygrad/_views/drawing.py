@@ -83,7 +83,13 @@ class Drawing(graphviz.Digraph):
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, str]:
         with _renderer():
-            return cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
+            bundle = cast("dict[str, str]", super()._repr_mimebundle_(*args, **kwargs))
+        return {kind: fitted(text) if kind == "image/svg+xml" else text for kind, text in bundle.items()}
+
+
+def fitted(svg: str) -> str:
+    """A picture that is no wider than the notebook's cell, so that the root, at its right end, is seen."""
+    return svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
 
 
 def _text(text: str, special: str = "", backslash: str = "\\\\") -> str:

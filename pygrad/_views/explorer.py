@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from pygrad._core.layer import TAPE, export, table_values
-from pygrad._core.ops import TABLE
+from pygrad._core.ops import OPERATIONS, TABLE, Operation
 from pygrad._core.text import shortened, visible
 from pygrad._pgr import ffi, lib
 from pygrad._views.chain_rule import partial
@@ -20,7 +20,7 @@ from pygrad.engine import Value
 
 NODES_AT_MOST = 300_000
 NUMBERS_AT_MOST = 1000  # nodes up to which a page has all numbers, and needs no engine to step
-SCRIPTS = ("numbers", "engine", "graph", "folding", "layout", "steps", "view", "story", "explore")
+SCRIPTS = ("theme", "numbers", "engine", "graph", "folding", "layout", "steps", "view", "story")
 _PLACES = ("①", "②", "③")  # in words, where the page puts the names of operands and result
 
 
@@ -57,7 +57,29 @@ def explore(
     data.update(precision=precision, rankdir=rankdir)
     label = shortened(str(root.label))
     title = f"Backward through {visible(label)}" if label else "Backward, step by step"
-    return assemble("explore", SCRIPTS, data, title, path)
+    return assemble("explore", (*SCRIPTS, "explore"), data, title, path)
+
+
+def explore_formula(
+    root: Value, text: str, functions: tuple[str, ...], path: str | os.PathLike[str] | None = "formula.html"
+) -> Page:
+    """The same page of a formula's result, with an input for formulas: their graphs show as they are written."""
+    refuse_pictures(path, "explore")
+    ops = {row.name: _operation(row, row.name in functions) for row in OPERATIONS}
+    power = next(row.name for row in OPERATIONS if row.symbol == "**" and row.has_param)
+    data = graph_data(root)
+    data.update(precision=6, rankdir="LR", formula={"text": text, "ops": ops, "power": power})
+    return assemble("explore", (*SCRIPTS, "formula", "explore"), data, "A formula, live", path)
+
+
+def _operation(row: Operation, is_called: bool) -> dict[str, Any]:
+    """An operation, for the page's reader of formulas."""
+    kind = "param" if row.has_param else "binary" if row.is_binary else "unary" if row.operands else "cut"
+    found: dict[str, Any] = {"name": row.name, "symbol": row.symbol, "kind": kind, "called": is_called}
+    found["words"] = [partial(row.op, k, _PLACES) for k in range(row.operands)]
+    if row.has_param:
+        found["param"] = row.param_default
+    return found
 
 
 def graph_data(root: Value) -> dict[str, Any]:

@@ -31,7 +31,10 @@ class Fold(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Its number of nodes: '1,700 nodes in 100 calls'."""
+        """Its number of nodes, by call if it has several: '7 nodes x 100', not counting leaves, such as weights."""
+        each, rest = divmod(self.nodes - self.leaves, max(self.calls, 1))
+        if self.calls > 1 and not rest:
+            return f"{each:,} node{'s' if each != 1 else ''} x {self.calls:,}"
         held = f"{self.nodes:,} node{'s' if self.nodes != 1 else ''}"
         return f"{held} in {self.calls:,} calls" if self.calls > 1 else held
 
@@ -160,9 +163,7 @@ def _fold(
         if around is None and depth and path:
             # Beside an unfolded scope, as deep as that one needs; else as deep as the user wants.
             beside = max((_common(path, o) + 1 for o in opened if _common(path, o)), default=0)
-            around = path[: max(depth, beside)]
-            if any(o[: len(around)] == around for o in opened):
-                around = None
+            around = path[: max(depth, beside)]  # what is around an unfolded scope, without that one, is a box, too
         if around is not None:
             folds[number] = number_of(around)
     folding = ffi.new("pgr_folding *")

@@ -275,7 +275,7 @@ static pgr_program *again(pgr_program *program, const example *e, uint64_t lanes
 static double *random_operands(const example *e, uint64_t lanes)
 {
     const uint32_t n = operand_count(e);
-    double *const x = malloc(lanes * n * sizeof *x);
+    double *const x = malloc((size_t)(lanes * n) * sizeof *x);
     const uint32_t counted = (e->call.flags & COUNTED) != 0 ? STATE : e->call.flags == SWITCH ? 0 : n;
     static const double odd[] = {-3.0, 99.0, 1e300, 0.0, 1.0, 2.0};
     for (uint64_t i = 0; i < lanes * n; i++)
@@ -287,7 +287,7 @@ static double *random_operands(const example *e, uint64_t lanes)
 static void check_run(const pgr_program *program, const example *e, uint64_t lanes, const pgr_run_options *options)
 {
     const uint32_t n = operand_count(e), results = result_count(e);
-    double *const x = random_operands(e, lanes), *const out = malloc(lanes * results * sizeof *out);
+    double *const x = random_operands(e, lanes), *const out = malloc((size_t)(lanes * results) * sizeof *out);
     double memory[MEMORY], operands[MOST_OPERANDS], expected[MOST_OPERANDS];
     for (int k = 0; k < MEMORY; k++)
         memory[k] = number();
@@ -490,7 +490,7 @@ static void programs_that_share_programs_take_no_time_to_check(void)
         CHECK(status == PGR_OK || status == PGR_ERR_PROGRAM);
         made += status == PGR_OK;
     }
-    CHECK(made >= 2 && made < 8);
+    CHECK(made >= (sizeof(size_t) > 4 ? 2 : 1) && made < 8);
     while (made > 0)
         pgr_program_free(chain[--made]);
     pgr_program_free(first);
@@ -878,8 +878,8 @@ static void damaged_calls_are_refused_or_harmless(void)
         const uint64_t in_sizes[] = {20 * operand_count(&e), MEMORY}, out_sizes[] = {20 * result_count(&e)};
         for (int k = 0; k < 20 * MOST_OPERANDS; k++)
             x[k] = number();
-        double *const exact = malloc(in_sizes[0] * sizeof *exact); /* so that the sanitizer sees its end */
-        memcpy(exact, x, in_sizes[0] * sizeof *exact);
+        double *const exact = malloc((size_t)in_sizes[0] * sizeof *exact); /* so that the sanitizer sees its end */
+        memcpy(exact, x, (size_t)in_sizes[0] * sizeof *exact);
         const double *const in[] = {exact, memory};
         double *const to[] = {out};
         for (long round = 0; round < rounds / (2 * KIND_COUNT); round++) {

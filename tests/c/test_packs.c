@@ -3,7 +3,7 @@
 #include "ops/ops.h"
 #include "program/packs.h"
 
-enum { REGISTERS = 200, CONSTANTS = 8, INPUTS = 72, MOST = 1500, TERMS = 40000, LANES = 20, SUMS = 4 };
+enum { REGISTERS = 9000, CONSTANTS = 8, INPUTS = 72, MOST = 24000, TERMS = 40000, LANES = 20, SUMS = 4, LONGEST = 1100 };
 
 static const pgr_kernels KERNELS[] = {PGR_KERNELS_PLAIN, PGR_KERNELS_AVX2, PGR_KERNELS_AVX512};
 
@@ -18,6 +18,9 @@ typedef struct {
     double constants[CONSTANTS], numbers[REGISTERS];
     bool is_set[REGISTERS];
     double in[INPUTS], lanes[LANES];
+    bool is_whole;               /* whether all registers are outputs */
+    uint32_t last_out;           /* where the last row begins */
+    uint32_t registers, longest; /* of which programs have some, and instructions in a row */
 } made;
 
 static const double LARGE = 1e6;
@@ -29,9 +32,9 @@ static void add(made *m, uint32_t op, uint32_t out, uint32_t a, uint32_t b)
 
 static uint32_t set_register(const made *m)
 {
-    uint32_t reg = pick(REGISTERS);
+    uint32_t reg = pick(m->registers);
     while (!m->is_set[reg])
-        reg = (reg + 1) % REGISTERS;
+        reg = (reg + 1) % m->registers;
     return reg;
 }
 
@@ -42,15 +45,21 @@ typedef struct {
 
 static walk random_walk(const made *m)
 {
-    static const uint32_t strides[] = {0, 1, 1, 1, 8, REGISTERS - 1, REGISTERS};
-    return (walk){set_register(m), strides[pick(7)]};
+    const uint32_t strides[] = {0, 1, 1, 1, 8, m->registers - 1, m->registers};
+    const uint32_t base = set_register(m);
+    if (m->longest > 100 && pick(5) > 0)
+        return pick(3) == 0 ? (walk){base, 0} : (walk){m->last_out, 1};
+    return (walk){pick(2) == 0 ? base : m->last_out, strides[pick(7)]};
 }
 
 static uint32_t reg_at(const made *m, const walk *w, uint32_t k)
 {
-    const uint32_t reg = (w->base + k * w->stride) % REGISTERS;
-    return w->stride == REGISTERS || !m->is_set[reg] ? set_register(m) : reg;
+    const uint32_t reg = (w->base + k * w->stride) % m->registers;
+    return w->stride == m->registers || !m->is_set[reg] ? set_register(m) : reg;
 }
+
+/* Registers that instructions set. */
+static uint32_t places(const made *m) { return m->registers - INPUTS - CONSTANTS - SUMS; }
 
 static double row(uint32_t op, double a, double b)
 {
@@ -66,14 +75,15 @@ enum { BINARY_NAMES = 9, ALL_NAMES = 13 };
 /* Instructions with one operation in a row, sometimes a run, whose operands are all read before any result is written. */
 static void add_operations(made *m)
 {
-    const uint32_t which = pick(ALL_NAMES), count = pick(3) == 0 ? 1 + pick(3) : 1 + pick(40), out = pick(REGISTERS);
-    const bool binary = which < BINARY_NAMES, is_run = pick(4) == 0, in_a_row = pick(3) > 0;
+    const uint32_t which = pick(ALL_NAMES), out = pick(m->registers);
+    const uint32_t count = pick(3) == 0 ? 1 + pick(3) : m->longest - pick(m->longest < 100 ? m->longest : 2);
+    const bool binary = which < BINARY_NAMES, is_run = pick(4) == 0, in_a_row = pick(3) > 0 || m->longest > 100;
     uint32_t op = (uint32_t)op_named(NAMES[which]);
     const walk x = random_walk(m), y = random_walk(m);
-    double results[40];
-    uint32_t outs[40], a[40], b[40];
+    double results[LONGEST];
+    uint32_t outs[LONGEST], a[LONGEST], b[LONGEST];
     for (uint32_t k = 0; k < count; k++) {
-        outs[k] = INPUTS + CONSTANTS + (in_a_row ? (out + k) : pick(REGISTERS)) % (REGISTERS - INPUTS - CONSTANTS - SUMS);
+        outs[k] = INPUTS + CONSTANTS + (in_a_row ? (out + k) : pick(m->registers)) % places(m);
         a[k] = reg_at(m, &x, k);
         b[k] = binary ? reg_at(m, &y, k) : PGR_REGISTER_NONE;
     }
@@ -100,22 +110,25 @@ static void add_operations(made *m)
         m->numbers[outs[k]] = is_run ? results[k] : m->numbers[outs[k]];
         m->is_set[outs[k]] = true;
     }
+    m->last_out = outs[0];
 }
 
 static void add_dots(made *m)
 {
     static const uint32_t lengths[] = {0, 1, 2, 3, 5, 8, 9, 16, 27, 40, 70, 300};
-    const uint32_t count = 1 + pick(20), terms = lengths[pick(12)], starts = pick(3), out = pick(REGISTERS);
+    const uint32_t terms = m->longest < 100 ? lengths[pick(12)] : m->longest - pick(9);
+    const uint32_t count = m->longest < 100 ? 1 + pick(20) : 1 + pick(2), starts = pick(3), out = pick(m->registers);
     const bool across = pick(2) == 0;
     const walk x = random_walk(m), y = random_walk(m);
-    for (uint32_t k = 0; k < count && m->parts.arg_count < TERMS - 700; k++) {
+    for (uint32_t k = 0; k < count && m->parts.arg_count < TERMS - 2 * LONGEST - 10; k++) {
         const uint32_t start = starts == 0 || (starts == 1 && pick(4) == 0) ? PGR_REGISTER_NONE : set_register(m);
         const uint32_t here = terms + (pick(4) == 0 ? pick(3) : 0);
         double sum = start == PGR_REGISTER_NONE ? -0.0 : m->numbers[start];
         const pgr_program_dot dot = {m->parts.arg_count, here};
         for (uint32_t t = 0; t < here; t++) {
-            const uint32_t s = reg_at(m, &x, across ? k + t * 8 : k * 8 + t);
-            const uint32_t r = starts == 2 || pick(9) == 0 ? PGR_REGISTER_NONE : reg_at(m, &y, across ? t : k + t);
+            const uint32_t s = reg_at(m, &x, across && m->longest < 100 ? k + t * 8 : k * 8 + t);
+            const bool has_one = starts == 2 || (m->longest < 100 && pick(9) == 0);
+            const uint32_t r = has_one ? PGR_REGISTER_NONE : reg_at(m, &y, across ? t : k + t);
             m->args[m->parts.arg_count++] = s;
             m->args[m->parts.arg_count++] = r;
             sum += r == PGR_REGISTER_NONE ? m->numbers[s] : m->numbers[s] * m->numbers[r];
@@ -124,7 +137,7 @@ static void add_dots(made *m)
             m->parts.arg_count = dot.first;
             continue;
         }
-        const uint32_t to = INPUTS + CONSTANTS + (out + k) % (REGISTERS - INPUTS - CONSTANTS - SUMS);
+        const uint32_t to = INPUTS + CONSTANTS + (out + k) % places(m);
         m->dots[m->parts.dot_count] = dot;
         add(m, PGR_PROGRAM_DOT, to, start, m->parts.dot_count++);
         m->numbers[to] = sum;
@@ -136,7 +149,7 @@ static void end_segment(made *m, uint32_t first, uint32_t group)
 {
     if (m->parts.instruction_count > first)
         m->segments[m->parts.segment_count++] = (pgr_segment){
-            first, m->parts.instruction_count - first, group, group == UINT32_MAX ? 0 : REGISTERS - SUMS,
+            first, m->parts.instruction_count - first, group, group == UINT32_MAX ? 0 : m->registers - SUMS,
         group == UINT32_MAX ? 0 : SUMS};
 }
 
@@ -148,24 +161,29 @@ static void add_lanes(made *m)
     add(m, PGR_PROGRAM_LOAD, PGR_REGISTER_LANE, 0, 0);
     for (uint32_t k = 0; k < SUMS; k++) {
         const uint32_t reg = set_register(m);
-        const bool is_small = fabs(m->numbers[reg]) < 100.0 && reg < REGISTERS - SUMS; /* not its own sums */
+        const bool is_small = fabs(m->numbers[reg]) < 100.0 && reg < m->registers - SUMS; /* not its own sums */
         const double factor = is_small ? m->numbers[reg] : 0.0;
         add(m, (uint32_t)op_named("mul"), PGR_REGISTER_LANE | (1 + k), PGR_REGISTER_LANE, factor == 0.0 ? 0 : reg);
-        add(m, PGR_PROGRAM_LANE_SUM, REGISTERS - SUMS + k, PGR_REGISTER_LANE | (1 + k), 0);
+        add(m, PGR_PROGRAM_LANE_SUM, m->registers - SUMS + k, PGR_REGISTER_LANE | (1 + k), 0);
         sums[k] = 0.0;
         for (int l = 0; l < LANES; l++)
             sums[k] += m->lanes[l] * (factor == 0.0 ? m->numbers[0] : factor);
     }
     for (uint32_t k = 0; k < SUMS; k++) {
-        m->numbers[REGISTERS - SUMS + k] = sums[k];
-        m->is_set[REGISTERS - SUMS + k] = true;
+        m->numbers[m->registers - SUMS + k] = sums[k];
+        m->is_set[m->registers - SUMS + k] = true;
     }
     end_segment(m, first, 0);
 }
 
-static void start_program(made *m)
+static void start_program(made *m, uint32_t registers, uint32_t longest)
 {
-    memset(m, 0, sizeof *m);
+    memset(m->is_set, 0, sizeof m->is_set);
+    m->parts = (pgr_program_parts){0};
+    m->registers = registers;
+    m->longest = longest;
+    m->last_out = 0;
+    m->is_whole = pick(3) == 0;
     for (uint32_t k = 0; k < CONSTANTS; k++)
         m->constants[k] = m->numbers[k] = (double)k - 2.0;
     for (uint32_t k = 0; k < INPUTS; k++)
@@ -176,17 +194,17 @@ static void start_program(made *m)
         m->lanes[l] = (double)pick(7) - 3.0;
 }
 
-static void random_program(made *m)
+static void random_program(made *m, bool is_wide)
 {
-    start_program(m);
-    for (uint32_t reg = CONSTANTS + INPUTS; reg < REGISTERS; reg++) { /* there are no more registers than instructions set */
+    start_program(m, is_wide ? REGISTERS : 200, is_wide ? 530 + pick(LONGEST - 530) : 40);
+    for (uint32_t reg = CONSTANTS + INPUTS; reg < m->registers; reg++) { /* there are no more than instructions set */
         add(m, (uint32_t)op_named("neg"), reg, reg % (CONSTANTS + INPUTS), PGR_REGISTER_NONE);
         m->numbers[reg] = -m->numbers[reg % (CONSTANTS + INPUTS)];
         m->is_set[reg] = true;
     }
     for (unsigned segments = 1 + pick(4); segments > 0; segments--) {
         const uint32_t first = m->parts.segment_count == 0 ? 0 : m->parts.instruction_count;
-        for (unsigned rows = 1 + pick(12); rows > 0 && m->parts.instruction_count < MOST / 2; rows--)
+        for (unsigned rows = 1 + pick(12); rows > 0 && m->parts.instruction_count < MOST - 2 * LONGEST; rows--)
             (pick(3) == 0 ? add_dots : add_operations)(m);
         end_segment(m, first, UINT32_MAX);
         if (segments > 1 && pick(2) == 0)
@@ -204,7 +222,7 @@ static pgr_program *finish(made *m, pgr_output *outputs, uint32_t *output_count)
     pgr_program_parts *const p = &m->parts;
     *output_count = 0;
     for (uint32_t reg = 0; reg < REGISTERS; reg++)
-        if (m->is_set[reg])
+        if (m->is_set[reg] && (m->longest < 100 || pick(4) == 0 || m->is_whole))
             outputs[(*output_count)++] = (pgr_output){reg, 0, reg, 0};
     p->constant_count = CONSTANTS;
     p->input_count = p->lane_input_count = p->group_count = 1;
@@ -241,28 +259,26 @@ static void run(const pgr_program *program, const made *m, pgr_kernels kernels, 
 }
 
 /* ROUNDS=100000 for a long one. */
-static void whole_numbers_come_out_exactly(void)
+static void whole_numbers_come_out_exactly(bool is_wide, long rounds)
 {
-    const char *const given = getenv("ROUNDS");
-    const long rounds = given != NULL ? atol(given) : 1500;
     check_seed();
     made *const m = malloc(sizeof *m);
-    pgr_output outputs[REGISTERS];
-    long packed = 0, ops[256] = {0};
+    pgr_output *const outputs = malloc(REGISTERS * sizeof *outputs);
+    double *const out = malloc(REGISTERS * sizeof *out);
+    long packed = 0, strips = 0, ops[256] = {0};
     for (long round = 0; round < rounds && check_failures == 0; round++) {
         uint32_t count;
-        random_program(m);
+        random_program(m, is_wide);
         pgr_program *const program = finish(m, outputs, &count);
         if (program == NULL)
             break;
         const program_packs *const packs = program->packs;
         packed += packs != NULL;
         for (uint32_t s = 0; packs != NULL && s < packs->step_count; s++)
-            ops[packs->steps[s].op] += packs->steps[s].count;
+            ops[packs->steps[s].op] += packs->steps[s].count, strips += packs->steps[s].strip > 1;
         for (size_t k = 0; k < sizeof KERNELS / sizeof *KERNELS; k++) {
-            double out[REGISTERS];
             run(program, m, KERNELS[k], out);
-            for (uint32_t i = 0; i < count; i++) {
+            for (uint32_t i = 0; i < count && check_failures == 0; i++) {
                 const uint32_t reg = outputs[i].node;
                 if (memcmp(&out[reg], &m->numbers[reg], sizeof *out) != 0) {
                     printf("round %ld: register %u is %g, not %g\n", round, reg, out[reg], m->numbers[reg]);
@@ -273,11 +289,22 @@ static void whole_numbers_come_out_exactly(void)
         pgr_program_free(program);
     }
     free(m);
-    printf("%ld programs, %ld of them with packs\n", rounds, packed);
-    CHECK(packed > rounds / 2);
+    free(outputs);
+    free(out);
+    printf("%ld programs, %ld of them with packs, %ld strips\n", rounds, packed, strips);
+    CHECK(packed > rounds / 2 && strips >= (is_wide ? rounds / 4 : 0));
     for (uint32_t op = PACK_SUMS; op <= PACK_PLAIN; op++)
-        CHECK(ops[op] > rounds / 20);
+        CHECK(ops[op] > rounds / 20 || (is_wide ? op < PACK_LONG_SUM : op == PACK_ADD_UP));
 }
+
+static long rounds(long usual)
+{
+    const char *const given = getenv("ROUNDS");
+    return given != NULL ? atol(given) : usual;
+}
+
+static void narrow_programs_are_exact(void) { whole_numbers_come_out_exactly(false, rounds(1500)); }
+static void wide_programs_are_exact(void) { whole_numbers_come_out_exactly(true, rounds(1500) / 30); }
 
 /* ---- Numbers that are not whole -------------------------------------------------------------------- */
 
@@ -298,7 +325,7 @@ static void every_operation_of_the_table_has_packs(void)
         uint32_t count;
         const int kind = pgr_op_row(op)->kind;
         const bool binary = kind == PGR_KIND_BINARY || kind == PGR_KIND_PARAM;
-        start_program(m);
+        start_program(m, 200, 40);
         for (uint32_t k = 0; k < INPUTS; k++)
             m->numbers[CONSTANTS + k] = m->in[k] = op == op_named("polygamma") && k < COUNT ? 1.0 : 0.05 + 0.9 * number();
         for (uint32_t k = 0; k < COUNT; k++) {
@@ -332,7 +359,7 @@ static void sums_are_within_their_bound_in_any_order(void)
         uint32_t count;
         long double sums[REGISTERS], sizes[REGISTERS] = {0.0L};
         const uint32_t terms = lengths[round % 5], first = CONSTANTS + INPUTS;
-        start_program(m);
+        start_program(m, 200, 40);
         for (uint32_t k = 0; k < INPUTS; k++)
             m->numbers[CONSTANTS + k] = m->in[k] = number() - 0.5;
         const walk x = random_walk(m), y = random_walk(m);
@@ -408,7 +435,7 @@ static void shared_terms_make_no_packs(void)
 {
     made *const m = malloc(sizeof *m);
     pgr_output outputs[REGISTERS];
-    start_program(m);
+    start_program(m, 200, 40);
     for (uint32_t t = 0; t < 64; t++)
         m->args[m->parts.arg_count++] = CONSTANTS + t;
     for (uint32_t k = 0; k < 40; k++) {
@@ -426,7 +453,8 @@ static void shared_terms_make_no_packs(void)
 
 int main(void)
 {
-    TEST(whole_numbers_come_out_exactly);
+    TEST(narrow_programs_are_exact);
+    TEST(wide_programs_are_exact);
     TEST(every_operation_of_the_table_has_packs);
     TEST(sums_are_within_their_bound_in_any_order);
     TEST(every_failed_allocation_is_reported);

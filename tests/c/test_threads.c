@@ -50,38 +50,44 @@ static void look_around(pgr_handle b, double x)
         pgr_h_release(shared, all[i], 0);
 }
 
+typedef struct {
+    int number;
+    pgr_handle leaf;
+} job;
+
 static void *work(void *arg)
 {
+    const int number = ((const job *)arg)->number;
     const int add = op_named("add"), mul = op_named("mul");
-    const pgr_handle x = (pgr_handle)pgr_h_leaf(shared, PGR_OP_LEAF, *(const int *)arg);
+    const pgr_handle x = (pgr_handle)pgr_h_leaf(shared, PGR_OP_LEAF, number);
     for (int step = 0; step < STEPS; step++) {
         const pgr_handle a = (pgr_handle)pgr_h_record(shared, mul, x, weight);
         const pgr_handle b = (pgr_handle)pgr_h_record(shared, add, a, x);
         pgr_h_release(shared, a, 0);
         pgr_h_backward(shared, b);
         if (step % 10 == 0)
-            look_around(b, *(const int *)arg);
+            look_around(b, number);
         pgr_h_release(shared, b, 0);
     }
-    return (void *)(uintptr_t)x;
+    ((job *)arg)->leaf = x;
+    return NULL;
 }
 
 static void threads_share_a_leaf_and_build_their_own_graphs(void)
 {
     pthread_t threads[THREADS];
-    int numbers[THREADS];
+    job jobs[THREADS];
     shared = pgr_tape_new(NULL);
     CHECK_EQ(pgr_tape_use_mutex(shared), PGR_OK);
     pgr_tape_limits(shared, 64, UINT32_MAX);
     weight = held(pgr_h_leaf(shared, PGR_OP_LEAF, 3.0));
     for (int i = 0; i < THREADS; i++) {
-        numbers[i] = i;
-        CHECK(pthread_create(&threads[i], NULL, work, &numbers[i]) == 0);
+        jobs[i] = (job){.number = i};
+        CHECK(pthread_create(&threads[i], NULL, work, &jobs[i]) == 0);
     }
     for (int i = 0; i < THREADS; i++) {
-        void *x;
-        pthread_join(threads[i], &x);
-        CHECK_EQ(pgr_h_grad(shared, (pgr_handle)(uintptr_t)x), 4.0 * STEPS);
+        pthread_join(threads[i], NULL);
+        CHECK_EQ(pgr_h_grad(shared, jobs[i].leaf), 4.0 * STEPS);
     }
     CHECK_EQ(pgr_h_grad(shared, weight), STEPS * (THREADS * (THREADS - 1) / 2));
     pgr_tape_free(shared);

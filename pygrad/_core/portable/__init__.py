@@ -7,7 +7,7 @@ a cycle of Python objects here, which Python's collector finds.
 """
 
 from pygrad._core.portable.call import call, on_progress, plan_items, run, structure_kinds
-from pygrad._core.portable.objects import adopt, drop_dead
+from pygrad._core.portable.objects import adopt, drop_dead, release_ended
 from pygrad._core.portable.operand import Operand
 from pygrad._core.portable.operators import dot
 from pygrad._core.portable.place import note_change
@@ -26,6 +26,7 @@ __all__ = [
     "on_progress",
     "plan_items",
     "present_scope",
+    "release_ended",
     "run",
     "structure_kinds",
     "tape",

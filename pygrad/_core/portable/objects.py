@@ -112,6 +112,32 @@ def leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
     lib.pgr_h_release(tape, handle, bool(notes) or collecting())
 
 
+_ended: list[int] = []  # handles of ended objects without notes, whose holds are still to be released
+_AT_ONCE = 256
+
+
+def end_late(handle: int) -> None:
+    """leave() for a late collector, of an object that refers to nothing: many of them at once.
+
+    Such a collector ends an object after those that refer to it. So nothing can bring this one back.
+    """
+    _ended.append(handle)
+    if len(_ended) >= _AT_ONCE:
+        release_ended()
+
+
+def release_ended() -> None:
+    """Release the holds of objects that have ended."""
+    while _ended:
+        with lock:
+            ended, _ended[:] = _ended[:], ()
+            for handle in ended:
+                reference = objects.get(handle)
+                if reference is not None and reference() is None:  # the node has no new object
+                    del objects[handle]
+                lib.pgr_h_release(tape, handle, 0)
+
+
 class End:
     """Replaces the __del__ of an object after Python has called it once."""
 

@@ -18,6 +18,7 @@ from pygrad._core.portable.objects import (
     as_number,
     check_alive,
     drop_dead,
+    end_late,
     leave as give_back,
     objects,
     of,
@@ -139,6 +140,9 @@ class Operand(Slots):
         handle, notes = getattr(self, "_handle", 0), own_of(self)
         if not handle:
             return  # interrupted during construction
+        if LATE and self._kept is None and not notes and type(self) is adopted.value_type:
+            end_late(handle)
+            return
         if self._kept is not None:
             settle_at_end(self)
         if type(self) is not adopted.value_type:

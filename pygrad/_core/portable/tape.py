@@ -69,7 +69,7 @@ def _watch_collector(phase: str, _info: dict[str, int]) -> None:
 if not LATE:
     gc.callbacks.append(_watch_collector)
 
-_OBJECTS_AT_LEAST = 1 << 16
+_OBJECTS_AT_LEAST = 1 << 18  # a collection costs as much as making 2^17 objects
 _objects_left = _OBJECTS_AT_LEAST
 
 

@@ -4,7 +4,7 @@
   const holder = $("data");
   const columns = JSON.parse(holder.dataset.packed ? new TextDecoder().decode(await inflated(holder.textContent)) : holder.textContent);
   const { precision, rankdir } = columns;
-  const graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
+  let graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
   if (!graph.partials) {
     const engine = await loadEngine();
     if (!engine) { $("said").textContent = `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`; return; }
@@ -207,7 +207,8 @@
       const scope = path.slice(0, k + 1).join("/");
       element("button", { type: "button" }, buttons, `Fold ${scope}`).onclick = () => { folding.fold(scope); choose(-1); draw(false); show(at, false); };
     });
-    if (!wasOpen) panel.scrollTop = 0;
+    // Below the steps, where the page is narrow.
+    if (!wasOpen && panel.offsetTop > $("steps").offsetTop) $("panel").scrollTop = panel.offsetTop - $("steps").offsetTop;
   }
   function choose(row) {
     chosen = row;
@@ -248,17 +249,25 @@
   const unitOf = (x) => 10 ** Math.floor(Math.log10(Math.max(Math.abs(x), 0.1))) / 100;
   const rounded = (x) => Number(x.toPrecision(12));
   function edit(v) {
-    const form = $("edit"), input = $("edited"), r = v.g.querySelector(".box").getBoundingClientRect(), host = $("graph").getBoundingClientRect();
+    const input = $("edited");
     editing = { row: v.row, before: graph.data[v.row], v };
     put($("editing"), `${graph.nameOf(v.row)}:`);
-    form.hidden = false;
-    form.style.left = `${Math.max(4, Math.min(host.width - form.offsetWidth - 4, r.left - host.left))}px`;
-    form.style.top = `${Math.max(4, Math.min(host.height - form.offsetHeight - 4, r.bottom - host.top + 4))}px`;
+    $("edit").hidden = false;
+    follow();
     input.value = exact(editing.before);
     input.setAttribute("aria-invalid", "false");
     input.focus();
     input.select();
   }
+  // The editor stays at its box.
+  function follow() {
+    const form = $("edit"), host = $("graph").getBoundingClientRect();
+    if (form.hidden || !editing) return;
+    const r = editing.v.g.querySelector(".box").getBoundingClientRect();
+    form.style.left = `${Math.max(4, Math.min(host.width - form.offsetWidth - 4, r.left - host.left))}px`;
+    form.style.top = `${Math.max(4, Math.min(host.height - form.offsetHeight - 4, r.bottom - host.top + 4))}px`;
+  }
+  view.onMove = () => follow();
   function typed() {
     const text = $("edited").value.trim().replace("−", "-"), x = text === "" ? NaN : Number(text);
     $("edited").setAttribute("aria-invalid", String(!Number.isFinite(x)));
@@ -378,6 +387,36 @@
     if (e.key === "Escape") { $("search").value = ""; find(false); focus(focused, true); }
   };
 
+  // ---- A formula of one's own; variables keep their numbers.
+  function write() {
+    const values = new Map(), { engine } = graph.tape;
+    $("formula").hidden = false;
+    $("text").value = columns.formula.text;
+    $("formula").onsubmit = (e) => e.preventDefault();
+    $("text").oninput = () => {
+      for (let i = 0; i < graph.n; i++) if (graph.labelOf(i) && graph.isLeaf(i)) values.set(graph.labelOf(i), graph.data[i]);
+      let made = null;
+      try { made = recorded($("text").value, columns.formula, values, engine); } catch (error) {
+        if (!(error instanceof FormulaError)) throw error;
+        $("text").setAttribute("aria-invalid", "true");
+        return void put($("mistake"), `${error.message}${error.position === undefined ? "" : ` (at character ${error.position + 1})`}`);
+      }
+      $("text").setAttribute("aria-invalid", "false");
+      put($("mistake"), "");
+      graph.tape.free();
+      graph = new Graph(made);
+      graph.attach(engine);
+      folding = new Folding(graph);
+      story = new Story(graph, precision);
+      chosen = -1;
+      tell();
+      play(false);
+      draw(false);
+      show(steps.list.length - 1, false);
+      view.fit();
+    };
+  }
+
   // ---- Keys. Within the graph arrows go along edges, elsewhere they step.
   function walk(key) {
     const along = view.isDown ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }, way = along[key];
@@ -420,15 +459,7 @@
     const engine = await loadEngine();
     if (engine) { graph.attach(engine); for (const v of picture.vertices) v.key = null; show(at, false); }
   }
+  if (columns.formula && graph.tape) { write(); show(steps.list.length - 1, false); }
   document.documentElement.dataset.engine = graph.tape ? "runs" : "none";
   if (!graph.tape) put($("hint"), "Numbers can't be changed: this browser runs no WebAssembly here.");
 })();
-
-function theme() {
-  const set = (name) => {
-    document.documentElement.dataset.theme = name;
-    put($("theme"), name === "dark" ? "Light theme" : "Dark theme");
-  };
-  set(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  $("theme").onclick = () => set(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
-}

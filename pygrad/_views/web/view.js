@@ -1,7 +1,6 @@
 // ---- view.js: the picture: boxes, ovals, edges; pan, zoom and the small map.
 
 const SVG = "http://www.w3.org/2000/svg";
-const $ = (id) => document.getElementById(id);
 function shape(name, attributes, parent, text) {
   const e = document.createElementNS(SVG, name);
   for (const key in attributes) e.setAttribute(key, attributes[key]);
@@ -9,16 +8,6 @@ function shape(name, attributes, parent, text) {
   if (parent) parent.append(e);
   return e;
 }
-function element(name, attributes, parent, text) {
-  const e = document.createElement(name);
-  for (const key in attributes) e.setAttribute(key, attributes[key]);
-  if (text !== undefined) e.textContent = text;
-  if (parent) parent.append(e);
-  return e;
-}
-// Writes only what differs: writing costs a layout.
-function put(node, text) { if (node.textContent !== text) node.textContent = text; }
-function mark(e, name, on) { if (e.classList.contains(name) !== Boolean(on)) e.classList.toggle(name, Boolean(on)); }
 
 const CHARACTER = 8.5, BOX_HEIGHT = 62, OVAL = [46, 34], BETWEEN = 16, LEGIBLE = 0.75;
 const widthOf = (text) => [...text].reduce((sum, c) => sum + (c.codePointAt(0) >= 0x1100 ? 2 : 1), 0) * CHARACTER;
@@ -110,6 +99,7 @@ class View {
     this.world.setAttribute("transform", `translate(${x} ${y}) scale(${k})`);
     mark(this.svg, "far", k < 0.5);
     this.showMap();
+    this.onMove?.();
   }
 
   fit() {
