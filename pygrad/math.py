@@ -88,8 +88,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; elementwise on arrays.
 
     A condition is a comparison, or comparisons combined by & | ^ ~: a bool, or a Value while a function is recorded.
-    Other numbers count as true unless they are 0, as in Python. Both a and b are computed. A nan or inf gradient on
-    the side not taken is dropped, except for 0 * inf inside that side.
+    Other numbers count as true unless they are 0, as in Python. Both a and b are computed. A nan or inf gradient on the
+    side not taken is dropped, except for 0 * inf inside that side.
 
     >>> x = Value(-2.0)
     >>> where(x > 0, x, 0.1 * x).data
@@ -108,6 +108,8 @@ def chosen(condition: Any, a: Any, b: Any) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b, elementwise on arrays; equal operands share the gradient.
 
+    Raises TypeError for what is not a number.
+
     >>> maximum(Value(1.0), 3.0).data
     3.0
     """
@@ -117,6 +119,8 @@ def maximum(a: Any, b: Any) -> Any:
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b, elementwise on arrays; equal operands share the gradient.
 
+    Raises TypeError for what is not a number.
+
     >>> minimum(Value(1.0), 3.0).data
     1.0
     """
@@ -125,6 +129,8 @@ def minimum(a: Any, b: Any) -> Any:
 
 def clip(x: Any, low: Any, high: Any) -> Any:
     """`x` limited to [low, high], elementwise on arrays.
+
+    Raises TypeError for what is not a number.
 
     >>> clip(Value(7.0), 0.0, 1.0).data
     1.0

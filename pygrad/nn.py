@@ -119,7 +119,8 @@ class Neuron(Module):
 
     nonlin: True or 'relu', False or 'linear', 'tanh', 'sigmoid', 'softplus', 'leaky_relu', 'silu', 'gelu', 'elu',
     'sin'. init: 'uniform' as above, 'xavier' (Glorot), 'he', or a function of (nin, nout) that draws one weight; nout
-    is the number of outputs in the layer. Called with a list of nin numbers or Values; returns one Value.
+    is the number of outputs in the layer. Called with a list of nin numbers or Values; returns one Value. Raises
+    ValueError for another number of inputs, and for an unknown nonlin or init.
 
     >>> Neuron(2, nonlin="tanh")
     TanhNeuron(2)
@@ -164,6 +165,8 @@ class Neuron(Module):
 class Layer(Module):
     """nout neurons on the same nin inputs. Called with nin inputs; returns a list, or one Value if nout is 1.
 
+    Raises ValueError if called with another number of inputs.
+
     >>> layer = Layer(2, 3)
     >>> len(layer([1.0, 2.0])), len(layer.parameters())
     (3, 9)
@@ -191,6 +194,8 @@ class Layer(Module):
 
 class MLP(Module):
     """Layers of nouts[0], nouts[1], ... neurons on nin inputs; the last layer is linear, the others `nonlin`.
+
+    Raises ValueError if called with another number of inputs.
 
     >>> MLP(2, [3, 1])
     MLP of [Layer of [ReLUNeuron(2), ReLUNeuron(2), ReLUNeuron(2)], Layer of [LinearNeuron(3)]]
@@ -279,6 +284,8 @@ class Embedding(Module):
 class RMSNorm(Module):
     """x[i] * w[i] / sqrt(mean(x**2) + eps), w from 1. Source: Zhang & Sennrich, NeurIPS 2019, eq. 4.
 
+    Raises ValueError for another number of inputs.
+
     >>> [round(v.data, 3) for v in RMSNorm(2)([3.0, 4.0])]
     [0.849, 1.131]
     """
@@ -300,6 +307,8 @@ class RMSNorm(Module):
 
 class LayerNorm(Module):
     """(x[i] - mean) * w[i] / sqrt(variance + eps) + b[i], w from 1 and b from 0. Source: Ba et al., 2016, eq. 4.
+
+    Raises ValueError for another number of inputs.
 
     >>> [round(v.data, 3) for v in LayerNorm(2)([3.0, 5.0])]
     [-1.0, 1.0]

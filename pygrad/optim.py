@@ -193,6 +193,7 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent, with optional momentum; the arguments of torch.optim.SGD.
 
+    Raises ValueError for arguments out of range and for no parameters, TypeError for what is not a parameter.
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
 
     >>> w = Value(1.0)
@@ -241,6 +242,7 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam, with the arguments of torch.optim.Adam: weight_decay is added to the grad.
 
+    Raises ValueError for arguments out of range and for no parameters, TypeError for what is not a parameter.
     Source: Kingma & Ba, Adam: A method for stochastic optimization, ICLR 2015, Algorithm 1; amsgrad: Reddi et
     al., On the convergence of Adam and beyond, ICLR 2018, Algorithm 2.
 
@@ -295,6 +297,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with weight decay decoupled from the grad; the arguments and defaults of torch.optim.AdamW.
 
+    Raises ValueError for arguments out of range and for no parameters, TypeError for what is not a parameter.
     Source: Loshchilov & Hutter, Decoupled weight decay regularization, ICLR 2019, Algorithm 2.
 
     >>> w = Value(1.0)

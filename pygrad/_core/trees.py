@@ -267,10 +267,23 @@ def _first_value(x: Any) -> list[Any] | None:
 def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
     """The tree of this structure, filled with `values`, its scalars and arrays in order; undoes tree_flatten.
 
+    Raises ValueError if there are fewer or more values than the structure has scalars and arrays. An iterator may hold
+    more: it goes on behind them.
+
     >>> tree_unflatten(tree_flatten([1.0, (2.0,)])[1], [3.0, 4.0])
     [3.0, (4.0,)]
     """
-    return _unflatten(structure, iter(values))
+    rest = iter(values)
+    try:
+        tree = _unflatten(structure, rest)
+    except StopIteration:
+        raise ValueError("tree_unflatten: fewer values than the structure has scalars and arrays") from None
+    if rest is not values:
+        for value in rest:
+            raise ValueError(
+                f"tree_unflatten: more values than the structure has scalars and arrays; the first too many is {value!r}"
+            )
+    return tree
 
 
 def _unflatten(structure: Any, values: Iterator[Any]) -> Any:

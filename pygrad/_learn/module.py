@@ -22,6 +22,8 @@ from pygrad.engine import Value, as_value
 def Parameter(data: Any, label: str = "") -> Value:  # noqa: N802
     """A Value that drawings show as a parameter; otherwise a leaf like any other.
 
+    Raises TypeError for data that is not a number.
+
     >>> Parameter(0.5)
     Value(data=0.5, grad=0.0)
     """

@@ -255,7 +255,8 @@ def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, ch
     """body(i, state) for i from lower up to upper, as jax.lax.fori_loop.
 
     With ints as bounds it is a scan, whose options it takes. A bound that is not known while a function is recorded
-    makes it a while_loop, which has derivatives in forward mode only.
+    makes it a while_loop, which has derivatives in forward mode only. Raises TypeError if the state changes its
+    structure.
 
     >>> from pygrad import jit
     >>> jit(lambda x: fori_loop(0, 5, lambda i, y: y * x + i, 1.0))(2.0)
@@ -300,7 +301,8 @@ def while_loop(
     """body_fun(state) while cond_fun(state) holds, as jax.lax.while_loop.
 
     Within a vmap each slice takes its own number of steps. Derivatives are those of the steps taken: in forward mode
-    always, in reverse with max_steps=, the most steps that are taken, whose states are kept.
+    always, in reverse with max_steps=, the most steps that are taken, whose states are kept. Raises TypeError if the
+    state changes its structure, RecordingError for a reverse derivative without max_steps.
 
     >>> from pygrad import grad, jit
     >>> def newton(a):  # the square root of a
@@ -351,7 +353,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     """true_fun(*operands) if pred holds, else false_fun(*operands), as jax.lax.cond.
 
     While a function is recorded, both are recorded, and one is run; they must return the same structure and shapes.
-    Within a vmap, both are run for a block of slices if these differ. Derivatives are those of the branch taken.
+    Within a vmap, both are run for a block of slices if these differ. Derivatives are those of the branch taken. Raises
+    TypeError if the branches return different structures or shapes.
 
     >>> from pygrad import grad, jit
     >>> f = lambda x: cond(x > 1.0, lambda x: x ** 3, lambda x: x, x)
@@ -366,6 +369,8 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """branches[index](*operands), as jax.lax.switch: the index is clamped to the branches that there are.
+
+    Raises TypeError if the branches return different structures or shapes, ValueError without branches.
 
     >>> from pygrad import jit
     >>> jit(lambda i, x: switch(i, [lambda x: x, lambda x: x * x, lambda x: -x], x))(1.0, 3.0)

@@ -17,7 +17,7 @@ def debug_print(text: str, *args: Any, **keywords: Any) -> None:
 
     args are trees of numbers: floats and NumPy arrays when they are formatted, and bools if they are comparisons.
     Within a vmap there is a line for each slice, which begins with its number, "lane 3: ". A run prints when it is
-    done, in the order of the recording.
+    done, in the order of the recording. Raises what str.format raises for this text.
 
     >>> from pygrad import grad, jit
     >>> @jit

@@ -111,7 +111,8 @@ def value_and_grad(
     fn returns a scalar. The gradient has the structure of argument number `argnums`; if argnums is a sequence, it is a
     tuple of gradients. Arguments by name are not differentiated by. has_aux: fn returns (scalar, aux), aux being any
     tree of numbers; the result is ((scalar, aux), gradient). record=False runs fn eagerly at every call, for control
-    flow that depends on values; workers: see jit. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
+    flow that depends on values; workers: see jit. Raises TypeError if fn's result is not a scalar, or argnums fits no
+    argument. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
 
     >>> value_and_grad(lambda x: x ** 2)(3.0)
     (9.0, 6.0)
@@ -131,7 +132,7 @@ def grad(
 ) -> Any:
     """A function that returns fn's gradient, structured as the argument, as jax.grad. See value_and_grad.
 
-    has_aux: fn returns (scalar, aux), and the result is (gradient, aux).
+    has_aux: fn returns (scalar, aux), and the result is (gradient, aux). Raises what value_and_grad raises.
 
     >>> grad(lambda p: p["a"] * p["b"])({"a": 2.0, "b": 3.0})
     {'a': 3.0, 'b': 2.0}

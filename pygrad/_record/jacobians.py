@@ -129,7 +129,7 @@ def jacobian(
     sparse=True returns a scipy.sparse.csr_array of shape (numbers in the result, numbers in the argument), in the order
     of tree_leaves. It holds the entries that may differ from zero, which are found while recording: time and memory go
     with their number. Within a recorded function its fields data, indices, indptr and shape, toarray() and `@` can be
-    used. See sparsity.
+    used. See sparsity. Raises TypeError for results that are not numbers and arrays.
 
     >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
     [[3.0, 2.0], [4.0, 0.0]]
@@ -200,7 +200,8 @@ def hessian(
     """A function that returns the matrix of second derivatives of fn by an argument, as jax.hessian.
 
     fn returns a scalar. The shape is the argument's, twice; if argnums is a sequence, the result is a tuple of tuples.
-    has_aux, sparse: see jacobian. record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 5.
+    has_aux, sparse: see jacobian. record, workers: see value_and_grad, jit. Raises TypeError if fn's result is not a
+    scalar. Source: Griewank & Walther, ch. 5.
 
     >>> hessian(lambda x: x[0] ** 2 * x[1])([1.0, 2.0])
     [[4.0, 2.0], [2.0, 0.0]]
@@ -227,8 +228,8 @@ def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: i
     """A function of (x, v, *args): the Hessian of fn by x at (x, *args) times v, without forming it.
 
     x and v have the same structure. SciPy's `hessp` calls it so, with its args. Forward over reverse mode. record,
-    workers: see value_and_grad, jit. Source: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation
-    6(1), 1994.
+    workers: see value_and_grad, jit. Raises ValueError if v has not the structure and shapes of the argument. Source:
+    Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6(1), 1994.
 
     >>> hvp(lambda x, a: a * x[0] ** 2 * x[1])([1.0, 2.0], [1.0, 0.0], 0.5)
     [2.0, 1.0]
@@ -242,7 +243,7 @@ def sparsity(fn: Callable[..., Any], *args: Any, argnums: int = 0) -> Any:
     """Which entries of fn's Jacobian at args may differ from zero: a SciPy matrix of bools, of shape (m, n).
 
     fn returns m numbers, in any tree; argument number `argnums` holds n. See jacobian. The pattern of a Hessian is
-    sparsity(grad(fn), x).
+    sparsity(grad(fn), x). Raises what jacobian raises.
 
     >>> import numpy as np
     >>> sparsity(lambda x: [x[0] * x[1], x[2]], np.ones(3)).toarray().astype(int).tolist()

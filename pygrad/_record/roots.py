@@ -97,7 +97,8 @@ def custom_root(f: Callable[[Any], Any], x0: Any, solve: Solve, tangent_solve: S
     those of the root, if the Jacobian of f by x is not singular; how the solver got there does not matter. While a
     function is recorded, `solve` is recorded, too: it takes a fixed number of steps, say of Newton's method, by `grad`
     or `jacobian`. tangent_solve(g, y) solves g(x) = y for a linear g; the default is Gaussian elimination with partial
-    pivoting, for small systems. Called with plain numbers, it returns what solve returns.
+    pivoting, for small systems. Called with plain numbers, it returns what solve returns. Raises TypeError if f's
+    result has not the structure and shapes of x.
 
     >>> from pygrad import grad
     >>> def newton(f, x):
@@ -169,7 +170,8 @@ def fixed_point(g: Callable[[Any], Any], x0: Any, *, steps: int = 50, solve: Sol
     """A fixed point x = g(x), found by `steps` steps from x0, or by solve(g, x0), and differentiated as a root.
 
     g takes a number, an array or a tree and returns the same structure. The derivatives by what g reads from outside
-    are those of the fixed point, not of the steps: see custom_root. Every step is recorded.
+    are those of the fixed point, not of the steps: see custom_root. Every step is recorded. Raises what custom_root
+    raises.
 
     >>> from pygrad import grad
     >>> def kepler(m, e):  # the eccentric anomaly E, with dE/dm = 1 / (1 - e * cos(E))

@@ -24,13 +24,13 @@ def vmap(
 ) -> Any:
     """Map `fn` over slices of its arguments along an axis, as jax.vmap.
 
-    in_axes: the axis to map over, for each argument; None passes the whole argument to every call. For an argument
-    that is a tree, it may be a tree of axes. Negative axes count from the end. Arguments by name are mapped over axis
-    0. out_axes: where results have the new axis, an int or a tree of ints; None, for a result that is the same for all
+    in_axes: the axis to map over, for each argument; None passes the whole argument to every call. For an argument that
+    is a tree, it may be a tree of axes. Negative axes count from the end. Arguments by name are mapped over axis 0.
+    out_axes: where results have the new axis, an int or a tree of ints; None, for a result that is the same for all
     slices, returns it once. reduce: 'sum' and 'mean' add results up during the run instead. If the mapped arrays are
     arguments of the recorded function, the slices become lanes of SIMD registers; otherwise fn is recorded for each
     slice. Sums over lanes are added in blocks, in an order that depends on the number of lanes, not of workers (see
-    jit).
+    jit). Raises ValueError for mapped axes of different lengths, axes that an argument has not, and no axis at all.
 
     >>> import numpy as np
     >>> vmap(lambda x: x ** 2)(np.array([1.0, 2.0, 3.0])).tolist()

@@ -34,6 +34,8 @@ _FOLD_LOOKS = {"shape": "box", "style": "filled", "fillcolor": "#eeeeee", "perip
 def trace(root: Value) -> tuple[list[Value], list[tuple[Value, Value]]]:
     """Nodes and edges below `root`, operands before results; an operand used twice has two edges.
 
+    Raises TypeError for anything but a Value.
+
     >>> x = Value(2.0)
     >>> nodes, edges = trace(x * x)
     >>> len(nodes), len(edges)

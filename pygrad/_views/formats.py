@@ -24,7 +24,7 @@ SHOWN_LINES = 1000  # of a tree, by default
 def label_from(names: Mapping[str, Any]) -> None:
     """Label Values after their variables: `label_from(locals())`; in lists, tuples and dicts name[i], name[key].
 
-    Keeps existing labels, and skips names with a leading underscore.
+    Keeps existing labels, and skips names with a leading underscore. Raises TypeError for anything but a dict.
 
     >>> w = [Value(1.0), Value(2.0)]
     >>> label_from({"w": w})
@@ -62,7 +62,8 @@ def to_json(root: Value, indent: int | None = None) -> str:
     {"format": "pygrad graph 1", "root": index, "nodes": [{"label", "op", "data", "grad", "operands", "kind", "scope",
     "line"}, ...]}: operands are indices of earlier nodes, in order, with repeats; op is "" for a leaf; nan and
     infinities are strings; kind is "operation", "input", "parameter" or "constant"; scope is "layer1/neuron2", or ""
-    outside of scopes; line is "file:line" if it was watched (see detect_anomaly), else "".
+    outside of scopes; line is "file:line" if it was watched (see detect_anomaly), else "". Raises TypeError for
+    anything but a Value.
 
     >>> import json
     >>> [node["op"] for node in json.loads(to_json(Value(2.0) * 3.0))["nodes"]]
@@ -114,6 +115,8 @@ def _escaped(text: str) -> str:
 def to_mermaid(root: Value, max_nodes: int = MAX_NODES, collapse: Collapse = None, unfold: Collapse = None) -> str:
     """The graph below `root` as a Mermaid flowchart, for Markdown; large graphs are folded as by draw_dot.
 
+    Raises TypeError for anything but a Value.
+
     >>> to_mermaid(Value(2.0) * 3.0).splitlines()[0]
     'flowchart LR'
     """
@@ -138,7 +141,7 @@ def to_text(root: Value, lines: int = SHOWN_LINES) -> str:
     """The graph below `root` as an indented tree, results above their operands, for terminals.
 
     A node used more than once is written out once; later lines refer to it by number. Returns at most `lines` lines;
-    the last one counts the nodes not shown.
+    the last one counts the nodes not shown. Raises TypeError for anything but a Value.
 
     >>> print(to_text(Value(2.0) * 3.0), end="")
     *  data 6  grad 0
