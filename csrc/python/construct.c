@@ -17,7 +17,9 @@ PyObject *pgr__operand_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     object *const o = (object *)type->tp_alloc(type, 0); /* may run code */
     if (o == NULL)
         return NULL;
-    const pgr_status again = ready(1);
+    pgr_status again = ready(1);
+    if (again == PGR_OK)
+        again = pgr__make_slot(pgr__layer.tape);
     if (again != PGR_OK) {
         Py_DECREF(o);
         return pgr__raise(again);

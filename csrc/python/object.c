@@ -6,6 +6,24 @@
 
 /* ---- Objects ------------------------------------------------------------------------------- */
 
+PGR_NOINLINE object *pgr__new_object(void)
+{
+    pgr_tape *const tape = pgr__layer.tape;
+    if (pgr__make_slot(tape) != PGR_OK) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    object *const o = PyObject_New(object, pgr__layer.value_type);
+    if (o == NULL)
+        return NULL;
+    o->weakrefs = NULL;
+    o->dict = NULL;
+    o->prev = NULL;
+    o->slot = tape_reserve_slot(tape);
+    tape->slots[o->slot].owner = o;
+    return o;
+}
+
 /* A new object. Takes over one hold on `slot`, which the caller has. NULL when out of memory. */
 static PyObject *make_object(uint32_t slot, PyTypeObject *type)
 {
@@ -103,9 +121,11 @@ PyObject *pgr__object_at(pgr_id id)
     const uint32_t slot = tape->nodes[id].slot;
     pgr_slot *const s = &tape->slots[slot];
     if (slot == 0) {
-        object *const o = pgr__layer.free_objects == NULL && pgr__make_slot(tape) != PGR_OK ? NULL : take_object();
-        if (o == NULL)
+        object *const o = take_object();
+        if (o == NULL) {
+            PyErr_Clear();
             return NULL;
+        }
         tape->slots[o->slot].id = id;
         tape->slots[o->slot].holds = 1;
         tape->held++;

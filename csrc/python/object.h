@@ -19,27 +19,20 @@ pgr_status pgr__collect_ties(pgr_tape *tape, bool thorough);
 /* Makes room for k nodes and one handle. May run any code. */
 pgr_status pgr__make_ready(size_t k);
 
-/* A new object with a slot, which names no node yet. A slot is free. NULL when out of memory. */
+/* A new object with a slot, which names no node yet. Runs no code. NULL with an exception when out of memory. */
+object *pgr__new_object(void); /* where none waits */
 PGR_INLINE object *take_object(void)
 {
-    object *o = pgr__layer.free_objects;
-    if (o != NULL) { /* it has kept its slot, its type, and its reference to the type */
-        pgr__layer.free_objects = (object *)o->dict;
-        pgr__layer.free_count--;
+    object *const o = pgr__layer.free_objects;
+    if (PGR_UNLIKELY(o == NULL))
+        return pgr__new_object();
+    pgr__layer.free_objects = (object *)o->dict; /* it has kept its slot, its type, and its reference to the type */
+    pgr__layer.free_count--;
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
-        _Py_NewReference((PyObject *)o);
+    _Py_NewReference((PyObject *)o);
 #else
-        Py_SET_REFCNT((PyObject *)o, 1);
+    Py_SET_REFCNT((PyObject *)o, 1);
 #endif
-    } else {
-        o = PyObject_New(object, pgr__layer.value_type);
-        if (o == NULL)
-            return NULL;
-        o->weakrefs = NULL;
-        o->prev = NULL;
-        o->slot = tape_reserve_slot(pgr__layer.tape);
-        pgr__layer.tape->slots[o->slot].owner = o;
-    }
     o->dict = NULL;
     return o;
 }
@@ -69,9 +62,10 @@ PGR_INLINE PyObject *append(int op, double data, pgr_id lhs, pgr_id rhs)
     return (PyObject *)o;
 }
 
+/* Makes room for k nodes; take_object sees to a slot. May run any code. */
 PGR_INLINE pgr_status ready(uint32_t k)
 {
-    return tape_has_room(pgr__layer.tape, k) && pgr__layer.tape->free_slot != 0 ? PGR_OK : pgr__make_ready(k);
+    return tape_has_room(pgr__layer.tape, k) ? PGR_OK : pgr__make_ready(k);
 }
 
 enum { FREE_OBJECTS_AT_MOST = 1024 };
@@ -83,18 +77,18 @@ PGR_INLINE bool set_aside(object *o)
     pgr_tape *const tape = pgr__layer.tape;
     pgr_slot *const s = &tape->slots[o->slot];
     const pgr_id id = s->id;
-    if (Py_TYPE(o) != pgr__layer.value_type || o->dict != NULL || o->weakrefs != NULL || id == 0 || s->holds != 1 ||
-        pgr__layer.free_count >= FREE_OBJECTS_AT_MOST)
+    if (Py_TYPE(o) != pgr__layer.value_type || ((uintptr_t)o->dict | (uintptr_t)o->weakrefs) != 0 || id == 0 ||
+        !tape_is_held_once(s) || pgr__layer.free_count >= FREE_OBJECTS_AT_MOST)
         return false;
-    s->id = 0;
-    s->holds = 0;
-    s->is_kept = 0;
-    s->generation = (s->generation + 1) & 0x7fffffffu;
-    tape->nodes[id].slot = 0;
-    tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
+    tape_clear_slot(s);
+    s->generation++;
     tape->held--;
-    if (id + 1 == tape->size)
-        tape_pop(tape);
+    if (id + 1 == tape->size && tape->passes == 0) {
+        tape_pop_from(tape, id - 1);
+    } else {
+        tape->nodes[id].slot = 0;
+        tape->nodes[id].flags &= (uint8_t)~TAPE_HELD;
+    }
     o->dict = (PyObject *)pgr__layer.free_objects;
     pgr__layer.free_objects = o;
     pgr__layer.free_count++;

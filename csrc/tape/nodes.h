@@ -5,6 +5,8 @@
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "ops/ops.h"
 #include "pgr.h"
@@ -50,6 +52,9 @@ typedef struct {
 } pgr_node;
 
 _Static_assert(sizeof(pgr_node) == 32, "a node is half a cache line");
+_Static_assert(offsetof(pgr_node, rhs) == offsetof(pgr_node, lhs) + 4, "as tape_write writes them");
+_Static_assert(offsetof(pgr_node, flags) == offsetof(pgr_node, op) + 1, "so here");
+_Static_assert(offsetof(pgr_node, slot) == offsetof(pgr_node, op) + 4, "and here");
 
 enum {
     TAPE_HELD = 1, /* held by a handle: a root of liveness */
@@ -67,7 +72,7 @@ typedef struct {
     uint32_t holds : 30;
     uint32_t is_kept : 1; /* stays the node's until it dies */
     uint32_t is_dead : 1; /* on the list of dead slots */
-    uint32_t generation;  /* 31 bits; a handle of an older generation is stale */
+    uint32_t generation;  /* a handle of an older one is stale; it has the lower 31 bits */
     uint32_t link;
 } pgr_slot;
 
@@ -234,13 +239,27 @@ static inline void tape_end_root(pgr_tape *tape, pgr_id root, bool is_first)
         tape->nodes[root].flags &= (uint8_t)~TAPE_ROOT;
 }
 
+/* Writes all of a node. In whole words, where the compiler would write zeros and then each field. */
+static inline void tape_write(pgr_node *node, int op, double data, pgr_id lhs, pgr_id rhs, uint8_t flags, uint32_t slot)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    const uint64_t operands = lhs | (uint64_t)rhs << 32;
+    const uint64_t rest = (uint8_t)op | (uint32_t)flags << 8 | (uint64_t)slot << 32;
+    node->data = data;
+    node->grad = 0.0;
+    memcpy((char *)node + offsetof(pgr_node, lhs), &operands, sizeof operands);
+    memcpy((char *)node + offsetof(pgr_node, op), &rest, sizeof rest);
+#else
+    *node = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags, .slot = slot};
+#endif
+}
+
 /* Appends a node. The caller has made room. */
 static inline pgr_id tape_append(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs)
 {
     const pgr_id id = tape->size++;
     assert(id == 0 || (lhs < id && rhs < id));
-    const uint8_t flags = tape_flags(tape, data, lhs, rhs);
-    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags};
+    tape_write(&tape->nodes[id], op, data, lhs, rhs, tape_flags(tape, data, lhs, rhs), 0);
     return id;
 }
 

@@ -19,16 +19,19 @@ pgr_handle pgr__hold(pgr_tape *tape, pgr_id id);
 /* A handle's node, NULL if it is not alive. */
 pgr_node *pgr__node(pgr_tape *tape, pgr_handle h);
 
+#define TAPE_GENERATION UINT32_C(0x7fffffff)
+
 static inline pgr_handle tape_handle(const pgr_tape *tape, uint32_t slot)
 {
-    return (pgr_handle)tape->slots[slot].generation << 32 | slot;
+    return (pgr_handle)(tape->slots[slot].generation & TAPE_GENERATION) << 32 | slot;
 }
 
 /* A handle's slot, even if its node has died; 0 if the handle is stale. */
 static inline uint32_t tape_slot_of(const pgr_tape *tape, pgr_handle h)
 {
     const uint32_t slot = (uint32_t)h;
-    return slot < tape->slot_count && tape->slots[slot].generation == (uint32_t)(h >> 32) ? slot : 0;
+    const bool is_of_now = slot < tape->slot_count && tape_handle(tape, slot) == h;
+    return is_of_now ? slot : 0;
 }
 
 /* The id of a handle's node, 0 if it is not alive. */
@@ -43,15 +46,31 @@ static inline void tape_name(pgr_tape *tape, pgr_id id, uint32_t slot)
         tape->named = id;
 }
 
+/* A slot's first hold, and no hold. All bits are written, none read: each part is stored and loaded at its own width,
+ * since a load that spans two recent stores waits for both to reach the cache. */
+static inline void tape_use_slot(pgr_slot *s, pgr_id id)
+{
+    s->id = id;
+    s->holds = 1;
+    s->is_kept = 0;
+    s->is_dead = 0;
+}
+static inline bool tape_is_held_once(const pgr_slot *s) { return s->holds == 1 && !s->is_dead; }
+static inline void tape_clear_slot(pgr_slot *s)
+{
+    s->id = 0;
+    s->holds = 0;
+    s->is_kept = 0;
+    s->is_dead = 0;
+}
+
 /* Appends a node that has a slot, one that is on no list. */
 static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_id lhs, pgr_id rhs, uint32_t slot)
 {
     const pgr_id id = tape->size++;
     assert(lhs < id && rhs < id);
-    const uint8_t flags = TAPE_HELD | tape_flags(tape, data, lhs, rhs);
-    tape->nodes[id] = (pgr_node){.data = data, .lhs = lhs, .rhs = rhs, .op = (uint8_t)op, .flags = flags, .slot = slot};
-    tape->slots[slot].id = id;
-    tape->slots[slot].holds = 1;
+    tape_write(&tape->nodes[id], op, data, lhs, rhs, TAPE_HELD | tape_flags(tape, data, lhs, rhs), slot);
+    tape_use_slot(&tape->slots[slot], id);
     tape->named = id;
     tape->held++;
     return id;
@@ -61,6 +80,7 @@ static inline pgr_id tape_append_named(pgr_tape *tape, int op, double data, pgr_
 static inline uint32_t tape_reserve_slot(pgr_tape *tape)
 {
     const uint32_t slot = tape->free_slot;
+    assert(slot != 0);
     tape->free_slot = tape->slots[slot].link;
     return slot;
 }
@@ -84,7 +104,7 @@ static inline void tape_free_slot(pgr_tape *tape, uint32_t slot)
     pgr_slot *const s = &tape->slots[slot];
     s->id = 0;
     s->owner = NULL;
-    s->generation = (s->generation + 1) & 0x7fffffffu;
+    s->generation++;
     s->link = tape->free_slot;
     tape->free_slot = slot;
 }

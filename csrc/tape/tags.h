@@ -34,18 +34,20 @@ uint32_t pgr__run_of(const pgr_tape *tape, int channel, pgr_id id);
 
 /* Takes back nodes at the tape's end that nothing can use any more, since users are above their operands: so dropping a
  * result frees its graph while it is still in the cache. For bindings that keep no ids. Stops at a node with a slot:
- * the collection tells its owner. */
-static inline void tape_pop(pgr_tape *tape)
+ * the collection tells its owner. tape_pop_from, outside of passes, knows that no node above `named` has one. */
+static inline void tape_pop_from(pgr_tape *tape, pgr_id named)
 {
-    pgr_id named = tape->named;
-    if (tape->passes != 0)
-        return;
     while (named > 0 && tape->nodes[named].slot == 0)
         named--;
     tape->named = named;
     tape->size = named + 1;
     if (PGR_UNLIKELY(tape->size < tape->trim_below))
         pgr__trim(tape);
+}
+static inline void tape_pop(pgr_tape *tape)
+{
+    if (tape->passes == 0)
+        tape_pop_from(tape, tape->named);
 }
 
 #endif
