@@ -12,7 +12,7 @@ static void run(evaluation *e, unsigned workers)
 pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,
                            const pgr_run_options *options)
 {
-    enum { ON_STACK = 512 };
+    enum { ON_STACK = 2048 };
     const pgr_program *const p = program;
     const frame f = frame_of(p);
     unsigned workers = options == NULL || options->workers == 0 ? 1 : options->workers;
