@@ -9,6 +9,7 @@ import math
 import operator
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any, Callable, Union
 
 from pygrad._core.errors import shown
@@ -214,9 +215,10 @@ class MLP(Module):
         ]
 
     def __call__(self, x: Iterable[Any]) -> Any:
-        for layer in each("layer", self.layers):
-            x = [x] if isinstance(x, Value) else x  # after a layer of one neuron
-            x = layer(x)
+        with closing(each("layer", self.layers)) as layers:
+            for layer in layers:
+                x = [x] if isinstance(x, Value) else x  # after a layer of one neuron
+                x = layer(x)
         return x
 
     def parameters(self) -> list[Value]:
@@ -242,8 +244,9 @@ class Sequential(Module):
         self.steps = list(steps)
 
     def __call__(self, x: Any) -> Any:
-        for step in each("step", self.steps):
-            x = step([x] if isinstance(x, Value) else x)
+        with closing(each("step", self.steps)) as steps:
+            for step in steps:
+                x = step([x] if isinstance(x, Value) else x)
         return x
 
     def parameters(self) -> list[Value]:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Callable, TypeVar
 
@@ -193,8 +193,11 @@ class scope(contextlib.ContextDecorator):  # noqa: N801
         _scopes.held.remove(held)
 
 
-def each(name: str, parts: Sequence[T]) -> Iterator[T]:
-    """Iterate over parts, each in its own scope: name1, name2, ..."""
+def each(name: str, parts: Sequence[T]) -> Generator[T, None, None]:
+    """Iterate over parts, each in its own scope: name1, name2, ...
+
+    Close it at the end: after an exception, only CPython would do so at once.
+    """
     if not parts:
         return
     before = present_scope()

@@ -176,8 +176,8 @@ def _is_library(module: Any) -> bool:
 
 
 def _is_users(x: Any) -> bool:
-    """Whether `x` is a function from user code."""
-    return isinstance(x, FunctionType) and not _is_library(x.__module__)
+    """Whether `x` is a function from user code. PyPy's built-in functions have no code to look into."""
+    return isinstance(x, FunctionType) and isinstance(x.__code__, CodeType) and not _is_library(x.__module__)
 
 
 def _reached(x: Any, names: set[str] | None) -> list[Any]:
