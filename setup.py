@@ -1,11 +1,18 @@
 """The parts of the build that pyproject.toml can't say: the extension, and the stub of its type."""
 
 import importlib.util
+import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import setuptools
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+
+if sys.version_info < (3, 9):  # noqa: UP036
+    raise SystemExit(f"pygrad needs Python 3.9 or later; this is {sys.version.split()[0]}")
 
 STUB = '''\
 """Generated from csrc/ops/pgr_ops.h by setup.py."""
@@ -170,7 +177,27 @@ class BuildWithStub(build_py):
             (folder / "pygrad" / name).write_text(text, encoding="utf-8")
 
 
+class BuildWithCompiler(build_ext):
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as error:
+            if os.name != "nt" and self._has_compiler():
+                raise
+            raise SystemExit(
+                f"pygrad is written in C, and no compiler was found ({error}): apt install gcc python3-dev, "
+                "dnf install gcc python3-devel, xcode-select --install, or Visual Studio's Build Tools; or install a "
+                "wheel, which needs none: pip install --only-binary :all: pygrad-engine"
+            ) from None
+
+    def _has_compiler(self) -> bool:
+        command = getattr(self.compiler, "compiler_so", None) or ["cc"]
+        return bool(shutil.which(command[0]))
+
+
 if importlib.util.find_spec("cffi") is None or int(setuptools.__version__.split(".")[0]) < 77:
     raise SystemExit("pygrad is built with cffi and setuptools >= 77: pip install them, or build with pip, which does")
 
-setuptools.setup(cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_py": BuildWithStub})
+setuptools.setup(
+    cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_ext": BuildWithCompiler, "build_py": BuildWithStub}
+)

@@ -49,3 +49,12 @@ def new_page(chromium, **settings):
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
     return page, said
+
+
+def wait_for(page, expression):
+    """Until it is true. Playwright's own way needs a policy that lets strings run."""
+    for _ in range(100):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)

@@ -32,7 +32,9 @@ def _load(layer):
     folder = Path(package.__file__).parent
     for file in folder.rglob("*.py"):
         parts = file.relative_to(folder).with_suffix("").parts
-        if not {"portable", "sklearn", "__main__", "__init__"} & {*parts}:  # sklearn needs scikit-learn
+        if not {"portable", "sklearn", "_pyinstaller", "__main__", "__init__"} & {
+            *parts
+        }:  # some need scikit-learn or PyInstaller
             importlib.import_module(".".join(("pygrad", *parts)))
     assert package._core.layer.OPERANDS == layer
     return {name: sys.modules[name] for name in _ours()}

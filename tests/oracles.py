@@ -17,7 +17,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import rules
+
+pytest.importorskip("scipy.special")
 import scipy.special
 
 TRANSFORMS = ["jit", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap"]

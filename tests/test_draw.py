@@ -200,7 +200,8 @@ def batch(pg):
 
 def test_one_neuron_of_a_batch_unfolds_into_few_boxes(pg):
     source = pg.draw_dot(batch(pg), unfold="loss/layer2/neuron3").source
-    assert len(re.findall(r"^\t(?:n|op)\d+\w* \[", source, re.MULTILINE)) <= 90
+    assert len(re.findall(r"^\t(?:n|op)\d+\w* \[", source, re.MULTILINE)) <= 69 + 33
+    assert source.count("#dbe9ff") == 17  # its weights and bias
     assert "33 nodes x 99" in source and "33 nodes x 100" in source and len(source) < 40_000
 
 

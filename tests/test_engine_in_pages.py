@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import re
 import shutil
 import subprocess
@@ -37,3 +39,37 @@ def test_the_engine_imports_nothing():
     engine = ROOT / "pygrad" / "_views" / "web" / "engine.wasm"
     imports, exports = subprocess.check_output(["node", "-e", script, engine], text=True).split()
     assert imports == "0" and int(exports) > 20
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_pages_write_numbers_as_python_does(rng):
+    numbers = [
+        0.0,
+        -0.0,
+        1e16,
+        1e15,
+        123456.5,
+        2.5,
+        0.5,
+        1e-4,
+        1e-5,
+        5e-324,
+        1.7976931348623157e308,
+        math.inf,
+        -math.inf,
+    ]
+    numbers += [rng.choice((-1, 1)) * rng.random() * 10.0 ** rng.randint(-12, 20) for _ in range(2000)]
+    numbers += [rng.randint(-(10**7), 10**7) / 2 ** rng.randint(0, 12) for _ in range(2000)]  # often halfway
+    cases = [[repr(x), rng.randint(1, 17)] for x in numbers]
+    script = (ROOT / "pygrad" / "_views" / "web" / "numbers.js").read_text(encoding="utf-8") + (
+        "const cases = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        "const x = (text) => text === 'inf' ? Infinity : text === '-inf' ? -Infinity : Number(text);"
+        "console.log(JSON.stringify(cases.map(([text, p]) => [exact(x(text)), general(x(text), p)])))"
+    )
+    found = subprocess.run(["node", "-e", script], input=json.dumps(cases), capture_output=True, text=True, check=True)
+    wrong = [
+        (text, p, shown)
+        for (text, p), shown in zip(cases, json.loads(found.stdout))
+        if shown != [text, f"{float(text):.{p}g}"]
+    ]
+    assert wrong == []

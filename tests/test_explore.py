@@ -16,7 +16,7 @@ import re
 import zlib
 
 import pytest
-from browser import accessible, new_page, screenshot
+from browser import accessible, new_page, screenshot, wait_for
 
 NASTY = [
     '"><script>alert(1)</script>',
@@ -152,6 +152,7 @@ def test_labels_cannot_leave_the_data(pg, label):
 
 def boxes(page):
     """[name, data, grad] of each box."""
+    page.wait_for_selector("#graph:not([data-owed])")  # what is not in view is painted last
     return page.eval_on_selector_all(
         "svg .node", "all => all.map(g => [...g.querySelectorAll('.name, .data, .grad')].map(t => t.textContent))"
     )
@@ -351,6 +352,13 @@ def test_custom_operations_are_excepted_with_a_word_why(pg, chromium, tmp_path):
             assert grad == "grad ?"
         else:
             assert same(float(grad.removeprefix("grad ")), row.grad)
+    told = page.evaluate(
+        """() => { const said = []; document.getElementById('first').click();
+        while (!document.getElementById('next').disabled) { document.getElementById('next').click();
+        said.push(document.getElementById('said').textContent); } return said; }"""
+    )
+    assert len(told) > 100 and not any("nan" in text for text in told)
+    assert any("not known here" in text for text in told) or any("own function gives = ?" in text for text in told)
     assert not said
     page.close()
 
@@ -452,9 +460,8 @@ def test_keys_slider_search_themes_and_links(pg, chromium, tmp_path):
     assert page.get_attribute("svg > g", "transform") != before
     page.click("#fit")
     page.set_viewport_size({"width": 700, "height": 900})  # it fits itself again
-    page.wait_for_function("matchMedia('(max-width: 700px)').matches")
-    page.wait_for_function(
-        "[...document.querySelectorAll('svg .node')].every(g => g.getBoundingClientRect().right <= innerWidth)"
+    wait_for(
+        page, "[...document.querySelectorAll('svg .node')].every(g => g.getBoundingClientRect().right <= innerWidth)"
     )
     page.click("#first")
     page.click("#play")
@@ -519,6 +526,28 @@ def test_without_webassembly_the_page_steps(pg, chromium, tmp_path):
     page.close()
 
 
+def test_a_large_graph_needs_webassembly_and_no_recursion(pg, chromium, tmp_path):
+    x = pg.Value(0.5, label="x")
+    for _ in range(20_000):
+        x = x.sin()
+    path = pg.explore(x, tmp_path / "backward.html").path
+    for engine in ("runs", "none"):
+        page, said = new_page(chromium)
+        if engine == "none":
+            page.add_init_script("delete window.WebAssembly")
+        page.goto(path.as_uri())
+        page.wait_for_selector(f"html[data-engine={engine}]")
+        if engine == "runs":
+            page.click("#last")
+            x.backward()
+            assert shown(page)["#20000"] == (f"{x.data:.6g}", "1")
+            assert page.locator("svg .node").count() == 61
+        else:
+            assert "needs WebAssembly" in page.inner_text("#said")
+        assert not said
+        page.close()
+
+
 def test_it_runs_in_a_notebooks_sandbox(pg, chromium, tmp_path):
     o, _ = neuron(pg)
     path = tmp_path / "notebook.html"
@@ -541,7 +570,7 @@ def test_it_runs_in_a_notebooks_sandbox(pg, chromium, tmp_path):
     box = page.locator("iframe").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 150)
     page.mouse.wheel(0, -400)
-    page.wait_for_function(f"scrollY < {bottom}")  # the wheel is the notebook's
+    wait_for(page, f"scrollY < {bottom}")  # the wheel is the notebook's
     assert not said
     page.close()
 

@@ -197,6 +197,7 @@ PACKAGE = ROOT / "pygrad"
 PYTHON_FLOORS = (  # from the ground up
     *("_pgr", "_core", "engine", "math", "_custom", "_gradcheck", "_program", "_record", "_views"),
     *("optim", "_learn", "nn", "_playground", "plot", "formula", "scipy", "sklearn", "__init__", "_cli", "__main__"),
+    "_pyinstaller",  # imports nothing of the package
 )
 
 

@@ -6,12 +6,14 @@ import contextlib
 import math
 
 import pytest
-import scipy.special
 from hypothesis import given, settings, strategies as st
 
 from pygrad._views.draw import trace
 from pygrad.engine import Value
 from pygrad.formula import CONSTANTS, FUNCTIONS, MAX_DEPTH, MAX_LENGTH, Formula, FormulaError, parse
+
+pytest.importorskip("scipy.special")
+import scipy.special
 
 PYTHON = {
     **{name: getattr(math, name) for name in FUNCTIONS if hasattr(math, name)},

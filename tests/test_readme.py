@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 import blocks  # noqa: E402
 
-GUIDES = ("arrays", "command_line", "drawing", "loops", "micrograd", "recorded", "training")
+GUIDES = ("arrays", "cluster", "command_line", "drawing", "loops", "micrograd", "recorded", "training")
 PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
 PAGES.update({name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES})
 

@@ -119,11 +119,12 @@ static void emit_stretch(packer *k, uint32_t first)
 {
     program_packs *const packs = k->packs;
     k->first_step = packs->step_count;
+    k->first_place = k->top;
     for (uint32_t i = 0, n; i < k->ordered && k->status == PGR_OK; i += n) {
         n = group_from(k, i);
         pgr__packer_emit(k, k->order + i, n);
     }
-    pgr__packer_strips(k, k->first_step);
+    pgr__packer_strips(k, first + k->count);
     packs->stretches = packer_grow(k, packs->stretches, packs->stretch_count, 1, sizeof *packs->stretches);
     if (k->status != PGR_OK)
         return;
@@ -212,8 +213,8 @@ static void make_room(packer *k, const extent *x)
 
 static void free_room(packer *k)
 {
-    void *const arrays[] = {k->current, k->a, k->b, k->level, k->place, k->order, k->before, k->terms, k->keys,
-                            k->spare, k->term_keys, k->term_spare, k->kind};
+    void *const arrays[] = {k->current, k->last_read, k->a, k->b, k->level, k->place, k->order, k->before,
+                            k->terms, k->keys, k->spare, k->term_keys, k->term_spare, k->kind};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         packer_resize(k, arrays[i], 0);
 }

@@ -280,7 +280,8 @@ static uint32_t added_up(const packer *k, uint32_t *kinds)
     for (; t + PACK <= k->sorted_terms; t += PACK) {
         eight_terms terms;
         terms_along(k, t, &terms);
-        const uint32_t x = kind_of(terms.x), y = kind_of(terms.y), here = (x < y ? x : y) * OPERAND_KINDS + (x < y ? y : x);
+        const uint32_t x = kind_of(terms.x), y = kind_of(terms.y);
+        const uint32_t here = x < y ? x * OPERAND_KINDS + y : y * OPERAND_KINDS + x;
         *kinds = t == 0 ? here : *kinds;
         if (here != *kinds || here > THE_SAME)
             break;

@@ -20,6 +20,7 @@ typedef struct {
     program_packs *packs;
     pgr_status status;
     uint32_t *current;               /* by register, where its number is now */
+    uint32_t *last_read;             /* .. and the last instruction that reads it; NULL: not looked for yet */
     uint32_t top;                    /* the next place */
 
     const instruction *instructions; /* of the stretch: by number .. */
@@ -30,7 +31,7 @@ typedef struct {
     uint32_t term_count, *terms;     /* two operands for each term of a dot */
     uint32_t *before;                /* what its result's register stood for */
     uint32_t ordered, *order;        /* numbers by level, then by operation */
-    uint32_t first_step;             /* the stretch's .. */
+    uint32_t first_step, first_place; /* the stretch's .. */
     uint32_t sum_end;                /* .. and where the last sum's numbers end */
     keyed *keys, *spare;             /* room to sort a group .. */
     keyed *term_keys, *term_spare;   /* .. and the terms of a dot .. */
@@ -89,7 +90,7 @@ void pgr__packer_sort(keyed *keys, keyed *spare, uint32_t n);
 /* pack_emit.c: gives the n instructions of a group, of one level and operation, their places and makes their packs. */
 void pgr__packer_emit(packer *k, const uint32_t *group, uint32_t n);
 
-/* pack_strip.c: makes strips of steps from `first` on. */
-void pgr__packer_strips(packer *k, uint32_t first);
+/* pack_strip.c: makes strips of the stretch's steps; it ends before instruction `end`. */
+void pgr__packer_strips(packer *k, uint32_t end);
 
 #endif

@@ -26,11 +26,12 @@ enum {
 /* `count` packs, or sums, or plain instructions. Numbers of packs are in `code` from `first` on. Of an operation, three
  * for each pack: its place, and its operands. Of sums: their place, the kind of what they start from, that operand, and
  * the number of runs, with the runs; of rows, these for each of eight. A run is `terms * RUN_KINDS + kinds` and two
- * operands for each of its terms. To add up: two operands for each of its terms, to SUMMANDS sums at `place`, from which
- * a long sum starts, then, whose kind is IN_A_ROW.
+ * operands for each of its terms. To add up: two operands for each of its terms, to SUMMANDS sums at `place`, from
+ * which a long sum starts, then, whose kind is IN_A_ROW.
  *
  * `strip` steps from here on, if there are two or more, have equally many packs, and pack k of each reads nothing of
- * the others but pack k: they run STRIP_CHUNK packs at a time, which stay in the cache. */
+ * the others but pack k: they run STRIP_CHUNK packs at a time, which stay in the cache. Results that nothing else reads
+ * have places for one such chunk only. */
 typedef struct {
     uint32_t op, kinds, count, first, place, strip;
     uint32_t goes_on; /* adding up: not from 0 */

@@ -122,6 +122,13 @@ size_t pgr_h_program_captures(const pgr_program *program, const pgr_handle **han
 
 const uint32_t *pgr_program_lines(const pgr_program *program) { return program->lines; }
 
+static uint64_t bytes_of_packs(const program_packs *packs)
+{
+    return packs == NULL ? 0
+                         : sizeof *packs + packs->step_count * sizeof *packs->steps +
+                               ((uint64_t)packs->code_count + packs->index_count) * sizeof *packs->code;
+}
+
 pgr_program_stats pgr_program_stat(const pgr_program *program)
 {
     const pgr_program *const p = program;
@@ -135,7 +142,7 @@ pgr_program_stats pgr_program_stat(const pgr_program *program)
         .nodes = p->nodes,
         .block = p->lane_registers == 0 ? 0 : p->block,
         .bytes = sizeof *p + p->instruction_count * sizeof *p->instructions + p->arg_count * sizeof *p->args +
-                 p->dot_count * sizeof *p->dots + p->segment_count * sizeof *p->segments,
+                 p->dot_count * sizeof *p->dots + p->segment_count * sizeof *p->segments + bytes_of_packs(p->packs),
     };
 }
 

@@ -201,9 +201,10 @@ static void run_stretch(evaluation *e, const pack_stretch *s)
     const program_packs *const p = e->program->packs;
     const plain_code code = {p->dots, p->args};
     const pack_step *step = p->steps + s->first_step, *const end = step + s->step_count;
-    while (step < end) {
-        step = e->kernels.run_packs(p, step, end, e->uniform);
-        if (step < end) {
+    while (step < end && !is_stopped(e, s->count)) {
+        const pack_step *const pause = end - step < ASK_EVERY / s->count ? end : step + ASK_EVERY / s->count + 1;
+        step = e->kernels.run_packs(p, step, pause, e->uniform);
+        if (step < pause) {
             run_uniform_part(e, &code, p->plain + step->first, p->plain + step->first + step->count);
             step++;
         }

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import sysconfig
 from pathlib import Path
+
+if sys.version_info < (3, 9):  # noqa: UP036
+    raise ImportError(f"pygrad needs Python 3.9 or later; this is {sys.version.split()[0]}")
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise ImportError("pygrad needs a Python with its global lock: free-threaded builds are not supported yet")
@@ -25,6 +29,11 @@ try:
 except ModuleNotFoundError as _error:
     if _error.name != "pygrad._pgr":
         raise
+    if not _FOLDER.is_dir():
+        raise ImportError(
+            f"pygrad's C extension can't be imported from {_FOLDER}, inside an archive: shiv, pex and PyInstaller make "
+            "one file that unpacks itself"
+        ) from None
     raise ImportError(
         f"pygrad's C extension is not built in {_FOLDER}: leave this folder if pygrad-engine is installed, "
         "or build it here with pip install -e ."

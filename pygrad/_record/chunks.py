@@ -82,9 +82,12 @@ def over_chunks(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) 
         )
     given = _Arguments(mapped, args, keywords)
     reduce = mapped._made_by[6]["reduce"]
-    part = _with(mapped, reduce=reduce and "sum")
-    if derived:
-        part = kind(make, part, name, record, workers, static, **options)
+    part = function.derived.get("chunk")
+    if part is None:
+        part = _with(mapped, reduce=reduce and "sum")
+        if derived:
+            part = kind(make, part, name, record, workers, static, **options)
+        part = function.derived.setdefault("chunk", part)
     places = _places(part, given, reduce, name if derived else None, options.get("argnums"))
     scale = 1.0 / given.count if reduce == "mean" else 1.0
     tasks = given.tasks(part, [scale if axis is not None and reduce else None for axis in places.axes])
@@ -164,41 +167,71 @@ class _Arguments:
     def call(self, leaves: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         return _arguments(self.structures, self.names, leaves)
 
-    def tasks(self, part: Any, scales: list[float | None]) -> list[Any]:
-        """A delayed list of results for each chunk. Whole arguments, and the function, are nodes of their own."""
-        delayed = dask_module("dask.delayed").delayed
+    def tasks(self, part: Any, scales: list[float | None]) -> _Graph:
+        """A task for each chunk, for its results. Whole arguments, and the function, are nodes of their own."""
+        whole = [leaf for leaf, axis in zip(self.leaves, self.axes) if not _travels(leaf, axis)]
+        travel = [_travels(leaf, axis) for leaf, axis in zip(self.leaves, self.axes)]
+        function, shared = Shipped(part), _Shared(whole, self.structures, self.names, travel, scales)
+        common = f"pygrad-function-{_token(function)}", f"pygrad-arguments-{_token(shared)}"
+        graph = _Graph(dict(zip(common, (function, shared))))
+        columns = [
+            self._pieces(leaf, axis, graph) for leaf, axis, comes in zip(self.leaves, self.axes, travel) if comes
+        ]
+        graph.name = f"pygrad-{part._name}-{_token([common, columns])}"
+        graph.keys = [(graph.name, k) for k in range(len(self.sizes))]
+        graph.tasks.update(zip(graph.keys, [(_run_chunk, *common, *pieces) for pieces in zip(*columns)]))
+        return graph
 
-        def node(x: Any, name: str) -> Any:
-            return delayed(x, name=f"{name}-{_token(x)}", traverse=False)
-
-        whole = [leaf for leaf, axis in zip(self.leaves, self.axes) if axis is None and not isinstance(leaf, _Lazy)]
-        shared = node(_Shared(whole, self.structures, self.names, self._kinds(), scales), "pygrad-arguments")
-        function = node(Shipped(part), "pygrad-function")
-        run = delayed(_run_chunk, pure=True)
-        chunks = [list(self._pieces(leaf, axis)) for leaf, axis in zip(self.leaves, self.axes) if _travels(leaf, axis)]
-        name = f"pygrad-{part._name}"
-
-        def key(pieces: Any) -> str:
-            return f"{name}-{_token([function.key, shared.key, *[getattr(piece, 'key', piece) for piece in pieces]])}"
-
-        return [run(function, shared, *pieces, dask_key_name=key(pieces)) for pieces in zip(*chunks)]
-
-    def _kinds(self) -> list[bool]:
-        """For each leaf: whether it comes by chunks, or as a node of its own."""
-        return [_travels(leaf, axis) for leaf, axis in zip(self.leaves, self.axes)]
-
-    def _pieces(self, leaf: Any, axis: int | None) -> Iterator[Any]:
+    def _pieces(self, leaf: Any, axis: int | None, graph: _Graph) -> list[Any]:
+        """The keys of a leaf's pieces, one for each chunk."""
         if isinstance(leaf, _Lazy):
             split: dict[int, Any] = dict.fromkeys(range(leaf.ndim), -1)
             if axis is not None:
                 split[axis % leaf.ndim] = self.sizes
-            blocks = leaf.array.rechunk(split).to_delayed().ravel().tolist()
-            yield from blocks if axis is not None else blocks * len(self.sizes)
-            return
-        start = 0
-        for n in self.sizes:
-            yield leaf[(slice(None),) * (axis % leaf.ndim) + (slice(start, start + n),)]
+            array = leaf.array.rechunk(split)
+            graph.sources.append(array)
+            keys = [*dask_module("dask.core").flatten(array.__dask_keys__())]
+            return keys if axis is not None else keys * len(self.sizes)
+        name, start = f"pygrad-slices-{_token((leaf, axis, self.sizes))}", 0
+        for k, n in enumerate(self.sizes):
+            graph.tasks[name, k] = leaf[(slice(None),) * (axis % leaf.ndim) + (slice(start, start + n),)]
             start += n
+        return [(name, k) for k in range(len(self.sizes))]
+
+
+class _Graph:
+    """Dask's tasks: the chunks', with what they need."""
+
+    def __init__(self, tasks: dict[Any, Any]) -> None:
+        self.tasks = tasks
+        self.sources: list[Any] = []  # arrays that the tasks read
+        self.name = ""
+        self.keys: list[Any] = []
+
+    def chosen(self, places: list[int]) -> list[Any]:
+        """The keys of the results at these places alone, with 0 at the others."""
+        name = self.name.replace("pygrad-", "pygrad-some-", 1)
+        self.tasks.update({(name, k): (_some, key, places) for k, key in enumerate(self.keys)})
+        return [(name, k) for k in range(len(self.keys))]
+
+    def add(self, parts: list[Any], scale: float) -> Any:
+        """The key of a sum of parts, of their keys."""
+        key = self.name.replace("pygrad-", "pygrad-sum-", 1), len(self.tasks)
+        self.tasks[key] = (add, list(parts), scale)
+        return key
+
+    def array(
+        self, number: int, shape: tuple[int, ...], axis: int | None, sizes: tuple[int, ...], keys: list[Any]
+    ) -> Any:
+        """The Dask array of the results' leaf of a number; its chunks, along `axis`, are those of `keys`."""
+        name = f"{self.name.replace('pygrad-', 'pygrad-result-', 1)}-{number}"
+        chunks = tuple([sizes if i == axis else (n,) for i, n in enumerate(shape)])
+        places = [tuple([k if i == axis else 0 for i in range(len(shape))]) for k in range(len(keys))]
+        own = {(name, *place): (_at, key, number) for place, key in zip(places, keys)}
+        kind = dask_module("dask.highlevelgraph").HighLevelGraph
+        below = kind.from_collections(self.name, self.tasks, dependencies=self.sources)
+        graph = kind({**below.layers, name: own}, {**below.dependencies, name: {self.name}})
+        return dask_module("dask.array").Array(graph, name, chunks, dtype="d")
 
 
 def _travels(leaf: Any, axis: int | None) -> bool:
@@ -260,6 +293,11 @@ def add(parts: list[list[Any]], scale: float = 1.0) -> list[Any]:
     return sums if scale == 1.0 else [x * scale for x in sums]
 
 
+def _some(results: list[Any], places: list[int]) -> list[Any]:
+    """The results that are summed, and 0 for the others."""
+    return [x if k in places else 0.0 for k, x in enumerate(results)]
+
+
 def tree_sum(parts: list[Any], submit: Any, scale: float = 1.0) -> Any:
     """The sum of partial sums; `submit(parts, scale)` adds a few of them."""
     while len(parts) > _FAN_IN:
@@ -274,38 +312,21 @@ class _Places:
         self.structure, self.axes = structure, axes
         self.shapes = [() if shape is None else tuple(shape) for shape in tree_shapes(structure)]
 
-    def joined(self, tasks: list[Any], sizes: tuple[int, ...], scale: float) -> Any:
-        da, delayed = dask_module("dask.array"), dask_module("dask.delayed").delayed
-        results = []
+    def joined(self, graph: _Graph, sizes: tuple[int, ...], scale: float) -> Any:
         summed = [k for k, axis in enumerate(self.axes) if axis is None]
-        total: Any = None
-        if summed:
-            part, plus = delayed(_some, pure=True), delayed(add, pure=True)
-            parts = tasks if len(summed) == len(self.axes) else [part(task, summed) for task in tasks]
-            total = tree_sum(parts, plus, scale)
-        for k, (shape, axis) in enumerate(zip(self.shapes, self.axes)):
-            if axis is None:
-                results.append(da.from_delayed(_item(total, summed.index(k)), shape, "d"))
-                continue
-            pieces = []
-            for task, n in zip(tasks, sizes):
-                own = list(shape)
-                own[axis] = n
-                pieces.append(da.from_delayed(_item(task, k), tuple(own), "d"))
-            results.append(da.concatenate(pieces, axis=axis))
-        return tree_unflatten(self.structure, results)
-
-
-def _item(task: Any, k: int) -> Any:
-    return dask_module("dask.delayed").delayed(_at, pure=True)(task, k)
+        parts = graph.keys if len(summed) == len(self.axes) else graph.chosen(summed)
+        total = [tree_sum(parts, graph.add, scale)] if summed else []
+        return tree_unflatten(
+            self.structure,
+            [
+                graph.array(k, shape, axis, sizes, total if axis is None else graph.keys)
+                for k, (shape, axis) in enumerate(zip(self.shapes, self.axes))
+            ],
+        )
 
 
 def _at(results: list[Any], k: int) -> Any:
     return need_numpy().asarray(results[k])
-
-
-def _some(results: list[Any], places: list[int]) -> list[Any]:
-    return [results[k] for k in places]
 
 
 def _places(part: Any, given: _Arguments, reduce: Any, derived: str | None, argnums: Any) -> _Places:

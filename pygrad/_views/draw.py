@@ -14,7 +14,7 @@ from pygrad._core.text import shortened
 from pygrad._program.program import Program
 from pygrad._views import drawing
 from pygrad._views.draw_program import draw_program
-from pygrad._views.folding import MAX_NODES, Collapse, Fold, Folded, fold
+from pygrad._views.folding import MAX_NODES, OTHER_CALLS, Collapse, Fold, Folded, fold
 from pygrad._views.table import Row
 from pygrad.engine import Value
 
@@ -126,7 +126,7 @@ def _names(folded: Folded) -> dict[int, dict[int, str]]:
     for edge in folded.edges:
         source, user = folded.vertices[edge.source], folded.vertices[edge.target]
         if isinstance(source, Row) and source.kind == "parameter":
-            place = user.title if isinstance(user, Fold) else user.scope
+            place = user.title.replace(OTHER_CALLS, "") if isinstance(user, Fold) else user.scope
             found.setdefault(edge.source, {})[edge.target] = place
     for i, users in found.items():
         places = {place: k for k, place in enumerate(dict.fromkeys(users.values()))}

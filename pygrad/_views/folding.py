@@ -14,6 +14,7 @@ from pygrad._views.table import Row, row_of
 from pygrad.engine import Value
 
 MAX_NODES = 200  # larger graphs are folded
+OTHER_CALLS = ", other calls"  # of a scope that is unfolded
 FOLDS_AT_MOST = 30  # scopes shown by default
 NEAR_ROOT = 10  # beside scopes, max_nodes / 10 nodes near the root are shown
 
@@ -157,7 +158,7 @@ def _fold(
     more = list(folds)
     for number, path in present.items():
         if path in opened:
-            more[number] = number_of(path, ", other calls")
+            more[number] = number_of(path, OTHER_CALLS)
             continue
         around = next((c for c in closed if path[: len(c)] == c), None)
         if around is None and depth and path:
@@ -192,9 +193,51 @@ def _fold(
                 calls = v.calls if v.fold in counted else 0
                 vertices.append(Fold(titles[v.fold], v.count, v.leaves, calls, is_scope))
         edges = [Edge(e.source, e.target, e.count) for e in folding.edges[0 : folding.edge_count]]
+        if opened:
+            edges = _with_parameters(table, folding, more, vertices, edges)
     finally:
         lib.pgr_folding_free(TAPE, folding)
     return Folded(vertices, edges, root, table.row_count)
+
+
+def _with_parameters(
+    table: Any, folding: Any, more: list[int], vertices: list[Row | Fold], edges: list[Edge]
+) -> list[Edge]:
+    """Show the parameters of an unfolded scope that went into the fold of its other calls. Returns the edges."""
+    shown: dict[int, int] = {}  # vertices by row ..
+    folds: dict[int, int] = {}  # .. and by fold
+    for i in range(folding.vertex_count):
+        v = folding.vertices[i]
+        if v.fold == lib.PGR_OPEN:
+            shown[v.row] = i
+        else:
+            folds[v.fold] = i
+    homes: dict[int, int] = {}  # parameter's row: vertex of the other calls
+    uses: dict[int, list[int]] = {}
+    for i in range(table.row_count):
+        row = table.rows[i]
+        for operand in table.operands[row.first_operand : row.first_operand + row.operand_count]:
+            if table.rows[operand].scope == scopes.PARAMETERS and operand not in shown:
+                uses.setdefault(operand, []).append(i)
+    for parameter, users in uses.items():
+        homes_of = {folds.get(more[table.rows[i].scope], -1) for i in users}
+        if len(homes_of) == 1 and any(i in shown for i in users):
+            homes[parameter] = homes_of.pop()
+    counts = {(e.source, e.target): e.operands for e in edges}
+    for parameter, home in homes.items():
+        if home < 0:
+            continue
+        new = len(vertices)
+        vertices.append(row_of(table, parameter))
+        fold = vertices[home]
+        if isinstance(fold, Fold):
+            vertices[home] = fold._replace(nodes=fold.nodes - 1, leaves=fold.leaves - 1)
+        for i in uses[parameter]:
+            target = shown.get(i, home)
+            counts[new, target] = counts.get((new, target), 0) + 1
+            if target != home:
+                counts[home, target] -= 1
+    return [Edge(source, target, count) for (source, target), count in counts.items() if count]
 
 
 def _common(a: tuple[str, ...], b: tuple[str, ...]) -> int:

@@ -18,7 +18,7 @@ typedef struct {
     double constants[CONSTANTS], numbers[REGISTERS];
     bool is_set[REGISTERS];
     double in[INPUTS], lanes[LANES];
-    bool is_whole;               /* whether all registers are outputs */
+    uint32_t which;              /* registers are outputs: 3: all, else some of them */
     uint32_t last_out;           /* where the last row begins */
     uint32_t registers, longest; /* of which programs have some, and instructions in a row */
 } made;
@@ -48,7 +48,7 @@ static walk random_walk(const made *m)
     const uint32_t strides[] = {0, 1, 1, 1, 8, m->registers - 1, m->registers};
     const uint32_t base = set_register(m);
     if (m->longest > 100 && pick(5) > 0)
-        return pick(3) == 0 ? (walk){base, 0} : (walk){m->last_out, 1};
+        return pick(3) == 0 ? (walk){base, 0} : (walk){m->last_out + (pick(4) == 0 ? pick(9) : 0), 1};
     return (walk){pick(2) == 0 ? base : m->last_out, strides[pick(7)]};
 }
 
@@ -183,7 +183,7 @@ static void start_program(made *m, uint32_t registers, uint32_t longest)
     m->registers = registers;
     m->longest = longest;
     m->last_out = 0;
-    m->is_whole = pick(3) == 0;
+    m->which = pick(4);
     for (uint32_t k = 0; k < CONSTANTS; k++)
         m->constants[k] = m->numbers[k] = (double)k - 2.0;
     for (uint32_t k = 0; k < INPUTS; k++)
@@ -222,7 +222,7 @@ static pgr_program *finish(made *m, pgr_output *outputs, uint32_t *output_count)
     pgr_program_parts *const p = &m->parts;
     *output_count = 0;
     for (uint32_t reg = 0; reg < REGISTERS; reg++)
-        if (m->is_set[reg] && (m->longest < 100 || pick(4) == 0 || m->is_whole))
+        if (m->is_set[reg] && (m->longest < 100 || reg / 3000 == m->which || m->which == 3))
             outputs[(*output_count)++] = (pgr_output){reg, 0, reg, 0};
     p->constant_count = CONSTANTS;
     p->input_count = p->lane_input_count = p->group_count = 1;
@@ -265,7 +265,7 @@ static void whole_numbers_come_out_exactly(bool is_wide, long rounds)
     made *const m = malloc(sizeof *m);
     pgr_output *const outputs = malloc(REGISTERS * sizeof *outputs);
     double *const out = malloc(REGISTERS * sizeof *out);
-    long packed = 0, strips = 0, ops[256] = {0};
+    long packed = 0, strips = 0, again = 0, ops[256] = {0};
     for (long round = 0; round < rounds && check_failures == 0; round++) {
         uint32_t count;
         random_program(m, is_wide);
@@ -274,8 +274,13 @@ static void whole_numbers_come_out_exactly(bool is_wide, long rounds)
             break;
         const program_packs *const packs = program->packs;
         packed += packs != NULL;
-        for (uint32_t s = 0; packs != NULL && s < packs->step_count; s++)
-            ops[packs->steps[s].op] += packs->steps[s].count, strips += packs->steps[s].strip > 1;
+        for (uint32_t s = 0; packs != NULL && s < packs->step_count; s++) {
+            const pack_step *const step = &packs->steps[s];
+            const uint32_t *const code = packs->code + step->first;
+            ops[step->op] += step->count;
+            strips += step->strip > 1;
+            again += step->op < PACK_SUMS && step->count > STRIP_CHUNK && code[0] == code[3 * STRIP_CHUNK];
+        }
         for (size_t k = 0; k < sizeof KERNELS / sizeof *KERNELS; k++) {
             run(program, m, KERNELS[k], out);
             for (uint32_t i = 0; i < count && check_failures == 0; i++) {
@@ -291,8 +296,8 @@ static void whole_numbers_come_out_exactly(bool is_wide, long rounds)
     free(m);
     free(outputs);
     free(out);
-    printf("%ld programs, %ld of them with packs, %ld strips\n", rounds, packed, strips);
-    CHECK(packed > rounds / 2 && strips >= (is_wide ? rounds / 4 : 0));
+    printf("%ld programs, %ld of them with packs; %ld strips, %ld steps use places again\n", rounds, packed, strips, again);
+    CHECK(packed > rounds / 2 && strips >= (is_wide ? rounds / 4 : 0) && again >= (is_wide ? rounds / 40 : 0));
     for (uint32_t op = PACK_SUMS; op <= PACK_PLAIN; op++)
         CHECK(ops[op] > rounds / 20 || (is_wide ? op < PACK_LONG_SUM : op == PACK_ADD_UP));
 }

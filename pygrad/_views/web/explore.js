@@ -7,7 +7,12 @@
   let graph = new Graph(columns), folding = new Folding(graph), story = new Story(graph, precision);
   if (!graph.partials) {
     const engine = await loadEngine();
-    if (!engine) { $("said").textContent = `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`; return; }
+    if (!engine) {
+      theme();
+      document.documentElement.dataset.engine = "none";
+      put($("said"), `This graph of ${counted(graph.n, "node")} needs WebAssembly, which this browser does not run here.`);
+      return;
+    }
     graph.attach(engine);
   }
   const view = new View($("graph"), rankdir === "TB");
@@ -70,8 +75,8 @@
       const words = graph.partialWords(i, k), to = `${graph.termOf(operand)}.grad`;
       if (graph.custom.has(i)) line(["code", `${to} += ${words}${hidden ? "" : ` = ${graph.edited ? "?" : number(amount)}`}`]);
       else if (hidden) line(["code", `${to} += ${words} · ${of}.grad`]);
-      else line(["code", `${to} += ${words} · ${of}.grad = ${number(graph.partialOf(i, k))} · ${number(graph.grads[i])} = ${number(amount)}`], accumulates ? ", so " : "",
-        accumulates ? ["code", `${number(before)} + ${number(amount)} = ${number(sum)}`] : "");
+      else line(["code", `${to} += ${words} · ${of}.grad = ${number(graph.partialOf(i, k))} · ${number(graph.grads[i])} = ${number(amount)}`],
+        ...(accumulates && !graph.isUnknown(operand) ? [", so ", ["code", `${number(before)} + ${number(amount)} = ${number(sum)}`]] : []));
     }
   }
 
@@ -111,8 +116,9 @@
     const fresh = phase === "forward" ? v : null, freshGrads = new Set(phase === "backward" ? gifts.map(({ operand }) => operand) : []);
     if (seed) freshGrads.add(graph.root);
     if ($("graph").dataset.phase !== phase) $("graph").dataset.phase = phase;
-    for (const u of picture.vertices) paint(u, fresh, freshGrads, phase === "start" || phase === "zero" ? null : v);
-    for (const edge of picture.edges) paintEdge(edge, phase, v, freshGrads);
+    const now = phase === "start" || phase === "zero" ? null : v;
+    if (follow && v) view.reveal([v, ...picture.into.get(v).map((edge) => edge.from)]);
+    paintSoon((u) => paint(u, fresh, freshGrads, now), (edge) => paintEdge(edge, phase, v, freshGrads));
     say();
     $("slider").value = at;
     const where = phase === "start" ? "start" : phase === "forward" ? `forward ${at} of ${steps.zero - 1}` : phase === "zero" ? "zero_grad"
@@ -122,8 +128,24 @@
     $("first").disabled = $("back").disabled = at === 0;
     $("next").disabled = $("last").disabled = at === steps.list.length - 1;
     if (chosen >= 0) tell();
-    if (follow && v) view.reveal([v, ...picture.into.get(v).map((edge) => edge.from)]);
     if (moved) try { history.replaceState(null, "", at ? `#step=${at}` : "#"); } catch { /* a sandbox may refuse */ }
+  }
+  // What is in view at once; the rest, of a large picture, when there is time.
+  let owed = null, owing = 0;
+  function paintSoon(paintVertex, paintOne) {
+    const isNear = view.near(), vertices = [], edges = [];
+    for (const u of picture.vertices) if (isNear(u)) paintVertex(u); else vertices.push(u);
+    for (const edge of picture.edges) if (isNear(edge.to) || isNear(edge.from)) paintOne(edge); else edges.push(edge);
+    owed = () => { vertices.forEach(paintVertex); edges.forEach(paintOne); };
+    if (!vertices.length && !edges.length) return settle(false);
+    if (!owing) { $("graph").dataset.owed = ""; owing = setTimeout(settle, 150); }
+  }
+  function settle(paints = true) {
+    clearTimeout(owing);
+    if (paints && owed) owed();
+    owing = 0;
+    owed = null;
+    delete $("graph").dataset.owed;
   }
   function paint(u, fresh, freshGrads, now) {
     const row = u.fold ? u.output : u.row, known = steps.isKnown(u, at);
@@ -267,7 +289,7 @@
     form.style.left = `${Math.max(4, Math.min(host.width - form.offsetWidth - 4, r.left - host.left))}px`;
     form.style.top = `${Math.max(4, Math.min(host.height - form.offsetHeight - 4, r.bottom - host.top + 4))}px`;
   }
-  view.onMove = () => follow();
+  view.onMove = () => { follow(); if (owing) settle(); };
   function typed() {
     const text = $("edited").value.trim().replace("−", "-"), x = text === "" ? NaN : Number(text);
     $("edited").setAttribute("aria-invalid", String(!Number.isFinite(x)));

@@ -131,6 +131,12 @@ class View {
     return left > 4 && right < width - 4 && top > 4 && bottom < height - 4;
   }
 
+  // Whether a vertex is in view, or nearly so.
+  near() {
+    const { width, height } = this.rect(), { x, y, k } = this.at;
+    return (v) => Math.abs(v.x * k + x - width / 2) < width / 2 + (v.width * k) / 2 + 40 && Math.abs(v.y * k + y - height / 2) < height / 2 + (v.height * k) / 2 + 40;
+  }
+
   // Moves so that the first of these vertices is seen, and the others if they fit. Legible where that shows less.
   reveal(vertices) {
     const { width, height } = this.rect();
