@@ -21,7 +21,7 @@ def _modules():
     folder = Path(pygrad.__file__).parent
     for file in sorted(folder.rglob("*.py")):
         parts = file.relative_to(folder).with_suffix("").parts
-        if not {"portable", "__init__", "__main__"} & {*parts}:
+        if not {"portable", "_pyinstaller", "__init__", "__main__"} & {*parts}:
             try:
                 yield importlib.import_module(".".join(("pygrad", *parts)))
             except ImportError:

@@ -74,7 +74,8 @@ def test_every_kind_of_block_is_known(page):
 def test_links_lead_somewhere(page):
     text = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)#]+)", text) + re.findall(r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+        is_made = target == "gallery/index.rst"  # when the site is built
+        assert is_made or target.startswith("https://") or (page.parent / target).exists(), target
 
 
 def test_the_readme_is_a_door():

@@ -281,7 +281,7 @@ def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
     if rest is not values:
         for value in rest:
             raise ValueError(
-                f"tree_unflatten: more values than the structure has scalars and arrays, from {value!r} on"
+                f"tree_unflatten: more values than the structure has scalars and arrays; one too many is {value!r}"
             )
     return tree
 
