@@ -1,9 +1,14 @@
-"""Greeks on many machines: a price by simulation and its five Greeks, as Dask's tasks.
+"""Greeks on many machines
+=======================
+
+A price by simulation and its five Greeks, as Dask's tasks.
 
 You will see a call's price and its derivatives by spot, strike, rate, volatility and time, along 10 million paths by
 default, next to their closed forms. Each task makes its own random numbers from a seed, so memory does not grow with
 the number of paths; the tasks' sums are added as a tree, in an order that does not depend on the workers. The program
 starts a cluster of processes on this machine; `--scheduler tcp://...` uses another.
+
+Run it with::
 
     python examples/greeks_cluster.py --paths 1e7 --workers 2
 
@@ -26,6 +31,11 @@ NAMES = ["delta", "dual delta", "rho", "vega", "-theta"]
 MARKET = (100.0, 105.0, 0.03, 0.25, 0.75)  # spot, strike, rate, volatility, years
 
 
+# %%
+# A path
+# ------
+
+
 def payoff(market, shock):
     """The discounted payoff of a European call along one path."""
     spot, strike, rate, volatility, years = market
@@ -34,6 +44,11 @@ def payoff(market, shock):
 
 
 price_and_greeks = value_and_grad(vmap(payoff, in_axes=(None, 0), reduce="mean"))
+
+
+# %%
+# Paths as chunks of a Dask array
+# -------------------------------
 
 
 def shocks(block, seed):
@@ -73,8 +88,13 @@ def simulate(client, paths, chunk):
     return [float(x) for x in client.gather(client.compute([value, *greeks]))]
 
 
+# %%
+# Run it
+# ------
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--paths", type=float, default=1e7)
     parser.add_argument("--chunk", type=float, default=1e6, help="paths in a task")
     parser.add_argument("--workers", type=int, default=2)

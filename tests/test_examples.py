@@ -27,6 +27,7 @@ NEEDS = {
     "digits": ["sklearn"],
     "gpt": ["names"],
     "greeks": ["scipy"],
+    "greeks_cluster": ["distributed"],
     "implied_volatility": ["scipy"],
     "control": ["scipy", "matplotlib"],
     "differential_equation": ["scipy"],
@@ -54,6 +55,7 @@ def test_examples_run_as_scripts(name, tmp_path):
         pytest.importorskip(module)
     budget = {"gpt": ["--steps", "20"], "differential_equation": ["--iterations", "20"]}
     budget |= {"ode_estimation": ["--steps", "20000"], "rnn": ["--steps", "5000", "--iterations", "10"]}
+    budget |= {"greeks_cluster": ["--paths", "2e5", "--chunk", "1e5"]}
     budget = budget.get(name, [])
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", EXAMPLES / f"{name}.py", *budget],

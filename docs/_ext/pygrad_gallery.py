@@ -35,6 +35,8 @@ class Arguments:
 
     def __call__(self, _: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
         name = Path(script_vars["src_file"]).stem
+        if name == "greeks_cluster":
+            return ["--paths", "2e6"]
         return ["--folder", str(FOLDER / name)] if name == "lecture" else ["--picture", str(FOLDER / f"{name}.png")]
 
 

@@ -37,7 +37,7 @@ PAGES = {
     "examples/lecture.ipynb": "gallery/lecture.rst",
 }
 INCLUDE = re.compile(r"^```\{file\} (\S+)( part)?\n```$", re.MULTILINE)  # part: without its title
-TO_TOP = re.compile(r'(<a href="#" class="back-to-top.*?</a>)', re.DOTALL)
+TO_TOP = re.compile(r'(?<!"Top">)(<a href="#" class="back-to-top.*?</a>)', re.DOTALL)
 GALLERY_LINK = re.compile(r'<a (class="reference internal" href="[^"]*"><span class="doc">([^<]*)</span></a>)')
 LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
@@ -137,12 +137,15 @@ def docstring(_app: Sphinx, _what: str, _name: str, _of: Any, _options: Any, lin
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """build-finished: names and levels that furo and the gallery leave out, for screen readers."""
+    """build-finished: names and levels that furo and the gallery leave out, for screen readers.
+
+    Pages that were not built anew have them already, and stay as they are.
+    """
     if exception or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        new = text.replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
+        new = text.replace('class="caption" role="heading">', 'class="caption" role="heading" aria-level="2">')
         new = new.replace('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">')
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
         new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
