@@ -71,7 +71,13 @@ def in_turns(runs, turns):
 def measure(turns):
     """{what: {type: ns}}; of statements, without the loop."""
     floor = compiled()
-    makers = {"pygrad": pygrad.Value, "floor": floor.Floor, "object": floor.Bare, "rich": floor.Rich, "direct": floor.Direct}
+    makers = {
+        "pygrad": pygrad.Value,
+        "floor": floor.Floor,
+        "object": floor.Bare,
+        "rich": floor.Rich,
+        "direct": floor.Direct,
+    }
     wanted = sum(((pygrad.Value(0.5) * 0.3 + 0.1).tanh().data for _ in range(10)), 0.0)
     for name in ("floor", "rich", "direct"):
         x, w, b = (makers[name](v) for v in (0.5, 0.3, 0.1))
