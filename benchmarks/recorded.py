@@ -194,8 +194,9 @@ class PygradC(Pygrad):
         program = function.program(*args)
         folder = Path(tempfile.mkdtemp())
         (folder / "f.c").write_text(program.to_c("f"))
-        flags = ["-O3", "-march=native", "-fopenmp-simd", "-ffast-math", "-shared", "-fPIC"]
-        subprocess.run(["gcc", *flags, "-o", folder / "f.so", folder / "f.c", "-lm"], check=True)
+        flags = ["-O3", "-march=native", "-fopenmp-simd", "-ffast-math", "-fPIC", "-c"]
+        subprocess.run(["gcc", *flags, "-o", folder / "f.o", folder / "f.c"], check=True)
+        subprocess.run(["gcc", "-shared", "-o", folder / "f.so", folder / "f.o", "-lm"], check=True)
         run_c = ctypes.CDLL(str(folder / "f.so")).f
         run_c.restype, run_c.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]
         numbers = np.concatenate([np.ravel(leaf) for leaf in self.pg.tree_leaves(args)])

@@ -66,7 +66,9 @@
 #endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
+#if defined(__OPTIMIZE__) /* otherwise it is a macro, whose conversions gcc warns of */
 #define LANES_GATHER(from, index) _mm512_i32gather_pd(_mm256_loadu_si256((const void *)(index)), from, sizeof *(from))
+#endif
 #include "program/lanes.h"
 #undef LANES_GATHER
 #undef LANES

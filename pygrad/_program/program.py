@@ -80,7 +80,8 @@ class Program:
         `in` holds the arguments' numbers and arrays one after another, `out` the results'; a comment in the file gives
         their places; they must not overlap. Values from outside that the function reads come last in `in`. Steps of
         loops and branches are static functions; in lanes, of one lane. Loops over lanes have OpenMP's `simd`: gcc
-        vectorises them with -O3 -fopenmp-simd -ffast-math. Raises ValueError if `name` is not a C identifier.
+        vectorises them with -O3 -fopenmp-simd -ffast-math. Link without the last, which may flush the subnormal numbers
+        of the whole process to zero. Raises ValueError if `name` is not a C identifier.
         """
         return c_source.to_c(self.code, name)
 
