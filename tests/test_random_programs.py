@@ -314,7 +314,7 @@ def test_random_programs_agree_with_a_plain_model(pg):
     print(", ".join(f"{count} {name}" for name, count in taken.most_common()))
     assert taken["programs"] >= PROGRAMS // layers
     assert (
-        min(taken[name] for name in ("backward", "drop", "collect", "pickle", "deepcopy", "copy", "own", "look")) > 40
+        min(taken[name] for name in ("backward", "drop", "collect", "pickle", "deepcopy", "copy", "own", "look")) > 10
     )
 
 
