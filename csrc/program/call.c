@@ -30,6 +30,7 @@ static void begin(evaluation *e, evaluation *caller, const pgr_program *p, const
     e->options = NULL;
     e->root = caller->root;
     e->is_worker = caller->is_worker;
+    e->is_shared = false;
     e->kernels = caller->kernels;
     e->work = 0;
     e->stopped = 0;

@@ -280,7 +280,7 @@ static void run_span(evaluation *e, unsigned span, double *lanes, bool is_caller
 
 static unsigned take_span(evaluation *e)
 {
-    if (e->root != e) /* of a call: it has one worker */
+    if (!e->is_shared)
         return e->next_span++;
     mutex_lock(&e->lock);
     const unsigned span = e->next_span++;
@@ -336,9 +336,19 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
 
 /* ---- Ends ------------------------------------------------------------------------------------------- */
 
+/* A few are copied faster one by one. */
+static inline void copy_numbers(double *to, const double *from, size_t count)
+{
+    if (count > 16)
+        memcpy(to, from, count * sizeof *to);
+    else
+        for (size_t k = 0; k < count; k++)
+            to[k] = from[k];
+}
+
 void pgr__load_constants(evaluation *e)
 {
-    memcpy(e->uniform, e->program->constants, e->program->constant_count * sizeof *e->uniform);
+    copy_numbers(e->uniform, e->program->constants, e->program->constant_count);
     if (e->program->packs != NULL) {
         e->uniform[e->program->packs->first] = 1.0;
         e->uniform[e->program->packs->first + 1] = -0.0;
@@ -352,11 +362,8 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
         const uniform_input input = p->inputs[i];
         const double *const from = e->in[input.array] + input.offset;
         const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
-        if (input.count > 16 && skipped < input.count)
-            memcpy(e->uniform + input.reg + skipped, from + skipped, (input.count - skipped) * sizeof *from);
-        else
-            for (uint64_t k = skipped; k < input.count; k++)
-                e->uniform[input.reg + k] = from[k];
+        if (skipped < input.count)
+            copy_numbers(e->uniform + input.reg + skipped, from + skipped, input.count - skipped);
     }
 }
 
@@ -379,7 +386,7 @@ void pgr__store_outputs(evaluation *e)
         const uniform_output run = p->output_runs[i];
         double *const to = e->out[run.array] + run.offset;
         if (run.in_a_row)
-            memcpy(to, e->uniform + *reg, run.count * sizeof *to);
+            copy_numbers(to, e->uniform + *reg, run.count);
         else
             for (uint64_t k = 0; k < run.count; k++)
                 to[k] = e->uniform[reg[k]];

@@ -52,6 +52,7 @@ struct evaluation {
     uint64_t work;     /* of the root: since the last call of `stop` */
     volatile int stopped;
     bool is_worker;    /* not in the caller's thread */
+    bool is_shared;    /* by workers: they take spans under the lock */
     /* The present segment: */
     const segment *segment;
     unsigned spans, next_span;
