@@ -372,3 +372,10 @@ def test_a_positive_part_of_a_sum_is_zero_below_zero_and_keeps_nan_and_the_sign_
     got = run(x, y, 0.5, 0.25)
     assert np.allclose(got, expected, rtol=1e-15, atol=1e-16, equal_nan=True)
     assert np.array_equal(np.signbit(got), np.signbit(expected))
+
+    def both(a, b, w, v):
+        total = a * w + b * v
+        return pg.math.relu(total) - total
+
+    got = pg.vmap(both, in_axes=(0, 0, None, None))(x, y, 0.5, 0.25)
+    assert np.allclose(got, expected - total, rtol=1e-15, atol=1e-16, equal_nan=True)

@@ -152,10 +152,41 @@ static void run_alike(const kernels *kernels, const instruction *i, uint32_t cou
     }
 }
 
+/* Each instruction jumps to the code of the next, where the compiler can: processors then learn which follows which. */
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic" /* addresses of labels */
+#define AT(label)   label:
+#define NEXT(count) \
+    do { \
+        i += (count); \
+        if (i >= end) \
+            return i; \
+        goto *places[i->op]; \
+    } while (0)
+#else
+#define AT(label)
+#define NEXT(count) \
+    i += (count); \
+    if (i >= end) \
+        return i; \
+    break
+#endif
+
 /* Runs to `end` or beyond, and returns where it stopped. */
 static const instruction *run_uniform_part(evaluation *e, const plain_code *c, const instruction *i,
                                            const instruction *end)
 {
+#if defined(__GNUC__)
+    static const void *const places[] = {
+#define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) [PGR_OP_##ID] = &&at_##ID,
+        PGR_OPS(X)
+#undef X
+        [PROGRAM_DOT] = &&at_dot,
+        [PROGRAM_CALL] = &&at_call,
+        [PROGRAM_RUN] = &&at_run,
+    };
+#endif
     double *const u = e->uniform;
     while (i < end) {
         switch (i->op) {
@@ -164,35 +195,33 @@ static const instruction *run_uniform_part(evaluation *e, const plain_code *c, c
 #define PGR_TWO_BINARY 1
 #define PGR_TWO_PARAM  1
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
-        case PGR_OP_##ID: \
-            do { \
-                const double a = u[i->a], b = PGR_TWO_##KIND ? u[i->b] : 0.0; \
-                (void)b; \
-                u[i->out] = (value); \
-                i++; \
-            } while (i < end && i->op == PGR_OP_##ID); \
-            break;
+        case PGR_OP_##ID: AT(at_##ID) { \
+            const double a = u[i->a], b = PGR_TWO_##KIND ? u[i->b] : 0.0; \
+            (void)b; \
+            u[i->out] = (value); \
+            NEXT(1); \
+        }
         PGR_OPS(X)
 #undef X
-        case PROGRAM_DOT:
-            do {
-                u[i->out] = uniform_dot(c, i, u);
-                i++;
-            } while (i < end && i->op == PROGRAM_DOT);
-            break;
-        case PROGRAM_CALL:
+        case PROGRAM_DOT: AT(at_dot)
+            u[i->out] = uniform_dot(c, i, u);
+            NEXT(1);
+        case PROGRAM_CALL: AT(at_call)
             e->kernels.call(e, i);
-            i++;
-            break;
-        case PROGRAM_RUN:
+            NEXT(1);
+        case PROGRAM_RUN: AT(at_run)
             run_alike(&e->kernels, i + 1, i->a, u);
-            i += i->a + 1;
-            break;
-        default: i++; /* does not occur */
+            NEXT(i->a + 1);
+        default: return end; /* does not occur */
         }
     }
     return i;
 }
+#undef AT
+#undef NEXT
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 static void run_plain(evaluation *e, const instruction *i, const instruction *end)
 {
@@ -335,16 +364,6 @@ static void run_lanes(evaluation *e, const segment *s, unsigned workers)
 }
 
 /* ---- Ends ------------------------------------------------------------------------------------------- */
-
-/* A few are copied faster one by one. */
-static inline void copy_numbers(double *to, const double *from, size_t count)
-{
-    if (count > 16)
-        memcpy(to, from, count * sizeof *to);
-    else
-        for (size_t k = 0; k < count; k++)
-            to[k] = from[k];
-}
 
 void pgr__load_constants(evaluation *e)
 {

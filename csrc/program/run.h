@@ -59,6 +59,16 @@ struct evaluation {
     mutex lock;
 };
 
+/* A few are copied faster one by one. */
+static inline void copy_numbers(double *to, const double *from, size_t count)
+{
+    if (count > 16)
+        memcpy(to, from, count * sizeof *to);
+    else
+        for (size_t k = 0; k < count; k++)
+            to[k] = from[k];
+}
+
 /* Calls `stop` now and then. For the caller's thread. */
 enum { ASK_EVERY = 1 << 22 };
 static inline bool is_stopped(evaluation *any, uint64_t work)
