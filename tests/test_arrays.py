@@ -1,4 +1,4 @@
-"""Arrays of recorded functions in NumPy's functions: docs/arrays.md's tables, what does not record, linear algebra."""
+"""Arrays of recorded functions in NumPy's functions: docs/arrays.md's tables, what can't be recorded, linear algebra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 PAGE = (Path(__file__).parent.parent / "docs" / "arrays.md").read_text(encoding="utf-8")
-TABLE = PAGE.split("## What records")[1].split("\n- ")[0]
+TABLE = PAGE.split("## What can be recorded")[1].split("\n- ")[0]
 EXPRESSIONS = [text.replace("\\|", "|") for text in re.findall(r"`([^`]+)`", TABLE.split("| --- | --- |")[1])]
 NAMES = ("x", "y", "A", "P", "s")
 
@@ -375,7 +375,7 @@ def test_einsum_is_numpys(pg, subscripts):
     np.testing.assert_allclose(by_first, slopes(lambda *args: np.cos(f(*args)), args, 0, 1.0), rtol=1e-5, atol=1e-7)
 
 
-# ---- What does not record -------------------------------------------------------------------------------
+# ---- What can't be recorded -------------------------------------------------------------------------------
 
 REFUSED = [
     (lambda x: np.linalg.svd(np.outer(x, x)), r"numpy.linalg.svd cannot record: .*np.linalg.solve"),
