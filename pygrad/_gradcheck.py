@@ -36,7 +36,7 @@ def gradcheck(
     """Whether backward() through `fn` agrees with central differences, as torch.autograd.gradcheck.
 
     Calls fn with `args`, a sequence of numbers, arrays and nested lists, tuples and dicts of them, as Values, and
-    differentiates every Value in the result by every number in args. The step is eps * max(1, |number|);
+    differentiates every Value in the result with respect to every number in args. The step is eps * max(1, |number|);
     |engine - difference| must not exceed atol + rtol * |difference|. At kinks (relu at 0) differences are meaningless.
 
     Raises GradcheckError, with a table of all differences, or returns False if raise_exception=False. Raises

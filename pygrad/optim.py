@@ -1,4 +1,4 @@
-"""Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call of the C library.
+"""Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call into C.
 
 They update Values from their grads after backward(). They also take NumPy arrays, single or nested in lists, tuples
 and dicts, and update them in place: `optimizer.step(grads)`, with the grads that value_and_grad returned.

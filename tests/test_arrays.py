@@ -1,4 +1,4 @@
-"""Arrays of recorded functions in NumPy's functions: docs/arrays.md's tables, what can't be recorded, linear algebra."""
+"""Arrays of recorded functions in NumPy's functions: docs/arrays.md's tables, errors, linear algebra."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _repr.maxstring = _repr.maxother = 60
 
 
 class RecordingError(TypeError):
-    """A function can't be recorded: it needs a number that is unknown until it runs, or draws random ones.
+    """A function can't be recorded: it needs a number that is unknown until it runs, or it draws random numbers.
 
     >>> from pygrad import jit
     >>> jit(lambda x: x if x > 0 else -x)(1.0)

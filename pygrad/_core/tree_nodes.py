@@ -42,7 +42,7 @@ def register_tree_node(kind: type[T], flatten: Callable[[T], Any], unflatten: Ca
     """Make instances of a class nodes of trees, as jax.tree_util.register_pytree_node.
 
     flatten(x) returns (children, aux): the parts that are trees, and the rest, which must be hashable; functions are
-    recorded anew for each aux. unflatten(aux, children) makes an instance. Subclasses are classes of their own. Named
+    recorded once for each aux. unflatten(aux, children) makes an instance. Register subclasses, too. Named
     tuples and dataclasses are nodes already; fields with metadata={"static": True} are a dataclass's aux. Raises
     ValueError if the class is registered already.
 

@@ -267,8 +267,8 @@ def _first_value(x: Any) -> list[Any] | None:
 def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
     """The tree of this structure, filled with `values`, its scalars and arrays in order; undoes tree_flatten.
 
-    Raises ValueError if there are fewer or more values than the structure has scalars and arrays. An iterator may hold
-    more: it goes on behind them.
+    Raises ValueError if there are fewer or more values than the structure has scalars and arrays. From an iterator,
+    only the values needed are taken.
 
     >>> tree_unflatten(tree_flatten([1.0, (2.0,)])[1], [3.0, 4.0])
     [3.0, (4.0,)]

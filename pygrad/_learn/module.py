@@ -76,7 +76,7 @@ class Module:
         return call
 
     def predict(self, X: Any) -> Any:
-        """The outputs for each row of X, as an array: shape (n, inputs) to (n,) or (n, outputs). Runs recorded.
+        """The outputs for each row of X, as an array: shape (n, inputs) to (n,) or (n, outputs). Runs in C.
 
         Raises ValueError unless X has two dimensions and rows of the length that the module takes.
         """
