@@ -54,9 +54,7 @@ def gradcheck(
     numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in tree_leaves(tuple(args))]
     names = [f"args{path}{index}" for path, shape in tree_paths(structure) for index in _indices(shape)]
     if not numbers:
-        raise ValueError(
-            f"gradcheck: no number goes in with args={tuple(args)!r}: there is nothing to differentiate by"
-        )
+        raise ValueError(f"gradcheck: there is no number in args={tuple(args)!r} to differentiate with respect to")
 
     def call(at: Sequence[float]) -> tuple[list[Value], list[Value]]:
         values = [Value(x) for x in at]
@@ -66,7 +64,7 @@ def gradcheck(
 
     inputs, outputs = call(numbers)
     if not outputs:
-        raise ValueError("gradcheck: nothing comes out: fn must return Values, or lists of them")
+        raise ValueError("gradcheck: there is no number in the result: fn must return Values, or lists of them")
     analytic = []
     for output in outputs:
         for value in inputs:

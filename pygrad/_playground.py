@@ -54,7 +54,7 @@ def playground(
         )
     wrong = next((c for c in classes if c not in (-1.0, 1.0)), None)
     if wrong is not None:
-        raise ValueError(f"playground: y has {wrong!r}; classes are -1 and 1: 2 * y - 1 makes them of 0 and 1")
+        raise ValueError(f"playground: y has {wrong!r}; classes are -1 and 1: 2 * y - 1 converts 0 and 1")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= STEPS_AT_MOST:
         raise ValueError(f"steps={steps!r}: must be an int from 1 to {STEPS_AT_MOST:,}")
     data = {

@@ -132,7 +132,7 @@ def test_names_are_normalised_as_in_formulas(capsys):
         (["9**9**9"], "9.0 ** 387420489.0: the result is too large for a float64"),
         (
             ["x", "x=1", "-o", "g.txt"],
-            "g.txt: can't write .txt files, only svg, png, pdf, dot, gv, html; or say --format",
+            "g.txt: can't write .txt files, only svg, png, pdf, dot, gv, html; or use --format",
         ),
         ([" x # 2", "x=1"], "'#' can't be in a formula\n  x # 2\n    ^"),
         (["x*exp(1, x)", "x=1"], "exp takes 1 argument, not 2\n  x*exp(1, x)\n    ^"),

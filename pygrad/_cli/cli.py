@@ -139,7 +139,7 @@ def _output(path: Path | None, format: str | None) -> tuple[Path, str]:  # noqa:
         return Path(f"graph.{format or 'svg'}"), FORMATS[format or "svg"]
     suffix = format or path.suffix[1:].lower() or "svg"
     if suffix not in FORMATS:
-        raise UsageError(f"{path}: can't write {path.suffix} files, only {', '.join(FORMATS)}; or say --format")
+        raise UsageError(f"{path}: can't write {path.suffix} files, only {', '.join(FORMATS)}; or use --format")
     return path, FORMATS[suffix]
 
 

@@ -79,8 +79,7 @@ def taken_apart(x: Any) -> tuple[Node, tuple[Any, ...]] | None:
         hash(aux)
     except TypeError:
         raise TypeError(
-            f"{kind.__name__}: {aux[1]!r}, which its instances have besides their children, must be hashable, since "
-            "functions are recorded anew for each"
+            f"{kind.__name__}: the aux data {aux[1]!r} must be hashable: functions are recorded for each value of it"
         ) from None
     return Node(kind, aux, *functions), tuple(children)
 

@@ -223,4 +223,4 @@ def _why(model: Module, w: Any, value: float, grads: Any, epoch: int, k: int) ->
         text += (
             f", and {odd.size} of {w.size} parameters have no finite {what}, the first in {name_of(model, int(odd[0]))}"
         )
-    return text + ": a smaller lr, or inputs of about 1, may help; the model keeps what it had before this step"
+    return text + ": a smaller lr, or inputs of about 1, may help; the model keeps its parameters from before this step"

@@ -93,7 +93,7 @@ class Program:
         given, structure = tree_flatten(args)
         if structure != self.code.structure_in:
             wanted = ", ".join(f"{visible(leaf.name)} {leaf.shape or ''}".strip() for leaf in self.arguments)
-            raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
+            raise ValueError(f"the program takes arguments structured and shaped as {wanted}")
         return self.run(given, workers)
 
     def plan(self, workers: int, reads: tuple[Any, ...] = ()) -> Any:

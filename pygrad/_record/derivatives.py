@@ -45,7 +45,7 @@ def _selected(
             names = ", ".join(keywords)
             raise TypeError(
                 f"argnums={argnums!r}: the function was called with {len(args)} arguments by position"
-                + (f"; those by name, {names}, can't be differentiated by: pass them by position" if names else "")
+                + (f"; to differentiate with respect to {names}, pass by position" if names else "")
             )
     positions = [i % len(args) for i in positions]
     distinct = list(dict.fromkeys(positions))
