@@ -735,7 +735,7 @@ best set. The last columns exclude points with an operand below 1e-3 or above 1e
 
 {lanes}
 
-Partials of Values use careful formulas; recorded partials use plain ones. These lose digits
+Partials of Values use careful formulas; recorded partials use plain ones. Recorded partials lose digits
 
 - if an intermediate result is subnormal or overflows (div, atan, atan2, hypot, pow);
 - if `b - 1` is rounded, in the partial of `a ** b`;
