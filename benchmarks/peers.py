@@ -78,8 +78,9 @@ PROBLEMS = {
     "two_floats": (["Pygrad", "Jax"], 5),
     "rosenbrock_gradient": (["Pygrad", "NumPy", "Jax", "Casadi"], 7_000),
     "rosenbrock_hvp": (["Pygrad", "Casadi"], 7_000),
-    "batch": (["Pygrad", "PygradTwoWorkers", "PygradC", "NumPy", "Jax", "Torch"], 50_000_000),
+    "batch": (["Pygrad", "PygradTwoWorkers", "PygradC", "Hand", "NumPy", "Jax", "Torch"], 50_000_000),
     "batch_gradient": (["Pygrad", "PygradTwoWorkers", "PygradC"], 50_000_000),
+    "greeks": (["Pygrad", "PygradTwoWorkers", "PygradC", "Hand", "Jax"], 7_000_000),
     "transformer": (["Pygrad", "Plain"], 64_000),
 }
 

@@ -9,6 +9,7 @@ import random
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from adapters import LacksError
 
@@ -16,6 +17,7 @@ POINTS, LAYERS = 100, [2, 16, 16, 1]
 TERMS = 20_000  # of the expression: four operations each
 DIMENSIONS = 1_000  # of Rosenbrock's function
 BATCH = 1_000_000
+OPTIONS = 100_000
 
 
 def data(problem, seed):
@@ -36,6 +38,9 @@ def data(problem, seed):
         return rng.normal(size=DIMENSIONS), rng.normal(size=DIMENSIONS)
     if problem.startswith("batch"):
         return (rng.uniform(-1, 1, size=(BATCH, 2)),)
+    if problem == "greeks":
+        ranges = [(80, 120), (80, 120), (0, 0.1), (0.1, 0.5), (0.1, 2)]
+        return tuple(rng.uniform(low, high, size=OPTIONS) for low, high in ranges)
     if problem == "random":
         draw = random.Random(seed)
         steps = [(draw.choice("+-**"), draw.randint(1, 1000), draw.randrange(1000)) for _ in range(60_000)]
@@ -65,6 +70,14 @@ def fifty(x, y, sin, exp):
     for k in range(3):
         x, y = sin(x * 0.5 + y * 0.25) + x * y * 0.125 - 0.5, exp(y * 0.25 - x * x * 0.0625) * 0.5 + y * y * 0.1 - k
     return x * x + y * y - x * y * 0.5
+
+
+def call_price(spot, strike, rate, volatility, years, m):
+    """The price of a European call by Black and Scholes; m has log, sqrt, exp and erf."""
+    spread = volatility * m.sqrt(years)
+    d1 = (m.log(spot / strike) + (rate + 0.5 * volatility * volatility) * years) / spread
+    n1, n2 = (0.5 * (1 + m.erf(x * 0.7071067811865476)) for x in (d1, d1 - spread))
+    return spot * n1 - strike * m.exp(-rate * years) * n2
 
 
 def random_expression(x, steps):
@@ -144,6 +157,14 @@ class Pygrad:
         run = self._batch_gradient()
         return lambda: run(xy)
 
+    def greeks(self, *columns):
+        run = self._greeks()
+        return lambda: run(*columns)
+
+    def _greeks(self):
+        price = self.pg.value_and_grad(lambda *x: call_price(*x, self.pg.math), argnums=(0, 1, 2, 3, 4))
+        return self.pg.vmap(price, workers=self.workers)
+
     def _batch_gradient(self):
         math_ = self.pg.math
         point = self.pg.value_and_grad(lambda p: fifty(p[0], p[1], math_.sin, math_.exp))
@@ -219,6 +240,9 @@ class PygradC(Pygrad):
     def batch_gradient(self, xy):
         return self._compiled(self._batch_gradient(), xy)
 
+    def greeks(self, *columns):
+        return self._compiled(self._greeks(), *columns)
+
     expression = random = two_floats = rosenbrock_gradient = rosenbrock_hvp = transformer = None  # no loops over lanes
 
 
@@ -286,16 +310,21 @@ class NumPy:
 
 
 class Hand:
-    """C with vectors, by hand, for this network alone: benchmarks/c/moons.c."""
+    """C by hand for these problems alone, with vectors of eight numbers: benchmarks/c/moons.c and lanes.c."""
+
+    def _library(self, name):
+        source = Path(__file__).parent / "c" / f"{name}.c"
+        folder = Path(tempfile.mkdtemp())
+        flags = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp-simd", "-fPIC"]
+        subprocess.run(["gcc", *flags, "-c", "-o", folder / "f.o", source], check=True)
+        # Linking with -ffast-math would flush the process's subnormal numbers.
+        subprocess.run(["gcc", "-shared", "-o", folder / "f.so", folder / "f.o", "-lmvec", "-lm"], check=True)
+        return ctypes.CDLL(str(folder / "f.so"))
 
     def moons(self, params, X, Y):
         import numpy as np
 
-        source = Path(__file__).parent / "c" / "moons.c"
-        library = Path(tempfile.mkdtemp()) / "moons.so"
-        flags = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
-        subprocess.run(["gcc", *flags, "-o", library, source], check=True)
-        run_c = ctypes.CDLL(str(library)).moons
+        run_c = self._library("moons").moons
         pointer = ctypes.c_void_p
         run_c.restype, run_c.argtypes = ctypes.c_double, [pointer, pointer, pointer, ctypes.c_long, pointer]
         w = np.concatenate([a.ravel() for layer in params for a in layer])
@@ -303,6 +332,27 @@ class Hand:
         self._keep = w, X, Y
         where = [*(a.ctypes.data for a in self._keep), len(Y), grad.ctypes.data]
         return lambda: (run_c(*where), grad)
+
+    def batch(self, xy):
+        run_c = self._library("lanes").fifty
+        run_c.restype, run_c.argtypes = ctypes.c_double, [ctypes.c_void_p, ctypes.c_long]
+        self._keep = xy
+        return lambda: run_c(xy.ctypes.data, len(xy))
+
+    def greeks(self, *columns):
+        import numpy as np
+
+        run_c = self._library("lanes").greeks
+        pointers = [ctypes.c_void_p] * 5
+        run_c.restype, run_c.argtypes = None, [*pointers, ctypes.c_long, *pointers, ctypes.c_void_p]
+        count = len(columns[0])
+
+        def run():
+            results = [np.empty(count) for _ in range(6)]  # new ones, as the others make
+            run_c(*(x.ctypes.data for x in columns), count, *(x.ctypes.data for x in results))
+            return results
+
+        return run
 
 
 class Jax:
@@ -343,6 +393,14 @@ class Jax:
         xy = jnp.asarray(xy)
         run = jax.jit(lambda xy: fifty(xy[:, 0], xy[:, 1], jnp.sin, jnp.exp).sum())
         return lambda: jax.block_until_ready(run(xy))
+
+    def greeks(self, *columns):
+        jax, jnp = self.jax, self.jax.numpy
+        m = SimpleNamespace(log=jnp.log, sqrt=jnp.sqrt, exp=jnp.exp, erf=jax.lax.erf)
+        columns = [jnp.asarray(x) for x in columns]
+        price = jax.value_and_grad(lambda *x: call_price(*x, m), argnums=(0, 1, 2, 3, 4))
+        run = jax.jit(jax.vmap(price))
+        return lambda: jax.block_until_ready(run(*columns))
 
 
 class Torch:

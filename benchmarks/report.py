@@ -113,6 +113,7 @@ PROBLEM_TITLES = {
     "rosenbrock_hvp": "The same: Hessian times vector",
     "batch": "Sum of a 50-operation function over 1,000,000 points",
     "batch_gradient": "Value and gradient of that at each of the points",
+    "greeks": "Black-Scholes price and five Greeks of 100,000 options",
     "transformer": "A step of value, gradient and Adam of the character-level GPT, one name",
 }
 

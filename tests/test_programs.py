@@ -317,3 +317,65 @@ def test_a_plan_has_only_structures_that_c_knows(pg):
     assert result["c"][2:] == [None, OrderedDict(k=3.0)]
     program.code.structure_out = ("dict", ("c",), ("set", "scalar"))
     assert program.plan(1) is None
+
+
+FIRST = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "neg": lambda a, b: -a,
+}
+SECOND = {
+    "v + c": lambda v, c: v + c,
+    "v * c": lambda v, c: v * c,
+    "v - c": lambda v, c: v - c,
+    "c - v": lambda v, c: c - v,
+    "v / c": lambda v, c: v / c,
+    "c / v": lambda v, c: c / v,
+    "-v": lambda v, c: -v,
+    "v * v": lambda v, c: v * v,
+    "v, kept": lambda v, c: (v - c) * v,
+}
+
+
+@pytest.mark.parametrize("lanes", [1, 13, 300])
+def test_two_operations_in_a_row_are_as_one_after_the_other(pg, rng, lanes):
+    normal = np.random.default_rng(rng.randrange(2**32)).normal
+    arrays = [np.append(normal(size=lanes - 1), 0.5) for _ in range(3)]
+    arrays[1][: lanes // 4] = arrays[0][: lanes // 4]
+    for name in [*FIRST, "<"]:
+        first, oracle = FIRST.get(name, pg.math.less), FIRST.get(name, lambda a, b: np.less(a, b) * 1.0)
+        for then, second in SECOND.items():
+            for mapped in [(0, 0, 0), (0, None, None), (None, 0, 0), (None, 0, None)]:
+                numbers = [x if axis == 0 else 0.75 for x, axis in zip(arrays, mapped)]
+                run = pg.vmap(lambda a, b, c, f=first, g=second: g(f(a, b), c), in_axes=mapped)
+                with np.errstate(all="ignore"):
+                    v = oracle(numbers[0], numbers[1])
+                    expected = second(v, numbers[2])
+                    got = run(*numbers)
+                    most = 1 + np.abs(v) + np.abs(numbers[2])  # a product and a sum may be rounded once
+                    close = np.abs(got - expected) <= 4e-16 * most * (1 + np.abs(expected))
+                assert np.all(close | ~np.isfinite(expected)), (name, then, mapped)
+
+
+@pytest.mark.parametrize("lanes", [1, 13, 300])
+def test_a_positive_part_of_a_sum_is_zero_below_zero_and_keeps_nan_and_the_sign_of_zero(pg, rng, lanes):
+    normal = np.random.default_rng(rng.randrange(2**32)).normal
+    x, y = normal(size=lanes), normal(size=lanes)
+    x[-1] = y[-1] = np.nan
+    if lanes > 1:
+        x[0], y[0] = -0.0, -0.0
+    run = pg.vmap(lambda a, b, w, v: pg.math.relu(a * w + b * v), in_axes=(0, 0, None, None))
+    total = x * 0.5 + y * 0.25
+    expected = np.where(total < 0, 0.0, total)
+    got = run(x, y, 0.5, 0.25)
+    assert np.allclose(got, expected, rtol=1e-15, atol=1e-16, equal_nan=True)
+    assert np.array_equal(np.signbit(got), np.signbit(expected))
+
+    def both(a, b, w, v):
+        total = a * w + b * v
+        return pg.math.relu(total) - total
+
+    got = pg.vmap(both, in_axes=(0, 0, None, None))(x, y, 0.5, 0.25)
+    assert np.allclose(got, expected - total, rtol=1e-15, atol=1e-16, equal_nan=True)

@@ -30,6 +30,7 @@ static void begin(evaluation *e, evaluation *caller, const pgr_program *p, const
     e->options = NULL;
     e->root = caller->root;
     e->is_worker = caller->is_worker;
+    e->is_shared = false;
     e->kernels = caller->kernels;
     e->work = 0;
     e->stopped = 0;
@@ -115,7 +116,7 @@ static void run_loop(evaluation *e, const call *c, const uint32_t *operands, con
         for (uint32_t k = 0; k < c->x_count; k++)
             in[state + k] = u[xs[t * c->x_count + k]];
         evaluate(&step, taken == 0 ? 0 : c->const_count);
-        memcpy(in + c->const_count, out, c->carry_count * sizeof *in);
+        copy_numbers(in + c->const_count, out, c->carry_count);
         if (c->y_count > 0)
             write_results(u, ys + t * c->y_count, c->y_count, out + c->carry_count);
         if (is_stopped(e, step.program->instruction_count + 1))

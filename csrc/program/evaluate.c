@@ -30,12 +30,13 @@ pgr_status pgr_program_run(const pgr_program *program, const double *const *in, 
     e.kernels.call = pgr__run_call;
     e.kernels.lane_call = pgr__run_lane_call;
     evaluation_place(&e, p, &f, workers, memory);
-    const bool locked = mutex_make(&e.lock);
-    if (locked) {
+    e.is_shared = workers > 1;
+    const bool is_ready = !e.is_shared || mutex_make(&e.lock);
+    if (is_ready)
         run(&e, workers);
+    if (is_ready && e.is_shared)
         mutex_free(&e.lock);
-    }
     if (memory != on_stack)
         p->allocator.resize(p->allocator.ctx, memory, 0);
-    return !locked ? PGR_ERR_NOMEM : e.stopped ? PGR_ERR_STOPPED : PGR_OK;
+    return !is_ready ? PGR_ERR_NOMEM : e.stopped ? PGR_ERR_STOPPED : PGR_OK;
 }

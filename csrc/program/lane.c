@@ -16,6 +16,7 @@ void program_begin_lanes(builder *b, lane_scratch *s)
     s->stack = grab_raw(b, b->value_count, sizeof *s->stack);
     s->last_use = grab_raw(b, b->value_count, sizeof *s->last_use);
     s->free = grab_raw(b, b->value_count, sizeof *s->free);
+    s->next = grab_raw(b, b->value_count, sizeof *s->next);
 }
 
 void program_end_lanes(builder *b, lane_scratch *s)
@@ -24,6 +25,7 @@ void program_end_lanes(builder *b, lane_scratch *s)
     tape_resize(b->tape, s->stack, 0);
     tape_resize(b->tape, s->last_use, 0);
     tape_resize(b->tape, s->free, 0);
+    tape_resize(b->tape, s->next, 0);
 }
 
 static int by_number(const void *p, const void *q)
@@ -81,6 +83,52 @@ static uint32_t close_list(builder *b, lane_scratch *s, uint32_t count)
     return count;
 }
 
+/* The operand that a table's operation can follow at once: nobody else reads it, and the others are there before it.
+ * place: by value, of the head of its chain, in the list. */
+static uint32_t find_link(const builder *b, const lane_scratch *s, const uint32_t *place, const value *v)
+{
+    const bool is_dot = v->dot != NONE && b->dots[v->dot].count + b->dots[v->dot].products > 1;
+    if (v->op < PGR_OP_FIRST || v->op >= PGR_OP_COUNT || is_dot)
+        return NONE;
+    const uint32_t operands[] = {v->a, v->b};
+    uint32_t found = NONE;
+    for (int k = 0; k < 2; k++) {
+        const uint32_t o = operands[k];
+        if (o == NONE || !is_lane_value(b, o))
+            continue;
+        if (found == NONE || place[o] > place[found] || (place[o] == place[found] && s->next[o] == NONE))
+            found = o;
+    }
+    const bool is_made = found != NONE && !is_source(&b->values[found]) && b->values[found].op != PROGRAM_CALL;
+    return is_made && s->last_use[found] == 1 ? found : NONE;
+}
+
+/* Moves operations up to directly after the operand that comes last: two instructions then run as one, see lanes.h. */
+static void chain(builder *b, lane_scratch *s, uint32_t count)
+{
+    uint32_t *const uses = s->last_use, *const place = s->free, *const list = s->list;
+    for (uint32_t i = 0; i < count; i++) {
+        uses[list[i]] = 0;
+        s->next[list[i]] = NONE;
+#define USE(operand) uses[operand]++
+        FOR_OPERANDS(b, &b->values[list[i]], USE);
+#undef USE
+    }
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
+        const uint32_t id = list[i], before = find_link(b, s, place, &b->values[id]);
+        place[id] = before == NONE ? i : place[before];
+        if (before != NONE)
+            s->next[before] = id;
+    }
+    uint32_t made = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (place[list[i]] == i)
+            for (uint32_t id = list[i]; id != NONE; id = s->next[id])
+                s->stack[made++] = id;
+    s->list = s->stack;
+    s->stack = list;
+}
+
 /* Consecutive lane dots with a common factor run together if it is the first operand of each. */
 static void put_common_factor_first(builder *b, uint32_t start)
 {
@@ -113,6 +161,13 @@ static void give_back(lane_scratch *s, value *v)
     if (v->reg != REGISTER_NONE)
         s->free[s->free_count++] = v->reg;
     v->reg = REGISTER_NONE;
+}
+
+/* If the last use of a value is that of place i. */
+static void give_back_after(builder *b, lane_scratch *s, uint32_t id, uint32_t i)
+{
+    if (b->values[id].group != 0 && s->last_use[id] == i)
+        give_back(s, &b->values[id]);
 }
 
 /* As place_results of uniform.c. */
@@ -151,15 +206,17 @@ static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
         if (v->op != PGR_OP_CALL)
             made = program_instruction_of(b, id);
         /* Free operands' registers first: every instruction reads a lane before it writes it, so the result may take
-         * one. */
+         * one: best that of the value before, see lanes.h. */
+        const uint32_t before = i > 0 ? s->list[i - 1] : NONE;
 #define FREE(operand) \
     do { \
-        value *const o_ = &b->values[operand]; \
-        if (o_->group != 0 && s->last_use[operand] == i) \
-            give_back(s, o_); \
+        if ((operand) != before) \
+            give_back_after(b, s, operand, i); \
     } while (0)
         FOR_OPERANDS(b, v, FREE);
 #undef FREE
+        if (before != NONE)
+            give_back_after(b, s, before, i);
         if (v->op != PGR_OP_LANE_SUM && v->op != PROGRAM_CALL && v->op != PGR_OP_CALL)
             v->reg = made.out = take_register(s);
         if (v->op != PGR_OP_CALL)
@@ -177,6 +234,7 @@ static void emit_segment(builder *b, lane_scratch *s, uint32_t count, uint16_t g
 {
     pgr_program *const p = b->program;
     const uint32_t start = p->instruction_count, first_sum = p->uniform_registers;
+    chain(b, s, count);
     find_last_uses(b, s, count);
     const uint32_t registers = emit_list(b, s, count);
     for (uint32_t i = 0; i < count; i++) {

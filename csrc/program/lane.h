@@ -9,6 +9,7 @@ typedef struct {
     uint32_t *list, *stack; /* values of the segment */
     uint32_t *last_use;     /* by value, its place in the list */
     uint32_t *free;         /* registers */
+    uint32_t *next;         /* by value, the one that follows it in its chain; NONE */
     uint32_t free_count, registers;
 } lane_scratch;
 

@@ -10,6 +10,8 @@ typedef int64_t LANES(bits) __attribute__((vector_size(LANES_VECTOR * sizeof(dou
 typedef double LANES(vector);
 #endif
 
+#include "program/eights.h"
+
 LANES_TARGET static double *LANES(lane)(const block *b, uint32_t reg)
 {
     return b->lanes + (size_t)(reg & ~REGISTER_LANE) * b->stride;
@@ -52,9 +54,19 @@ LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
             to[l * x.stride] = from[l];
 }
 
+LANES_TARGET PGR_INLINE LANES(vector) LANES(relu)(LANES(vector) a)
+{
+#if defined(__GNUC__)
+    return (LANES(vector))((LANES(bits))a & ~(LANES(bits))(a < 0.0));
+#else
+    return a < 0.0 ? 0.0 : a;
+#endif
+}
+
 /* Sums a dot in the processor's registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the
  * compiler. */
-LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, double *out, size_t l, int n)
+LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, bool then_relu, double *out,
+                                              size_t l, int n)
 {
     typedef LANES(vector) vector;
     const program_dot dot = b->program->dots[i->b];
@@ -93,12 +105,15 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
                 sum[k] += w;
         }
     }
+    if (then_relu)
+        UNROLLED for (int k = 0; k < n; k++)
+            sum[k] = LANES(relu)(sum[k]);
     UNROLLED for (int k = 0; k < n; k++)
         ((vector *)(out + l))[k] = sum[k];
 }
 
 /* As many lanes at a time as the processor's registers hold. */
-LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double *out)
+LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, bool then_relu, double *out)
 {
     enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
     size_t l = 0;
@@ -108,7 +123,7 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double
 #define CASE(n) \
         case n: \
             if (n <= MOST) \
-                LANES(dot_part)(b, i, out, l, n <= MOST ? n * STEP : 1); \
+                LANES(dot_part)(b, i, then_relu, out, l, n <= MOST ? n * STEP : 1); \
             break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
             CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
@@ -119,84 +134,121 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, double
     }
 }
 
-/* The sum of a vector's numbers, pair by pair. */
-LANES_TARGET PGR_INLINE double LANES(total)(LANES(vector) sum)
+LANES_TARGET PGR_INLINE LANES(eight) LANES(terms)(const double *x, const double *y, size_t l)
 {
-    double part[LANES_VECTOR];
-    memcpy(part, &sum, sizeof part);
-    for (size_t half = LANES_VECTOR / 2; half > 0; half /= 2)
-        for (size_t k = 0; k < half; k++)
-            part[k] += part[k + half];
-    return part[0];
-}
-
-LANES_TARGET PGR_INLINE LANES(vector) LANES(term)(const double *x, const double *y, size_t l)
-{
-    LANES(vector) v = *(const LANES(vector) *)(y + l);
-    if (x != NULL)
-        v *= *(const LANES(vector) *)(x + l);
+    LANES(eight) v = LANES(eight_at)(y + l);
+    if (x != NULL) {
+        const LANES(eight) w = LANES(eight_at)(x + l);
+        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++)
+            v.part[p] *= w.part[p];
+    }
     return v;
 }
 
-/* Adds to n sums over lanes of x[l] * y[k][l], or of y[k][l] if x is NULL, two vectors of each at a time. */
-LANES_TARGET PGR_INLINE void LANES(sums_of)(const double *x, const double *const *y, size_t count, int n, double *out)
+/* As terms; only the first `rest` count, the others are padding. */
+LANES_TARGET PGR_INLINE LANES(eight) LANES(last_terms)(const double *x, const double *y, size_t l, size_t rest)
 {
-    typedef LANES(vector) vector;
-    vector sum[4][2];
-    UNROLLED for (int k = 0; k < n; k++)
-        sum[k][0] = sum[k][1] = (vector){0.0};
-    size_t l = 0;
-    for (; l + 2 * LANES_VECTOR <= count; l += 2 * LANES_VECTOR)
-        UNROLLED for (int k = 0; k < n; k++) {
-            sum[k][0] += LANES(term)(x, y[k], l);
-            sum[k][1] += LANES(term)(x, y[k], l + LANES_VECTOR);
-        }
-    for (; l + LANES_VECTOR <= count; l += LANES_VECTOR)
-        UNROLLED for (int k = 0; k < n; k++)
-            sum[k][0] += LANES(term)(x, y[k], l);
+    LANES(eight) v = LANES(terms)(x, y, l);
+    for (size_t p = 0; p < PACK / LANES_VECTOR; p++) {
 #if defined(__GNUC__)
-    if (l < count) { /* the last vector, some of whose lanes are padding */
-        LANES(bits) mask;
-        for (size_t k = 0; k < LANES_VECTOR; k++)
-            mask[k] = -(int64_t)(l + k < count);
-        UNROLLED for (int k = 0; k < n; k++)
-            sum[k][1] += (vector)((LANES(bits))LANES(term)(x, y[k], l) & mask);
-    }
+        static const int64_t counts[2 * PACK] = {-1, -1, -1, -1, -1, -1, -1, -1};
+        const LANES(bits) mask = *(const LANES(bits) *)(counts + PACK - rest + p * LANES_VECTOR);
+        v.part[p] = (LANES(vector))((LANES(bits))v.part[p] & mask);
+#else
+        v.part[p] = p < rest ? v.part[p] : 0.0;
 #endif
+    }
+    return v;
+}
+
+/* Adds totals to the sums of n instructions. Those of built programs lie in a row. */
+LANES_TARGET PGR_INLINE void LANES(add_sums)(const block *b, const instruction *i, int n, const LANES(eight) *totals)
+{
+    double *const sums = b->sums - b->segment->first_sum;
+    bool in_a_row = n == PACK;
+    UNROLLED for (int k = 1; k < n; k++)
+        in_a_row &= i[k].out == i->out + (uint32_t)k;
+    if (in_a_row) {
+        LANES(eight) sum = LANES(eight_at)(sums + i->out);
+        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++)
+            sum.part[p] += totals->part[p];
+        memcpy(sums + i->out, &sum, sizeof sum);
+        return;
+    }
+    double each[PACK];
+    memcpy(each, totals, sizeof each);
+    for (int k = 0; k < n; k++)
+        sums[i[k].out] += each[k];
+}
+
+/* Adds to the sums of n instructions, of x[l] * y[l], or of y[l] if x is NULL. Each is summed in `ways` parts: n * ways
+ * packs. n and ways are constants for the compiler. */
+LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i, const double *x, int n, int ways)
+{
+    const size_t count = b->count;
+    const double *y[PACK];
+    UNROLLED for (int k = 0; k < n; k++) {
+        const uint32_t reg = x != NULL ? i[k].b : i[k].a;
+        y[k] = n == 1 ? LANES(operand)(b, reg, 1) : LANES(lane)(b, reg);
+    }
+    LANES(eight) sum[PACK][4] = {{{{{0.0}}}}};
+#define ADD(k, w, terms) \
+    do { \
+        const LANES(eight) v_ = (terms); \
+        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++) \
+            sum[k][w].part[p] += v_.part[p]; \
+    } while (0)
+    size_t l = 0;
+    for (; l + (size_t)ways * PACK <= count; l += (size_t)ways * PACK)
+        UNROLLED for (int k = 0; k < n; k++)
+            UNROLLED for (int w = 0; w < ways; w++)
+                ADD(k, w, LANES(terms)(x, y[k], l + (size_t)w * PACK));
+    for (; ways > 1 && l + PACK <= count; l += PACK)
+        UNROLLED for (int k = 0; k < n; k++)
+            ADD(k, 0, LANES(terms)(x, y[k], l));
+    if (l < count)
+        UNROLLED for (int k = 0; k < n; k++)
+            ADD(k, ways - 1, LANES(last_terms)(x, y[k], l, count - l));
+#undef ADD
+    LANES(eight) each[PACK] = {{{{0.0}}}};
     UNROLLED for (int k = 0; k < n; k++)
-        out[k] += LANES(total)(sum[k][0] + sum[k][1]);
+        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++) {
+            LANES(vector) all = sum[k][0].part[p];
+            UNROLLED for (int w = 1; w < ways; w++)
+                all += sum[k][w].part[p];
+            each[k].part[p] = all;
+        }
+    const LANES(eight) totals = LANES(totals)(each);
+    LANES(add_sums)(b, i, n, &totals);
 }
 
 /* Runs sums over lanes with a common factor together, from instruction `i` on. Returns the last of them. */
 LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruction *i, const instruction *end)
 {
-    enum { MOST = 4 };
-    const double *y[MOST];
-    double out[MOST];
-    int n = 0;
+    enum { MOST = LANES_VECTOR < PACK ? 4 : PACK };
     const bool products = i->op == PROGRAM_LANE_DOT;
     const double *const x = products ? LANES(operand)(b, i->a, 0) : NULL;
-    for (; n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a); n++) {
-        const uint32_t other = products ? i[n].b : i[n].a;
-        if ((other & REGISTER_LANE) == 0 && n > 0)
-            break; /* there is only one spare block */
-        y[n] = LANES(operand)(b, other, 1);
-        out[n] = b->sums[i[n].out - b->segment->first_sum];
-    }
+    int n = 1;
+    if (((products ? i->b : i->a) & REGISTER_LANE) != 0)
+        while (n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a) &&
+               ((products ? i[n].b : i[n].a) & REGISTER_LANE) != 0)
+            n++;
     switch (n) {
-    case 1: products ? LANES(sums_of)(x, y, b->count, 1, out) : LANES(sums_of)(NULL, y, b->count, 1, out); break;
-    case 2: products ? LANES(sums_of)(x, y, b->count, 2, out) : LANES(sums_of)(NULL, y, b->count, 2, out); break;
-    case 3: products ? LANES(sums_of)(x, y, b->count, 3, out) : LANES(sums_of)(NULL, y, b->count, 3, out); break;
-    case 4: products ? LANES(sums_of)(x, y, b->count, 4, out) : LANES(sums_of)(NULL, y, b->count, 4, out); break;
+#define CASE(n, ways) \
+    case n: \
+        if (n <= MOST) \
+            products ? LANES(sums_of)(b, i, x, n, ways) : LANES(sums_of)(b, i, NULL, n, ways); \
+        break;
+        CASE(1, 4) CASE(2, 4) CASE(3, 2) CASE(4, 2) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1)
+#undef CASE
     }
-    for (int k = 0; k < n; k++)
-        b->sums[i[k].out - b->segment->first_sum] = out[k];
     return i + n - 1;
 }
 
-/* out[l] = op(x[l], y[l]). */
-LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, double *out, size_t n)
+/* out[l] = op(x[l], y[l]) for a multiple of LANE_CHUNK numbers. */
+LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, double *out, size_t numbers)
 {
+    const size_t n = whole_chunks(numbers);
     switch (op) {
 #define X(ID, name, symbol, KIND, value, da, db, check, rule, doc) \
     case PGR_OP_##ID: \
@@ -212,43 +264,112 @@ LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, 
     }
 }
 
-/* An operation of the table. */
-LANES_TARGET static void LANES(operation)(const block *b, const instruction *i, double *out)
+/* An operand: block[l & which] is lane l's number. A uniform register's is written to a vector of its own. */
+typedef struct {
+    const double *block;
+    size_t which;
+} LANES(row);
+
+LANES_TARGET PGR_INLINE LANES(row) LANES(row_of)(const block *b, uint32_t reg, double *vector)
 {
-    const size_t n = b->padded;
-    /* The commonest ones with a uniform operand, which others copy to a spare block. */
-#define WITH_NUMBER(ID, expression) \
-    case PGR_OP_##ID: \
-        if ((i->a & i->b & REGISTER_LANE) != 0) \
-            break; \
-        if ((i->a & REGISTER_LANE) != 0) { \
-            const double *const x = LANES(lane)(b, i->a), c = b->uniform[i->b]; \
-            LANES_IN_PLACE \
-            for (size_t l = 0; l < n; l++) { \
-                const double a = x[l]; \
-                out[l] = expression; \
-            } \
-        } else { \
-            const double *const y = LANES(lane)(b, i->b), a = b->uniform[i->a]; \
-            LANES_IN_PLACE \
-            for (size_t l = 0; l < n; l++) { \
-                const double c = y[l]; \
-                out[l] = expression; \
-            } \
-        } \
-        return;
-    switch (i->op) {
-        WITH_NUMBER(ADD, a + c)
-        WITH_NUMBER(SUB, a - c)
-        WITH_NUMBER(MUL, a * c)
-        WITH_NUMBER(DIV, a / c)
-        WITH_NUMBER(LESS, (a < c ? 1.0 : 0.0))
+    if (reg & REGISTER_LANE)
+        return (LANES(row)){LANES(lane)(b, reg), SIZE_MAX};
+    for (size_t k = 0; k < LANES_VECTOR; k++)
+        vector[k] = reg == REGISTER_NONE ? 0.0 : b->uniform[reg];
+    return (LANES(row)){vector, 0};
+}
+
+#define ROWS_LOOP(n, result) \
+    for (size_t l = 0; l < (n); l += LANES_VECTOR) { \
+        const LANES(vector) a = LANES(at)(x, l), b = LANES(at)(y, l), c = LANES(at)(z, l); \
+        (void)b; \
+        (void)c; \
+        *(LANES(vector) *)(out + l) = (result); \
     }
-#undef WITH_NUMBER
+
+LANES_TARGET PGR_INLINE LANES(vector) LANES(at)(LANES(row) r, size_t l)
+{
+    return *(const LANES(vector) *)(r.block + (l & r.which));
+}
+
+LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector) b)
+{
+#if defined(__GNUC__)
+    const LANES(vector) one = 1.0 - (LANES(vector)){0.0};
+    return (LANES(vector))((LANES(bits))(a < b) & (LANES(bits))one);
+#else
+    return a < b ? 1.0 : 0.0;
+#endif
+}
+
+/* The commonest operations, whose operands may be numbers: F(ID, value). */
+#define COMMON_OPERATIONS(F) \
+    F(ADD, a + b) F(SUB, a - b) F(MUL, a * b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
+
+/* One of them, with result v, and another that takes v and c, and puts its result in v's place. False if the two are
+ * not such a pair. */
+LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, double *out)
+{
+    const uint32_t second = i[1].op, reg = i->out;
+    double spare[3][LANES_VECTOR];
+    const bool is_left = i[1].a == reg;
+    const uint32_t other = is_left ? i[1].b : i[1].a;
+    if (i[1].out != reg || (!is_left && i[1].b != reg) || other == reg)
+        return false;
+    const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]);
+    const LANES(row) z = LANES(row_of)(b, other, spare[2]);
+    const size_t n = whole_chunks(b->padded);
+    enum { V_ADD, V_MUL, V_SUB, SUB_V, V_DIV, DIV_V, V_NEG, SECONDS };
+    int which;
+    switch (second) {
+    case PGR_OP_ADD: which = V_ADD; break;
+    case PGR_OP_MUL: which = V_MUL; break;
+    case PGR_OP_SUB: which = is_left ? V_SUB : SUB_V; break;
+    case PGR_OP_DIV: which = is_left ? V_DIV : DIV_V; break;
+    case PGR_OP_NEG: which = V_NEG; break;
+    default: return false;
+    }
+    switch (i->op * SECONDS + (uint32_t)which) {
+#define THEN(ID, second, result) \
+    case PGR_OP_##ID * SECONDS + second: \
+        ROWS_LOOP(n, result) \
+        return true;
+#define FIRST(ID, v) \
+    THEN(ID, V_ADD, (v) + c) THEN(ID, V_MUL, (v) * c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v)) \
+    THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
+        COMMON_OPERATIONS(FIRST)
+#undef FIRST
+#undef THEN
+    }
+    return false;
+}
+
+/* An operation of the table, and the next one, if both can run as one. Returns the last. */
+LANES_TARGET static const instruction *LANES(operation)(const block *b, const instruction *i, const instruction *end)
+{
+    double *const out = LANES(lane)(b, i->out);
+    if (i + 1 < end && LANES(pair)(b, i, out))
+        return i + 1;
+    const size_t n = whole_chunks(b->padded);
+    double spare[2][LANES_VECTOR];
+    switch (i->op) {
+#define CASE(ID, value) \
+    case PGR_OP_##ID: { \
+        const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]), z = x; \
+        ROWS_LOOP(n, value) \
+        return i; \
+    }
+        COMMON_OPERATIONS(CASE)
+#undef CASE
+    }
     const double *const x = LANES(operand)(b, i->a, 0);
     const double *const y = i->b == REGISTER_NONE ? x : LANES(operand)(b, i->b, 1);
     LANES(apply)((int)i->op, x, y, out, n);
+    return i;
 }
+
+#undef ROWS_LOOP
+#undef COMMON_OPERATIONS
 
 LANES_TARGET static void LANES(run_block)(const block *b)
 {
@@ -258,10 +379,15 @@ LANES_TARGET static void LANES(run_block)(const block *b)
         case PROGRAM_LOAD: LANES(load)(b, i, LANES(lane)(b, i->out)); break;
         case PROGRAM_STORE: LANES(store)(b, i); break;
         case PROGRAM_CALL: b->evaluation->kernels.lane_call(b, i); break;
-        case PROGRAM_DOT: LANES(dot)(b, i, LANES(lane)(b, i->out)); break;
+        case PROGRAM_DOT: {
+            const bool then_relu = i + 1 < end && i[1].op == PGR_OP_RELU && i[1].a == i->out && i[1].out == i->out;
+            LANES(dot)(b, i, then_relu, LANES(lane)(b, i->out));
+            i += then_relu;
+            break;
+        }
         case PROGRAM_LANE_SUM:
         case PROGRAM_LANE_DOT: i = LANES(sums)(b, i, end); break;
-        default: LANES(operation)(b, i, LANES(lane)(b, i->out));
+        default: i = LANES(operation)(b, i, end);
         }
     }
 }

@@ -52,11 +52,22 @@ struct evaluation {
     uint64_t work;     /* of the root: since the last call of `stop` */
     volatile int stopped;
     bool is_worker;    /* not in the caller's thread */
+    bool is_shared;    /* by workers: they take spans under the lock */
     /* The present segment: */
     const segment *segment;
     unsigned spans, next_span;
     mutex lock;
 };
+
+/* A few are copied faster one by one. */
+static inline void copy_numbers(double *to, const double *from, size_t count)
+{
+    if (count > 16)
+        memcpy(to, from, count * sizeof *to);
+    else
+        for (size_t k = 0; k < count; k++)
+            to[k] = from[k];
+}
 
 /* Calls `stop` now and then. For the caller's thread. */
 enum { ASK_EVERY = 1 << 22 };
