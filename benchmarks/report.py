@@ -187,11 +187,9 @@ def text(results: dict[str, Any]) -> str:
     if "growth" in results:
         parts += ["## Growth: the expression by size, record + backward + free", growth(results["growth"])]
     if "operation" in results:
-        parts += ["## One operation, the loop around it taken off", operations(results["operation"])]
+        parts += ["## One operation, without the loop around it", operations(results["operation"])]
     if "recorded" in results:
-        about = (
-            "Recorded once, then run: what comes back are floats and arrays. One thread each, unless it says otherwise."
-        )
+        about = "Functions are recorded once, then run, and return floats and arrays. They use one thread unless noted."
         parts += ["## Recorded functions", about, recorded(results["recorded"])]
         parts += ["## Recording and building", building(results["building"])]
     if "c" in results:

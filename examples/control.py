@@ -67,7 +67,7 @@ def defects(x):
 # The optimiser
 # -------------
 #
-# ``value_and_grad`` gives SLSQP the gradient of the effort, ``jacobian`` that of the constraints.
+# ``value_and_grad`` computes the gradient of the effort, and ``jacobian`` the Jacobian of the constraints.
 
 
 def solve():

@@ -4,8 +4,8 @@
 A small network solves u'' + u = 0, u(0) = 0, u'(0) = 1. The solution is the sine.
 
 You will see the network's distance from sin(t) on [0, 2 pi] before and after training. Training minimises the
-equation's residual, which contains the network's second derivative by t; the gradient by the parameters
-differentiates that once more.
+equation's residual, which contains the network's second derivative with respect to t; the gradient with respect to the
+parameters differentiates that once more.
 
 Run it with::
 
@@ -30,7 +30,7 @@ HIDDEN, END = 12, 2 * math.pi
 # The network and its derivatives
 # -------------------------------
 #
-# ``grad`` of ``grad`` by t is u''; the loss is differentiated once more, by the parameters.
+# ``grad`` of ``grad`` with respect to t is u''. The loss is differentiated again, with respect to the parameters.
 
 
 def net(w, t):

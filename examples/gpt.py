@@ -1,11 +1,11 @@
 """A language model
 ================
 
-A character-level GPT on US census first names, written over scalars, learns, then invents new names.
+A character-level GPT, written over scalars, learns US census first names, then invents new ones.
 
 You will see the loss fall from 3.3 (a guess among 27 letters) to about 2.2, then twenty invented names. The model is
 ordinary Python over numbers. `--eager` runs it on Values, step by step, as with micrograd; otherwise the same
-functions are recorded once per length of name and run by C, three times as fast again.
+functions are recorded once per length of name and run in C, three times as fast.
 
 Run it with::
 

@@ -1,12 +1,12 @@
 """Greeks on many machines
 =======================
 
-A price by simulation and its five Greeks, as Dask's tasks.
+The price of an option by simulation, and its five Greeks, as Dask tasks.
 
-You will see a call's price and its derivatives by spot, strike, rate, volatility and time, along 10 million paths by
-default, next to their closed forms. Each task makes its own random numbers from a seed, so memory does not grow with
-the number of paths; the tasks' sums are added as a tree, in an order that does not depend on the workers. The program
-starts a cluster of processes on this machine; `--scheduler tcp://...` uses another.
+You will see a call's price and its derivatives with respect to spot, strike, rate, volatility and time, along 10
+million paths by default, next to their closed forms. Each task makes its own random numbers from a seed, so memory
+does not grow with the number of paths. The tasks' sums are added as a tree, in an order that does not depend on the
+workers. The program starts a cluster of processes on this machine; `--scheduler tcp://...` uses another.
 
 Run it with::
 

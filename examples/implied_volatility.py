@@ -4,8 +4,8 @@
 The volatility that explains an option's price, and how it moves with the market.
 
 Newton's method finds it for 1,000 quotes at once. custom_root differentiates it by the implicit function theorem: it
-derives the equation, not the steps of the solver. You will see the derivatives by price, spot, strike, rate and time,
-and the second derivative by price, next to their closed forms.
+differentiates the equation, not the steps of the solver. You will see the derivatives with respect to price, spot,
+strike, rate and time, and the second derivative with respect to price, next to their closed forms.
 
 Run it with::
 

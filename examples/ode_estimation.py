@@ -1,10 +1,10 @@
 """Parameters of an oscillator
 ===========================
 
-Two parameters from a noisy record of an oscillator: gradients through a million Runge-Kutta steps.
+Estimate two parameters of an oscillator from a noisy record, with gradients through a million Runge-Kutta steps.
 
 You will see the parameters approach those that made the record, the time of a gradient, and the memory that it takes:
-a scan keeps few states, and computes the others anew.
+a scan keeps few states, and recomputes the others.
 
 Run it with::
 

@@ -1,7 +1,7 @@
 """A race car
 ==========
 
-The quickest drive of a car along a track with a limit of speed, by direct collocation and sparse derivatives.
+The fastest drive of a car along a track with a speed limit, by direct collocation and sparse derivatives.
 
 You will see the time of the drive, how well the equations of motion and the limit hold, and how few entries of the
 constraints' Jacobian may differ from zero. Position, speed and throttle at all times, and the time, are the unknowns;

@@ -1,7 +1,7 @@
 """A recurrent network
 ===================
 
-It learns to do what an unknown filter does, from a record of 100,000 steps.
+A network learns to imitate an unknown filter, from a record of 100,000 steps.
 
 You will see the mean squared error on the record before and after training, and on another record. The gradient goes
 back through all 100,000 steps at once.

@@ -36,7 +36,7 @@ def gradcheck(
     """Whether backward() through `fn` agrees with central differences, as torch.autograd.gradcheck.
 
     Calls fn with `args`, a sequence of numbers, arrays and nested lists, tuples and dicts of them, as Values, and
-    differentiates every Value in the result by every number in args. The step is eps * max(1, |number|);
+    differentiates every Value in the result with respect to every number in args. The step is eps * max(1, |number|);
     |engine - difference| must not exceed atol + rtol * |difference|. At kinks (relu at 0) differences are meaningless.
 
     Raises GradcheckError, with a table of all differences, or returns False if raise_exception=False. Raises
@@ -54,9 +54,7 @@ def gradcheck(
     numbers = [x.data if isinstance(x, Value) else real_number(x, "gradcheck") for x in tree_leaves(tuple(args))]
     names = [f"args{path}{index}" for path, shape in tree_paths(structure) for index in _indices(shape)]
     if not numbers:
-        raise ValueError(
-            f"gradcheck: no number goes in with args={tuple(args)!r}: there is nothing to differentiate by"
-        )
+        raise ValueError(f"gradcheck: there is no number in args={tuple(args)!r} to differentiate with respect to")
 
     def call(at: Sequence[float]) -> tuple[list[Value], list[Value]]:
         values = [Value(x) for x in at]
@@ -66,7 +64,7 @@ def gradcheck(
 
     inputs, outputs = call(numbers)
     if not outputs:
-        raise ValueError("gradcheck: nothing comes out: fn must return Values, or lists of them")
+        raise ValueError("gradcheck: there is no number in the result: fn must return Values, or lists of them")
     analytic = []
     for output in outputs:
         for value in inputs:

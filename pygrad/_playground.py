@@ -25,12 +25,12 @@ def playground(
 ) -> Page:
     """Write one HTML page that trains `model` on samples X, shape (n, 2), with classes y, -1 or 1, shape (n,).
 
-    As micrograd's demo: the max-margin loss of all samples plus l2 times the sum of squares of the parameters, and
-    gradient descent whose step size falls from 1 to 0.1 over `steps`. The page begins with the model's present
-    parameters; it shows decision boundary, loss curve, weights and gradients, and changes step size, L2, layers and
-    activation. The losses are the engine's, and Python's to the last digits. The model is not changed. path: the file;
-    None writes nothing, and the result displays itself in a notebook. Raises ValueError or TypeError for other
-    models and samples.
+    As in micrograd's demo, the loss is the max-margin loss of all samples plus l2 times the sum of squares of the
+    parameters, and the step size of gradient descent falls from 1 to 0.1 over `steps`. The page begins with the model's
+    current parameters. It shows decision boundary, loss curve, weights and gradients; in it you can change step size,
+    L2, layers and activation. The losses are those of training in Python, to the last digits. The model is not changed.
+    path: the file; None writes nothing, and the result displays itself in a notebook. Raises ValueError or TypeError
+    for other models and samples.
 
     >>> from pygrad import nn
     >>> page = playground(nn.MLP(2, [4, 1]), [[0.0, 1.0], [1.0, 0.0]], [-1, 1], None)
@@ -54,7 +54,7 @@ def playground(
         )
     wrong = next((c for c in classes if c not in (-1.0, 1.0)), None)
     if wrong is not None:
-        raise ValueError(f"playground: y has {wrong!r}; classes are -1 and 1: 2 * y - 1 makes them of 0 and 1")
+        raise ValueError(f"playground: y has {wrong!r}; classes are -1 and 1: 2 * y - 1 converts 0 and 1")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= STEPS_AT_MOST:
         raise ValueError(f"steps={steps!r}: must be an int from 1 to {STEPS_AT_MOST:,}")
     data = {

@@ -119,7 +119,7 @@ class Value(Operand):
         return self
 
     def backward(self, check: bool = False) -> None:
-        """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of nodes between.
+        """Add d(self)/d(leaf) to `leaf.grad` for every leaf below; overwrite the grads of inner nodes.
 
         Sets this Value's own grad to 1. Scalars, float64. Leaves accumulate: a second call doubles their grads, so set
         them to 0 before the next step. Passes on exceptions of custom operations; after one, and after Ctrl-C, the

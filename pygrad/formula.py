@@ -140,9 +140,9 @@ class Formula:
         return as_value(stack[0])
 
     def explore(self, path: str | os.PathLike[str] | None = "formula.html", /, **variables: Any) -> Page:
-        """Write the page of `pygrad.explore` for this formula, with an input: other formulas show as they are written.
+        """Write the page of `pygrad.explore` for this formula, with a field that shows other formulas as you type.
 
-        variables and errors: as of `value`. path: the file; None writes nothing, and the result displays itself in a
+        variables and errors: see `value`. path: the file; None writes nothing, and the result displays itself in a
         notebook.
 
         >>> parse("x*w + 1").explore(None, x=2.0, w=3.0).path is None

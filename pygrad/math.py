@@ -60,15 +60,16 @@ def _function(row: Operation) -> Callable[..., Any]:
 def _example(row: Operation) -> str:
     """The rest of a function's docstring: its arguments, the error outside of its domain, an example."""
     a, b = {"polygamma": (1.0, 0.5), "acosh": (1.5, 2.0)}.get(row.name, (0.5, 2.0))
-    arguments, numbers = "a is", f"{a}"
+    arguments, numbers = "`a` is", f"{a}"
     if row.is_binary:
-        arguments, numbers = "a and b are", f"{a}, {b}"
+        arguments, numbers = "`a` and `b` are each", f"{a}, {b}"
     elif row.has_param:
-        arguments, b = f"b is a number, {row.param_default} unless given; a is", row.param_default
-    text = f"\n\n{arguments[0].upper()}{arguments[1:]} a number, a Value or an array; arrays go elementwise."
+        arguments, b = f"`b` is a number, by default {row.param_default}; `a` is", row.param_default
+    text = f"\n\n{arguments} a number, a Value or an array; on arrays, it works elementwise."
     if row.rule:
         error = "ZeroDivisionError" if "divisor" in row.rule else "ValueError"
-        text += f" Raises {error}: {row.rule}. Recorded functions return nan or inf instead."
+        end = "" if row.rule.endswith("...") else "."
+        text += f"\nRaises {error}: {row.rule}{end} Recorded functions return nan or inf instead."
     result = ffi.new("double *")
     if lib.pgr_op_value(row.op, a, b, result) == lib.PGR_OK:
         text += f"\n\n>>> {row.name}({numbers}).data\n{result[0]!r}"
@@ -108,7 +109,7 @@ def chosen(condition: Any, a: Any, b: Any) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b, elementwise on arrays; equal operands share the gradient.
 
-    Raises TypeError for what is not a number.
+    Raises TypeError if an argument is not a number.
 
     >>> maximum(Value(1.0), 3.0).data
     3.0
@@ -119,7 +120,7 @@ def maximum(a: Any, b: Any) -> Any:
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b, elementwise on arrays; equal operands share the gradient.
 
-    Raises TypeError for what is not a number.
+    Raises TypeError if an argument is not a number.
 
     >>> minimum(Value(1.0), 3.0).data
     1.0
@@ -130,7 +131,7 @@ def minimum(a: Any, b: Any) -> Any:
 def clip(x: Any, low: Any, high: Any) -> Any:
     """`x` limited to [low, high], elementwise on arrays.
 
-    Raises TypeError for what is not a number.
+    Raises TypeError if an argument is not a number.
 
     >>> clip(Value(7.0), 0.0, 1.0).data
     1.0

@@ -337,5 +337,5 @@ class LayerNorm(Module):
 
 def _as_long(x: Sequence[Any], w: Sequence[Any]) -> Sequence[Any]:
     if len(x) != len(w):
-        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}: its width must be that of its inputs")
+        raise ValueError(f"{len(x)} inputs for a norm of {len(w)}: its width must be the number of inputs")
     return x

@@ -1,4 +1,4 @@
-"""Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call of the C library.
+"""Optimisers, with PyTorch's names, defaults and arithmetic; a step is one call into C.
 
 They update Values from their grads after backward(). They also take NumPy arrays, single or nested in lists, tuples
 and dicts, and update them in place: `optimizer.step(grads)`, with the grads that value_and_grad returned.
@@ -71,13 +71,15 @@ class Optimizer:
         self._of_arrays, self.params, self._structure = _parameters(params, type(self).__name__)
         if not self.params:
             raise ValueError(
-                "params is empty: there is nothing to optimize; a Module of yours returns its Values from parameters()"
+                "params is empty: there is nothing to optimize; return the Values of a Module from its parameters()"
             )
         seen: dict[Any, int] = {}
         for i, p in enumerate(self.params):
             first = seen.setdefault(id(p) if self._of_arrays else p, i)
             if first < i:
-                raise ValueError(f"params has one twice, as number {first} and {i}: it would be updated twice a step")
+                raise ValueError(
+                    f"params has the same parameter twice, as number {first} and {i}: it would be updated twice a step"
+                )
         self._sizes = [p.size if self._of_arrays else 1 for p in self.params]
         self._handles = None if self._of_arrays else ffi.new("pgr_handle[]", [p._handle for p in self.params])
         self._buffers = {name: ffi.new("double[]", sum(self._sizes)) for name in buffers}
@@ -134,11 +136,11 @@ class Optimizer:
         """
         if not self._of_arrays:
             if grads is not None:
-                raise TypeError("step() of Values takes no grads: they have theirs")
+                raise TypeError("step() of Values takes no grads: each Value has its own")
             check(self._update(self._step + 1))
         else:
             if grads is None:
-                raise TypeError("step(grads): the parameters are arrays, whose grads have to be given")
+                raise TypeError("step(grads): the parameters are arrays; pass their grads")
             given, structure = tree_flatten(grads)
             if structure != self._structure:
                 raise ValueError("step(grads): grads must have the structure and the shapes of the parameters")

@@ -138,7 +138,7 @@ def gradients(model: Module, ax: Any = None) -> Any:
 
 
 class UpdateRatios:
-    """The size of updates relative to the parameters, by layer: about 1e-3 is a good pace.
+    """The size of updates relative to the parameters, by layer: about 1e-3 is good.
 
     Call `note()` after each step, and `plot()` at the end. A ratio is the standard deviation of a step's update over
     that of the parameters. Source: A. Karpathy, Building makemore part 3 (2022).

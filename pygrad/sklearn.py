@@ -48,7 +48,7 @@ def _refuse(name: str, X: Any) -> None:
 
 
 class _MLP(BaseEstimator):
-    """Base of both estimators. Parameters:
+    """Parameters:
 
     hidden: neurons of each hidden layer; nonlin: their activation, see pygrad.nn.Neuron; optimizer, lr, epochs,
     batch_size, l2, patience, workers: see pygrad.fit; random_state: an int, or None for new numbers on every fit.

@@ -696,12 +696,13 @@ CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] 
 REPORT = """# Accuracy
 
 Errors of every operation against [mpmath](https://mpmath.org), in units in the last place (ulp) of the exact result.
-0.5 is correct rounding. The ulp of a subnormal number is 2**-1074. Results beyond the largest float64 should be
-infinite; infinity counts as 2**1024.
+A correctly rounded result has an error of at most 0.5. The ulp of a subnormal number is 2**-1074. Results beyond the
+largest float64 should be infinite; infinity counts as 2**1024.
 
 `tests/test_accuracy.py` bounds these figures on fewer points: values are as good as the platform's; partials of Values
 and functions over points are within 4 ulp, sigmoid and silu over points within 5; polygamma, and the partials of gamma,
-ndtri and log_ndtr, within 6. Gamma functions are measured above 0: below, near a zero of theirs, the error is absolute.
+ndtri and log_ndtr, within 6. Gamma functions are measured above 0; below 0, near their zeros, only the absolute error
+is small.
 
 To measure again:
 
@@ -718,7 +719,7 @@ lists them. mpmath works with {prec} bits.
 ## Values
 
 The value, the same function in Python's `math` (the platform's libm) on the same points, and the partials of
-`backward()`; each with its worst error and the point of it.
+`backward()`; each with its worst error and the point where it occurs.
 
 {eager}
 
@@ -734,25 +735,29 @@ best set. The last columns exclude points with an operand below 1e-3 or above 1e
 
 {lanes}
 
-Recorded partials use plain formulas; those of Values are more careful. Recorded ones lose digits if an intermediate
-result is subnormal or overflows (div, atan, atan2, hypot, pow), if `b - 1` is rounded in the partial of `a ** b`, and
-if `a * a` is rounded in that of erf and erfc, by up to a*a ulp. The partial of tan, 1 + v*v, has twice the value's
-error. The partial of tanh, 1 - v*v, has an absolute error of 1e-16, so it has few correct digits where tanh is near 1,
-as in JAX and PyTorch. The same holds for silu and gelu, which cancel around their zeros, at -1.278 and -0.752. The
-partials of erfinv, ndtr and ndtri hold exp of a rounded square, as those of erf do. That of log_ndtr far below 0 is exp
-of the difference of two such squares: a*a ulp.
+Partials of Values use careful formulas; recorded partials use plain ones. Recorded partials lose digits
+
+- if an intermediate result is subnormal or overflows (div, atan, atan2, hypot, pow);
+- if `b - 1` is rounded, in the partial of `a ** b`;
+- if `a * a` is rounded, in the partials of erf and erfc, by up to a*a ulp. The partials of erfinv, ndtr and ndtri use
+  exp of a rounded square, too. The partial of log_ndtr far below 0 uses exp of the difference of two such squares, and
+  also loses up to a*a ulp.
+
+The partial of tan, 1 + v*v, has twice the value's error. The partial of tanh, 1 - v*v, has an absolute error of 1e-16,
+so it has few correct digits where tanh is near 1, as in JAX and PyTorch. The partials of silu and gelu have few correct
+digits near their zeros, at -1.278 and -0.752, for the same reason.
 
 ## Conventions at kinks
 
-Points without a derivative, or without a finite one. PyTorch's partials are the same unless the last column shows
-others; a dash means that it lacks the function. Values and recorded functions agree.
+These are points without a derivative, or without a finite one. PyTorch's partials are the same unless the last column
+shows others; a dash means that PyTorch lacks the function. Values and recorded functions agree.
 
 {conventions}
 
-* Infinities and nans propagate by IEEE 754: 0 times infinity is nan. So a grad of 0 times an infinite partial is nan,
-  as in `(x.sqrt() * 0).backward()` at x = 0.
+* Infinities and nans follow IEEE 754: 0 times infinity is nan. So a grad of 0 times an infinite partial is nan, as in
+  `(x.sqrt() * 0).backward()` at x = 0.
 * Comparisons with nan are false. So relu's partial at nan is 0, and max and min share the gradient; the values are nan.
-* The partial of `a ** b` by b is nan for a negative a, since the power is only real for integers b.
+* The partial of `a ** b` with respect to b is nan for a negative a, since the power is real only if b is an integer.
 * Outside the domain, Values raise the exceptions of Python's floats and `math`. Recorded functions return nan or an
   infinity, by IEEE 754.
 """

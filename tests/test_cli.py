@@ -48,7 +48,7 @@ def test_draw_prints_the_value_and_the_gradient_of_each_variable(capsys):
 def test_draw_writes_a_page_with_the_formula(capsys, tmp_path):
     assert main(["draw", "tanh(x*w)", "x=2", "w=3", "-o", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert '"text":"tanh(x*w)"' in page and "in a page" in capsys.readouterr().out
+    assert '"text":"tanh(x*w)"' in page and "other formulas: " in capsys.readouterr().out
 
 
 def test_play_writes_the_page_that_trains(capsys, monkeypatch, tmp_path):
@@ -132,7 +132,7 @@ def test_names_are_normalised_as_in_formulas(capsys):
         (["9**9**9"], "9.0 ** 387420489.0: the result is too large for a float64"),
         (
             ["x", "x=1", "-o", "g.txt"],
-            "g.txt: can't write .txt files, only svg, png, pdf, dot, gv, html; or say --format",
+            "g.txt: can't write .txt files, only svg, png, pdf, dot, gv, html; or use --format",
         ),
         ([" x # 2", "x=1"], "'#' can't be in a formula\n  x # 2\n    ^"),
         (["x*exp(1, x)", "x=1"], "exp takes 1 argument, not 2\n  x*exp(1, x)\n    ^"),

@@ -166,7 +166,7 @@ WITHOUT_ROW = {
     "takes one argument": "Python's own words for calls with too many arguments, which differ between the layers",
     "raise exception(text)": "statuses: below",
     "raise leaked()": "one message, which has rows",
-    "are within one another": "Python's own limit of recursion may come first: tests/test_called.py has it",
+    "are nested too deeply": "Python's own limit of recursion may come first: tests/test_called.py has it",
     "for Dask arrays it must be": "needs Dask: tests/test_dask.py has it",
     "is no node of trees here": "of pickles whose classes this process does not know: tests/test_travel.py has it",
 }

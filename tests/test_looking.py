@@ -359,7 +359,7 @@ def test_a_circle_in_a_set_that_goes_unseen_is_told(pg, capsys, monkeypatch):
         y.backward()
     except ValueError as error:
         told.append(str(error))
-    assert len(told) == 1 and "circle" in told[0]
+    assert len(told) == 1 and "cycle" in told[0]
     other = pg.Value(2.0)
     (other * 3.0).backward()
     assert other.grad == 3.0

@@ -184,7 +184,7 @@ def test_mistakes_with_arrays_are_named_and_change_nothing(pg):
     w = np.ones((2, 2))
     optimizer = pg.optim.SGD([w], lr=1.0)
     for grads, error, says in [
-        (None, TypeError, "have to be given"),
+        (None, TypeError, "pass their grads"),
         ([np.ones(4)], ValueError, "shapes of the parameters"),
         (np.ones((2, 2)), ValueError, "structure"),
     ]:

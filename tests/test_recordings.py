@@ -189,10 +189,10 @@ def test_a_second_recording_that_differs_is_refused(pg):
         return x * next(counted) + (np.random.default_rng(0) is None)
 
     counted = iter(range(100))
-    with pytest.raises(pg.RecordingError, match="Recorded twice, the function differed"):
+    with pytest.raises(pg.RecordingError, match="Two recordings of the function differ"):
         pg.jit(function)(1.0)
     counted = iter([1.0])
-    with pytest.raises(pg.RecordingError, match="Recorded twice, the function differed") as caught:
+    with pytest.raises(pg.RecordingError, match="Two recordings of the function differ") as caught:
         pg.jit(function)(1.0)
     assert isinstance(caught.value.__cause__, StopIteration)
 

@@ -101,7 +101,7 @@ def test_states_are_named_saved_and_loaded(pg, tmp_path):
     other.load(tmp_path / "model.npz")
     assert [p.data for p in other.parameters()] == [0.5] * len(other.parameters())
     assert set(np.load(tmp_path / "model.npz").files) == set(state)
-    with pytest.raises(ValueError, match="on one side only"):
+    with pytest.raises(ValueError, match="in only one of the two"):
         pg.nn.MLP(2, [1]).load(tmp_path / "model.npz")
     with pytest.raises(ValueError, match=r"steps.1.w: 1 numbers for 5"):
         other.load_state_dict({**state, "steps.1.w": [1.0]})

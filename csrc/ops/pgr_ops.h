@@ -85,7 +85,7 @@ X(COSH,  "cosh",  "cosh",  UNARY,  cosh(a),  OF_(SINH, a), ZERO,    PGR_OVERFLOW
 X(ATAN2, "atan2", "atan2", BINARY, atan2(a, b), UNIT_(b, a, b), NEG_(UNIT_(a, a, b)), PGR_ALWAYS, "", \
   "Angle of the point (x=b, y=a), in radians, in [-pi, pi].") \
 X(HYPOT, "hypot", "hypot", BINARY, hypot(a, b), HYPOT_DA_(a, a, b, v), HYPOT_DA_(b, a, b, v), \
-  (isfinite(b) ? PGR_OVERFLOWS : PGR_OK), "", "sqrt(a*a + b*b), without overflow on the way.") \
+  (isfinite(b) ? PGR_OVERFLOWS : PGR_OK), "", "sqrt(a*a + b*b), without intermediate overflow.") \
 X(ERF,   "erf",   "erf",   UNARY,  erf(a), ERF_DA_(a), ZERO, PGR_ALWAYS, "", "Error function.") \
 X(MIN,   "min",   "min",   BINARY, (a < b || isnan(a) ? a : b), WINS_(b, a), WINS_(a, b), PGR_ALWAYS, "", \
   "The smaller of a and b, nan if either is; equal operands share the gradient.") \
@@ -134,7 +134,7 @@ X(MOD,   "mod",   "%",     BINARY, \
   ONE, NEG_(OF_(FLOOR, ADD_(SUB_(DIV_(a, b), DIV_(v, b)), HALF))), (b == 0.0 ? PGR_ERR_DIVZERO : PGR_OK), \
   "the divisor must not be zero", "Remainder, a % b as Python's: a - b * floor(a / b), with the sign of b.") \
 X(RINT,  "rint",  "rint",  UNARY,  rint(a), ZERO, ZERO, PGR_ALWAYS, "", \
-  "The nearest whole number, the even one of two.") \
+  "The nearest whole number; halves go to the even one.") \
 X(EXP2,  "exp2",  "exp2",  UNARY,  exp2(a), MUL_(NUMBER_(0.6931471805599453), v), ZERO, PGR_OVERFLOWS, "", "2 ** a.") \
 X(CBRT,  "cbrt",  "cbrt",  UNARY,  pgr_cbrt(a), DIV_(ONE, MUL_(NUMBER_(3.0), MUL_(v, v))), ZERO, PGR_ALWAYS, \
   "", "Cube root.") \
@@ -152,7 +152,7 @@ X(DIGAMMA, "digamma", "digamma", UNARY, pgr_digamma(a), OF_(POLYGAMMA, ONE, a), 
 X(POLYGAMMA, "polygamma", "polygamma", BINARY, pgr_polygamma(a, b), ZERO, OF_(POLYGAMMA, ADD_(a, ONE), b), \
   PGR_NEEDS(!(a < 0.0 || a != floor(a) || isinf(a) || (b <= 0.0 && b == floor(b)))), \
   "the order must be 0, 1, 2, ..., and the argument not 0, -1, -2, ...", \
-  "Derivative of digamma at b, of the order a, a constant.") \
+  "The a-th derivative of digamma, at b; the order a is a constant.") \
 X(ERFINV, "erfinv", "erfinv", UNARY, pgr_erfinv(a), \
   EITHER_(pgr_erfinv_da(a, v), MUL_(NUMBER_(0.886226925452758), OF_(EXP, MUL_(v, v)))), ZERO, \
   PGR_NEEDS(!(a <= -1.0 || a >= 1.0)), "the argument must lie between -1 and 1", "Inverse of erf.") \

@@ -63,7 +63,7 @@ static bool take_grads(arguments *out)
     }
     Py_XDECREF(given);
     if (floats != NULL && n != children) {
-        PyErr_Format(PyExc_ValueError, "Value: %zd operands and %zd local gradients; there must be as many of each",
+        PyErr_Format(PyExc_ValueError, "Value: %zd operands and %zd local gradients; their numbers must be equal",
                      children, n);
         Py_CLEAR(floats);
     }

@@ -60,7 +60,7 @@ static PyObject *dot_of_plain(PyObject *const *ws, PyObject *const *xs, Py_ssize
 static bool are_as_many(Py_ssize_t weights, Py_ssize_t inputs)
 {
     if (weights != inputs)
-        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; there must be as many of each", weights,
+        PyErr_Format(PyExc_ValueError, "dot: %zd weights and %zd inputs; their numbers must be equal", weights,
                      inputs);
     return weights == inputs;
 }

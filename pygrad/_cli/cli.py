@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Differentiate a neuron and draw its graph; then train micrograd's demo network on two moons.",
     )
     demo.add_argument("--steps", type=_steps, default=100, help="steps of training (default: %(default)s)")
-    demo.add_argument("--seed", type=_seed, default=1337, help="of the points and the weights (default: %(default)s)")
+    demo.add_argument(
+        "--seed", type=_seed, default=1337, help="seed of the points and the weights (default: %(default)s)"
+    )
     demo.add_argument(
         "--out", type=Path, default=Path("pygrad-demo"), help="the folder to write to (default: %(default)s)"
     )
@@ -69,29 +71,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     draw.add_argument("formula", help="numbers, names, + - * / %% **, parentheses, functions such as exp and tanh")
     draw.add_argument(
-        "variables", nargs="*", default=[], metavar="NAME=NUMBER", help="a value for each name; pi and e have one"
+        "variables", nargs="*", default=[], metavar="NAME=NUMBER", help="a value for each name; pi and e need none"
     )
     draw.add_argument("-o", "--output", type=Path, metavar="FILE", help="the picture's file (default: graph.svg)")
     draw.add_argument(
         "--format",
         choices=FORMATS,
-        help="of the picture (default: by the file's suffix); dot and gv need no renderer, pdf needs Graphviz",
+        help="format of the picture (default: the file's suffix); dot and gv need no renderer, pdf needs Graphviz",
     )
     play_ = commands.add_parser(
         "play",
         help="write a page that trains the demo's network in a browser",
-        description="Write one HTML page that trains the demo's network on two moons, by the engine in the browser.",
+        description="Write one HTML page that trains the demo's network on two moons, in the browser.",
     )
     play_.add_argument("--steps", type=_steps, default=100, help="steps of training (default: %(default)s)")
-    play_.add_argument("--seed", type=_seed, default=1337, help="of the points and the weights (default: %(default)s)")
     play_.add_argument(
-        "-o", "--output", type=Path, default=Path("playground.html"), metavar="FILE", help="(default: %(default)s)"
+        "--seed", type=_seed, default=1337, help="seed of the points and the weights (default: %(default)s)"
+    )
+    play_.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("playground.html"),
+        metavar="FILE",
+        help="the page's file (default: %(default)s)",
     )
     migrate = commands.add_parser(
         "migrate",
         help="change micrograd's imports to pygrad's in programs and notebooks",
         description="Show how the imports of micrograd change in .py and .ipynb files, as a diff, and list code "
-        "that behaves differently with pygrad. Status 1: a file would change, or could not be read.",
+        "that behaves differently with pygrad. The exit status is 1 if a file would change, or could not be read.",
     )
     migrate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder to look through")
     migrate.add_argument("--write", action="store_true", help="change the files")
@@ -130,7 +139,7 @@ def _output(path: Path | None, format: str | None) -> tuple[Path, str]:  # noqa:
         return Path(f"graph.{format or 'svg'}"), FORMATS[format or "svg"]
     suffix = format or path.suffix[1:].lower() or "svg"
     if suffix not in FORMATS:
-        raise UsageError(f"{path}: can't write {path.suffix} files, only {', '.join(FORMATS)}; or say --format")
+        raise UsageError(f"{path}: can't write {path.suffix} files, only {', '.join(FORMATS)}; or use --format")
     return path, FORMATS[suffix]
 
 
@@ -147,7 +156,7 @@ def _draw(text: str, assignments: Sequence[str], path: Path | None, format: str 
         print(table(("variable", "value", "gradient"), ((name, v.data, v.grad) for name, v in rows)))
     if kind == "html":
         formula.explore(path, **variables)
-        print(f"\nIts graph, and an input for others, in a page: {path}")
+        print(f"\nA page with its graph, and a field for other formulas: {path}")
         return 0
     drawing = draw_dot(result)
     write(path, drawing.source if kind == "dot" else drawing.pipe(format=kind, quiet=True))

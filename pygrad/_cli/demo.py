@@ -186,7 +186,7 @@ def play(steps: int, seed: int, path: Path) -> int:
         return 1
     X, y, model = moons(seed)
     playground(model, X.tolist(), y.tolist(), path, steps=steps)
-    print(f"Two moons, to be trained in a browser: {path}")
+    print(f"Open this page in a browser: {path}")
     return 0
 
 

@@ -18,7 +18,7 @@ _repr.maxstring = _repr.maxother = 60
 
 
 class RecordingError(TypeError):
-    """A function can't be recorded: it needs a number that is unknown until it runs, or draws random ones.
+    """A function can't be recorded: it needs a number that is unknown until it runs, or it draws random numbers.
 
     >>> from pygrad import jit
     >>> jit(lambda x: x if x > 0 else -x)(1.0)
@@ -49,8 +49,8 @@ _EXCEPTIONS: dict[int, tuple[type[Exception], str]] = {
         "a Value of one slice is used outside of its vmap, or in another vmap: return it from the vmap's function, "
         "and use the vmap's result",
     ),
-    lib.PGR_ERR_CYCLE: (ValueError, "_prev: an operand was made from this Value, and a graph can't run in a circle"),
-    lib.PGR_ERR_BUSY: (RuntimeError, "a backward pass is under way: assign _prev before or after it"),
+    lib.PGR_ERR_CYCLE: (ValueError, "_prev: an operand was made from this Value, and a graph can't contain a cycle"),
+    lib.PGR_ERR_BUSY: (RuntimeError, "a backward pass is running: assign _prev before or after it"),
     lib.PGR_ERR_CAPTURED: (RecordingError, "a function with a rule is differentiated by what is not its argument"),
     lib.PGR_ERR_UNKNOWN: (RuntimeError, "a function is being recorded: use grad or value_and_grad, not backward()"),
 }
@@ -87,7 +87,7 @@ _UNKNOWN = {
     "math; an array of numbers can't hold it, so start from np.zeros_like(x) of an argument, or make a list and "
     "np.stack it, and leave out dtype=float",
     "int": "int() needs a number, but a Value has none while its function is recorded: pass lengths and positions as "
-    "static arguments, jit(f, static_argnums=...); np.trunc, np.floor and np.round record",
+    "static arguments, jit(f, static_argnums=...); np.trunc, np.floor and np.round can be recorded",
     "round": "round() needs a number, but a Value has none while its function is recorded: write np.round(x)",
     "format": 'a Value has no number to format while its function is recorded: pygrad.debug_print("{:.2f}", x) prints '
     "it at each run",
@@ -187,7 +187,7 @@ def no_graph(x: Any) -> NoReturn:
     if is_foreign(x):
         raise TypeError(_foreign(x))
     if callable(x):
-        way = "call it, and pass the Value that it gives"
+        way = "call it, and pass the Value that it returns"
     elif hasattr(type(x), "__len__") and not isinstance(x, (str, bytes)):
         way = "pass one of its Values, or their sum"
     elif as_number(x) is not None:

@@ -153,7 +153,7 @@ def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def collect() -> None:
-    """Free all nodes that no Value needs. The tape does so itself: often for nodes recorded lately, for all of them
+    """Free all nodes that no Value needs. The tape also does this by itself: often for young nodes, and for all nodes
     whenever it has doubled in size.
 
     >>> from pygrad import Value, tape_stats

@@ -42,7 +42,7 @@ def register_tree_node(kind: type[T], flatten: Callable[[T], Any], unflatten: Ca
     """Make instances of a class nodes of trees, as jax.tree_util.register_pytree_node.
 
     flatten(x) returns (children, aux): the parts that are trees, and the rest, which must be hashable; functions are
-    recorded anew for each aux. unflatten(aux, children) makes an instance. Subclasses are classes of their own. Named
+    recorded once for each aux. unflatten(aux, children) makes an instance. Register subclasses, too. Named
     tuples and dataclasses are nodes already; fields with metadata={"static": True} are a dataclass's aux. Raises
     ValueError if the class is registered already.
 
@@ -79,8 +79,7 @@ def taken_apart(x: Any) -> tuple[Node, tuple[Any, ...]] | None:
         hash(aux)
     except TypeError:
         raise TypeError(
-            f"{kind.__name__}: {aux[1]!r}, which its instances have besides their children, must be hashable, since "
-            "functions are recorded anew for each"
+            f"{kind.__name__}: the aux data {aux[1]!r} must be hashable: functions are recorded for each value of it"
         ) from None
     return Node(kind, aux, *functions), tuple(children)
 

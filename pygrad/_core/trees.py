@@ -211,7 +211,7 @@ def refuse_values(args: tuple[Any, ...], whose: str, places: Sequence[Any] | Non
         what = f"{''.join(f'[{key}]' for key in at)} of {whose} is an eager Value"
     raise TypeError(
         f"argument {i if places is None else places[i]}{what}, whose gradient would end here, since results are plain "
-        "numbers: pass v.data, call the function itself, not recorded, or derive the whole computation with pygrad.grad"
+        "numbers: pass v.data, call the plain function, or differentiate the whole computation with pygrad.grad"
     )
 
 
@@ -267,8 +267,8 @@ def _first_value(x: Any) -> list[Any] | None:
 def tree_unflatten(structure: Any, values: Iterable[Any]) -> Any:
     """The tree of this structure, filled with `values`, its scalars and arrays in order; undoes tree_flatten.
 
-    Raises ValueError if there are fewer or more values than the structure has scalars and arrays. An iterator may hold
-    more: it goes on behind them.
+    Raises ValueError if there are fewer or more values than the structure has scalars and arrays. From an iterator,
+    only the values needed are taken.
 
     >>> tree_unflatten(tree_flatten([1.0, (2.0,)])[1], [3.0, 4.0])
     [3.0, (4.0,)]
@@ -323,7 +323,9 @@ def _up_to(structure: Any, x: Any, out: list[Any]) -> None:
     inner = parts(structure)
     opened = _opened(x)
     if opened is None or (*opened[0], *inner) != structure:
-        raise ValueError(f"tree_map: {shown(x)} has another structure than the first tree, a {_kind(structure)} there")
+        raise ValueError(
+            f"tree_map: {shown(x)} differs in structure from the first tree, which has a {_kind(structure)} here"
+        )
     children = list(opened[1])
     if len(children) != len(inner):
         raise ValueError(f"tree_map: {len(children)} parts of {shown(x)} for {len(inner)} of the first tree")
@@ -370,8 +372,10 @@ def _as_there(structure: Any) -> str:
     if is_leaf(structure):
         return f" or None: it is for {'a number' if structure == 'scalar' else f'an array of shape {structure[1]}'}"
     if structure[0] == "dict":
-        return f", None, or a tree of them in a dict with the keys {', '.join(map(repr, structure[1]))}, as there"
-    return f", None, or a tree of them in a {_kind(structure)} of {len(parts(structure))}, as there"
+        return (
+            f", None, or a tree of them in a dict with the keys {', '.join(map(repr, structure[1]))}, like the argument"
+        )
+    return f", None, or a tree of them in a {_kind(structure)} of {len(parts(structure))}, like the argument"
 
 
 def tree_leaves(tree: Any) -> list[Any]:

@@ -76,7 +76,7 @@ def _lengths(X: Any, y: Any) -> tuple[int, ...]:
     if any(n != n for n in (*X.shape, *y.shape)):
         raise ValueError("X, y: Dask does not know the lengths of their chunks; x.compute_chunk_sizes() finds them")
     if X.shape[0] != y.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} samples and y {y.shape[0]}; there must be as many of each")
+        raise ValueError(f"X has {X.shape[0]} samples and y {y.shape[0]}; their numbers must be equal")
     found: tuple[int, ...] = X.chunks[0]
     return found
 

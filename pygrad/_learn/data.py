@@ -31,7 +31,7 @@ def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
     np = need_numpy()
     numbers = np.asarray(y)
     if numbers.ndim != 1 or not np.all(numbers == np.floor(numbers)):
-        raise ValueError(f"{name}: labels must be whole numbers, one a sample; shape {numbers.shape}")
+        raise ValueError(f"{name}: labels must be whole numbers, one per sample; the shape is {numbers.shape}")
     if classes is not None and (numbers.min() < 0 or numbers.max() >= classes):
         row = int(np.argmax((numbers < 0) | (numbers >= classes)))
         raise ValueError(f"{name}: sample {row} has the label {numbers[row]}; there are {classes} classes, from 0 on")
@@ -62,7 +62,7 @@ def split(X: Any, y: Any, validation: tuple[Any, Any] | float | None) -> tuple[A
     """(X, y, validation data or None): see fit. Raises ValueError unless samples and targets fit together."""
     X, y = rows("X", X, (2,)), rows("y", y, (1, 2))
     if len(X) != len(y):
-        raise ValueError(f"X has {len(X)} samples and y {len(y)}; there must be as many of each")
+        raise ValueError(f"X has {len(X)} samples and y {len(y)}; their numbers must be equal")
     if validation is None:
         return X, y, None
     if not isinstance(validation, (int, float)):

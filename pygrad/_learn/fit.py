@@ -77,14 +77,14 @@ def fit(
     and target, both Values. fit minimises its mean over a batch plus l2 times the sum of squares of the parameters.
     optimizer: 'sgd', 'adam', 'adamw', or a function from an array to an optimizer, such as Adam; lr: its learning rate.
     batch_size=None: all samples at once. validation: (X, y), or the share of samples, taken from the end, to set aside.
-    patience: stop after so many epochs without a better validation loss (training loss without validation), and keep
-    the best parameters.
+    patience: stop after this many epochs without a better validation loss (without validation, training loss), and
+    keep the best parameters.
 
     The same seed gives the same numbers for any `workers`. client: a dask.distributed.Client; its workers share each
-    batch, with the same numbers for any number of them. X and y may then be Dask arrays, which stay where they are, a
-    chunk a task. progress: a bar (tqdm) with loss and rate. Ctrl-C stops
-    training and keeps the progress made. checkpoint: a file, written after every epoch; with resume=True training
-    continues from it if it exists, with the same results as an uninterrupted run.
+    batch, and their number does not change the results. X and y may then be Dask arrays: their chunks stay where they
+    are, with one task for each. progress: a bar (tqdm) with loss and rate. Ctrl-C stops training and keeps the progress
+    made. checkpoint: a file, written after every epoch; with resume=True training continues from it if it exists, with
+    the same results as an uninterrupted run.
 
     Returns a History of losses. Raises ValueError if samples and targets do not fit the model, contain nan, or have
     labels out of range; FloatingPointError if the loss becomes nan or infinite, naming epoch, step and parameters.
@@ -223,4 +223,4 @@ def _why(model: Module, w: Any, value: float, grads: Any, epoch: int, k: int) ->
         text += (
             f", and {odd.size} of {w.size} parameters have no finite {what}, the first in {name_of(model, int(odd[0]))}"
         )
-    return text + ": a smaller lr, or inputs of about 1, may help; the model keeps what it had before this step"
+    return text + ": a smaller lr, or inputs of about 1, may help; the model keeps its parameters from before this step"

@@ -55,7 +55,7 @@ def mse(output: Any, target: Any) -> Value:
     """
     outputs, targets = _outputs(output), _outputs(target)
     if len(outputs) != len(targets):
-        raise ValueError(f"mse: {len(outputs)} outputs and {len(targets)} targets; there must be as many of each")
+        raise ValueError(f"mse: {len(outputs)} outputs and {len(targets)} targets; their numbers must be equal")
     errors = [o - t for o, t in zip(outputs, targets)]
     return dot(errors, errors) * (1 / len(errors))
 

@@ -76,7 +76,7 @@ class Module:
         return call
 
     def predict(self, X: Any) -> Any:
-        """The outputs for each row of X, as an array: shape (n, inputs) to (n,) or (n, outputs). Runs recorded.
+        """The outputs for each row of X, as an array: shape (n, inputs) to (n,) or (n, outputs). Runs in C.
 
         Raises ValueError unless X has two dimensions and rows of the length that the module takes.
         """
@@ -98,8 +98,8 @@ class Module:
         if set(here) != set(state):
             odd = sorted(set(here) ^ set(state))
             raise ValueError(
-                f"not the state of this {type(self).__name__}: {odd[0]!r} is on one side only; "
-                "it must be built as the one that was saved"
+                f"not the state of this {type(self).__name__}: {odd[0]!r} is in only one of the two; "
+                "build the module as it was when saved"
             )
         pairs: list[tuple[Value, float]] = []
         for name, value in here.items():

@@ -22,7 +22,7 @@ Path_ = Union[str, "os.PathLike[str]"]
 
 
 class Program:
-    """A recorded function as C runs it. Immutable: many threads may run one program.
+    """A recorded function, compiled to run in C. Immutable: many threads may run one program.
 
     print(program) lists its instructions, `pygrad.draw_dot` draws them, `to_c` writes them as C.
 
@@ -78,10 +78,10 @@ class Program:
         """The program as a C99 file that needs only libm, with `void name(const double *in, double *out)`.
 
         `in` holds the arguments' numbers and arrays one after another, `out` the results'; a comment in the file gives
-        their places; they must not overlap. Values from outside that the function reads come last in `in`. Steps of
-        loops and branches are static functions; in lanes, of one lane. Loops over lanes have OpenMP's `simd`: gcc
-        vectorises them with -O3 -fopenmp-simd -ffast-math. Link without the last, which may flush the subnormal numbers
-        of the whole process to zero. Raises ValueError if `name` is not a C identifier.
+        their places. `in` and `out` must not overlap. Values from outside that the function reads come last in `in`.
+        Steps of loops and branches are static functions; within lanes, these compute one lane. Loops over lanes have
+        OpenMP's `simd`: gcc vectorises them with -O3 -fopenmp-simd -ffast-math. Link without -ffast-math, which may
+        flush the subnormal numbers of the whole process to zero. Raises ValueError if `name` is not a C identifier.
         """
         return c_source.to_c(self.code, name)
 
@@ -93,7 +93,7 @@ class Program:
         given, structure = tree_flatten(args)
         if structure != self.code.structure_in:
             wanted = ", ".join(f"{visible(leaf.name)} {leaf.shape or ''}".strip() for leaf in self.arguments)
-            raise ValueError(f"the program is for other arguments, structured and shaped as {wanted}")
+            raise ValueError(f"the program takes arguments structured and shaped as {wanted}")
         return self.run(given, workers)
 
     def plan(self, workers: int, reads: tuple[Any, ...] = ()) -> Any:
@@ -147,8 +147,8 @@ class Program:
     def save(self, path: Path_) -> None:
         """Write the program to a file, for Program.load.
 
-        Raises ValueError if it reads Values from outside, which another process does not have: pass them as arguments;
-        and if it prints, or if its arguments or results hold classes, which a file does not.
+        Raises ValueError if the program reads Values from outside, which another process does not have (pass them as
+        arguments), if it prints, or if its arguments or results hold classes: a file can't hold these.
         """
         if self.code.prints:
             raise ValueError(
@@ -163,7 +163,7 @@ class Program:
 
     @staticmethod
     def load(path: Path_) -> Program:
-        """The program in a file written by `save`. Raises ValueError for any other or damaged file; safe for any."""
+        """The program in a file written by `save`. Safe for any file; raises ValueError for a damaged one."""
         return Program(from_bytes(Path(path).read_bytes(), str(path)))
 
     def recorded_by(self, again: Callable[[], list[str] | None]) -> Program:

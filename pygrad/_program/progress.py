@@ -52,10 +52,10 @@ def _show(program: int, done: int) -> None:
 def progress(description: str = "") -> Iterator[None]:
     """In a `with` block: a bar (tqdm) shows how far a recorded function has run.
 
-    Of several calls it shows the present one. Work is counted in instructions, for each step of a loop and each lane;
-    steps that a while_loop leaves out are passed over at the end, as is the share of other workers. Without a bound on
-    the steps only the rate is shown. What runs for less than some 10 ms shows nothing. Each thread has its own. Raises
-    ImportError without tqdm.
+    If several functions run, one after another, it shows the current one. It counts instructions, for each step of a
+    loop and each lane. At the end it jumps over the steps that a while_loop did not take, and over the share of other
+    workers. Without a bound on the steps, it shows only the rate. Runs of less than some 10 ms show nothing. Each
+    thread has a bar of its own. Raises ImportError without tqdm.
 
     >>> from pygrad import fori_loop, jit
     >>> with progress("simulate"):

@@ -164,7 +164,7 @@ def _inner(
         alive.append(operands)
         places = call.traced[0].recording.memory
         if len(places) > lib.PGR_MAX_MEMORY:
-            raise RecordingError(f"a step of a loop reads {len(places)} arrays: {lib.PGR_MAX_MEMORY} are the most")
+            raise RecordingError(f"a step of a loop reads {len(places)} arrays; the limit is {lib.PGR_MAX_MEMORY}")
         c.call = (call.steps, call.flags, *call.counts, first, len(called), len(memory), len(places))
         c.operand_count, c.operands = len(call.operands), operands
         memory += places
@@ -225,5 +225,5 @@ def _check(status: int, bad: Value | None) -> None:
             "grad and value_and_grad can do it with record=False, and so can backward()"
         )
     if status == lib.PGR_ERR_ARGUMENT:
-        raise RecordingError(f"loops and branches are within one another: {lib.PGR_MAX_DEPTH} are the most")
+        raise RecordingError(f"loops and branches are nested too deeply; the limit is {lib.PGR_MAX_DEPTH} levels")
     check(status)

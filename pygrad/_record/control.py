@@ -160,15 +160,15 @@ def scan(
     *,
     checkpoint: Any = "auto",
 ) -> tuple[Any, Any]:
-    """A loop that carries a state and stacks results, as jax.lax.scan: (state at last, results of the steps).
+    """A loop that carries a state and stacks results, as jax.lax.scan: (last state, results of the steps).
 
-    f(carry, x) returns (carry, y). The state is a tree of numbers and arrays, whose structure and shapes stay. x is a
+    f(carry, x) returns (carry, y). The state is a tree of numbers and arrays, with fixed structure and shapes. x is a
     row of each array of the tree xs along their first axis; xs=None with length= gives None. Results are stacked along
     a new first axis. reverse: from the last row to the first. While a function is recorded, f is recorded once, for
     any number of steps. checkpoint: the reverse of a loop needs the state before each step. None keeps all states; k
     keeps every k-th, and takes the steps between them twice; "auto" nests loops, each of few steps, so that few states
-    are kept. Raises TypeError if the state changes its structure, ValueError for rows of different numbers. Source:
-    Griewank & Walther, Evaluating Derivatives, ch. 12.
+    are kept. Raises TypeError if the state changes its structure, ValueError if arrays of xs differ in their number of
+    rows. Source: Griewank & Walther, Evaluating Derivatives, ch. 12.
 
     >>> import numpy as np
     >>> from pygrad import grad, jit
@@ -254,7 +254,7 @@ def _scanned_eagerly(
 def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, checkpoint: Any = "auto") -> Any:
     """body(i, state) for i from lower up to upper, as jax.lax.fori_loop.
 
-    With ints as bounds it is a scan, whose options it takes. A bound that is not known while a function is recorded
+    With ints as bounds it is a scan, and takes scan's options. A bound that is not known while a function is recorded
     makes it a while_loop, which has derivatives in forward mode only. Raises TypeError if the state changes its
     structure.
 
@@ -300,8 +300,8 @@ def while_loop(
 ) -> Any:
     """body_fun(state) while cond_fun(state) holds, as jax.lax.while_loop.
 
-    Within a vmap each slice takes its own number of steps. Derivatives are those of the steps taken: in forward mode
-    always, in reverse with max_steps=, the most steps that are taken, whose states are kept. Raises TypeError if the
+    Within a vmap each slice takes its own number of steps. Derivatives are those of the steps taken. Reverse mode keeps
+    the states, so it needs max_steps=, the most steps that may be taken; forward mode does not. Raises TypeError if the
     state changes its structure, RecordingError for a reverse derivative without max_steps.
 
     >>> from pygrad import grad, jit
@@ -353,7 +353,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     """true_fun(*operands) if pred holds, else false_fun(*operands), as jax.lax.cond.
 
     While a function is recorded, both are recorded, and one is run; they must return the same structure and shapes.
-    Within a vmap, both are run for a block of slices if these differ. Derivatives are those of the branch taken. Raises
+    Within a vmap, both run for a block of slices that differ in pred. Derivatives are those of the branch taken. Raises
     TypeError if the branches return different structures or shapes.
 
     >>> from pygrad import grad, jit
@@ -368,7 +368,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
-    """branches[index](*operands), as jax.lax.switch: the index is clamped to the branches that there are.
+    """branches[index](*operands), as jax.lax.switch: the index is clamped to the range of the branches.
 
     Raises TypeError if the branches return different structures or shapes, ValueError without branches.
 
@@ -406,10 +406,10 @@ def _switched(index: Value, branches: list[Callable[..., Any]], operands: tuple[
 
 
 def checkpoint(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`fn` with derivatives that compute its intermediate numbers anew, as jax.checkpoint.
+    """`fn`, whose derivatives recompute its intermediate numbers, as jax.checkpoint.
 
-    What fn computes is then not kept for the reverse, which needs less memory and more time: worth it for long
-    stretches within a loop's step. options: JAX's; they are ignored.
+    These numbers are not kept for the reverse pass, which then takes less memory and more time. It is worth it for
+    long code within a loop's step. options: JAX's; they are ignored.
 
     >>> from pygrad import grad
     >>> grad(checkpoint(lambda x: x ** 2))(3.0)

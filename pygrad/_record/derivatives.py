@@ -45,7 +45,7 @@ def _selected(
             names = ", ".join(keywords)
             raise TypeError(
                 f"argnums={argnums!r}: the function was called with {len(args)} arguments by position"
-                + (f"; those by name, {names}, can't be differentiated by: pass them by position" if names else "")
+                + (f"; to differentiate with respect to {names}, pass by position" if names else "")
             )
     positions = [i % len(args) for i in positions]
     distinct = list(dict.fromkeys(positions))
@@ -109,7 +109,7 @@ def value_and_grad(
     """A function that returns (fn(*args), its gradient), as jax.value_and_grad.
 
     fn returns a scalar. The gradient has the structure of argument number `argnums`; if argnums is a sequence, it is a
-    tuple of gradients. Arguments by name are not differentiated by. has_aux: fn returns (scalar, aux), aux being any
+    tuple of gradients. Keyword arguments are not differentiated. has_aux: fn returns (scalar, aux), aux being any
     tree of numbers; the result is ((scalar, aux), gradient). record=False runs fn eagerly at every call, for control
     flow that depends on values; workers: see jit. Raises TypeError if fn's result is not a scalar, or argnums fits no
     argument. Source: Griewank & Walther, Evaluating Derivatives, ch. 3.2.
@@ -298,7 +298,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, record: bo
 def linearize(fn: Callable[..., Any], *primals: Any, has_aux: bool = False, record: bool = True) -> Any:
     """(fn(*primals), push), as jax.linearize: push(*tangents) is fn's derivative at primals in that direction.
 
-    Tangents have the structure of primals; else it raises ValueError. has_aux: as of vjp. Every call records fn, as
+    Tangents have the structure of primals; else it raises ValueError. has_aux: see vjp. Every call records fn, as
     jvp does; push differentiates fn as it was then. Source: Griewank & Walther, ch. 3.1.
 
     >>> value, push = linearize(lambda x, y: x * y, 2.0, 3.0)

@@ -314,7 +314,7 @@ def _without_self(option: str, x: Any, function: Function) -> Any:
         return x - 1 if x > 0 else x  # 0 is the first that can be differentiated by
     if option == "argnums":
         if 0 in x:
-            raise TypeError(f"{function!r}: argnums={x!r} counts self, which is no tree: start from 1")
+            raise TypeError(f"{function!r}: argnums={x!r} counts self, which is not a tree: start from 1")
         return tuple([i - 1 if i > 0 else i for i in x])
     if option == "in_axes" and isinstance(x, (list, tuple)):
         return tuple(x[1:])

@@ -449,7 +449,7 @@ _POSITIONS = (
 _ORDER = "an order of positions can't be an index: use np.sort for the values, np.max, np.min or np.where"
 _NANS = "replace the nans first, np.where(np.isnan(x), y, x)"
 _EIGEN = (
-    "use np.linalg.solve, inv, det, slogdet or cholesky; or compute it of numbers outside of the function and pass it "
+    "use np.linalg.solve, inv, det, slogdet or cholesky; or compute it from numbers outside the function and pass it "
     "as an argument"
 )
 REFUSED = {
@@ -475,7 +475,7 @@ def refuse(function: Any, error: Exception | None = None) -> None:
     if name in REFUSED:
         _refuse(f"{module}.{name}", REFUSED[name])
     if error is not None:
-        _refuse(f"{module}.{name}", f"{error}. docs/arrays.md lists what does", error)
+        _refuse(f"{module}.{name}", f"{error}. docs/arrays.md lists what can be recorded", error)
 
 
 def refuse_index(index: Any, error: Exception) -> None:
@@ -485,7 +485,7 @@ def refuse_index(index: Any, error: Exception) -> None:
 
 
 def _refuse(what: str, instead: str, error: Exception | None = None) -> NoReturn:
-    raise RecordingError(f"{users_line()}\n{what} cannot record: {instead}") from error
+    raise RecordingError(f"{users_line()}\n{what} cannot be recorded: {instead}") from error
 
 
 def _is_known(index: Any) -> bool:

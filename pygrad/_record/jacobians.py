@@ -120,16 +120,16 @@ def jacobian(
     record: bool = True,
     workers: int = 1,
 ) -> Any:
-    """A function that returns fn's Jacobian by an argument: result's shape + argument's shape, as jax.jacobian.
+    """A function that returns fn's Jacobian, of shape result's shape + argument's shape, as jax.jacobian.
 
     Uses reverse or forward mode, whichever takes fewer passes: jacrev or jacfwd. If argnums is a sequence, there is a
     tuple of Jacobians for each scalar or array of the result. has_aux: fn returns (result, aux), and the function
     (Jacobian, aux). record, workers: see value_and_grad, jit. Source: Griewank & Walther, ch. 3.
 
     sparse=True returns a scipy.sparse.csr_array of shape (numbers in the result, numbers in the argument), in the order
-    of tree_leaves. It holds the entries that may differ from zero, which are found while recording: time and memory go
-    with their number. Within a recorded function its fields data, indices, indptr and shape, toarray() and `@` can be
-    used. See sparsity. Raises TypeError for results that are not numbers and arrays.
+    of tree_leaves. It holds the entries that may differ from zero, which are found while recording: time and memory are
+    in proportion to their number. Within a recorded function you can use its data, indices, indptr, shape, toarray()
+    and `@`. See sparsity. Raises TypeError for results that are not numbers and arrays.
 
     >>> jacobian(lambda x: [x[0] * x[1], x[0] ** 2])([2.0, 3.0])
     [[3.0, 2.0], [4.0, 0.0]]
@@ -197,7 +197,7 @@ def hessian(
     record: bool = True,
     workers: int = 1,
 ) -> Any:
-    """A function that returns the matrix of second derivatives of fn by an argument, as jax.hessian.
+    """A function that returns the matrix of fn's second derivatives with respect to an argument, as jax.hessian.
 
     fn returns a scalar. The shape is the argument's, twice; if argnums is a sequence, the result is a tuple of tuples.
     has_aux, sparse: see jacobian. record, workers: see value_and_grad, jit. Raises TypeError if fn's result is not a
@@ -225,10 +225,10 @@ def _hessian_product(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hvp(fn: Callable[..., Any] | None = None, *, record: bool = True, workers: int = 1) -> Any:
-    """A function of (x, v, *args): the Hessian of fn by x at (x, *args) times v, without forming it.
+    """A function of (x, v, *args): v times the Hessian of fn with respect to x, at (x, *args), without forming it.
 
-    x and v have the same structure. SciPy's `hessp` calls it so, with its args. Forward over reverse mode. record,
-    workers: see value_and_grad, jit. Raises ValueError if v has not the structure and shapes of the argument. Source:
+    x and v have the same structure. SciPy calls its `hessp` with these arguments. Forward over reverse mode. record,
+    workers: see value_and_grad, jit. Raises ValueError if v differs from x in structure or shapes. Source:
     Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6(1), 1994.
 
     >>> hvp(lambda x, a: a * x[0] ** 2 * x[1])([1.0, 2.0], [1.0, 0.0], 0.5)

@@ -211,8 +211,8 @@ class Loop(_Rule):
     def pullback(self, region: Any, cotangents: Adjoints) -> Adjoints:
         if not self._has_states:
             raise RecordingError(
-                f"{users_line()}\na while_loop is differentiated in reverse, which needs the most steps that it may "
-                "take: write max_steps=, or use jvp or jacfwd"
+                f"{users_line()}\nreverse derivatives of a while_loop need a bound on its steps: write max_steps=, or "
+                "use jvp or jacfwd"
             )
         n, steps = self._carry, self._steps
         wanted = self._inputs_of(region.wanted)

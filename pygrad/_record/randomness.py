@@ -34,7 +34,7 @@ _DRAWS = (
     "arguments, or use record=False"
 )
 _DIFFERS = (
-    "Recorded twice, the function differed: it draws random numbers, or reads state that changes. Pass such numbers as "
+    "Two recordings of the function differ: it draws random numbers, or reads state that changes. Pass such numbers as "
     "arguments, or use record=False"
 )
 _AGAIN = 9  # recordings, while other threads draw from the same generators

@@ -17,8 +17,8 @@ OURS = {
     "scipy.stats.norm": ("cdf", "isf", "logcdf", "logpdf", "logsf", "pdf", "ppf", "sf"),
 }
 _SPARSE = (
-    "a sparse matrix of SciPy can't be multiplied by Values: write L.toarray() @ x; docs/arrays.md has the product of "
-    "its entries alone"
+    "a sparse matrix of SciPy can't be multiplied by Values: write L.toarray() @ x; docs/arrays.md shows how to "
+    "multiply only its entries"
 )
 _POSITION = (
     "a number that is not known until the function runs can't be a length, a position or a slice: pass it as a static "
@@ -75,11 +75,11 @@ def _way_out(error: Exception, frames: list[FrameType]) -> str | None:
     if path is not None:
         module, _, name = path.rpartition(".")
         if name in OURS.get(module, ()):
-            return f"{path} cannot record: use pygrad.{path}"
+            return f"{path} cannot be recorded: use pygrad.{path}"
         if not re.search(_WORDS_OF_VALUES, text):
             return None
         why = "it asks for the numbers of its arguments" if isinstance(error, RecordingError) else text
-        return f"{path} cannot record: {why}. docs/arrays.md lists what does"
+        return f"{path} cannot be recorded: {why}. docs/arrays.md lists what can be recorded"
     if isinstance(error, RecordingError):
         return None
     if _is_of_positions(text):

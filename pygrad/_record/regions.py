@@ -282,7 +282,7 @@ def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
     if status == lib.PGR_ERR_OPAQUE:
         error = RecordingError(
             f"{users_line()}\nThe function uses {custom_operation(value_of(bad[0]))}, whose derivative is Python code: "
-            "it cannot be recorded, nor derived twice. backward() can do it, and so can grad and value_and_grad "
+            "it cannot be recorded, nor differentiated twice. backward() can do it, and so can grad and value_and_grad "
             "with record=False"
         )
         error.is_opaque = True
@@ -291,8 +291,8 @@ def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
         out = value_of(bad[0])
         name = next(region.rule.name for region in regions if out._handle in handles(region.outs))
         raise RecordingError(
-            f"{users_line()}\n{name} is differentiated by a number that is not one of its arguments, so its rule does "
-            "not cover it: pass the number as an argument, one not in nondiff_argnums"
+            f"{users_line()}\n{name} is differentiated with respect to a number that is not one of its "
+            "arguments, so its rule does not cover it: pass the number as an argument, one not in nondiff_argnums"
         )
     check(status)
 

@@ -92,13 +92,13 @@ def total(values: Iterable[Value]) -> Value:
 def custom_root(f: Callable[[Any], Any], x0: Any, solve: Solve, tangent_solve: Solve | None = None) -> Any:
     """A root of f, found by `solve` and differentiated by the implicit function theorem, as jax.lax.custom_root.
 
-    f takes a number, an array or a tree x and returns the same structure; what it reads from outside are its
-    parameters. solve(f, x0) returns x with f(x) = 0. The result's derivatives by the parameters, of any order, are
-    those of the root, if the Jacobian of f by x is not singular; how the solver got there does not matter. While a
-    function is recorded, `solve` is recorded, too: it takes a fixed number of steps, say of Newton's method, by `grad`
-    or `jacobian`. tangent_solve(g, y) solves g(x) = y for a linear g; the default is Gaussian elimination with partial
-    pivoting, for small systems. Called with plain numbers, it returns what solve returns. Raises TypeError if f's
-    result has not the structure and shapes of x.
+    f takes a number, an array or a tree x and returns the same structure; variables that it reads from outside are its
+    parameters. solve(f, x0) returns x with f(x) = 0. The derivatives of the result with respect to the parameters, of
+    any order, are those of the root, if the Jacobian of f with respect to x is not singular; the solver's steps do not
+    matter. While a function is recorded, `solve` is recorded, too: let it take a fixed number of steps, for example of
+    Newton's method with `grad` or `jacobian`, or a while_loop. tangent_solve(g, y) solves g(x) = y for a linear g; the
+    default is Gaussian elimination with partial pivoting, for small systems. Called with plain numbers, custom_root
+    returns what solve returns. Raises TypeError if f's result differs from x in structure or shapes.
 
     >>> from pygrad import grad
     >>> def newton(f, x):
@@ -169,9 +169,9 @@ def _eager(f: Callable[[Any], Any], x: Any) -> Any:
 def fixed_point(g: Callable[[Any], Any], x0: Any, *, steps: int = 50, solve: Solve | None = None) -> Any:
     """A fixed point x = g(x), found by `steps` steps from x0, or by solve(g, x0), and differentiated as a root.
 
-    g takes a number, an array or a tree and returns the same structure. The derivatives by what g reads from outside
-    are those of the fixed point, not of the steps: see custom_root. Every step is recorded. Raises what custom_root
-    raises.
+    g takes a number, an array or a tree and returns the same structure. The derivatives with respect to variables that
+    g reads from outside are those of the fixed point, not of the steps: see custom_root. Every step is recorded. Raises
+    what custom_root raises.
 
     >>> from pygrad import grad
     >>> def kepler(m, e):  # the eccentric anomaly E, with dE/dm = 1 / (1 - e * cos(E))

@@ -308,8 +308,8 @@ def _has_values(tree: Any) -> bool:
 class custom_vjp(_Custom):  # noqa: N801
     """A function with a rule for its vector-Jacobian product, as jax.custom_vjp.
 
-    f.defvjp(fwd, bwd): fwd(*args) returns (f's result, residuals), and bwd(residuals, cotangent) a tuple, the cotangent
-    of each argument, None where it is zero. Arguments, results and residuals are numbers, arrays and trees of them.
+    f.defvjp(fwd, bwd): fwd(*args) returns (f's result, residuals). bwd(residuals, cotangent) returns a tuple: for each
+    argument its cotangent, or None for zero. Arguments, results and residuals are numbers, arrays and trees of them.
     nondiff_argnums: positions of arguments that are not differentiated, such as functions and strings; bwd gets them
     first. In forward mode the rule is transposed, so bwd must be linear in the cotangent there. Derivatives of the
     derivative go through fwd and bwd; they use the rule again if fwd calls f. A variable that f uses but does not take

@@ -85,7 +85,9 @@ class Values(np.ndarray):  # type: ignore[misc, name-defined, unused-ignore]
 
     def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
         if np.dtype(dtype).kind not in "fO":
-            functions.refuse(np.ndarray.astype, TypeError("Values are float64; np.trunc, np.floor and np.round record"))
+            functions.refuse(
+                np.ndarray.astype, TypeError("Values are float64; np.trunc, np.floor and np.round can be recorded")
+            )
         return self.copy()
 
     def sort(self, axis: int = -1, **_: Any) -> None:  # type: ignore[override]

@@ -30,7 +30,7 @@ def vmap(
     slices, returns it once. reduce: 'sum' and 'mean' add results up during the run instead. If the mapped arrays are
     arguments of the recorded function, the slices become lanes of SIMD registers; otherwise fn is recorded for each
     slice. Sums over lanes are added in blocks, in an order that depends on the number of lanes, not of workers (see
-    jit). Raises ValueError for mapped axes of different lengths, axes that an argument has not, and no axis at all.
+    jit). Raises ValueError if mapped axes differ in length, an argument lacks its axis, or no axis is mapped.
 
     >>> import numpy as np
     >>> vmap(lambda x: x ** 2)(np.array([1.0, 2.0, 3.0])).tolist()

@@ -148,7 +148,7 @@ def _fields(kind: str, rankdir: str, show: str, precision: int, color: str | Non
         raise ValueError(f"precision={precision!r}: must be an int from 0 to 17")
     fields = show.split() if isinstance(show, str) else [show]
     if not all(field in SHOWN for field in fields):
-        raise ValueError(f"show={show!r}: must be of the words {' and '.join(map(repr, SHOWN))}")
+        raise ValueError(f"show={show!r}: must consist of the words {' and '.join(map(repr, SHOWN))}")
     return fields
 
 

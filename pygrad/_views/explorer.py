@@ -30,8 +30,8 @@ def explore(
     """Write one self-contained HTML page that steps through the graph below `root`.
 
     Forward, each operation fills in its number. Backward, grads start from 0 and each node, in the engine's order from
-    the root, adds to its operands' grads. A leaf's number can be clicked or dragged: the engine, in the page, computes
-    all data and grads anew. Large graphs are folded by scope. The graph is not changed, but functions of custom
+    the root, adds to its operands' grads. Click or drag a leaf's number: the engine, in the page, recomputes all
+    data and grads. Large graphs are folded by scope. The graph is not changed, but functions of custom
     operations are called once. path: the file; None writes nothing, and the result displays itself in a notebook.
     precision: significant digits; hovering shows a number in full. rankdir: 'LR' or 'TB'.
     Raises ValueError for more than 300,000 nodes and for other arguments.

@@ -1,4 +1,4 @@
-"""Special functions that record, as jax.scipy.special and scipy.special name them."""
+"""Special functions that can be recorded, as jax.scipy.special and scipy.special name them."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Operand(Slots):
         grads = None if local_grads is None else tuple(map(local_grad, tuple(local_grads)))
         if grads is not None and len(grads) != len(operands):
             raise ValueError(
-                f"Value: {len(operands)} operands and {len(grads)} local gradients; there must be as many of each"
+                f"Value: {len(operands)} operands and {len(grads)} local gradients; their numbers must be equal"
             )
         is_leaf = not (operands or _op)
         if self._handle:

@@ -131,7 +131,7 @@ def dot(ws: Iterable[Any], xs: Iterable[Any], b: Any = 0.0, /) -> Any:
     """
     ws, xs = list(ws), list(xs)
     if len(ws) != len(xs):
-        raise ValueError(f"dot: {len(ws)} weights and {len(xs)} inputs; there must be as many of each")
+        raise ValueError(f"dot: {len(ws)} weights and {len(xs)} inputs; their numbers must be equal")
     if not ws and isinstance(b, Slots):
         return b
     numbers = [None if isinstance(x, Slots) else as_number(x) for x in (*ws, *xs, b)]

@@ -56,20 +56,20 @@
     const line = (...parts) => lineOf(said, ...parts), term = (i) => graph.termOf(i);
     if (graph.failed >= 0) line(["b", "Not defined. "], graph.failure()).className = "wrong";
     if (phase === "start")
-      line(["b", "Start. "], "Inputs, parameters and constants have their numbers. Forward, each operation fills in its own; backward, each node adds to the grads of its operands what it has, times its partial derivative.");
+      line(["b", "Start. "], "Inputs, parameters and constants have numbers. Forward, each operation computes its own number. Backward, each node multiplies its grad by its local derivative and adds the product to its operand's grad.");
     else if (phase === "forward" && v.fold) line(["b", "Forward. "], ["code", v.name], `: ${v.text}, all of them at once. Click the box to unfold it.`);
     else if (phase === "forward") line(["b", "Forward. "], ["code", `${graph.nameOf(v.row)} = ${graph.formula(v.row, precision)}`]);
     else if (phase === "zero")
-      line(["b", "zero_grad. "], "Every grad is set to 0", graph.before ? ": those of an earlier pass would stay in the sums." : ". Backward adds to grads; without this, those of an earlier pass would stay in the sums.");
-    else if (seed) line(["b", "Backward. "], ["code", `${term(graph.root)}.grad = 1`], ", the derivative of the root by itself.");
+      line(["b", "zero_grad. "], "Every grad is set to 0", graph.before ? ": grads of an earlier pass would stay in the sums." : ". Backward adds to grads; without this step, grads of an earlier pass would stay in the sums.");
+    else if (seed) line(["b", "Backward. "], ["code", `${term(graph.root)}.grad = 1`], ", the derivative of the root with respect to itself.");
     else if (v.fold) line(["b", "Backward. "], ["code", v.name], `: ${v.text}, all of them at once. Click the box to unfold it.`);
     else backward(line, v.row, gifts, accumulates);
     if (quiz.on && quiz.open) ask(said);
   }
   function backward(line, i, gifts, accumulates) {
     const hidden = quiz.on && quiz.open, of = graph.termOf(i);
-    if (graph.isUnknown(i)) return void line(["b", "Backward. "], ["code", graph.nameOf(i)], " is below a custom operation, whose function is Python's: after a change, grads from there on are not known here.");
-    if (accumulates) line(["b", "Accumulate. "], ["code", graph.nameOf(gifts[0].operand)], " is used more than once: what comes from ", ["code", graph.nameOf(i)], " is added to the grad that it has.");
+    if (graph.isUnknown(i)) return void line(["b", "Backward. "], ["code", graph.nameOf(i)], " is below a custom operation, whose Python function is not in this page: after a change, grads below it are not known.");
+    if (accumulates) line(["b", "Accumulate. "], ["code", graph.nameOf(gifts[0].operand)], " is used more than once: the part from ", ["code", graph.nameOf(i)], " is added to its grad.");
     else line(["b", "Backward. "], "At ", ["code", graph.nameOf(i)], ", whose grad is complete: ", ["code", number(graph.grads[i])], ".");
     for (const { operand, k, amount, before, sum } of gifts) {
       const words = graph.partialWords(i, k), to = `${graph.termOf(operand)}.grad`;
@@ -223,7 +223,7 @@
     story.tell(body, chosen, hidden);
     const buttons = element("div", { class: "controls" }, body);
     if (graph.canEdit(chosen)) element("button", { type: "button", id: "change" }, buttons, "Change its number").onclick = () => edit(picture.of[chosen]);
-    else if (graph.isLeaf(chosen) && graph.tape) lineOf(body, "Its number can't be changed here: a custom operation is made from it, whose function is Python's.");
+    else if (graph.isLeaf(chosen) && graph.tape) lineOf(body, "Its number can't be changed here: a custom operation uses it, whose Python function is not in this page.");
     const path = graph.scopeOf(chosen) ? graph.scopeOf(chosen).split("/") : [];
     path.forEach((_, k) => {
       const scope = path.slice(0, k + 1).join("/");

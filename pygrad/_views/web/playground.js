@@ -142,8 +142,8 @@
     put($("step"), String(step));
     put($("right"), `${Math.round(right * 100)}%`);
     put($("speed"), running && rates.length > 1 ? `${Math.round((1000 * (rates.length - 1)) / (rates[rates.length - 1] - rates[0]))} steps a second` : "");
-    if (!Number.isFinite(last)) { play(false); put($("status"), "The loss is not finite any more: reset, and take a smaller step."); }
-    else if (!running) put($("status"), `Step ${step}: loss ${general(last, 6)}, ${Math.round(right * 100)}% of the points on their side.`);
+    if (!Number.isFinite(last)) { play(false); put($("status"), "The loss is no longer finite: reset, and choose a smaller step size."); }
+    else if (!running) put($("status"), `Step ${step}: loss ${general(last, 6)}, ${Math.round(right * 100)}% of the points on the right side.`);
     for (const [id, text] of [["boundary", `Decision boundary after step ${step}: ${Math.round(right * 100)}% right`], ["losses", `Loss curve of ${step} steps, now ${general(last, 4)}`], ["net", `The network's ${shows} by layer: blue is above 0, red below`]])
       $(id).setAttribute("aria-label", text);
   }

@@ -26,14 +26,14 @@ class Story {
     lineOf(parent, `${about}: data `, ["code", exact(graph.data[i])], ", grad ", ["code", hidden ? "?" : this.grad(i)]);
     if (graph.labelOf(i) && graph.labelOf(i) !== graph.nameOf(i)) lineOf(parent, "Its label: ", ["code", graph.labelOf(i)]);
     this.partials(parent, i);
-    if (hidden) lineOf(parent, "Its grad is the quiz's: predict or reveal it first.");
+    if (hidden) lineOf(parent, "The quiz asks for its grad: predict or reveal it first.");
     else {
       this.received(parent, i);
       this.difference(parent, i);
       this.path(parent, i);
     }
     if (graph.lines[i]) lineOf(parent, "Made by ", ["code", graph.lines[i]]);
-    else lineOf(parent, "The line of code is known of nodes that were made within ", ["code", "detect_anomaly()"], ".");
+    else lineOf(parent, "To see the line of code that makes a node, make it within ", ["code", "detect_anomaly()"], ".");
   }
 
   partials(parent, i) {
@@ -41,7 +41,7 @@ class Story {
     if (!operands.length) return;
     lineOf(parent, ["code", `${graph.nameOf(i)} = ${graph.formula(i, this.precision)}`]);
     if (graph.custom.has(i)) {
-      lineOf(parent, "A custom operation: its function is Python's and not in this page, so what it is made from can't be changed here.");
+      lineOf(parent, "A custom operation: its Python function is not in this page, so numbers that it depends on can't be changed here.");
       return;
     }
     operands.forEach((o, k) =>
@@ -51,7 +51,7 @@ class Story {
   received(parent, i) {
     const { graph } = this, users = graph.usersOf(i);
     if (i === graph.root) return void lineOf(parent, "The root: its grad is 1.");
-    if (graph.isUnknown(i)) return void lineOf(parent, "Its grad flows through a custom operation, whose function is Python's: after a change it is not known here.");
+    if (graph.isUnknown(i)) return void lineOf(parent, "Its grad comes through a custom operation, whose Python function is not in this page: after a change, the grad is not known.");
     const some = users.slice(0, 6).map(([u, k]) => {
       const name = graph.termOf(u);
       return graph.custom.has(u) ? `what ${name} gives` : `${this.number(graph.partialOf(u, k))} · ${name}.grad`;
@@ -74,9 +74,9 @@ class Story {
     const { count, rows } = graph.paths(i);
     const names = rows.map((row) => graph.nameOf(row)), slopes = rows.slice(1).map((row, k) => graph.partialOf(row, graph.operands[row].indexOf(rows[k])));
     const short = (list, by) => (list.length <= 9 ? list : [...list.slice(0, 4), "…", ...list.slice(-4)]).join(by);
-    const all = count === 1 ? "The path to the root: " : `The path with the largest part, of ${count < 1e15 ? count.toLocaleString("en") : count.toExponential(1)}: `;
-    const p = lineOf(parent, all, ["code", short(names, " → ")], ", along which ",
-      ["code", `${short(slopes.map((x) => this.number(x)), " · ")} = ${this.number(slopes.reduce((a, b) => a * b, 1))}`], " flows.");
+    const all = count === 1 ? "The path to the root: " : `Of ${count < 1e15 ? count.toLocaleString("en") : count.toExponential(1)} paths to the root, the one that adds most: `;
+    const p = lineOf(parent, all, ["code", short(names, " → ")], ". It adds ",
+      ["code", `${short(slopes.map((x) => this.number(x)), " · ")} = ${this.number(slopes.reduce((a, b) => a * b, 1))}`], " to the grad.");
     p.className = "path";
   }
 }
