@@ -48,7 +48,7 @@ def c(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Lines of Python and of csrc/ that the suite and the C tests run; a page of each in coverage/."""
-    session.install("setuptools>=77", "cffi", "coverage", "gcovr", ".[test]")
+    session.install("setuptools>=77", "cffi", "coverage>=7.10", "gcovr", ".[test]")
     session.run("bash", ".ci/coverage", *session.posargs, external=True)
 
 
