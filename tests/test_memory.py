@@ -249,6 +249,7 @@ def test_short_of_memory_everything_says_so_and_is_usable_afterwards(pg):
 EVERY_ALLOCATION = """
 import gc
 import _testcapi
+import numpy as np
 import pygrad as pg
 from pygrad import Value, custom_op, dot, grad, jit, scope
 
@@ -286,16 +287,24 @@ def collected():
 def many():
     return Value(1.0, values, "many")
 
+def rest():
+    root = Value(1.0, values, "many", "label")
+    del root._op, root.label
+    return len(root._prev) + len(repr(root)) + (x == w) + (x < w)
+
 x, w = Value(0.5, label="x"), Value(2.0)
 values = [x * float(i) for i in range(30)]
 square = custom_op(lambda *xs: sum(v * v for v in xs), lambda g, _v, *xs: [2 * v * g for v in xs], "squares")
+numbers, arrays = [0.5] * 300, [np.ones(2)] * 40
 f, g = jit(lambda a, b: a.sin() * b), grad(lambda ab: ab[0].sin() * ab[1])
+h, wide = jit(sum), jit(lambda xs: [a * 2.0 for a in xs])
 todo = [
     lambda: x**3 + 2.0**w, closure, swept, scoped, rewired, collected, many,
     lambda: dot(values, values, 1.0), lambda: dot([x, w] * 40, [1.0, w] * 40),
     lambda: sum(v.data for v in (x * w)._prev), lambda: sum(v.data for v in many()._prev),
     lambda: Mine(2.0) + x, lambda: Mine(2.0, (x, w)), lambda: x.tanh(), lambda: square(*values),
     lambda: f(0.3, 0.4), lambda: g([0.3, 0.4])[0], lambda: Value(1.0, children=(x, w), local_grads=(2.0, 3.0)),
+    lambda: h(numbers), lambda: wide(arrays)[39][1], lambda: Mine(1.0, [x, w], "op", "label"), rest,
 ]
 
 def number(result):
@@ -332,6 +341,7 @@ print(failures)
 
 def test_every_allocation_of_python_may_fail(pg):
     pytest.importorskip("_testcapi", reason="CPython's own tests of this are not installed")
+    pytest.importorskip("numpy")
     if pg._core.layer.OPERANDS == "cffi":
         pytest.skip("its destructors are Python's, which need memory")
     assert int(run_python(EVERY_ALLOCATION, "compiled")) > 50
