@@ -1,7 +1,7 @@
 """Builds pygrad._pgr: the C library and, through cffi (API mode), its interface to Python.
 
 What cffi reads is cut out of the C headers, between their markers, so nothing is declared twice.
-Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan.
+Set PYGRAD_SANITIZE=1 for a build with AddressSanitizer and UBSan, PYGRAD_COVERAGE=1 for one that counts lines.
 """
 
 import os
@@ -46,6 +46,9 @@ def compiler_options() -> "dict[str, list[str]]":
             "extra_compile_args": [*options, *sanitizers, "-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"],
             "extra_link_args": sanitizers,
         }
+    if os.environ.get("PYGRAD_COVERAGE"):  # without optimisation, which merges lines; threads count, too
+        counting = ["--coverage", "-fprofile-update=atomic", "-O0", "-UNDEBUG"]
+        return {"extra_compile_args": [*options, *counting], "extra_link_args": ["--coverage"]}
     return {"extra_compile_args": [*options, *branch_options(), "-O3", "-DNDEBUG"]}
 
 

@@ -10,22 +10,23 @@ nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "types", "tests", "c"]
 nox.options.reuse_existing_virtualenvs = True
 
+LINT = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["lint"]
 PYPY = platform.python_implementation() == "PyPy"
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format."""
-    session.install(".[lint]")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    """Ruff: rules and format, by the hooks of pre-commit."""
+    session.install("pre-commit", *LINT)
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", "ruff-check")
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", "ruff-format")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict mypy over the package."""
-    session.install("-e", ".[lint,demo]")
-    session.run("mypy")
+    """Strict mypy over the package, by the hook of pre-commit."""
+    session.install("-e", ".[lint,demo]", "pre-commit")
+    session.run("pre-commit", "run", "--all-files", "mypy")
 
 
 @nox.session
@@ -47,7 +48,7 @@ def c(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Lines of Python and of csrc/ that the suite and the C tests run; a page of each in coverage/."""
-    session.install("setuptools>=77", "cffi", "coverage", "gcovr", ".[test]")
+    session.install("setuptools>=77", "cffi", "coverage>=7.10", "gcovr", ".[test]")
     session.run("bash", ".ci/coverage", *session.posargs, external=True)
 
 

@@ -1,10 +1,13 @@
 """The parts of the build that pyproject.toml can't say: the extension, and the stub of its type."""
 
+import atexit
 import importlib.util
 import os
 import re
 import shutil
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 import setuptools
@@ -13,6 +16,15 @@ from setuptools.command.build_py import build_py
 
 if sys.version_info < (3, 9):  # noqa: UP036
     raise SystemExit(f"pygrad needs Python 3.9 or later; this is {sys.version.split()[0]}")
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    raise SystemExit(
+        "pygrad needs a Python with its global lock, and free-threaded builds, such as this one, are not supported "
+        "yet: take the one of this version whose name has no t at its end"
+    )
+
+ROOT = Path(__file__).resolve().parent
+WRITABLE = os.access(ROOT, os.W_OK)
 
 STUB = '''\
 """Generated from csrc/ops/pgr_ops.h by setup.py."""
@@ -105,7 +117,7 @@ ARGUMENTS = {"UNARY": "", "CUT": "", "BINARY": ", other: Other, /", "PARAM": ", 
 
 def rows() -> list[tuple[str, str, str]]:
     """Name, kind and docstring of each row of the table of operations."""
-    table = (Path(__file__).parent / "csrc" / "ops" / "pgr_ops.h").read_text(encoding="utf-8")
+    table = (ROOT / "csrc" / "ops" / "pgr_ops.h").read_text(encoding="utf-8")
     return re.findall(r'^X\(\w+,\s*"(\w+)",\s*"[^"]*",\s*(\w+),.*?"([^"]*)"\)', table, re.MULTILINE | re.DOTALL)
 
 
@@ -154,7 +166,7 @@ ELEMENTWISE = {
 
 def math_stub() -> str:
     """The stub of pygrad.math, with a function for each row that it does not hide."""
-    text = (Path(__file__).parent / "pygrad" / "math.py").read_text(encoding="utf-8")
+    text = (ROOT / "pygrad" / "math.py").read_text(encoding="utf-8")
     hidden = re.findall(r'"(\w+)"', re.search(r"hidden = \{(.*?)\}", text)[1])
     functions = [(name, ELEMENTWISE[kind], doc) for name, kind, doc in rows() if name not in hidden]
     functions += [(name, ELEMENTWISE["maximum"], "") for name in ("maximum", "minimum")]
@@ -168,10 +180,18 @@ def math_stub() -> str:
     return text
 
 
+def check_folder(in_place: bool) -> None:
+    if in_place and not WRITABLE:
+        raise SystemExit(
+            f"{ROOT} can't be written, so nothing can be built in it: pip install . works, and -e does not"
+        )
+
+
 class BuildWithStub(build_py):
     def run(self) -> None:
+        check_folder(self.editable_mode)
         super().run()
-        folder = Path(__file__).parent if self.editable_mode else Path(self.build_lib)
+        folder = ROOT if self.editable_mode else Path(self.build_lib)
         (folder / "pygrad").mkdir(parents=True, exist_ok=True)
         for name, text in (("_pgr.pyi", stub()), ("math.pyi", math_stub())):
             (folder / "pygrad" / name).write_text(text, encoding="utf-8")
@@ -179,6 +199,7 @@ class BuildWithStub(build_py):
 
 class BuildWithCompiler(build_ext):
     def run(self) -> None:
+        check_folder(self.inplace)
         try:
             super().run()
         except Exception as error:
@@ -198,6 +219,18 @@ class BuildWithCompiler(build_ext):
 if importlib.util.find_spec("cffi") is None or int(setuptools.__version__.split(".")[0]) < 77:
     raise SystemExit("pygrad is built with cffi and setuptools >= 77: pip install them, or build with pip, which does")
 
+
+def folders() -> dict[str, dict[str, str]]:
+    """Where the build writes, if the source can't be written: pip builds in it."""
+    if WRITABLE:
+        return {}
+    scratch = tempfile.mkdtemp(prefix="pygrad-build-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return {"build": {"build_base": scratch}, "egg_info": {"egg_base": scratch}}
+
+
 setuptools.setup(
-    cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_ext": BuildWithCompiler, "build_py": BuildWithStub}
+    cffi_modules=["build_ffi.py:ffibuilder"],
+    cmdclass={"build_ext": BuildWithCompiler, "build_py": BuildWithStub},
+    options=folders(),
 )

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,18 +68,96 @@ def test_an_archive_says_what_to_use_instead(tmp_path):
     assert "PyInstaller" in line
 
 
-@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="an installed package is not built here")
-def test_a_build_without_compiler_says_in_one_sentence_how_to_get_one(tmp_path):
-    for name in ("setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
+@pytest.fixture
+def source(tmp_path):
+    """A copy of what the build reads."""
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("an installed package is not built here")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / name, folder)
     for name in ("csrc", "pygrad"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    variables = {**os.environ, "CC": "/nowhere/gcc"}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables)
-    line = result.stderr.splitlines()[-1]
-    assert result.returncode == 1 and line.startswith("pygrad is written in C, and no compiler was found")
-    assert "apt install gcc" in line and "--only-binary" in line
+        ignored = shutil.ignore_patterns("*.so", "_pgr.pyi", "math.pyi", "__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+def built(source, *command, before=(), variables=()):
+    """The exit code of setup.py, and the lines that it prints."""
+    whole = [*before, sys.executable, "setup.py", "-q", *command]
+    environment = {**os.environ, **dict(variables)}
+    run = subprocess.run(whole, capture_output=True, text=True, cwd=source, env=environment)
+    return run.returncode, (run.stdout + run.stderr).splitlines()
+
+
+IN_PLACE = ("build_ext", "--inplace")
+
+
+def test_a_build_without_compiler_says_in_one_sentence_how_to_get_one(source):
+    status, lines = built(source, *IN_PLACE, variables={"CC": "/nowhere/gcc"})
+    assert status == 1 and lines[-1].startswith("pygrad is written in C, and no compiler was found")
+    assert "apt install gcc" in lines[-1] and "--only-binary" in lines[-1]
+
+
+def test_a_free_threaded_python_is_refused_by_the_build_and_the_import_in_one_sentence(source):
+    (source / "sitecustomize.py").write_text(
+        "import sysconfig\n"
+        "real = sysconfig.get_config_var\n"
+        "sysconfig.get_config_var = lambda name: 1 if name == 'Py_GIL_DISABLED' else real(name)\n"
+    )
+    variables = {"PYTHONPATH": str(source)}
+    sentence = (
+        "pygrad needs a Python with its global lock, and free-threaded builds, such as this one, are not supported"
+    )
+    status, lines = built(source, *IN_PLACE, variables=variables)
+    assert status == 1 and len(lines) == 1 and lines[0].startswith(sentence)
+    code = "import sitecustomize; import pygrad"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=source)
+    assert run.stderr.splitlines()[-1] == f"ImportError: {lines[0]}"
+
+
+@pytest.fixture
+def unwritable(source):
+    """A source folder that can't be written, and what a command needs before it, so that this holds for root."""
+    before = ()
+    if os.name == "nt" or (os.geteuid() == 0 and shutil.which("setpriv") is None):
+        pytest.skip("nothing takes away the right to write here")
+    if os.geteuid() == 0:
+        before = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    folders = [source, *(path for path in source.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield source, before
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+def test_an_unwritable_source_folder_is_built_elsewhere(unwritable, tmp_path):
+    source, before = unwritable
+    (tmp_path / "tmp").mkdir()
+    # An empty C compiler's work: what is built is the business of other tests, and takes a minute.
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" ]; do [ "$1" = -o ] && : > "$2"; shift; done\n')
+    compiler.chmod(0o755)
+    variables = {"TMPDIR": str(tmp_path / "tmp"), "CC": str(compiler), "LDSHARED": str(compiler)}
+    status, lines = built(source, "bdist_wheel", "-d", str(tmp_path), before=before, variables=variables)
+    assert status == 0, lines
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    ours = [path.relative_to(source).as_posix() for path in (source / "pygrad").rglob("*") if path.is_file()]
+    assert {*ours, "pygrad/_pgr.pyi", "pygrad/math.pyi"} <= {*names}
+    assert any(name.startswith("pygrad/_pgr.") and name.endswith(".so") for name in names)
+    assert not [*(tmp_path / "tmp").iterdir()]
+
+
+@pytest.mark.parametrize("command", [IN_PLACE, ("editable_wheel", "-d", "..")], ids=lambda command: command[0])
+def test_an_unwritable_source_folder_refuses_a_build_in_place_in_one_sentence(unwritable, command):
+    source, before = unwritable
+    status, lines = built(source, *command, before=before)
+    sentence = "can't be written, so nothing can be built in it: pip install . works, and -e does not"
+    assert (status, lines[-1]) == (1, f"{source} {sentence}")
 
 
 def test_a_bundler_finds_the_hook(tmp_path):

@@ -246,6 +246,107 @@ def test_short_of_memory_everything_says_so_and_is_usable_afterwards(pg):
     assert all("had enough" not in line for line in lines), lines
 
 
+EVERY_ALLOCATION = """
+import gc
+import _testcapi
+import numpy as np
+import pygrad as pg
+from pygrad import Value, custom_op, dot, grad, jit, scope
+
+class Mine(Value):
+    pass
+
+def closure():
+    out = Value(3.0, (x, w), "own")
+    def _backward():
+        x.grad += out.grad
+    out._backward = _backward
+    return out
+
+def scoped():
+    with scope("a"):
+        return (x * w).tanh()
+
+def swept():
+    root = (x * w + x).tanh() + closure()
+    root.backward()
+    return root
+
+def rewired():
+    root = x * w
+    root._prev = {w}
+    root.label = "rewired"
+    return root
+
+def collected():
+    closure(), closure(), many()
+    pg.collect()
+    gc.collect()
+    return 1.0
+
+def many():
+    return Value(1.0, values, "many")
+
+def rest():
+    root = Value(1.0, values, "many", "label")
+    del root._op, root.label
+    return len(root._prev) + len(repr(root)) + (x == w) + (x < w)
+
+x, w = Value(0.5, label="x"), Value(2.0)
+values = [x * float(i) for i in range(30)]
+square = custom_op(lambda *xs: sum(v * v for v in xs), lambda g, _v, *xs: [2 * v * g for v in xs], "squares")
+numbers, arrays = [0.5] * 300, [np.ones(2)] * 40
+f, g = jit(lambda a, b: a.sin() * b), grad(lambda ab: ab[0].sin() * ab[1])
+h, wide = jit(sum), jit(lambda xs: [a * 2.0 for a in xs])
+todo = [
+    lambda: x**3 + 2.0**w, closure, swept, scoped, rewired, collected, many,
+    lambda: dot(values, values, 1.0), lambda: dot([x, w] * 40, [1.0, w] * 40),
+    lambda: sum(v.data for v in (x * w)._prev), lambda: sum(v.data for v in many()._prev),
+    lambda: Mine(2.0) + x, lambda: Mine(2.0, (x, w)), lambda: x.tanh(), lambda: square(*values),
+    lambda: f(0.3, 0.4), lambda: g([0.3, 0.4])[0], lambda: Value(1.0, children=(x, w), local_grads=(2.0, 3.0)),
+    lambda: h(numbers), lambda: wide(arrays)[39][1], lambda: Mine(1.0, [x, w], "op", "label"), rest,
+]
+
+def number(result):
+    return result.data if isinstance(result, Value) else result
+
+failures = 0
+for function in todo:
+    right = number(function())
+    gc.collect(), pg.collect()
+    before = pg.tape_stats().nodes
+    fails = in_a_row = 0
+    while in_a_row < 12:  # some failures are none: CPython tries again, or does without
+        result = None
+        _testcapi.set_nomemory(fails, fails + 1)
+        try:
+            result = function()
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        failures += result is None
+        in_a_row = 0 if result is None else in_a_row + 1
+        assert result is None or number(result) == right, (fails, result)
+        fails += 1
+    result = None
+    gc.collect(), pg.collect()
+    assert pg.tape_stats().nodes == before, (right, pg.tape_stats().nodes - before)
+x.grad = 0.0
+(x * w).backward()
+assert x.grad == 2.0
+print(failures)
+"""
+
+
+def test_every_allocation_of_python_may_fail(pg):
+    pytest.importorskip("_testcapi", reason="CPython's own tests of this are not installed")
+    pytest.importorskip("numpy")
+    if pg._core.layer.OPERANDS == "cffi":
+        pytest.skip("its destructors are Python's, which need memory")
+    assert int(run_python(EVERY_ALLOCATION, "compiled")) > 50
+
+
 def test_when_node_ids_run_out_everything_says_so_and_is_usable_afterwards(pg):
     engine = pg.engine
     gc.collect()

@@ -261,8 +261,8 @@ def watched_lines(reached: Callable[[str], None], wanted: Callable[[], Any] = la
     traced = []
     while here is not None:  # settrace only affects functions called from now on
         if is_users(here):
-            traced.append((here, here.f_trace))
-            here.f_trace = watch
+            traced.append((here, here.f_trace, here.f_trace_lines))
+            here.f_trace, here.f_trace_lines = watch, True  # coverage.py wants no lines of files that it leaves out
         here = here.f_back
     if wanted():
         tell(sys._getframe())  # the current line, which has begun already
@@ -271,5 +271,5 @@ def watched_lines(reached: Callable[[str], None], wanted: Callable[[], Any] = la
         yield
     finally:
         sys.settrace(before)
-        for frame, trace in traced:
-            frame.f_trace = trace
+        for frame, trace, lines in traced:
+            frame.f_trace, frame.f_trace_lines = trace, lines

@@ -11,7 +11,10 @@ if sys.version_info < (3, 9):  # noqa: UP036
     raise ImportError(f"pygrad needs Python 3.9 or later; this is {sys.version.split()[0]}")
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
-    raise ImportError("pygrad needs a Python with its global lock: free-threaded builds are not supported yet")
+    raise ImportError(
+        "pygrad needs a Python with its global lock, and free-threaded builds, such as this one, are not supported "
+        "yet: take the one of this version whose name has no t at its end"
+    )
 
 for _name in ("_interpreters", "_xxsubinterpreters"):  # of Python 3.13, and of earlier ones
     try:

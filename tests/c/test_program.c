@@ -297,6 +297,33 @@ static void a_build_that_fails_says_why_and_at_which_node(void)
     pgr_tape_free(tape);
 }
 
+/* Nodes from before the start, read at each run, once each; by id and by handle. */
+static void captures_are_the_nodes_from_before_the_start_that_results_need(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_id x = leaf(tape, 3.0), unused = leaf(tape, 5.0), y = leaf(tape, 7.0), start = leaf(tape, 0.0);
+    pgr_id t;
+    CHECK_EQ(pgr_input(tape, PGR_OP_INPUT, (uint64_t)1 << 32, &t), PGR_OK);
+    const pgr_id root = record(tape, "add", record(tape, "mul", x, t), record(tape, "mul", record(tape, "sub", y, x), t));
+    record(tape, "mul", unused, t);
+    const pgr_output output = {.node = root, .array = 1};
+    pgr_program *program = NULL;
+    const pgr_id *ids = NULL;
+    const pgr_handle *handles = NULL;
+    CHECK_EQ(pgr_program_build(tape, start, 1, &output, 0, NULL, 2, NULL, &program, NULL), PGR_OK);
+    CHECK_EQ(pgr_program_captures(program, &ids), 2);
+    CHECK((ids[0] == x && ids[1] == y) || (ids[0] == y && ids[1] == x));
+    CHECK_EQ(pgr_h_program_captures(program, &handles), 0); /* it holds none: it was built by id */
+    const double given[] = {ids[0] == x ? 10.0 : 100.0, ids[0] == x ? 100.0 : 10.0}, number = 2.0;
+    double out = 0.0;
+    const double *const in[] = {NULL, &number, given};
+    double *const to[] = {NULL, &out};
+    CHECK_EQ(pgr_program_run(program, in, to, NULL), PGR_OK);
+    CHECK_EQ(out, 10.0 * 2.0 + (100.0 - 10.0) * 2.0);
+    pgr_program_free(program);
+    pgr_tape_free(tape);
+}
+
 /* One number of the parts changed. */
 static void damage(pgr_program_parts *p, uint32_t *instructions, uint32_t *args, uint32_t *segments, uint32_t *dots)
 {
@@ -594,6 +621,7 @@ int main(void)
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
     TEST(a_build_that_fails_says_why_and_at_which_node);
     TEST(a_derivative_that_fails_leaves_the_tape_as_it_was);
+    TEST(captures_are_the_nodes_from_before_the_start_that_results_need);
     TEST(damaged_parts_are_refused_or_harmless);
     return check_report();
 }

@@ -6,7 +6,7 @@
 enum { THREADS = 8, STEPS = 2000 };
 
 static pgr_tape *shared;
-static pgr_handle weight;
+static pgr_handle weight, counter;
 
 /* Every call that returns handles, on x * weight + x: each handle must name its node while other threads collect. */
 static void look_around(pgr_handle b, double x)
@@ -65,6 +65,9 @@ static void *work(void *arg)
         const pgr_handle b = (pgr_handle)pgr_h_record(shared, add, a, x);
         pgr_h_release(shared, a, 0);
         pgr_h_backward(shared, b);
+        pgr_tape_lock(shared, 1); /* calls that take the lock again */
+        pgr_h_set_data(shared, counter, pgr_h_data(shared, counter) + 1.0);
+        pgr_tape_lock(shared, 0);
         if (step % 10 == 0)
             look_around(b, number);
         pgr_h_release(shared, b, 0);
@@ -80,7 +83,7 @@ static void threads_share_a_leaf_and_build_their_own_graphs(void)
     shared = pgr_tape_new(NULL);
     CHECK_EQ(pgr_tape_use_mutex(shared), PGR_OK);
     pgr_tape_limits(shared, 64, UINT32_MAX);
-    weight = held(pgr_h_leaf(shared, PGR_OP_LEAF, 3.0));
+    weight = held(pgr_h_leaf(shared, PGR_OP_LEAF, 3.0)), counter = held(pgr_h_leaf(shared, PGR_OP_LEAF, 0.0));
     for (int i = 0; i < THREADS; i++) {
         jobs[i] = (job){.number = i};
         CHECK(pthread_create(&threads[i], NULL, work, &jobs[i]) == 0);
@@ -89,6 +92,7 @@ static void threads_share_a_leaf_and_build_their_own_graphs(void)
         pthread_join(threads[i], NULL);
         CHECK_EQ(pgr_h_grad(shared, jobs[i].leaf), 4.0 * STEPS);
     }
+    CHECK_EQ(pgr_h_data(shared, counter), THREADS * STEPS);
     CHECK_EQ(pgr_h_grad(shared, weight), STEPS * (THREADS * (THREADS - 1) / 2));
     pgr_tape_free(shared);
 }
