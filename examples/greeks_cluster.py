@@ -17,6 +17,7 @@ Needs pip install 'pygrad-engine[dask]'. Source: Glasserman, Monte Carlo Methods
 """
 
 import argparse
+import logging
 import math
 from time import perf_counter
 
@@ -102,7 +103,11 @@ def main():
     options = parser.parse_args()
     paths, chunk = int(options.paths), int(options.chunk)
     cluster = options.scheduler or LocalCluster(
-        n_workers=options.workers, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=options.workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,  # when it closes, workers on a busy machine report that they miss its scheduler
     )
     with Client(cluster) as client:
         start = perf_counter()

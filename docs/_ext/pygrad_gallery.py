@@ -21,7 +21,7 @@ ALT = {
     "implied_volatility.png": "Two panels: the implied volatility rises with the price, and its slope",
     "moons.png": "Six panels: the boundary between two moons forms over 100 epochs",
     "neuron_backward.svg": "The graph of a neuron, with its gradients",
-    "ode_estimation.png": "The motion with the guessed and with the found parameters",
+    "ode_estimation.png": "Measured points, and the motion with the guessed and with the found parameters",
     "race_car.png": "The car's speed touches its limit where the track is slowest; the throttle is fully on elsewhere",
     "rnn.png": "The network's output follows the filter's",
 }

@@ -150,6 +150,8 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
         new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         new = new.replace('<th class="head"><p></p></th>', "<td></td>")
+        if path.name == "search.html":
+            new = new.replace('<div id="search-results">', '<h1>Search</h1>\n<div id="search-results">')
         new = TO_TOP.sub(r'<nav aria-label="Top">\1</nav>', new)
         new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
         if new != text:
