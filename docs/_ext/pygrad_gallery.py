@@ -18,6 +18,7 @@ ALT = {
     "digits.png": "Images of digits that the network gets wrong",
     "gpt.png": "The loss falls over a thousand names",
     "greeks.png": "Three panels: price, delta and vega of a call over the spot, for three times",
+    "greeks_cluster.png": "Bars: price and Greeks by simulation differ from the closed forms by a few thousandths",
     "implied_volatility.png": "Two panels: the implied volatility rises with the price, and its slope",
     "moons.png": "Six panels: the boundary between two moons forms over 100 epochs",
     "neuron_backward.svg": "The graph of a neuron, with its gradients",
@@ -35,9 +36,9 @@ class Arguments:
 
     def __call__(self, _: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
         name = Path(script_vars["src_file"]).stem
-        if name == "greeks_cluster":
-            return ["--paths", "2e6"]
-        return ["--folder", str(FOLDER / name)] if name == "lecture" else ["--picture", str(FOLDER / f"{name}.png")]
+        if name == "lecture":
+            return ["--folder", str(FOLDER / name)]
+        return [*(["--paths", "2e6"] if name == "greeks_cluster" else []), "--picture", str(FOLDER / f"{name}.png")]
 
 
 arguments = Arguments()
