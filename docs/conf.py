@@ -85,5 +85,6 @@ sphinx_gallery_conf = {
     "plot_gallery": "True",
     "abort_on_example_error": True,
     "min_reported_time": 10_000,
+    "write_computation_times": False,  # pages that would load scripts from other sites
     "within_subsection_order": "ExampleTitleSortKey",
 }

@@ -93,7 +93,7 @@ def draw(start, found, path):
     ax.plot(ts, solution(start, ts), ":", label="before")
     ax.plot(ts, solution(found.x, ts), label="after", linewidth=3, alpha=0.6)
     ax.plot(ts, np.sin(ts), "k--", label="sine", linewidth=1)
-    ax.set(xlabel="t", ylim=(-3, 3))
+    ax.set(xlabel="t", ylabel="u(t)", ylim=(-3, 3))
     ax.legend()
     figure.tight_layout()
     figure.savefig(path)

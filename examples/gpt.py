@@ -12,8 +12,8 @@ Run it with::
     python examples/gpt.py [--eager] [--steps 1000]
 
 One layer, 16 wide, 4 heads, a ReLU MLP four times as wide, RMSNorm, learnt positions, Adam. Sources: Radford et al.
-2019 (GPT-2); Zhang & Sennrich 2019 (RMSNorm). The names are PyPI's package `names` (`pip install names`): US census,
-1990.
+2019 (GPT-2); Zhang & Sennrich 2019 (RMSNorm). The names are PyPI's package `names`: US census, 1990. Needs
+pip install 'pygrad-engine[examples]'.
 """
 
 import argparse
@@ -166,9 +166,10 @@ def draw(losses, path):
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(6, 3.2))
-    ax.plot(losses, linewidth=0.4, alpha=0.6)
-    ax.plot(np.arange(49, len(losses)), np.convolve(losses, np.full(50, 0.02), mode="valid"))
+    ax.plot(losses, linewidth=0.4, alpha=0.6, label="of one name")
+    ax.plot(np.arange(49, len(losses)), np.convolve(losses, np.full(50, 0.02), mode="valid"), label="mean of 50")
     ax.set(xlabel="step", ylabel="loss")
+    ax.legend()
     figure.tight_layout()
     figure.savefig(path)
 

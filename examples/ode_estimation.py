@@ -75,11 +75,16 @@ def misfit(parameters, record, steps):
 # SciPy's BFGS takes the mean squared difference and its gradient, which goes through all steps.
 
 
+def measured(truth, steps, points=100, seed=0):
+    """Positions at `points` times up to END, with noise."""
+    exact = jit(lambda p: path(p[0], p[1], steps, steps // points))(truth)
+    return exact + np.random.default_rng(seed).normal(0.0, 0.05, points)
+
+
 def estimate(steps=1_000_000, points=100, seed=0):
     """The true parameters, the first guess, and SciPy's report."""
     truth, guess = np.array([1.5, 1.2]), np.array([1.0, 1.0])
-    exact = jit(lambda p: path(p[0], p[1], steps, steps // points))(truth)
-    record = exact + np.random.default_rng(seed).normal(0.0, 0.05, points)
+    record = measured(truth, steps, points, seed)
     objective = value_and_grad(lambda p, record: misfit(p, record, steps))
     start = perf_counter()
     objective(guess, record)
@@ -95,16 +100,17 @@ def estimate(steps=1_000_000, points=100, seed=0):
 # -----------
 
 
-def draw(guess, found, path_of_picture):
-    """The motion with the guessed and with the found parameters, of 10,000 steps."""
+def draw(truth, guess, found, path_of_picture):
+    """The measurements, and the motion with the guessed and with the found parameters, of 10,000 steps."""
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(6, 3.2))
     times = np.linspace(0, END, 201)[1:]
     for (mu, omega), label in ((guess, "guessed"), (found.x, "found")):
         ax.plot(times, jit(lambda m, o: path(m, o, 10_000, 50))(mu, omega), label=label)
+    ax.plot(times[1::2], measured(truth, 10_000), "k.", markersize=3, label="measured")
     ax.set(xlabel="time", ylabel="position")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     figure.tight_layout()
     figure.savefig(path_of_picture)
 
@@ -125,7 +131,7 @@ def main():
     print(f"mu, omega: guessed {guess.round(4)}, found {found.x.round(4)}, true {truth}")
     print(f"misfit {found.fun:.6f} after {found.nfev} gradients; the noise's variance is 0.0025")
     if args.picture:
-        draw(guess, found, args.picture)
+        draw(truth, guess, found, args.picture)
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ def draw(p, path):
     figure, ax = pyplot.subplots(figsize=(6, 3.2))
     ax.plot(ys, label="filter")
     ax.plot(out, "--", label="network")
-    ax.set(xlabel="step")
-    ax.legend()
+    ax.set(xlabel="step", ylabel="output")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
 

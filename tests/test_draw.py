@@ -127,6 +127,14 @@ def test_a_name_that_ends_with_the_format_is_the_files(pg, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["graph.svg"]
 
 
+def test_a_name_that_ends_with_another_format_gives_that_format(pg, tmp_path):
+    drawing = pg.draw_dot(neuron(pg))
+    assert drawing.render(tmp_path / "graph.png", cleanup=True) == str(tmp_path / "graph.png")
+    assert (tmp_path / "graph.png").read_bytes()[:4] == b"\x89PNG"
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.png"] and drawing.format == "svg"
+    assert drawing.render(tmp_path / "b.png", format="svg").endswith("b.png.svg")  # as graphviz
+
+
 def test_formats_that_the_renderer_does_not_know_are_refused_with_its_words(pg, draw, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)  # not dot
     for use in (

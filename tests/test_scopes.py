@@ -279,6 +279,40 @@ def test_within_detect_anomaly_the_line_is_named(pg):
     assert math.isinf(x.grad)
 
 
+@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize("transform", ["grad", "hessian", "value_and_grad", "vmap"])
+def test_within_detect_anomaly_a_transform_names_the_line_of_its_first_inf(pg, transform, record):
+    def length(x):
+        squares = x * x
+        return pg.math.sqrt(squares.sum())  # the line
+
+    def whole(x):
+        return pg.vmap(lambda t: pg.grad(length)(np.stack([t]))[0])(x)
+
+    np = pytest.importorskip("numpy")
+    function = getattr(pg, transform)(length, record=record) if transform != "vmap" else pg.jit(whole, record=record)
+    good, bad = np.ones(2), np.zeros(2)
+    tree = pg.tree_leaves(function(good))
+    assert all(np.isfinite(x).all() for x in tree)
+    assert not all(np.isfinite(x).all() for x in pg.tree_leaves(function(bad)))  # and no error
+    with pg.detect_anomaly():
+        with pytest.raises(FloatingPointError, match=r"is inf, of .* = 0.0\n.*test_scopes.py:\d+: return .*# the line"):
+            function(bad)
+        assert all(np.array_equal(x, y) for x, y in zip(pg.tree_leaves(function(good)), tree))
+    assert not all(np.isfinite(x).all() for x in pg.tree_leaves(function(bad)))
+
+
+def test_a_nan_that_an_earlier_pass_left_in_a_constant_is_no_origin(pg):
+    """Nobody can set it to 0: it belongs to the 1 of x - 1."""
+    x = pg.Value(1.0, label="x")
+    y = ((x - 1) ** 2) ** 0.5
+    y.backward()
+    assert math.isnan(x.grad)
+    x.grad = 0.0
+    with pytest.raises(FloatingPointError, match=r"\*\*0.5 with the grad 1.0 gives operand 1 the grad inf"):
+        y.backward(check=True)
+
+
 def test_checked_and_plain_backward_agree(pg):
     model, loss = moons_graph(pg, 5)
     loss.backward()

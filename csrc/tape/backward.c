@@ -173,12 +173,13 @@ PGR_NOINLINE static pgr_status step_custom(pgr_tape *tape, marks m, expected x, 
     return call_custom(tape, id);
 }
 
+/* Nobody reads, or can set to 0, the grads of constants, such as the 2 of x * 2: they are not asked for. */
 static bool gave_finite(marks m, const pgr_node *node)
 {
     operand_walk walk = {(pgr_id)(node - m.nodes), false};
     bool finite = true;
     for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)
-        finite = finite && isfinite(m.nodes[operand].grad);
+        finite = finite && (m.nodes[operand].op == PGR_OP_CONST || isfinite(m.nodes[operand].grad));
     return finite;
 }
 
@@ -299,7 +300,8 @@ static pgr_status find_not_finite(pgr_tape *tape, pgr_id root, pgr_id *first)
             if (status != PGR_OK)
                 break;
         }
-        if (node->op != PGR_OP_PAIR && !(isfinite(node->data) && (node->lhs != 0 || isfinite(node->grad))))
+        const bool has_grad = node->lhs == 0 && node->op != PGR_OP_CONST; /* from before this pass */
+        if (node->op != PGR_OP_PAIR && !(isfinite(node->data) && (!has_grad || isfinite(node->grad))))
             *first = (pgr_id)(node - m.nodes);
         operand_walk walk = {(pgr_id)(node - m.nodes), false};
         for (pgr_id operand; (operand = operand_next(m.nodes, &walk)) != 0;)

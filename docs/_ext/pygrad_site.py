@@ -39,6 +39,10 @@ PAGES = {
 INCLUDE = re.compile(r"^```\{file\} (\S+)( part)?\n```$", re.MULTILINE)  # part: without its title
 TO_TOP = re.compile(r'(?<!"Top">)(<a href="#" class="back-to-top.*?</a>)', re.DOTALL)
 GALLERY_LINK = re.compile(r'<a (class="reference internal" href="[^"]*"><span class="doc">([^<]*)</span></a>)')
+DRAWING = re.compile(r'alt="(?:\.\./)*_images/[0-9a-f]{64}\.svg"')
+GALLERY_DRAWING = re.compile(
+    r'(?<!<div class="cell_output">)(<img src="[^"]*\.svg"[^>]* class = "sphx-glr-single-img"/>)'
+)
 LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -137,7 +141,7 @@ def docstring(_app: Sphinx, _what: str, _name: str, _of: Any, _options: Any, lin
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """build-finished: names and levels that furo and the gallery leave out, for screen readers.
+    """build-finished: names and levels that furo, the notebooks and the gallery leave out, for screen readers.
 
     Pages that were not built anew have them already, and stay as they are.
     """
@@ -150,6 +154,10 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
         new = new.replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
         new = new.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         new = new.replace('<th class="head"><p></p></th>', "<td></td>")
+        if path.name == "search.html":
+            new = new.replace('<div id="search-results">', '<h1>Search</h1>\n<div id="search-results">')
+        new = DRAWING.sub('alt="the graph that the code above draws"', new)
+        new = GALLERY_DRAWING.sub(r'<div class="cell_output">\1</div>', new)
         new = TO_TOP.sub(r'<nav aria-label="Top">\1</nav>', new)
         new = GALLERY_LINK.sub(r'<a aria-label="\2" \1', new)
         if new != text:

@@ -1,3 +1,10 @@
+// Drawings of graphs shrink to the page's width, but not so far that their text can't be read.
+function readable() {
+  for (const drawing of document.querySelectorAll("div.cell_output img[src$='.svg']")) {
+    drawing.style.minWidth = `${0.55 * drawing.naturalWidth}px`;
+  }
+}
+
 // What scrolls can be reached and scrolled with the keyboard.
 function reachable() {
   for (const box of document.querySelectorAll("pre, .table-wrapper, div.cell_output")) {
@@ -8,5 +15,6 @@ function reachable() {
     }
   }
 }
+window.addEventListener("load", readable);
 window.addEventListener("load", reachable);
 window.addEventListener("resize", reachable);

@@ -21,7 +21,9 @@ def detect_anomaly() -> Iterator[None]:
     """In a `with` block: every backward() is backward(check=True), and its error names the line that made the node.
 
     As torch.autograd.detect_anomaly. Every node recorded in the block is tagged with its line of user code, which
-    makes recording 20 to 80 times slower: use it to find a mistake, not to train.
+    makes recording 20 to 80 times slower: use it to find a mistake, not to train. A recorded function whose results
+    have an inf or nan runs again on Values, to raise an error that names the first operation that gave one. So do
+    functions with record=False.
 
     >>> from pygrad import Value
     >>> with detect_anomaly():
@@ -39,21 +41,31 @@ def detect_anomaly() -> Iterator[None]:
         scopes.tag_line("")
 
 
-def not_finite(node: Any) -> NoReturn:
+def check_result(node: Any) -> None:
+    """Raise FloatingPointError, which names the origin, if a function's result is inf or nan."""
+    if not math.isfinite(node.data):
+        not_finite(node._sweep(True), " in the function or its derivative")  # the sweep stops before it changes grads
+
+
+def _is_constant(node: Any) -> bool:
+    return bool(lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST)
+
+
+def not_finite(node: Any, where: str = "") -> NoReturn:
     """Raise FloatingPointError: `node` holds, or passes on, an inf or nan."""
     scope = "/".join(scopes.path(lib.pgr_h_tag(TAPE, lib.PGR_TAG_SCOPE, node._handle)))
-    leaf = "the constant" if lib.pgr_h_op(TAPE, node._handle) == lib.PGR_OP_CONST else "the leaf"
+    leaf = "the constant" if _is_constant(node) else "the leaf"
     name = (
         f"{node._op or leaf}{f' {node.label!r}' if node.label else ''}{f' in scope {visible(scope)}' if scope else ''}"
     )
     operands = node._operands()
     given = ", ".join(f"{visible(x.label) or f'operand {i}'} = {x.data!r}" for i, x in enumerate(operands, 1))
     if not math.isfinite(node.data):
-        text = f"{name} is {node.data!r}" + (f", of {given}" if given else "")
+        text = f"{name}{where} is {node.data!r}" + (f", of {given}" if given else "")
     elif not math.isfinite(node.grad) and not operands:
         text = f"{name} has the grad {node.grad!r} from before this pass: set it to 0"
     else:
-        i = next(i for i, x in enumerate(operands) if not math.isfinite(x.grad))
+        i = next(i for i, x in enumerate(operands) if not (math.isfinite(x.grad) or _is_constant(x)))
         to = visible(operands[i].label) or f"operand {i + 1}"
         text = f"{name} with the grad {node.grad!r} gives {to} the grad {operands[i].grad!r}"
         if "_backward" not in node._own and "_custom" not in node._own:

@@ -34,7 +34,10 @@ def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
         raise ValueError(f"{name}: labels must be whole numbers, one per sample; the shape is {numbers.shape}")
     if classes is not None and (numbers.min() < 0 or numbers.max() >= classes):
         row = int(np.argmax((numbers < 0) | (numbers >= classes)))
-        raise ValueError(f"{name}: sample {row} has the label {numbers[row]}; there are {classes} classes, from 0 on")
+        there = f"there are {classes} classes, from 0 on"
+        if classes == 1:
+            there = "the model has 1 output: one for each class, or loss='binary_cross_entropy'"
+        raise ValueError(f"{name}: sample {row} has the label {numbers[row]}; {there}")
     return np.eye(classes)[numbers.astype(int)]
 
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
-from pygrad._core import scopes
+from pygrad._core import anomaly, scopes
 from pygrad._core.layer import call
 from pygrad._core.numbers import positions
 from pygrad._core.tree_nodes import exact, is_node
@@ -25,6 +25,7 @@ from pygrad._core.trees import (
     real_number,
     refuse_values,
     tree_flatten,
+    tree_leaves,
     tree_map,
     tree_shapes,
     tree_unflatten,
@@ -147,7 +148,7 @@ class Function:
             return self._function(*args, **keywords)
         if recordings.eager:  # within another transform that runs eagerly
             return one_deeper(self._function, args, keywords)
-        if self._plan is not None and not keywords:
+        if self._plan is not None and not keywords and not anomaly.contexts:
             result = call(self._plan, args)
             if result is not NotImplemented:
                 return result
@@ -162,7 +163,10 @@ class Function:
         leaves, key = flat_arguments(args, repr(self), self._places)
         program = self._program(key, args)
         self._plan = program.plan(self._workers, self._reads.bindings if self._reads else ())
-        return program.run(leaves, self._workers)
+        result = program.run(leaves, self._workers)
+        if anomaly.contexts and not all(map(_is_finite, tree_leaves(result))):
+            run_eagerly(self._function, args)  # raises an error that names the origin
+        return result
 
     def _variant(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Function, list[Any]]:
         """The function of recorded arguments alone, all by position, and these arguments."""
@@ -386,7 +390,16 @@ def _is_hashable(x: Any) -> bool:
 def run_eagerly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Run `function` on Values; return its result as numbers and arrays."""
     with refusals():
-        return tree_map(number_of, one_deeper(function, args))
+        result = one_deeper(function, args)
+        for leaf in tree_leaves(result) if anomaly.contexts else ():
+            for x in elements(leaf) if is_array(leaf) else (leaf,):
+                if isinstance(x, Value):
+                    anomaly.check_result(x)
+        return tree_map(number_of, result)
+
+
+def _is_finite(leaf: Any) -> bool:
+    return bool(need_numpy().isfinite(leaf).all()) if is_array(leaf) else math.isfinite(leaf)
 
 
 def one_deeper(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> Any:

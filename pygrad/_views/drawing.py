@@ -18,6 +18,8 @@ from pygrad._core.text import visible
 
 _STRING_AT_MOST = 16_000  # bytes; dot fails for strings of 16,384 or more
 
+_PICTURES = {"eps", "gif", "jpeg", "jpg", "pdf", "png", "ps", "svg", "webp"}  # endings of files, as graphviz's formats
+
 
 def find_renderer() -> str | None:
     """The renderer: `dot` if it is on the PATH, else PyPI's graphviz-pure, else None."""
@@ -75,8 +77,14 @@ class Drawing(graphviz.Digraph):
             return super().pipe(*args, **kwargs)
 
     def render(self, filename: Any = None, *args: Any, **kwargs: Any) -> str:
-        """As graphviz.Digraph.render: write the picture; "g" and "g.svg" both write g.svg. RuntimeError as pipe."""
-        if filename is not None and Path(filename).suffix == f".{kwargs.get('format') or self.format}":
+        """As graphviz.Digraph.render: write the picture; "g" and "g.svg" both write g.svg. RuntimeError as pipe.
+
+        "g.png" writes g.png, whatever the format of the drawing, unless `format` is passed.
+        """
+        ending = "" if filename is None else Path(filename).suffix[1:]
+        if ending in _PICTURES and "format" not in kwargs and "outfile" not in kwargs and len(args) < 4:
+            kwargs["format"] = ending
+        if filename is not None and ending == (kwargs.get("format") or self.format):
             filename = Path(filename).with_suffix("")
         with _renderer():
             return cast(str, super().render(filename, *args, **kwargs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Union
 
@@ -101,10 +102,17 @@ def _need_scopes(kind: str, names: list[tuple[str, ...]], present: dict[int, tup
     """Raise ValueError if the graph lacks one of these scopes."""
     for path in names:
         if not any(p[: len(path)] == path for p in present.values()):
-            known = sorted({"/".join(p) for p in present.values()} - {""})
+            every = sorted({p[:k] for p in present.values() for k in range(1, len(p) + 1)}, key=_by_depth)
+            ends = [p for p in every if p[-len(path) :] == path]  # they lack the scopes around it
+            known = ["/".join(p) for p in ends or every]
             more = ", ..." if len(known) > 10 else ""
-            there = f"there are {', '.join(map(visible, known[:10]))}{more}" if known else "it has none"
-            raise ValueError(f"{kind}: the graph has no scope {'/'.join(path)!r}; {there}")
+            there = ("did you mean " if ends else "there are ") + ", ".join(map(visible, known[:10])) + more
+            raise ValueError(f"{kind}: the graph has no scope {'/'.join(path)!r}; {there if known else 'it has none'}")
+
+
+def _by_depth(path: tuple[str, ...]) -> Any:
+    """The outer scopes first, and neuron10 after neuron9."""
+    return len(path), [[int(c) if c.isdecimal() else c for c in re.split(r"(\d+)", name)] for name in path]
 
 
 def _whole(table: Any) -> Folded:
