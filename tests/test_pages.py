@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from browser import accessible, new_page, screenshot
@@ -67,4 +68,25 @@ def test_every_state_is_accessible_at_every_size_in_both_themes(pg, chromium, tm
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (theme, size)
         page.eval_on_selector("#theme", "button => button.click()")
     assert not said
+    page.close()
+
+
+@pytest.mark.skipif("SITE" not in os.environ, reason="needs the site that is built: SITE=docs/_build/html")
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_every_page_of_the_site_is_accessible_fits_and_loads_nothing_from_elsewhere(chromium, size, theme):
+    width, height = SIZES[size]
+    site = Path(os.environ["SITE"]).resolve()
+    pages = sorted(path for path in site.rglob("*.html") if not path.relative_to(site).parts[0].startswith("_"))
+    assert len(pages) > 80
+    page, said = new_page(chromium, viewport={"width": width, "height": height}, color_scheme=theme)
+    wrong = {}
+    for path in pages:
+        said.clear()
+        page.goto(path.as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth") - width
+        page.wait_for_timeout(100)
+        found = [*said, *([f"{wide} pixels too wide"] if wide > 0 else []), *accessible(page)]
+        if found:
+            wrong[path.relative_to(site).as_posix()] = found
+    assert not wrong
     page.close()

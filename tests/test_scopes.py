@@ -313,6 +313,12 @@ def test_a_nan_that_an_earlier_pass_left_in_a_constant_is_no_origin(pg):
         y.backward(check=True)
 
 
+def test_the_grad_of_a_constant_may_overflow(pg):
+    x = pg.Value(1e300)
+    (x * 1e-300 * 1e10).backward(check=True)  # 1e310 for 1e-300, which nobody reads
+    assert x.grad == 1e-290
+
+
 def test_checked_and_plain_backward_agree(pg):
     model, loss = moons_graph(pg, 5)
     loss.backward()
