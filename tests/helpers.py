@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 
-# How much longer things may take, and memory grow, where the sanitizers' runtimes are preloaded (.ci/nightly).
-SANITIZED = 10.0 if "asan" in os.environ.get("LD_PRELOAD", "") else 1.0
+# How much longer things may take, and memory grow, where the sanitizers' runtimes are preloaded (.ci/nightly), or lines
+# are counted (.ci/coverage).
+SANITIZED = 10.0 if "asan" in os.environ.get("LD_PRELOAD", "") or "PYGRAD_COVERAGE" in os.environ else 1.0
 
 
 def close(a: float, b: float, tolerance: float) -> bool:

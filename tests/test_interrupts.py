@@ -13,11 +13,12 @@ import sys
 import time
 
 import pytest
+from helpers import SANITIZED
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer whose signal comes within a call")
 
 LONG = bool(os.environ.get("LONG"))
-AT_MOST = 0.5  # seconds
+AT_MOST = 0.5 * SANITIZED  # seconds
 
 
 def interrupted(pg, function, after):
