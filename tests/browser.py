@@ -38,7 +38,8 @@ def accessible(page):
         return []
     page.evaluate(Path(os.environ["AXE"]).read_text(encoding="utf-8"))
     return [
-        (v["id"], [n["html"] for n in v["nodes"]]) for v in page.evaluate("axe.run({preload: false})")["violations"]
+        (v["id"], [n["html"] for n in v["nodes"]])
+        for v in page.evaluate("axe.run({preload: false, resultTypes: ['violations']})")["violations"]
     ]
 
 
