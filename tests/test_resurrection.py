@@ -8,6 +8,7 @@ import math
 import weakref
 
 import pytest
+from helpers import COUNTS, end_dead_objects
 
 
 class Saver:
@@ -107,7 +108,8 @@ def test_values_that_save_each_other(pg):
     del a, b, c
     drop_everything(pg)
     values = [value for part in saved for value in part]
-    assert len(values) == 6
+    # Without reference counts, finalisers run one after another: what the first saves lives, and so do the others.
+    assert len(values) == 6 if COUNTS else len(values) in (1, 2, 3)
     saved.clear()
     check_saved(pg, values)
 
@@ -136,7 +138,7 @@ def test_a_callback_of_a_weak_reference_that_finds_the_node_again(pg):
     reference = weakref.ref(x, lambda _: found.append(next(iter(v for v in out._operands()))))
     x.label = "x"
     del x
-    gc.collect()
+    end_dead_objects()
     assert reference() is None and len(found) == 1
     assert (found[0].data, found[0].label) == (2.0, "x")
     out.backward()

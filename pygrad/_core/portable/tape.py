@@ -69,18 +69,6 @@ def _watch_collector(phase: str, _info: dict[str, int]) -> None:
 if not LATE:
     gc.callbacks.append(_watch_collector)
 
-_OBJECTS_AT_LEAST = 1 << 18  # a collection costs as much as making 2^17 objects
-_objects_left = _OBJECTS_AT_LEAST
-
-
-def count_object() -> None:
-    """Run a late collector whenever the objects have doubled: it can't see how much memory they keep."""
-    global _objects_left
-    _objects_left -= 1
-    if _objects_left <= 0:
-        gc.collect()
-        _objects_left = max(_OBJECTS_AT_LEAST, lib.pgr_tape_stat(tape).handles)
-
 
 class _Thread(threading.local):
     scope = 0
