@@ -8,7 +8,7 @@ import math
 import weakref
 
 import pytest
-from helpers import COUNTS, end_dead_objects
+from helpers import COUNTS
 
 
 class Saver:
@@ -131,6 +131,7 @@ def test_a_value_found_through_a_weak_reference_within_a_finaliser(pg):
     assert all(reference() is None for reference in references)
 
 
+@pytest.mark.skipif(not COUNTS, reason="PyPy's __dict__ is a view of its object, which lives on in its node's notes")
 def test_a_callback_of_a_weak_reference_that_finds_the_node_again(pg):
     x = pg.Value(2.0)
     out = x * 3.0
@@ -138,7 +139,7 @@ def test_a_callback_of_a_weak_reference_that_finds_the_node_again(pg):
     reference = weakref.ref(x, lambda _: found.append(next(iter(v for v in out._operands()))))
     x.label = "x"
     del x
-    end_dead_objects()
+    gc.collect()
     assert reference() is None and len(found) == 1
     assert (found[0].data, found[0].label) == (2.0, "x")
     out.backward()

@@ -12,7 +12,7 @@ from pygrad import _pgr
 from pygrad._core.errors import check, reject
 from pygrad._core.portable.objects import as_number, give_end, of, own_of
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
-from pygrad._core.portable.tape import tape
+from pygrad._core.portable.tape import tape, unlocked
 from pygrad._pgr import ffi, lib
 
 _changes = _settled = 0  # changes of `_prev` sets: how many happened, how many are on the tape
@@ -206,10 +206,11 @@ def _on_custom(_context: Any, _tape: Any, node: int) -> int:
     check(-handle if handle < 0 else 0)
     value = of(handle)
     own = attributes_of(value)
-    if "_backward" in own:
-        own["_backward"]()
-    else:
-        custom_step(value)
+    with unlocked:  # the function may wait for another thread
+        if "_backward" in own:
+            own["_backward"]()
+        else:
+            custom_step(value)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 import threading
@@ -20,6 +21,7 @@ if hasattr(lib, "pgr_tape_use_gil"):
     check(lib.pgr_tape_use_gil(tape))
     lock: Any = threading.RLock()
     stop = ffi.addressof(lib, "pgr_stop_for_signal")
+    unlocked: Any = contextlib.nullcontext()  # Python's own lock goes from thread to thread
 else:
 
     def _keep_raised(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> int:
@@ -41,7 +43,16 @@ else:
         def __exit__(self, *_: object) -> None:
             lib.pgr_tape_lock(tape, 0)
 
-    lock = _TapeLock()
+    class _Unlocked:
+        """Lets other threads at the tape, within one call on it."""
+
+        def __enter__(self) -> None:
+            lib.pgr_tape_lock(tape, 0)
+
+        def __exit__(self, *_: object) -> None:
+            lib.pgr_tape_lock(tape, 1)
+
+    lock, unlocked = _TapeLock(), _Unlocked()
     stop = lib.pgr_py_stop
     lib.pgr_tape_on_stop(tape, stop, ffi.NULL)
 
