@@ -483,6 +483,7 @@ int main(void)
     TEST(a_node_has_one_handle_however_often_it_is_held);
     TEST(stale_handles_are_refused);
     TEST(a_kept_name_outlives_its_holds_and_is_reported_dead_once);
+    TEST(holds_are_released_together_and_stale_names_among_them_do_no_harm);
     TEST(operands_come_in_order_with_repeats_and_without_parameters);
     TEST(numbers_stand_on_either_side);
     TEST(dot_is_products_and_sums_from_left_to_right);
