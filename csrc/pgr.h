@@ -146,6 +146,7 @@ typedef struct {
 } pgr_tape_stats;
 
 pgr_tape_stats pgr_tape_stat(pgr_tape *tape);
+uint32_t pgr_tape_size(pgr_tape *tape); /* its nodes alone */
 
 /* cdef: end */
 
@@ -247,6 +248,7 @@ int pgr_h_alive(pgr_tape *tape, pgr_handle h);
 /* Releases one hold. With `keep`, the node has this handle until it dies, even while nobody holds it: for callers that
  * store something under the handle (see pgr_h_next_dead). A kept handle does not keep its node alive. */
 void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep);
+void pgr_h_release_all(pgr_tape *tape, size_t n, const pgr_handle *handles); /* one hold on each; keeps none */
 
 /* Returns each kept handle whose node has died, once; then 0. */
 pgr_handle pgr_h_next_dead(pgr_tape *tape);

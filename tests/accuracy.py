@@ -10,6 +10,8 @@ Measures values and partials of eager Values, libm (Python's `math`) on the same
 from __future__ import annotations
 
 import argparse
+import ctypes
+import ctypes.util
 import math
 import platform
 import random
@@ -27,6 +29,23 @@ SEED, POINTS = 20240229, 20_000
 
 TINY, SMALLEST, HUGE = 5e-324, sys.float_info.min, sys.float_info.max
 EPS = 2.0**-52
+
+
+def _pow(a: float, b: float) -> float:
+    """math.pow of Python 3.11, which knows what earlier ones refuse."""
+    return math.inf if a == 0 and b == -math.inf else math.pow(a, b)
+
+
+def _of_libm(name: str) -> Callable[[float], float]:
+    """A function of libm's that PyPy's `math` has a version of its own of."""
+    if platform.python_implementation() == "CPython":
+        return getattr(math, name)
+    function = getattr(ctypes.CDLL(ctypes.util.find_library("m")), name)
+    function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
+    return function
+
+
+_erf, _erfc = _of_libm("erf"), _of_libm("erfc")
 
 # ---- The ruler -----------------------------------------------------------------------------------------------------
 
@@ -336,8 +355,8 @@ ROWS: dict[str, Row] = {
     "sub": Row(lambda a, b: a - b, (_one, _minus_one), plane),
     "mul": Row(lambda a, b: a * b, (lambda a, b: b, lambda a, b: a), plane),
     "div": Row(lambda a, b: a / b, (lambda a, b: 1 / b, lambda a, b: -a / (b * b)), plane),
-    "pow": Row(mp.power, (_pow_da, _pow_db), powers, math.pow),
-    "powc": Row(mp.power, (_pow_da,), with_parameters(EXPONENTS, _power_fits), math.pow),
+    "pow": Row(mp.power, (_pow_da, _pow_db), powers, _pow),
+    "powc": Row(mp.power, (_pow_da,), with_parameters(EXPONENTS, _power_fits), _pow),
     "neg": Row(lambda a: -a, (_minus_one,), line()),
     "exp": Row(_exp, (_exp,), line(-800, 709.78, spans=_to_700), math.exp),
     "log": Row(mp.log, (lambda a: 1 / a,), line(TINY, near=(1.0,), spans=((0, 2), (0, 1e3))), math.log),
@@ -382,7 +401,7 @@ ROWS: dict[str, Row] = {
         _clamp(mp.erf),
         (lambda a: _two_over_root_pi * _exp(-a * a),),
         line(near=(0.0,), spans=((-1, 1), (-6, 6), (-28, 28))),
-        math.erf,
+        _erf,
     ),
     "min": Row(min, (lambda a, b: _share(b, a), lambda a, b: _share(a, b)), plane),
     "max": Row(max, (lambda a, b: _share(a, b), lambda a, b: _share(b, a)), plane),
@@ -419,7 +438,7 @@ ROWS: dict[str, Row] = {
         _clamp(mp.erfc),
         (lambda a: -_two_over_root_pi * _exp(-a * a),),
         line(near=(0.0,), spans=((-1, 1), (-6, 6), (-6, 28))),
-        math.erfc,
+        _erfc,
     ),
     "silu": Row(
         lambda a: a * _sigmoid(a), (_silu_da,), line(near=(0.0, -1.2784645427610737), spans=(*_to_700, (-3, 0)))

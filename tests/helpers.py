@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,17 @@ import tempfile
 # How much longer things may take, and memory grow, where the sanitizers' runtimes are preloaded (.ci/nightly), or lines
 # are counted (.ci/coverage).
 SANITIZED = 10.0 if "asan" in os.environ.get("LD_PRELOAD", "") or "PYGRAD_COVERAGE" in os.environ else 1.0
+
+
+# Whether Python counts references. Otherwise objects end when its collector finds them, and finalisers run in layers:
+# what an object with a finaliser keeps ends at the next collection.
+COUNTS = platform.python_implementation() == "CPython"
+
+
+def end_dead_objects():
+    """Has Python end objects that nothing refers to, in cycles too."""
+    for _ in range(1 if COUNTS else 4):
+        gc.collect()
 
 
 def close(a: float, b: float, tolerance: float) -> bool:

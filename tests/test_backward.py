@@ -96,11 +96,12 @@ import pygrad
 from pygrad import Value
 x = Value(1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-y = x
-for _ in range(1_000_000):
-    y = y.sin()
-y.backward()
-del y
+def chain():  # its frame ends: PyPy's may keep what a variable was
+    y = x
+    for _ in range(1_000_000):
+        y = y.sin()
+    y.backward()
+chain()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 pygrad.collect()
 assert pygrad.tape_stats().nodes == 1, pygrad.tape_stats()

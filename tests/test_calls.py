@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import importlib.util
 import inspect
 import math
 import weakref
@@ -280,7 +281,8 @@ def test_positions_and_axes_may_be_integers_of_any_type(pg, kind):
     assert pg.grad(g, argnums=one)(2.0, 3.0) == pg.jacobian(g, argnums=one)(2.0, 3.0) == 4.0
     assert pg.grad(g, argnums=(kind(0), 1))(2.0, 3.0) == pg.grad(g, argnums=np.array([0, 1]))(2.0, 3.0) == (12.0, 4.0)
     assert pg.hessian(g, argnums=kind(0))(2.0, 3.0) == 6.0 and pg.hessian(g, argnums=[one])(2.0, 3.0) == ((0.0,),)
-    assert pg.jacobian(lambda a, b: [a * b], argnums=one, sparse=True)(2.0, 3.0).toarray().tolist() == [[2.0]]
+    if importlib.util.find_spec("scipy") is not None:  # there is none for PyPy
+        assert pg.jacobian(lambda a, b: [a * b], argnums=one, sparse=True)(2.0, 3.0).toarray().tolist() == [[2.0]]
     for static in (one, (one,), [kind(1)]):
         assert pg.jit(power, static_argnums=static)(2.0, 3) == 8.0
     ruled = pg.custom_vjp(lambda n, x: x**n, nondiff_argnums=kind(0))

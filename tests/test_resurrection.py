@@ -8,6 +8,7 @@ import math
 import weakref
 
 import pytest
+from helpers import COUNTS
 
 
 class Saver:
@@ -107,7 +108,8 @@ def test_values_that_save_each_other(pg):
     del a, b, c
     drop_everything(pg)
     values = [value for part in saved for value in part]
-    assert len(values) == 6
+    # Without reference counts, finalisers run one after another: what the first saves lives, and so do the others.
+    assert len(values) == 6 if COUNTS else len(values) in (1, 2, 3)
     saved.clear()
     check_saved(pg, values)
 
@@ -129,6 +131,7 @@ def test_a_value_found_through_a_weak_reference_within_a_finaliser(pg):
     assert all(reference() is None for reference in references)
 
 
+@pytest.mark.skipif(not COUNTS, reason="PyPy's __dict__ is a view of its object, which lives on in its node's notes")
 def test_a_callback_of_a_weak_reference_that_finds_the_node_again(pg):
     x = pg.Value(2.0)
     out = x * 3.0

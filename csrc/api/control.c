@@ -41,6 +41,14 @@ pgr_tape_stats pgr_tape_stat(pgr_tape *tape)
     return stats;
 }
 
+uint32_t pgr_tape_size(pgr_tape *tape)
+{
+    const int token = pgr__enter(tape);
+    const uint32_t nodes = tape->size - 1;
+    pgr__leave(tape, token);
+    return nodes;
+}
+
 pgr_status pgr_tape_tag(pgr_tape *tape, int channel, uint32_t tag)
 {
     if (channel < 0 || channel >= PGR_TAG_CHANNELS)

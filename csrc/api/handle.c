@@ -20,12 +20,25 @@ pgr_id pgr_h_id(pgr_tape *tape, pgr_handle h)
     return id;
 }
 
+static void release(pgr_tape *tape, pgr_handle h, bool keep)
+{
+    const uint32_t slot = tape_slot_of(tape, h); /* a hold may outlast its node (see pgr_tie) */
+    if (slot != 0 && tape->slots[slot].holds > 0)
+        tape_release(tape, slot, keep);
+}
+
 void pgr_h_release(pgr_tape *tape, pgr_handle h, int keep)
 {
     const int token = pgr__enter(tape);
-    const uint32_t slot = tape_slot_of(tape, h); /* a hold may outlast its node (see pgr_tie) */
-    if (slot != 0 && tape->slots[slot].holds > 0)
-        tape_release(tape, slot, keep != 0);
+    release(tape, h, keep != 0);
+    pgr__leave(tape, token);
+}
+
+void pgr_h_release_all(pgr_tape *tape, size_t n, const pgr_handle *handles)
+{
+    const int token = pgr__enter(tape);
+    for (size_t i = 0; i < n; i++)
+        release(tape, handles[i], false);
     pgr__leave(tape, token);
 }
 

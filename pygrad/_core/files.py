@@ -32,7 +32,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 shutil.copymode(target, part)
             part.replace(target)
         except OSError as error:
-            if error.filename == str(part):
+            if error.filename in (part, str(part)):  # PyPy gives the Path
                 error.filename, error.filename2 = os.fspath(path), None
             raise
     finally:

@@ -44,8 +44,13 @@ if TYPE_CHECKING or OPERANDS == "compiled":
 
     TAPE: Any = lib.pgr_default_tape()
 
-    def finish() -> None:
-        """Release what objects that have ended still hold: they have released it."""
+    def finish() -> bool:
+        """Release what objects that have ended still hold. Here they have released it."""
+        return False
+
+    def drop_dead() -> int:
+        """Drop the attributes of dead nodes; return of how many. The collector has dropped them."""
+        return 0
 else:
     from pygrad._core.portable import (
         Operand,
@@ -55,12 +60,12 @@ else:
         call_in_scopes,
         dot,
         drop_dead,
+        end_objects as finish,
         enter_scope,
         note_change,
         on_progress,
         plan_items,
         present_scope,
-        release_ended as finish,
         run,
         structure_kinds,
         tape,
@@ -161,7 +166,12 @@ def collect() -> None:
     >>> del x; collect(); tape_stats().collections > 0
     True
     """
-    finish()
-    check(lib.pgr_h_collect(TAPE))
-    if not TYPE_CHECKING and OPERANDS == "cffi":
-        drop_dead()
+    for _ in range(_ROUNDS):
+        has_more = finish()
+        check(lib.pgr_h_collect(TAPE))
+        if not drop_dead() and not has_more:
+            break
+
+
+# Where objects end late, dropped attributes may have kept other Values, these others, and so on.
+_ROUNDS = 1 if platform.python_implementation() == "CPython" else 8

@@ -108,6 +108,7 @@ def _is_of_positions(text: str) -> bool:
     """Whether Python or NumPy needed an integer, and got what is recorded; or a slice or NumPy's index that may be."""
     of_values = r"'(Value|Array)' object cannot be interpreted as an integer|indices must be integers.*\b(Value|Array)$"
     of_values += r"|can't multiply sequence by non-int of type '(Value|Array)'|a single integer, got '(Value|Array)\("
+    of_values += r"|unsupported operand type\(s\) for \*: '(list|tuple|str|bytes)' and '(Value|Array)'"  # PyPy's words
     of_values += r"|^slice indices must be integers|^only integers, slices|^arrays used as indices must be of integer"
     return re.search(of_values, text) is not None
 

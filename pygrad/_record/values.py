@@ -143,6 +143,8 @@ def _target(ufunc: Any, x: Any) -> Any:
         functions.refuse(
             ufunc, TypeError("an array of numbers can't hold the result: write y = y + x in place of y += x")
         )
+    if x is not None and not x.flags.writeable:  # NumPy misses it where the target overlaps an input, on PyPy
+        raise ValueError("output array is read-only")
     return _base(x)
 
 

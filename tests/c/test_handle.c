@@ -59,6 +59,24 @@ static void a_kept_name_outlives_its_holds_and_is_reported_dead_once(void)
     pgr_tape_free(tape);
 }
 
+static void holds_are_released_together_and_stale_names_among_them_do_no_harm(void)
+{
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    const pgr_handle x = held(pgr_h_leaf(tape, PGR_OP_LEAF, 1.0)), y = held(pgr_h_leaf(tape, PGR_OP_LEAF, 2.0));
+    const pgr_handle z = held(pgr_h_leaf(tape, PGR_OP_LEAF, 3.0)), twice = held(pgr_h_hold(tape, z));
+    pgr_h_release(tape, x, 0); /* its slot is free, and the next node's */
+    const pgr_handle new = held(pgr_h_leaf(tape, PGR_OP_LEAF, 4.0)), some[] = {x, y, 0, z};
+    CHECK_EQ((uint32_t)new, (uint32_t)x);
+    CHECK_EQ(pgr_tape_size(tape), 4);
+    pgr_h_release_all(tape, 4, some);
+    CHECK_EQ(pgr_tape_stat(tape).handles, 2); /* new, and z, which was held twice */
+    CHECK_EQ(pgr_h_collect(tape), PGR_OK);
+    CHECK_EQ(pgr_tape_size(tape), 2);
+    CHECK_EQ(pgr_h_data(tape, new), 4.0);
+    CHECK_EQ(pgr_h_data(tape, twice), 3.0);
+    pgr_tape_free(tape);
+}
+
 static void operands_come_in_order_with_repeats_and_without_parameters(void)
 {
     pgr_tape *const tape = pgr_tape_new(NULL);
@@ -465,6 +483,7 @@ int main(void)
     TEST(a_node_has_one_handle_however_often_it_is_held);
     TEST(stale_handles_are_refused);
     TEST(a_kept_name_outlives_its_holds_and_is_reported_dead_once);
+    TEST(holds_are_released_together_and_stale_names_among_them_do_no_harm);
     TEST(operands_come_in_order_with_repeats_and_without_parameters);
     TEST(numbers_stand_on_either_side);
     TEST(dot_is_products_and_sums_from_left_to_right);

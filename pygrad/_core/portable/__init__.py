@@ -7,10 +7,11 @@ a cycle of Python objects here, which Python's collector finds.
 """
 
 from pygrad._core.portable.call import call, on_progress, plan_items, run, structure_kinds
-from pygrad._core.portable.objects import adopt, drop_dead, release_ended
 from pygrad._core.portable.operand import Operand
 from pygrad._core.portable.operators import dot
 from pygrad._core.portable.place import note_change
+from pygrad._core.portable.registry import drop_dead, end_objects
+from pygrad._core.portable.slots import adopt
 from pygrad._core.portable.tape import active_scopes, call_in_scopes, enter_scope, present_scope, tape
 
 __all__ = [
@@ -21,12 +22,12 @@ __all__ = [
     "call_in_scopes",
     "dot",
     "drop_dead",
+    "end_objects",
     "enter_scope",
     "note_change",
     "on_progress",
     "plan_items",
     "present_scope",
-    "release_ended",
     "run",
     "structure_kinds",
     "tape",

@@ -9,43 +9,28 @@ from typing import Any, Callable
 
 from pygrad._core import numbers
 from pygrad._core.errors import check, unknown
-from pygrad._core.portable.tape import LATE, collecting, count_object, in_collector, lock, tape
+from pygrad._core.portable.registry import (
+    count_end,
+    objects,
+    part_pages,
+    put_on_page,
+    registered,
+    unwatch,
+    watch,
+)
+from pygrad._core.portable.slots import (
+    Slots,
+    adopted,
+    attributes_of,
+    set_attributes,
+    set_end,
+    set_handle,
+    set_kept,
+    set_made,
+    set_page,
+)
+from pygrad._core.portable.tape import LATE, collecting, in_collector, lock, tape
 from pygrad._pgr import lib
-
-
-class Slots:
-    """The fields of every operand: its handle and its attributes."""
-
-    __slots__ = ("__dict__", "__weakref__", "_end", "_handle", "_kept", "_made")
-    _handle: int
-    _end: End
-    _made: bool  # __new__ did all the work; __init__ has none left
-    _kept: Any  # the set in `_prev`; None until it is read
-
-
-own_of: Callable[[Slots], dict[str, Any]] = Slots.__dict__["__dict__"].__get__
-set_own: Callable[[Slots, dict[str, Any]], None] = Slots.__dict__["__dict__"].__set__
-
-# A node's object, and its notes while it has none, change together, under `lock`.
-objects: dict[int, weakref.ref[Slots]] = {}
-
-
-class _Adopted:
-    """The type of results, and the notes of nodes without an object: see adopt."""
-
-    value_type: type[Any]
-    set_type: type[set[Any]]
-    notes: dict[int, dict[str, Any]]
-
-
-adopted = _Adopted()
-
-
-def adopt(
-    *, value_type: type[Any], notes: dict[int, dict[str, Any]], set_type: type[set[Any]], **_used_by_c: Any
-) -> None:
-    """From now on, make results of `value_type`, a subclass of Operand, and sets in `_prev` of `set_type`."""
-    adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, set_type
 
 
 def as_number(value: Any) -> float | None:
@@ -53,19 +38,6 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, Slots):
         return unknown("float") if lib.pgr_h_unknown(tape, value._handle) else None
     return numbers.as_number(value)
-
-
-def drop_dead() -> None:
-    """Drop the notes of dead nodes."""
-    while handle := lib.pgr_h_next_dead(tape):
-        adopted.notes.pop(handle, None)
-
-
-def registered(handle: int) -> Any:
-    """The object of a handle, or None. An object that its __del__ has just removed does not count."""
-    reference = objects.get(handle)
-    value = None if reference is None else reference()
-    return value if objects.get(handle) is reference else None
 
 
 def is_ending(handle: int) -> bool:
@@ -90,10 +62,64 @@ def wrap(handle: int, kind: type[Any] | None = None, new: Callable[..., Any] = o
     """A new object for a handle that has none. It takes one hold from the caller."""
     value = new(adopted.value_type if kind is None else kind)
     value._handle, value._kept, value._made = handle, None, False
-    objects[handle] = weakref.ref(value)
     if LATE:
-        count_object()
+        set_page(value, None)
+        watch(value, handle)
+        if kind is not None:
+            give_end(value)
+    else:
+        objects[handle] = weakref.ref(value)
     return value
+
+
+def _wrap_late(handle: int, new: Callable[..., Any] = object.__new__) -> Any:
+    value = new(adopted.value_type)
+    set_handle(value, handle)
+    set_kept(value, None)
+    set_made(value, False)
+    set_end(value, None)
+    put_on_page(value, handle)
+    return value
+
+
+def _own_late(value: Slots) -> dict[str, Any]:
+    give_end(value)
+    return attributes_of(value)
+
+
+def _set_own_late(value: Slots, own: dict[str, Any]) -> None:
+    give_end(value)
+    set_attributes(value, own)
+
+
+# wrap() for a node that has just been recorded; a value's attributes, to be changed; other attributes for a value.
+wrap_new: Callable[[int], Any] = _wrap_late if LATE else wrap
+own_of: Callable[[Slots], dict[str, Any]] = _own_late if LATE else attributes_of
+set_own: Callable[[Slots, dict[str, Any]], None] = _set_own_late if LATE else set_attributes
+
+
+class LateEnd:
+    """The __del__ of an object that has more to do at its end than to release a hold."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Slots) -> None:
+        self._value = value
+
+    def __del__(self) -> None:
+        count_end(-1)
+        self._value._ended()
+
+
+def give_end(value: Slots) -> None:
+    """From now on, an object that ends late settles its `_prev` and leaves its attributes to its node then."""
+    if LATE and not isinstance(value._end, LateEnd):
+        with lock:
+            if not isinstance(value._end, LateEnd):
+                unwatch(value)
+                objects[value._handle] = weakref.ref(value)
+                set_end(value, LateEnd(value))
+                count_end(1)
 
 
 def leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
@@ -110,32 +136,6 @@ def leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
     # If the cyclic collector is running, the object may live on in a closure that has just moved to
     # `adopted.notes`; then its handle must stay valid as long as its node lives.
     lib.pgr_h_release(tape, handle, bool(notes) or collecting())
-
-
-_ended: list[int] = []  # handles of ended objects without notes, whose holds are still to be released
-_AT_ONCE = 256
-
-
-def end_late(handle: int) -> None:
-    """leave() for a late collector, of an object that refers to nothing: many of them at once.
-
-    Such a collector ends an object after those that refer to it. So nothing can bring this one back.
-    """
-    _ended.append(handle)
-    if len(_ended) >= _AT_ONCE:
-        release_ended()
-
-
-def release_ended() -> None:
-    """Release the holds of objects that have ended."""
-    while _ended:
-        with lock:
-            ended, _ended[:] = _ended[:], ()
-            for handle in ended:
-                reference = objects.get(handle)
-                if reference is not None and reference() is None:  # the node has no new object
-                    del objects[handle]
-                lib.pgr_h_release(tape, handle, 0)
 
 
 class End:
@@ -172,6 +172,9 @@ def of(handle: int) -> Any:
     while True:
         with lock:
             value = registered(handle)
+            if LATE and value is None:
+                part_pages()
+                value = registered(handle)
             if value is not None:
                 break
             if not is_ending(handle) or (begun and time.monotonic() - begun > _ENDS_WITHIN):

@@ -13,14 +13,11 @@ from pygrad._core.ops import OPERATIONS, OPS, symbol_of
 from pygrad._core.portable.objects import (
     ALONE,
     End,
-    Slots,
-    adopted,
+    LateEnd,
     as_number,
     check_alive,
-    drop_dead,
-    end_late,
+    give_end,
     leave as give_back,
-    objects,
     of,
     own_of,
     references,
@@ -42,8 +39,12 @@ from pygrad._core.portable.place import (
     values_of,
     walked,
 )
-from pygrad._core.portable.tape import LATE, collecting, count_object, lock, tape
+from pygrad._core.portable.registry import drop_dead, objects, put_on_page, unwatch
+from pygrad._core.portable.slots import Slots, adopted, attributes_of
+from pygrad._core.portable.tape import LATE, collecting, lock, tape
 from pygrad._pgr import ffi, lib
+
+_FIELDS = frozenset(Slots.__slots__)
 
 
 class Operand(Slots):
@@ -58,11 +59,15 @@ class Operand(Slots):
         # A subclass may define __init__: its object is a leaf until Operand.__init__ runs.
         value = object.__new__(cls)
         value._handle, value._kept = 0, None
+        if LATE:
+            value._end = value._page = None
         value._made = cls is adopted.value_type and bool(args or keywords)
         if value._made:
             value._make(*args, **keywords)
         else:
             value._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, math.nan))  # until __init__ sets a number
+            if cls is not adopted.value_type:
+                give_end(value)
         return value
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -128,21 +133,23 @@ class Operand(Slots):
         """Take the hold on a new node, and release the one on the old node."""
         if handle < 0:
             check(-handle)
-        if LATE:
-            count_object()
-        old, self._handle = self._handle, handle
-        objects[handle] = weakref.ref(self)
+        old = self._handle
+        is_plain = LATE and not isinstance(self._end, LateEnd)
+        if is_plain and old:
+            unwatch(self)
+        self._handle = handle
+        if is_plain:
+            put_on_page(self, handle)
+        else:
+            objects[handle] = weakref.ref(self)
         if old:
             objects.pop(old, None)
             lib.pgr_h_release(tape, old, 0)
 
-    def __del__(self) -> None:
-        handle, notes = getattr(self, "_handle", 0), own_of(self)
+    def _ended(self) -> None:
+        handle, notes = getattr(self, "_handle", 0), attributes_of(self)
         if not handle:
             return  # interrupted during construction
-        if LATE and self._kept is None and not notes and type(self) is adopted.value_type:
-            end_late(handle)
-            return
         if self._kept is not None:
             settle_at_end(self)
         if type(self) is not adopted.value_type:
@@ -163,6 +170,15 @@ class Operand(Slots):
                 objects.setdefault(handle, weakref.ref(self))
                 return
             give_back(handle, notes, self)
+
+    if LATE:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name != "grad" and name != "data" and name not in _FIELDS:
+                give_end(self)
+            object.__setattr__(self, name, value)
+    else:
+        __del__ = _ended
 
     _of = staticmethod(of)
 
@@ -222,7 +238,7 @@ class Operand(Slots):
     @property
     def _op(self) -> Any:
         """The operation that made this node: '+', 'tanh', '**2'; '' for a leaf."""
-        own, op = own_of(self), lib.pgr_h_op(tape, self._handle)
+        own, op = attributes_of(self), lib.pgr_h_op(tape, self._handle)
         check(-op if op < 0 else 0)
         if "_op" in own:
             return own["_op"]
@@ -243,7 +259,7 @@ class Operand(Slots):
 
         Assign a function of no arguments to make the node a custom operation, as in micrograd.
         """
-        own = own_of(self).get("_backward")
+        own = attributes_of(self).get("_backward")
         if own is not None:
             return own
         op = lib.pgr_h_op(tape, self._handle)

@@ -10,8 +10,9 @@ from typing import Any, Callable
 
 from pygrad import _pgr
 from pygrad._core.errors import check, reject
-from pygrad._core.portable.objects import Slots, adopted, as_number, of, own_of
-from pygrad._core.portable.tape import tape
+from pygrad._core.portable.objects import as_number, give_end, of, own_of
+from pygrad._core.portable.slots import Slots, adopted, attributes_of
+from pygrad._core.portable.tape import tape, unlocked
 from pygrad._pgr import ffi, lib
 
 _changes = _settled = 0  # changes of `_prev` sets: how many happened, how many are on the tape
@@ -74,6 +75,7 @@ def local_grad(value: Any) -> float:
 
 
 def keep_prev(value: Slots, values: Any) -> None:
+    give_end(value)
     value._kept = values
     walked[id(value)] = weakref.ref(value)
     if _is_strange(values):
@@ -150,7 +152,7 @@ def has_past(own: dict[str, Any]) -> bool:
 
 def custom_step(value: Any) -> None:
     """Run a custom node's step, unless it is a function assigned to `_backward`."""
-    own = own_of(value)
+    own = attributes_of(value)
     if "_custom" in own:
         own["_custom"].push(value)
     elif has_past(own):
@@ -176,7 +178,7 @@ def _make_step(op: int) -> Callable[[Any], None]:
     def _backward(value: Any) -> None:
         if lib.pgr_h_unknown(tape, value._handle):
             check(lib.PGR_ERR_UNKNOWN)
-        if op == lib.PGR_OP_CUSTOM or (is_operation(op) and has_past(own_of(value))):
+        if op == lib.PGR_OP_CUSTOM or (is_operation(op) and has_past(attributes_of(value))):
             custom_step(value)
         elif is_operation(op):
             check(lib.pgr_h_push_as(tape, value._handle, op))
@@ -203,11 +205,12 @@ def _on_custom(_context: Any, _tape: Any, node: int) -> int:
     handle = lib.pgr_h_hold(tape, node)
     check(-handle if handle < 0 else 0)
     value = of(handle)
-    own = own_of(value)
-    if "_backward" in own:
-        own["_backward"]()
-    else:
-        custom_step(value)
+    own = attributes_of(value)
+    with unlocked:  # the function may wait for another thread
+        if "_backward" in own:
+            own["_backward"]()
+        else:
+            custom_step(value)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 import threading
@@ -20,6 +21,7 @@ if hasattr(lib, "pgr_tape_use_gil"):
     check(lib.pgr_tape_use_gil(tape))
     lock: Any = threading.RLock()
     stop = ffi.addressof(lib, "pgr_stop_for_signal")
+    unlocked: Any = contextlib.nullcontext()  # Python's own lock goes from thread to thread
 else:
 
     def _keep_raised(_kind: type[BaseException], error: BaseException, traceback: TracebackType) -> int:
@@ -28,6 +30,8 @@ else:
 
     @ffi.def_extern(name="pgr_py_stop", error=1, onerror=_keep_raised)  # type: ignore[untyped-decorator, unused-ignore]
     def _let_signals_in(_context: Any) -> int:
+        for _ in range(2):  # compiled, PyPy looks for signals where a loop goes back
+            pass
         return 0
 
     check(lib.pgr_tape_use_mutex(tape))
@@ -41,7 +45,16 @@ else:
         def __exit__(self, *_: object) -> None:
             lib.pgr_tape_lock(tape, 0)
 
-    lock = _TapeLock()
+    class _Unlocked:
+        """Lets other threads at the tape, within one call on it."""
+
+        def __enter__(self) -> None:
+            lib.pgr_tape_lock(tape, 0)
+
+        def __exit__(self, *_: object) -> None:
+            lib.pgr_tape_lock(tape, 1)
+
+    lock, unlocked = _TapeLock(), _Unlocked()
     stop = lib.pgr_py_stop
     lib.pgr_tape_on_stop(tape, stop, ffi.NULL)
 
@@ -68,18 +81,6 @@ def _watch_collector(phase: str, _info: dict[str, int]) -> None:
 
 if not LATE:
     gc.callbacks.append(_watch_collector)
-
-_OBJECTS_AT_LEAST = 1 << 18  # a collection costs as much as making 2^17 objects
-_objects_left = _OBJECTS_AT_LEAST
-
-
-def count_object() -> None:
-    """Run a late collector whenever the objects have doubled: it can't see how much memory they keep."""
-    global _objects_left
-    _objects_left -= 1
-    if _objects_left <= 0:
-        gc.collect()
-        _objects_left = max(_OBJECTS_AT_LEAST, lib.pgr_tape_stat(tape).handles)
 
 
 class _Thread(threading.local):
