@@ -153,6 +153,7 @@ WITHOUT_ROW = {
     "raise _DamagedError": "becomes the ValueError of a damaged file; tests/test_fuzz.py has them all",
     'raise ValueError("it has': "the same, of checkpoints",
     "a program's arrays are C-contiguous": "internal",
+    "output array is read-only": "NumPy's own words; on CPython NumPy says them",
     'levels deep") from None': "of some versions of Python only; another row has the message",
     "the program cannot be written as C": "of damaged files, too",
     "raise AttributeError(name)": "Python's protocol, not a mistake",

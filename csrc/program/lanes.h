@@ -303,8 +303,8 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector)
 }
 
 /* The commonest operations, whose operands may be numbers: F(ID, value). */
-#define COMMON_OPERATIONS(F) \
-    F(ADD, a + b) F(SUB, a - b) F(MUL, a * b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
+#define NO_PRODUCTS(F) F(ADD, a + b) F(SUB, a - b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
+#define COMMON_OPERATIONS(F) NO_PRODUCTS(F) F(MUL, a * b)
 
 /* One of them, with result v, and another that takes v and c, and puts its result in v's place. False if the two are
  * not such a pair. */
@@ -334,11 +334,13 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     case PGR_OP_##ID * SECONDS + second: \
         ROWS_LOOP(n, result) \
         return true;
-#define FIRST(ID, v) \
-    THEN(ID, V_ADD, (v) + c) THEN(ID, V_MUL, (v) * c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v)) \
-    THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
-        COMMON_OPERATIONS(FIRST)
-#undef FIRST
+#define TIMES(ID, v) \
+    THEN(ID, V_MUL, (v) * c) THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
+#define PLUS(ID, v) THEN(ID, V_ADD, (v) + c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v))
+        COMMON_OPERATIONS(TIMES)
+        NO_PRODUCTS(PLUS) /* a product and a sum would be rounded once: not what each does alone */
+#undef PLUS
+#undef TIMES
 #undef THEN
     }
     return false;
@@ -370,6 +372,7 @@ LANES_TARGET static const instruction *LANES(operation)(const block *b, const in
 
 #undef ROWS_LOOP
 #undef COMMON_OPERATIONS
+#undef NO_PRODUCTS
 
 LANES_TARGET static void LANES(run_block)(const block *b)
 {
