@@ -96,6 +96,7 @@ class Minigrad(Eager):
         from minigrad.engine import Value
         from minigrad.nn import MLP
 
+        # Its Value is an immutable type of C: it has no tanh, and can't be given one, as micrograd's is.
         # It gives back a reference to None with each Value that it has not taken: enough for a run.
         self.spare = [None] * 20_000_000
         self.Value, self.MLP = Value, MLP
