@@ -1,6 +1,6 @@
 /* eights.h: eight numbers at once, for one instruction set: lanes.h includes it, so it has no guard, either.
  *
- * Sums are of eight parts on every machine, so that they are added in the same order. */
+ * On every machine a sum has eight parts: those of packs are added in the same order everywhere. */
 
 typedef struct {
     LANES(vector) part[PACK / LANES_VECTOR];

@@ -120,6 +120,8 @@ static void chain(builder *b, lane_scratch *s, uint32_t count)
         if (before != NONE)
             s->next[before] = id;
     }
+    if (b->status != PGR_OK) /* stopped: not all have a place */
+        return;
     uint32_t made = 0;
     for (uint32_t i = 0; i < count; i++)
         if (place[list[i]] == i)

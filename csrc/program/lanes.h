@@ -316,9 +316,6 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     const uint32_t other = is_left ? i[1].b : i[1].a;
     if (i[1].out != reg || (!is_left && i[1].b != reg) || other == reg)
         return false;
-    const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]);
-    const LANES(row) z = LANES(row_of)(b, other, spare[2]);
-    const size_t n = whole_chunks(b->padded);
     enum { V_ADD, V_MUL, V_SUB, SUB_V, V_DIV, DIV_V, V_NEG, SECONDS };
     int which;
     switch (second) {
@@ -329,6 +326,9 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     case PGR_OP_NEG: which = V_NEG; break;
     default: return false;
     }
+    const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]);
+    const LANES(row) z = LANES(row_of)(b, other, spare[2]);
+    const size_t n = whole_chunks(b->padded);
     switch (i->op * SECONDS + (uint32_t)which) {
 #define THEN(ID, second, result) \
     case PGR_OP_##ID * SECONDS + second: \

@@ -150,6 +150,33 @@ static void sums_over_lanes_do_not_depend_on_workers(void)
     free(x);
 }
 
+static int stop_when_counted_down(void *ctx)
+{
+    return (*(int *)ctx)-- == 0;
+}
+
+static void a_build_of_lanes_stops_at_any_question_and_leaves_nothing(void)
+{
+    const function f = random_function();
+    pgr_tape *const tape = pgr_tape_new(NULL);
+    pgr_id start, nodes[1 + INPUTS];
+    CHECK_EQ(record_both(tape, &f, true, &start, nodes), PGR_OK);
+    pgr_status status = PGR_ERR_STOPPED;
+    int after = 0;
+    for (; status == PGR_ERR_STOPPED && after < 1000; after++) {
+        int left = after;
+        pgr_program *program = NULL;
+        pgr_tape_on_stop(tape, stop_when_counted_down, &left);
+        status = build(tape, true, false, 20, start, nodes, &program);
+        CHECK((program != NULL) == (status == PGR_OK));
+        pgr_program_free(program);
+        pgr_tape_on_stop(tape, NULL, NULL);
+    }
+    CHECK_EQ(status, PGR_OK);
+    CHECK(after > 10);
+    pgr_tape_free(tape);
+}
+
 static int stop_at_once(void *ctx)
 {
     ++*(int *)ctx;
@@ -617,6 +644,7 @@ int main(void)
     TEST(every_part_that_is_wrong_is_refused);
     TEST(programs_compute_what_the_eager_engine_does_with_every_instruction_set);
     TEST(sums_over_lanes_do_not_depend_on_workers);
+    TEST(a_build_of_lanes_stops_at_any_question_and_leaves_nothing);
     TEST(a_run_stops_when_it_is_told_to);
     TEST(every_failed_allocation_is_reported_and_leaks_nothing);
     TEST(a_build_that_fails_says_why_and_at_which_node);
