@@ -1,7 +1,8 @@
 /* lanes.h: runs a block of lanes through a segment, for one instruction set.
  *
  * run.c includes this file once for each set, so it has no guard. LANES(name) makes names, LANES_TARGET selects the
- * set, LANES_VECTOR is the numbers to a vector, LANES_WIDE the vectors to sum in. */
+ * set, LANES_VECTOR is the numbers to a vector, LANES_WIDE the vectors to sum in. Some sets have LANES_MAX, LANES_STRIDED
+ * and LANES_GATHER, which load numbers from anywhere, and LANES_MASKED operations. */
 
 #if defined(__GNUC__)
 typedef double LANES(vector) __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(8), may_alias));
@@ -33,12 +34,19 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
 {
     const pgr_lane_input x = b->program->lane_inputs[b->program->group_first_input[b->segment->group] + i->a];
     const double *const from = b->in[x.array] + x.offset + b->first * x.stride;
-    if (x.stride == 1)
+    size_t l = 0;
+    if (x.stride == 1) {
         memcpy(out, from, b->count * sizeof *out);
-    else
-        for (size_t l = 0; l < b->count; l++)
-            out[l] = from[l * x.stride];
-    for (size_t l = b->count; l < b->padded; l++)
+        l = b->count;
+    }
+#ifdef LANES_STRIDED
+    const LANES(bits) places = (LANES(bits)){0, 1, 2, 3, 4, 5, 6, 7} * (int64_t)x.stride;
+    for (; l + LANES_VECTOR <= b->count; l += LANES_VECTOR)
+        *(LANES(vector) *)(out + l) = LANES_STRIDED(from + l * x.stride, places);
+#endif
+    for (; l < b->count; l++)
+        out[l] = from[l * x.stride];
+    for (; l < b->padded; l++)
         out[l] = out[b->count - 1]; /* padding, with harmless numbers */
 }
 
@@ -56,7 +64,9 @@ LANES_TARGET static void LANES(store)(const block *b, const instruction *i)
 
 LANES_TARGET PGR_INLINE LANES(vector) LANES(relu)(LANES(vector) a)
 {
-#if defined(__GNUC__)
+#if defined(LANES_MAX)
+    return LANES_MAX((LANES(vector)){0.0}, a); /* the second if one is nan, or both are zeros: as a < 0 ? 0 : a */
+#elif defined(__GNUC__)
     return (LANES(vector))((LANES(bits))a & ~(LANES(bits))(a < 0.0));
 #else
     return a < 0.0 ? 0.0 : a;
@@ -145,9 +155,15 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(terms)(const double *x, const double 
     return v;
 }
 
-/* As terms; only the first `rest` count, the others are padding. */
-LANES_TARGET PGR_INLINE LANES(eight) LANES(last_terms)(const double *x, const double *y, size_t l, size_t rest)
+/* Adds terms to a sum; only the first `rest` count, the others are padding. */
+LANES_TARGET PGR_INLINE void LANES(add_last)(LANES(eight) *sum, const double *x, const double *y, size_t l, size_t rest)
 {
+#ifdef LANES_MASKED
+    const __mmask8 mask = (__mmask8)((1u << rest) - 1);
+    const LANES(vector) v = *(const LANES(vector) *)(y + l), before = sum->part[0];
+    sum->part[0] = x == NULL ? _mm512_mask_add_pd(before, mask, before, v)
+                             : _mm512_mask3_fmadd_pd(*(const LANES(vector) *)(x + l), v, before, mask);
+#else
     LANES(eight) v = LANES(terms)(x, y, l);
     for (size_t p = 0; p < PACK / LANES_VECTOR; p++) {
 #if defined(__GNUC__)
@@ -157,8 +173,9 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(last_terms)(const double *x, const do
 #else
         v.part[p] = p < rest ? v.part[p] : 0.0;
 #endif
+        sum->part[p] += v.part[p];
     }
-    return v;
+#endif
 }
 
 /* Adds totals to the sums of n instructions. Those of built programs lie in a row. */
@@ -208,7 +225,7 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
             ADD(k, 0, LANES(terms)(x, y[k], l));
     if (l < count)
         UNROLLED for (int k = 0; k < n; k++)
-            ADD(k, ways - 1, LANES(last_terms)(x, y[k], l, count - l));
+            LANES(add_last)(&sum[k][ways - 1], x, y[k], l, count - l);
 #undef ADD
     LANES(eight) each[PACK] = {{{{0.0}}}};
     UNROLLED for (int k = 0; k < n; k++)

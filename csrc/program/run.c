@@ -56,11 +56,13 @@ static inline size_t whole_chunks(size_t numbers) { return numbers & ~(size_t)(L
 #define LANES_TARGET __attribute__((target("avx2,fma")))
 #define LANES_VECTOR 4
 #define LANES_WIDE   12
+#define LANES_MAX    _mm256_max_pd
 #include "program/lanes.h"
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
 #undef LANES_WIDE
+#undef LANES_MAX
 #define LANES(name)  name##_avx512
 #if defined(__clang__)
 #define LANES_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma")))
@@ -69,11 +71,17 @@ static inline size_t whole_chunks(size_t numbers) { return numbers & ~(size_t)(L
 #endif
 #define LANES_VECTOR 8
 #define LANES_WIDE   16
-#if defined(__OPTIMIZE__) /* otherwise it is a macro, whose conversions gcc warns of */
-#define LANES_GATHER(from, index) _mm512_i32gather_pd(_mm256_loadu_si256((const void *)(index)), from, sizeof *(from))
+#define LANES_MAX    _mm512_max_pd
+#define LANES_MASKED
+#if defined(__OPTIMIZE__) /* otherwise they are macros, whose conversions gcc warns of */
+#define LANES_GATHER(from, index)   _mm512_i32gather_pd(_mm256_loadu_si256((const void *)(index)), from, sizeof *(from))
+#define LANES_STRIDED(from, places) _mm512_i64gather_pd((__m512i)(places), from, sizeof *(from))
 #endif
 #include "program/lanes.h"
+#undef LANES_STRIDED
 #undef LANES_GATHER
+#undef LANES_MASKED
+#undef LANES_MAX
 #undef LANES
 #undef LANES_TARGET
 #undef LANES_VECTOR
