@@ -744,10 +744,10 @@ def test_sums_that_are_results_are_so_though_other_sums_go_on_from_them(pg, lane
 @pytest.mark.parametrize("lanes", [1, 9, 300])
 def test_sums_over_lanes_of_one_lane_times_several_numbers(pg, lanes):
     def products(x, w):
-        return [x * w[0], x * w[1], w[2] * x, x, x * x, w[0] * 1.0]
+        return [x * w[0], x * x, x * w[1], w[2] * x, x, w[0] * 1.0]
 
     x, w = np.random.default_rng(6).normal(size=lanes), [2.0, -3.0, 0.5]
-    expected = [2 * x.sum(), -3 * x.sum(), 0.5 * x.sum(), x.sum(), (x * x).sum(), 2.0 * lanes]
+    expected = [2 * x.sum(), (x * x).sum(), -3 * x.sum(), 0.5 * x.sum(), x.sum(), 2.0 * lanes]
     np.testing.assert_allclose(pg.vmap(products, (0, None), reduce="sum")(x, w), expected, rtol=1e-12)
 
 

@@ -118,6 +118,43 @@ static void programs_compute_what_the_eager_engine_does_with_every_instruction_s
     }
 }
 
+static void rectified_sums_keep_nan_and_the_sign_of_zero_with_every_instruction_set(void)
+{
+    static const double numbers[] = {-0.0, NAN, -1.0, 0.0, 2.0, -INFINITY, INFINITY, -1e-310};
+    enum { KINDS = sizeof numbers / sizeof *numbers };
+    double x[LANES * INPUTS], out[LANES * (1 + INPUTS)];
+    for (uint64_t i = 0; i < LANES; i++)
+        for (uint64_t k = 0; k < INPUTS; k++)
+            x[i * INPUTS + k] = numbers[(i + k / 2) % KINDS];
+    for (uint64_t lanes = 1; lanes <= LANES; lanes += lanes < 20 ? 1 : 70) {
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        const pgr_id start = tape->size;
+        pgr_id ids[INPUTS], nodes[1 + INPUTS];
+        pgr_program *program = NULL;
+        for (uint64_t i = 0; i < INPUTS; i++)
+            CHECK_EQ(pgr_input(tape, PGR_OP_LANE, i, &ids[i]), PGR_OK);
+        const pgr_id half = leaf(tape, 0.5);
+        const pgr_id sum = record(tape, "add", record(tape, "mul", half, ids[0]), record(tape, "mul", half, ids[1]));
+        nodes[0] = record(tape, "relu", sum, 0);
+        for (int i = 0; i < INPUTS; i++)
+            nodes[1 + i] = record(tape, "add", ids[i], nodes[0]);
+        CHECK_EQ(build(tape, true, false, lanes, start, nodes, &program), PGR_OK);
+        const double *const in[] = {NULL, x, NULL};
+        double *const to[] = {NULL, out};
+        for (int set = PGR_KERNELS_BEST; set <= PGR_KERNELS_AVX512; set++) {
+            const pgr_run_options options = {.kernels = (pgr_kernels)set};
+            CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_OK);
+            for (uint64_t lane = 0; lane < lanes; lane++) {
+                const double v = 0.5 * x[lane * INPUTS] + 0.5 * x[lane * INPUTS + 1], is = out[lane * (1 + INPUTS)];
+                const double expected = v < 0.0 ? 0.0 : v;
+                CHECK(isnan(v) ? isnan(is) : is == expected && !signbit(is) == !signbit(expected));
+            }
+        }
+        pgr_program_free(program);
+        pgr_tape_free(tape);
+    }
+}
+
 static void sums_over_lanes_do_not_depend_on_workers(void)
 {
     enum { MANY = 3001 };
@@ -643,6 +680,7 @@ int main(void)
 {
     TEST(every_part_that_is_wrong_is_refused);
     TEST(programs_compute_what_the_eager_engine_does_with_every_instruction_set);
+    TEST(rectified_sums_keep_nan_and_the_sign_of_zero_with_every_instruction_set);
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_build_of_lanes_stops_at_any_question_and_leaves_nothing);
     TEST(a_run_stops_when_it_is_told_to);
