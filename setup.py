@@ -19,8 +19,8 @@ if sys.version_info < (3, 9):  # noqa: UP036
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise SystemExit(
-        "pygrad needs a Python with its global lock, and free-threaded builds, such as this one, are not supported "
-        "yet: take the one of this version whose name has no t at its end"
+        "this Python is free-threaded, which pygrad does not support yet: use the ordinary build of the same version, "
+        "whose name does not end in t"
     )
 
 ROOT = Path(__file__).resolve().parent
