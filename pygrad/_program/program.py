@@ -13,7 +13,7 @@ from pygrad._core.layer import TAPE, plan_items, run, structure_kinds
 from pygrad._core.text import visible
 from pygrad._core.trees import as_float64, kinds_in, need_numpy, refuse_values, tree_flatten, tree_unflatten
 from pygrad._pgr import ffi, lib
-from pygrad._program import c_source, listing
+from pygrad._program import c_source, listing, memory
 from pygrad._program.code import Code, Leaf, ProgramStats
 from pygrad._program.files import from_bytes, to_bytes
 from pygrad.engine import Value
@@ -124,7 +124,9 @@ class Program:
     def _new(self) -> Any:
         """The function that allocates results: zeroed if a loaded program may leave parts unwritten."""
         np = need_numpy()
-        return np.zeros if self.code.is_loaded else np.empty
+        return (
+            np.zeros if self.code.is_loaded else memory.empty if memory.is_worth_it(self.code.shapes_out) else np.empty
+        )
 
     def run(self, args: Sequence[Any], workers: int = 1) -> Any:
         """Run on the arguments' scalars and arrays, in order."""
