@@ -205,3 +205,17 @@ def test_every_raise_has_a_row(pg, tmp_path, capsys):
         if not any((file, line) in reached for line in lines)
     ]
     assert not missing, "\n" + "\n".join(missing)
+
+
+def test_an_exception_that_c_could_not_keep_is_that_of_a_full_stack_or_ctrl_c(pg):
+    errors, lib = pg._core.errors, pg._core.layer.lib
+    with pytest.raises(KeyboardInterrupt):
+        errors.fail(lib.PGR_ERR_STOPPED, 0, 0.0, 0.0)
+
+    def deep():
+        try:
+            return deep()
+        except RecursionError:
+            return errors.lost()
+
+    assert isinstance(deep(), RecursionError)
