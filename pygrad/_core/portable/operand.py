@@ -13,10 +13,8 @@ from pygrad._core.ops import OPERATIONS, OPS, symbol_of
 from pygrad._core.portable.objects import (
     ALONE,
     End,
-    LateEnd,
     as_number,
     check_alive,
-    give_end,
     leave as give_back,
     of,
     own_of,
@@ -39,7 +37,7 @@ from pygrad._core.portable.place import (
     values_of,
     walked,
 )
-from pygrad._core.portable.registry import drop_dead, objects, put_on_page, unwatch
+from pygrad._core.portable.registry import LateEnd, drop_dead, give_end, objects, put_on_page, unwatch
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
 from pygrad._core.portable.tape import LATE, collecting, lock, tape
 from pygrad._pgr import ffi, lib

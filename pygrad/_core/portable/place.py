@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Callable
 
 from pygrad import _pgr
-from pygrad._core.errors import check, reject
-from pygrad._core.portable.objects import as_number, give_end, of, own_of
+from pygrad._core.errors import check, lost, reject
+from pygrad._core.portable.objects import as_number, of, own_of
+from pygrad._core.portable.registry import give_end, run_finalisers
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
-from pygrad._core.portable.tape import tape, unlocked
+from pygrad._core.portable.tape import LATE, tape, unlocked
 from pygrad._pgr import ffi, lib
 
 _changes = _settled = 0  # changes of `_prev` sets: how many happened, how many are on the tape
@@ -218,17 +218,7 @@ def check_sweep(status: int) -> None:
     if status != lib.PGR_ERR_CUSTOM:
         check(status)
         return
-    # Two exceptions may fail to be kept: at the stack's end, and when two come at once.
-    lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
-    raise _raised.__dict__.pop("error", lost)
-
-
-def _is_deep() -> bool:
-    frame: FrameType | None = sys._getframe()
-    depth = 0
-    while frame is not None:
-        frame, depth = frame.f_back, depth + 1
-    return depth > sys.getrecursionlimit() - 50
+    raise _raised.__dict__.pop("error", None) or lost()
 
 
 lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
@@ -245,6 +235,8 @@ def settle_all(root: Slots) -> None:
     changes = _changes
     if are_settled():
         return
+    if LATE:
+        _await_ends()
     # If no change was counted, only the doubtful ones can differ.
     seen = None if changes != _settled else list(_doubtful)
     before, left = -1, len(walked)
@@ -253,6 +245,17 @@ def settle_all(root: Slots) -> None:
     _settled = changes
     if left:
         _settle_each(root, seen, True)
+
+
+def _await_ends() -> None:
+    """Have objects that have ended settle their sets: what is counted as settled here, they would not look at."""
+    for again in (False, True):
+        if not any(reference() is None for reference in list(walked.values())):
+            return
+        run_finalisers(again)
+    for key, reference in list(walked.items()):
+        if reference() is None:  # Ctrl-C ended the finaliser, or another brought the object back
+            walked.pop(key, None)
 
 
 def _settle_each(root: Slots, seen: list[int] | None, is_last: bool) -> int:
