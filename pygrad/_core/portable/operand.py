@@ -37,7 +37,7 @@ from pygrad._core.portable.place import (
     values_of,
     walked,
 )
-from pygrad._core.portable.registry import LateEnd, drop_dead, give_end, objects, put_on_page, unwatch
+from pygrad._core.portable.registry import LateEnd, drop_dead, give_end, made_room, objects, put_on_page, unwatch
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
 from pygrad._core.portable.tape import LATE, collecting, lock, tape
 from pygrad._pgr import ffi, lib
@@ -102,7 +102,8 @@ class Operand(Slots):
         if self._handle:
             self._change(is_leaf, number, operands)
         elif is_leaf:
-            self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
+            handle = lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number)
+            self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number) if made_room(-handle) else handle)
         else:
             self._bind(lib.pgr_h_custom(tape, number, len(operands), [operand._handle for operand in operands]))
         if not is_leaf:

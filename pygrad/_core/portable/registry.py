@@ -183,6 +183,17 @@ def release_ended() -> None:
             value._ended()
 
 
+def made_room(status: int) -> bool:
+    """Whether a call that lacked memory or ids may be tried again, since the interpreter had objects that had ended."""
+    if not LATE or status not in (lib.PGR_ERR_NOMEM, lib.PGR_ERR_FULL):
+        return False
+    before = lib.pgr_tape_size(tape)
+    end_objects()
+    check(lib.pgr_h_collect(tape))
+    drop_dead()
+    return bool(lib.pgr_tape_size(tape) < before)
+
+
 def run_finalisers(again: bool) -> None:
     """Have the interpreter run the finalisers of what it has found, and do what is left to do then. Another thread may
     have begun to run them, and wait for this one: `again` makes the interpreter hand the rest to this one.
