@@ -31,6 +31,7 @@ from pygrad._core.portable.place import (
     keep_prev,
     local_grad,
     operands_of,
+    put_operands,
     set_operands,
     settle_all,
     settle_at_end,
@@ -121,8 +122,7 @@ class Operand(Slots):
         self._kept = None
         walked.pop(id(self), None)
         if not (is_leaf and lib.pgr_h_op(tape, self._handle) == lib.PGR_OP_LEAF):
-            handles = [operand._handle for operand in operands]
-            check(lib.pgr_h_set_operands(tape, self._handle, len(handles), handles))
+            put_operands(self, operands)
         if is_leaf:
             check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_LEAF))
         check(lib.pgr_h_set_data(tape, self._handle, number))
@@ -345,6 +345,9 @@ class Operand(Slots):
     # math's functions and NumPy call __float__: the graph would end there silently.
     def __float__(self) -> NoReturn:
         leave("float", self, lib.pgr_h_unknown(tape, self._handle))
+
+    if LATE:
+        __complex__ = __float__  # PyPy's complex() does not call that
 
     def __int__(self) -> NoReturn:
         leave("int", self, lib.pgr_h_unknown(tape, self._handle))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import weakref
 from typing import Any, Callable
 
@@ -46,6 +47,7 @@ _AT_ONCE = 256
 
 _ended: list[int] = []  # handles of objects without attributes that have ended
 _noted: dict[int, Slots] = {}  # by handle: objects with attributes that have ended
+_running: set[int] = set()  # threads that have finalisers run
 
 
 class _Volume:
@@ -198,10 +200,16 @@ def run_finalisers(again: bool) -> None:
     """Have the interpreter run the finalisers of what it has found, and do what is left to do then. Another thread may
     have begun to run them, and wait for this one: `again` makes the interpreter hand the rest to this one.
     """
-    if again:
-        gc.collect()
-    for _ in range(2):  # compiled, PyPy runs them where a loop goes back
-        pass
+    thread = threading.get_ident()
+    if thread not in _running:  # else a finaliser calls this, which others would within it, and so on
+        _running.add(thread)
+        try:
+            if again:
+                gc.collect()
+            for _ in range(2):  # compiled, PyPy runs them where a loop goes back
+                pass
+        finally:
+            _running.discard(thread)
     release_ended()
 
 
