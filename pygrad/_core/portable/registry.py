@@ -9,8 +9,8 @@ attributes is noted: its finaliser saves it, and its node gets the attributes as
 A weak reference tells too early of objects that a finaliser brings back. Only a collection of old objects finds those;
 if there was one, the page's volume, whose finaliser comes after all others, releases what the page held.
 
-Between any two steps, another thread may run, or a finaliser in this one, and either may do anything. So lists change
-by single appends and pops: who takes a handle off a list owns the hold. No finaliser here waits for the tape's lock:
+Between any two steps, another thread may run, or a finaliser in this one, and either may do anything. So lists and
+dicts change by single steps: who takes a handle off a list owns the hold. No finaliser here waits for the tape's lock:
 the thread that has it may need what the next finaliser saves.
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import threading
 import weakref
 from typing import Any, Callable
@@ -81,7 +82,8 @@ class _Book:
     """The pages that no collection has seen yet."""
 
     def __init__(self) -> None:
-        self.pages: list[tuple[weakref.ref[_Page], list[int]]] = []  # grows at any time, shrinks under `lock`
+        self.pages: dict[int, tuple[weakref.ref[_Page], list[int]]] = {}
+        self.numbers = itertools.count()
         self.collect_at = _COLLECT_AT_LEAST  # nodes
         self.collect_ends_at = _ENDS_AT_LEAST
         self.is_collecting = False
@@ -92,7 +94,7 @@ class _Book:
         self.next_page()
 
     def list_page(self, page: _Page) -> None:
-        self.pages.append((weakref.ref(page), page.handles))
+        self.pages[next(self.numbers)] = weakref.ref(page), page.handles
 
     def next_page(self) -> None:
         if len(self.volume.pages) >= _IN_A_VOLUME:
@@ -141,8 +143,9 @@ class End:
         self.handle = handle
 
     def __del__(self) -> None:
-        if self.handle:
-            _ended.append(self.handle)
+        handle = getattr(self, "handle", 0)  # Ctrl-C may have come too early
+        if handle:
+            _ended.append(handle)
 
 
 class LateEnd:
@@ -154,8 +157,8 @@ class LateEnd:
         self._value = value
 
     def __del__(self) -> None:
-        value = self._value
-        if value._end is self and value._handle:  # else a finaliser was faster than give_end, or Ctrl-C than _bind
+        value = getattr(self, "_value", None)
+        if value is not None and value._end is self and value._handle:  # else another end took its place
             _noted[value._handle] = value
 
 
@@ -243,10 +246,7 @@ def unwatch(value: Slots) -> None:
     with lock:
         page, end = value._page, value._end
         if page is not None:
-            set_page(value, None)
-            at = [i for i, other in enumerate(page.values) if other is value]  # == may record
-            for i in at:
-                del page.values[i]
+            set_page(value, None)  # the page's list forgets it when the page does
             with contextlib.suppress(ValueError):  # _part has just taken it
                 page.handles.remove(value._handle)
         if isinstance(end, End):
@@ -255,21 +255,19 @@ def unwatch(value: Slots) -> None:
 
 def _part(page: _Page) -> None:
     """Give each object on a page an end of its own. Under `lock`; but a finaliser may do the same, or unwatch one."""
-    while page.values:
-        with contextlib.suppress(IndexError):
-            value = page.values[-1]
-            if value._page is page:
-                handle, end = value._handle, End(0)
-                objects.setdefault(handle, weakref.ref(value))
-                set_end(value, end)
-                with contextlib.suppress(ValueError):
-                    page.handles.remove(handle)
-                    end.handle = handle
-                if value._end is not end:
-                    end.handle = 0  # who took its place has the hold
-                set_page(value, None)
-            if page.values[-1] is value:
-                del page.values[-1]
+    for value in page.values[:]:
+        if value._page is page:
+            handle, end = value._handle, End(0)
+            objects.setdefault(handle, weakref.ref(value))
+            set_end(value, end)
+            with contextlib.suppress(ValueError):
+                page.handles.remove(handle)
+                end.handle = handle
+                if value._end is not end:  # a finaliser was here: the hold belongs to the end that it gave
+                    end.handle = 0
+                    if isinstance(value._end, End):
+                        value._end.handle = handle
+            set_page(value, None)
 
 
 def part_pages() -> None:
@@ -281,13 +279,13 @@ def part_pages() -> None:
     if not was_sure:  # the next one is old, too, unless nothing was collected meanwhile: then it is careful in vain
         _book.old = weakref.ref(_book.next_old)
         _book.next_old = _Canary()
-    at = len(pages)
-    while at > 0:
+    if _book.page.values:
+        _book.next_page()  # a page keeps what was on it until it is not listed any more
+    for number in list(pages):
         with lock:
-            at = min(at, len(pages)) - 1
-            if at < 0:
-                break
-            listed = pages[at]
+            listed = pages.get(number)
+            if listed is None:  # a finaliser or another thread was faster
+                continue
             page, handles = listed[0](), listed[1]
             if page is not None:
                 _part(page)
@@ -296,8 +294,7 @@ def part_pages() -> None:
             elif was_sure and old() is not None and handles:
                 released = _taken(handles)
                 lib.pgr_h_release_all(tape, len(released), released)
-            if at < len(pages) and pages[at] is listed:
-                del pages[at]
+            pages.pop(number, None)
 
 
 def _turn_page() -> None:
