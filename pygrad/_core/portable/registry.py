@@ -100,8 +100,8 @@ class _Book:
         if len(self.volume.pages) >= _IN_A_VOLUME:
             self.volume = _Volume()
         page = _Page(self.volume)
-        self.list_page(page)
         self.page = page
+        self.list_page(page)  # after that: a page that is listed, has no values and is not the present one is dropped
 
 
 _book = _Book()
@@ -244,11 +244,12 @@ def give_end(value: Slots) -> None:
 def unwatch(value: Slots) -> None:
     """Take an object off its page, and leave it to the caller to release its hold."""
     with lock:
-        page, end = value._page, value._end
+        page = value._page
         if page is not None:
             set_page(value, None)  # the page's list forgets it when the page does
             with contextlib.suppress(ValueError):  # _part has just taken it
                 page.handles.remove(value._handle)
+        end = value._end
         if isinstance(end, End):
             end.handle = 0
 
@@ -256,18 +257,20 @@ def unwatch(value: Slots) -> None:
 def _part(page: _Page) -> None:
     """Give each object on a page an end of its own. Under `lock`; but a finaliser may do the same, or unwatch one."""
     for value in page.values[:]:
+        handle, end = value._handle, End(0)
         if value._page is page:
-            handle, end = value._handle, End(0)
             objects.setdefault(handle, weakref.ref(value))
-            set_end(value, end)
-            with contextlib.suppress(ValueError):
+            try:
                 page.handles.remove(handle)
-                end.handle = handle
-                if value._end is not end:  # a finaliser was here: the hold belongs to the end that it gave
-                    end.handle = 0
-                    if isinstance(value._end, End):
-                        value._end.handle = handle
+            except ValueError:  # a finaliser was faster
+                continue
+            end.handle = handle
+            set_end(value, end)
             set_page(value, None)
+            if isinstance(objects.get(handle), NotedRef):  # a finaliser gave it attributes meanwhile
+                end.handle = 0
+                if not isinstance(value._end, LateEnd):
+                    set_end(value, LateEnd(value))
 
 
 def part_pages() -> None:
