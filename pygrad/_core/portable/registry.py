@@ -69,7 +69,7 @@ class _Page:
 
     def __init__(self, volume: _Volume) -> None:
         self.handles: list[int] = []  # whose holds are the page's to release
-        self.values: list[Slots] = []
+        self.values: list[Slots | None] = []
         self.volume = volume
         volume.pages.append(self.handles)
 
@@ -246,7 +246,8 @@ def unwatch(value: Slots) -> None:
     with lock:
         page = value._page
         if page is not None:
-            set_page(value, None)  # the page's list forgets it when the page does
+            set_page(value, None)
+            _forget(page, value)
             with contextlib.suppress(ValueError):  # _part has just taken it
                 page.handles.remove(value._handle)
         end = value._end
@@ -254,11 +255,17 @@ def unwatch(value: Slots) -> None:
             end.handle = 0
 
 
+def _forget(page: _Page, value: Slots) -> None:
+    for i, other in enumerate(page.values):  # only grows
+        if other is value:
+            page.values[i] = None
+
+
 def _part(page: _Page) -> None:
     """Give each object on a page an end of its own. Under `lock`; but a finaliser may do the same, or unwatch one."""
-    for value in page.values[:]:
-        handle, end = value._handle, End(0)
-        if value._page is page:
+    for value in page.values:
+        if value is not None and value._page is page:
+            handle, end = value._handle, End(0)
             objects.setdefault(handle, weakref.ref(value))
             try:
                 page.handles.remove(handle)
@@ -267,6 +274,7 @@ def _part(page: _Page) -> None:
             end.handle = handle
             set_end(value, end)
             set_page(value, None)
+            _forget(page, value)
             if isinstance(objects.get(handle), NotedRef):  # a finaliser gave it attributes meanwhile
                 end.handle = 0
                 if not isinstance(value._end, LateEnd):
