@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Callable
 
 from pygrad._core.errors import check
 from pygrad._core.portable.tape import stop
 from pygrad._pgr import ffi, lib
-
-_DOUBLE = ("d", "<d" if sys.byteorder == "little" else ">d")  # PyPy's arrays tell their order, where it was asked for
 
 _progress: Callable[[int, int], object] | None = None
 
@@ -29,7 +26,7 @@ def run(
     workers: int,
 ) -> tuple[float, ...]:
     """Run the program at an address, as csrc/python/call.c does."""
-    if any(memoryview(array).format not in _DOUBLE for array in arrays):
+    if any(memoryview(array).format != "d" for array in arrays):
         raise TypeError("a program's arrays are C-contiguous float64")
     first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)
     ins = [ffi.from_buffer("double[]", array) if memoryview(array).nbytes else ffi.NULL for array in arrays]
