@@ -64,7 +64,8 @@ def run_python(code, layer, stack_megabytes=None):
         text=True,
         cwd=tempfile.gettempdir(),
         preexec_fn=limit if stack_megabytes else None,
-        env={**os.environ, "PYGRAD_OPERANDS": layer},
+        # PyPy makes its nursery as large as the processor's cache, and memory is measured.
+        env={"PYPY_GC_NURSERY": "4M", **os.environ, "PYGRAD_OPERANDS": layer},
     ).stdout
 
 

@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from helpers import gradcheck, run_python
+from helpers import COUNTS, gradcheck, run_python
 
 
 def sinh(Value, x):
@@ -286,7 +286,7 @@ def test_a_hundred_thousand_training_steps_hold_a_constant_memory(pg, kind):
         if i == 10_000:
             capacity = pg.tape_stats().bytes
     stats = pg.tape_stats()
-    assert stats.bytes <= 1.2 * capacity
+    assert stats.bytes <= (1.2 if COUNTS else 2.4) * capacity  # PyPy's collections may come when an array has to double
     assert len(pg._core.layer.notes) < 20_000
     assert stats.handles < 20_000
 

@@ -195,7 +195,8 @@ def test_derivatives_around_see_what_the_rules_functions_computed(pg):
         for record in (True, False):
             assert pg.grad(case, record=record)(3.0) == pytest.approx(slope, rel=1e-14), i
         assert pg.vmap(pg.grad(case))(np.array([3.0, 3.0])) == pytest.approx([slope, slope], rel=1e-14), i
-        assert pg.jacobian(lambda x, case=case: [case(x)], sparse=True)(3.0).toarray() == pytest.approx(slope), i
+        if importlib.util.find_spec("scipy"):
+            assert pg.jacobian(lambda x, case=case: [case(x)], sparse=True)(3.0).toarray() == pytest.approx(slope), i
 
 
 def test_without_a_derivative_the_function_itself_runs(pg):
@@ -395,7 +396,7 @@ def test_a_transposed_rule_is_recorded_once_for_all_rows_or_columns(pg, kind):
         second = transform(lambda x: transform(f)(x).sum(axis=0))(x)
         np.testing.assert_allclose(second, np.diag(6.0 * x), rtol=1e-14)
     assert counts[0] == counts[1]
-    if kind == "custom_jvp":
+    if kind == "custom_jvp" and importlib.util.find_spec("scipy"):
         assert pg.jacobian(f, sparse=True)(x).nnz == n
 
 

@@ -10,7 +10,7 @@ import pickle
 import sys
 
 import pytest
-from helpers import SANITIZED, run_python
+from helpers import COUNTS, SANITIZED, run_python
 
 LOOP = """
 import random, resource
@@ -37,10 +37,13 @@ print(resident() / early)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_flat_over_a_training(pg):
-    """20,000 steps, or 1,000,000 with LONG=1: memory is constant after the first hundredth."""
-    steps = 1_000_000 if os.environ.get("LONG") else 20_000
-    ratio = float(run_python(LOOP.format(steps=steps, early=steps // 100), pg._core.layer.OPERANDS))
-    print(f"resident memory after {steps:,} steps: {ratio:.3f} of that after the first hundredth")
+    """20,000 steps, or 1,000,000 with LONG=1: memory is constant after the first hundredth. PyPy takes longer to get as
+    far, and is faster: a fifth of 100,000.
+    """
+    steps = 1_000_000 if os.environ.get("LONG") else 20_000 if COUNTS else 100_000
+    early = steps // (100 if COUNTS else 5)
+    ratio = float(run_python(LOOP.format(steps=steps, early=early), pg._core.layer.OPERANDS))
+    print(f"resident memory after {steps:,} steps: {ratio:.3f} of that after {early:,}")
     assert ratio <= (1.01 if steps > 100_000 else 1.2) * SANITIZED
 
 
@@ -162,7 +165,10 @@ def test_a_little_garbage_beside_many_values_is_freed_soon(pg, rng):
                 kept[j] = pg.Value(expected[j])
     finally:
         engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
-    assert pg.tape_stats().collections - before.collections > 20  # 29 to 44, by the seed
+    if COUNTS:
+        assert pg.tape_stats().collections - before.collections > 20  # 29 to 44, by the seed
+    else:
+        pg.collect()  # these are too few objects for PyPy to have looked for any that ended
     assert pg.tape_stats().nodes < before.nodes + 4_000
     assert Note.alive < 1_000
     assert [v.data for v in many] == [float(i) for i in range(5_000)]
@@ -237,8 +243,8 @@ assert pg.grad(lambda t: t * t * t)(2.0) == 12.0
 
 
 @pytest.mark.skipif(
-    not sys.platform.startswith("linux") or "asan" in os.environ.get("LD_PRELOAD", ""),
-    reason="limits its address space",
+    not sys.platform.startswith("linux") or "asan" in os.environ.get("LD_PRELOAD", "") or not COUNTS,
+    reason="limits its address space; PyPy itself aborts when it has no memory",
 )
 def test_short_of_memory_everything_says_so_and_is_usable_afterwards(pg):
     lines = run_python(SHORT_OF_MEMORY, pg._core.layer.OPERANDS).splitlines()
@@ -340,10 +346,10 @@ print(failures)
 
 
 def test_every_allocation_of_python_may_fail(pg):
-    pytest.importorskip("_testcapi", reason="CPython's own tests of this are not installed")
-    pytest.importorskip("numpy")
     if pg._core.layer.OPERANDS == "cffi":
         pytest.skip("its destructors are Python's, which need memory")
+    pytest.importorskip("_testcapi", reason="CPython's own tests of this are not installed")
+    pytest.importorskip("numpy")
     assert int(run_python(EVERY_ALLOCATION, "compiled")) > 50
 
 
@@ -383,6 +389,27 @@ def test_when_node_ids_run_out_everything_says_so_and_is_usable_afterwards(pg):
             assert x.grad == pytest.approx(root.data * (1 + 3 * (1 - math.tanh(6.0) ** 2)), rel=1e-12), name
     finally:
         engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
+
+
+@pytest.mark.parametrize("what", ["operator", "method", "leaf", "number"])
+def test_values_that_have_ended_make_room_when_node_ids_run_out(pg, what):
+    engine = pg.engine
+    pg.collect()
+    x = pg.Value(2.0)
+    make = {
+        "operator": lambda: x * x,
+        "method": lambda: x.sin(),
+        "leaf": lambda: pg.Value(1.0),
+        "number": lambda: 2.0**x,
+    }[what]
+    engine.lib.pgr_tape_limits(engine.TAPE, 1, pg.tape_stats().nodes + 300)
+    try:
+        for _ in range(1000):
+            make()
+        (x * x).backward()
+    finally:
+        engine.lib.pgr_tape_limits(engine.TAPE, 1 << 14, 2**32 - 2)
+    assert x.grad == 4.0
 
 
 def test_an_operand_got_back_by_its_name_outlives_what_it_was_got_from(pg):
@@ -428,6 +455,8 @@ def test_a_handle_does_not_outlive_its_value(pg):
     x = pg.Value(1.0)
     old = x._handle
     del x
+    if not COUNTS:
+        pg.collect()
     y = pg.Value(2.0)
     assert y._handle != old
     assert not engine.lib.pgr_h_alive(engine.TAPE, old)

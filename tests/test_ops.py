@@ -162,7 +162,7 @@ ERRORS = [
     ("powc", (0.0, -1.0), lambda a, b: a**b),
     ("powc", (0.0, -2.5), lambda a, b: a**b),
     ("powc", (-8.0, 0.5), math.pow),
-    ("powc", (-10.0, 401.0), lambda a, b: a**b),
+    ("powc", (-10.0, 401.0), math.pow),  # PyPy's ** gives inf
     ("powc", (1e200, 2.0), lambda a, b: a**b),
     ("exp", (1000.0,), math.exp),
     ("log", (0.0,), math.log),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import math
 import threading
 import types
 
@@ -242,3 +244,19 @@ def test_a_variable_that_is_gone(pg):
     del k
     with pytest.raises(NameError):
         g(1.0)
+
+
+def test_the_standard_library_and_pytest_are_not_searched(pg):
+    """Python 3.9 does not say which modules are its own; pytest puts its own modules into a function with an assert."""
+    helper = types.SimpleNamespace(rate=3.0)
+
+    def f(x):
+        assert x is not None
+        return x * helper.rate * len(argparse.SUPPRESS) * math.pi
+
+    reads = pg._record.reads.Reads(f)
+    assert {holder["rate"] for holder in reads.bindings if isinstance(holder, dict) and "rate" in holder} >= {3.0}
+    assert len(reads._seen) < 20
+    modules = ["argparse", "math", "builtins", "_thread", "collections.abc", "json.decoder"]
+    assert [name for name in modules if not pg._record.randomness._is_library(name)] == []
+    assert [name for name in ["__main__", "torch", __name__] if pg._record.randomness._is_library(name)] == []

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import end_dead_objects
 
 
 @contextlib.contextmanager
@@ -380,6 +381,7 @@ def test_attributes_replaced_by_what_they_drop(pg, often):
         x.__dict__ = {}
         x.mine = Final(run)
         del x.mine
+    end_dead_objects()
     x.__dict__ = type("Dict", (dict,), {})(label="sub", value=x)
     pg.collect()
     assert x.label == "sub" and (x * 2).data == 4.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import gc
 import math
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import close, run_python
+from helpers import COUNTS, close, run_python
 
 np = pytest.importorskip("numpy")
 LASTS = float(os.environ.get("THREAD_SECONDS", "1"))
@@ -151,7 +152,8 @@ def test_a_drop_of_a_large_graph_does_not_stall(pg):
     collected = time.perf_counter()
     took = [1e3 * (b - a) for a, b in ((start, dropped), (dropped, collected))]
     print(f"{count:,} nodes: dropped in {took[0]:.2f} ms, collected in {took[1]:.2f} ms")
-    assert collected - start < 1e-6 * count  # 1 µs a node: it takes a hundredth of that
+    # 1 µs a node: it takes a hundredth of that. PyPy looks at all objects there are, and compiles as it goes.
+    assert collected - start < (1e-6 * count if COUNTS else 5.0)
 
 
 # ---- Everything at once, while the tape is collected all the time --------------------------------
@@ -364,16 +366,17 @@ def test_everything_at_once_while_the_tape_collects(pg, rng):
     lasts = LASTS if "THREAD_SECONDS" in os.environ else 2.0
     wrong, rounds, end = [], collections.Counter(), time.monotonic() + lasts
 
-    def work(rng):
-        while time.monotonic() < end and len(wrong) < 20:
-            job = rng.choice(mixture.jobs)
+    def work(rng, first):
+        while (first or time.monotonic() < end) and len(wrong) < 20:
+            job = first.pop() if first else rng.choice(mixture.jobs)
             try:
                 job(rng)
             except BaseException as error:
                 wrong.append(f"{job.__name__}: {error!r}"[:500])
             rounds[job.__name__] += 1
 
-    threads = [threading.Thread(target=work, args=(random.Random(rng.random()),)) for _ in range(6)]
+    parts = [mixture.jobs[i::6] for i in range(6)]
+    threads = [threading.Thread(target=work, args=(random.Random(rng.random()), part)) for part in parts]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     pg._core.layer.lib.pgr_tape_limits(pg._core.layer.TAPE, 100, 2**32 - 2)
@@ -420,6 +423,9 @@ def test_a_value_that_another_thread_takes_up_while_it_ends_keeps_what_belongs_t
 
     monkeypatch.setattr(layer, "drop_dead", takes_up)
     del x
+    if not COUNTS:
+        gc.collect()
+        sys.modules["pygrad._core.portable.registry"].release_ended()
     assert taken[0].label == "x" and taken[0].data == 1.0 and y._operands()[0] is taken[0]
     taken.clear()
     assert y._operands()[0].label == "x"
@@ -432,7 +438,8 @@ COLLECTING = """
 import faulthandler, gc, random, threading, time
 faulthandler.dump_traceback_later(60, exit=True)
 import pygrad
-gc.set_threshold(3)
+if hasattr(gc, "set_threshold"):
+    gc.set_threshold(3)
 end = time.monotonic() + 2
 
 def work():

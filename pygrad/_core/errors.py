@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import reprlib
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -63,10 +65,24 @@ def _expression(op: int, a: float, b: float) -> str:
     return f"{row.name}({a!r}, {b!r})" if row.is_binary or row.has_param else f"{row.name}({a!r})"
 
 
+def lost() -> BaseException:
+    """An exception that C code has met, but Python could not keep: at the stack's end, or when two came at once."""
+
+    def reach(depth: int) -> None:
+        if depth:
+            reach(depth - 1)
+
+    try:
+        reach(50)
+    except RecursionError as error:
+        return error
+    return KeyboardInterrupt()
+
+
 def fail(status: int, op: int, a: float, b: float) -> NoReturn:
     """Raise the exception of `status`, after op(a, b) failed to record."""
     if status == lib.PGR_ERR_STOPPED:
-        error: BaseException = _pgr.__dict__.pop("_stopped_by")
+        error: BaseException = _pgr.__dict__.pop("_stopped_by", None) or lost()
         raise error
     exception, text = _EXCEPTIONS[status]
     if status == lib.PGR_ERR_DIVZERO and a == 0.0 and TABLE[op].symbol == "**":
@@ -100,8 +116,22 @@ _UNKNOWN = {
 _NEVER = {"float", "int", "round"}  # what a Value refuses while its function runs eagerly, too
 
 
+def _standard_library() -> Iterable[str]:
+    """The names of the standard library's modules. Python 3.9 does not list them, but has them in one folder."""
+    if sys.version_info >= (3, 10):
+        return sys.stdlib_module_names
+    from pathlib import Path
+
+    folder = Path(contextlib.__file__).parent
+    names = set(sys.builtin_module_names)
+    for files in (folder, folder / "lib-dynload"):
+        with contextlib.suppress(OSError):  # within an application of one file
+            names.update(file.name.partition(".")[0] for file in files.iterdir())
+    return names - {"site-packages", "dist-packages", "test"}
+
+
 # NumPy and SciPy call our operators and the standard library calls functions, so skip their frames, too.
-_NOBODY = {"pygrad", "numpy", "scipy", "cffi", *getattr(sys, "stdlib_module_names", ())}
+_NOBODY = {"pygrad", "numpy", "scipy", "cffi", *_standard_library()}
 
 
 def is_users(frame: FrameType) -> bool:

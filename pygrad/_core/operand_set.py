@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-_CHANGES = (
+CHANGES = (
     *("add", "discard", "remove", "pop", "clear", "update"),
     *("difference_update", "intersection_update", "symmetric_difference_update"),
     *("__ior__", "__iand__", "__isub__", "__ixor__"),
@@ -41,6 +41,6 @@ def operand_set(changed: Callable[[], None]) -> type[set[Any]]:
         method.__doc__ = change.__doc__
         return method
 
-    for name in _CHANGES:
+    for name in CHANGES:
         setattr(OperandSet, name, telling(name))
     return OperandSet

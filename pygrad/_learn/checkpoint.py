@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pygrad._core.files import replacing
 from pygrad._core.trees import need_numpy
 from pygrad._learn import npz
 from pygrad._learn.history import Best, History
@@ -24,14 +23,8 @@ def save(file: Path, w: Any, opt: Optimizer, history: History, epoch: int, best:
         "best": [best.loss, best.epoch],
         "history": [history.loss, history.validation, history.seconds],
     }
-    with replacing(file) as out:
-        np.savez(
-            out,
-            w=w,
-            best=best.w,
-            text=np.array(json.dumps(text)),
-            **{f"state_{k}": v for k, v in state["buffers"].items()},
-        )
+    buffers = {f"state_{k}": v for k, v in state["buffers"].items()}
+    npz.write(file, {"w": w, "best": best.w, "text": np.array(json.dumps(text)), **buffers})
 
 
 def load(file: Path, w: Any, opt: Optimizer, history: History) -> tuple[int, Best]:

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from pygrad._core.files import replacing
 from pygrad._core.layer import enter_scope, present_scope
 from pygrad._core.scopes import PARAMETERS
 from pygrad._core.trees import need_numpy, real_number, tree_leaves
@@ -119,8 +118,7 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a NumPy .npz file: one array per name of `state_dict()`."""
         np = need_numpy()
-        with replacing(path) as file:
-            np.savez(file, **{name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
+        npz.write(path, {name: np.array(x, dtype=float) for name, x in self.state_dict().items()})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Load a state written by `save`; safe for any file.

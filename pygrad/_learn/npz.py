@@ -1,4 +1,4 @@
-"""Read untrusted .npz files of NumPy: numbers or a ValueError, in bounded memory.
+"""Write .npz files of NumPy, and read untrusted ones: numbers or a ValueError, in bounded memory.
 
 numpy.load raises a dozen kinds of exceptions for damaged files, and allocates as much memory as their headers claim.
 """
@@ -12,10 +12,11 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pygrad._core.files import replacing
 from pygrad._core.trees import need_numpy
 
 _MAGIC = b"\x93NUMPY"
@@ -30,6 +31,14 @@ _SPARE = 1 << 20  # bytes for headers and text
 
 class _DamagedError(Exception):
     pass
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name; if that fails, the old file stays."""
+    archive = io.BytesIO()  # a disk that is full leaves NumPy's zip file open, which would be closed after `file`
+    need_numpy().savez(archive, **arrays)
+    with replacing(path) as file:
+        file.write(archive.getvalue())
 
 
 def read(path: str | os.PathLike[str], numbers: int, texts: Collection[str] = ()) -> dict[str, Any]:

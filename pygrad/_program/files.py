@@ -120,7 +120,9 @@ def _from_bytes(data: bytes, captured: Sequence[Any], nodes: Sequence[Any], prin
     for shape in map(_shape, constant_shapes):
         size = 8 * math.prod(shape)
         _need(at + size <= len(data), "constants are cut off")
-        constants.append(need_numpy().frombuffer(data[at : at + size], dtype="<f8").reshape(shape))
+        constant = need_numpy().frombuffer(data[at : at + size], dtype="<f8").reshape(shape).astype(float)
+        constant.setflags(write=False)  # a copy, since PyPy's bytes may begin anywhere
+        constants.append(constant)
         at += size
     _need(at == len(data), f"{len(data) - at} bytes follow its end")
     _need(header.get("outside") == len(captured), "it reads Values that the file does not hold")

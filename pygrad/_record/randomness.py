@@ -212,5 +212,8 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _names(code: CodeType) -> set[str]:
-    """The globals and attributes that a function and its inner functions may use."""
-    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
+    """The globals and attributes that a function and its inner functions may use. Names with @ are not the user's:
+    where pytest has rewritten an assert, they would lead through all of pytest.
+    """
+    names = {name for name in code.co_names if not name.startswith("@")}
+    return names.union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))

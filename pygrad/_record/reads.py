@@ -23,7 +23,7 @@ class Reads:
     """
 
     def __init__(self, function: Any) -> None:
-        self.bindings: tuple[Any, ...] = ()  # as csrc/python/reads.h has them
+        self._bindings: list[Any] = []
         self._code_names: set[str] = set()
         self._owners: list[Any] = []  # of attributes
         self._looked_up: set[tuple[int, str]] = set()
@@ -32,6 +32,8 @@ class Reads:
         while todo:
             self._walk(todo)
             todo = self._look_up()
+        # As csrc/python/reads.h has them.
+        self.bindings: tuple[Any, ...] = (_MISSING, *self._bindings) if self._bindings else ()
 
     def have_changed(self) -> bool:
         """Whether one of them is bound to something else now. Equal numbers and texts are the same."""
@@ -80,7 +82,7 @@ class Reads:
     def _bind(self, holder: Any, name: str) -> Any:
         value = _bound_in(holder, name)
         if _may_change(value):
-            self.bindings = (*(self.bindings or (_MISSING,)), holder, name, value)
+            self._bindings += holder, name, value
         return value
 
 

@@ -10,12 +10,14 @@ from typing import Any, Callable
 from pygrad._core import numbers
 from pygrad._core.errors import check, unknown
 from pygrad._core.portable.registry import (
-    count_end,
+    NotedRef,
+    give_end,
     objects,
     part_pages,
     put_on_page,
     registered,
-    unwatch,
+    release_ended,
+    run_finalisers,
     watch,
 )
 from pygrad._core.portable.slots import (
@@ -42,14 +44,14 @@ def as_number(value: Any) -> float | None:
 
 def is_ending(handle: int) -> bool:
     """Whether the old object's weak reference is dead, but its notes are still to come, from a finaliser in another
-    thread: the collector's __del__, or an End.
+    thread: the collector's __del__, or an End. Objects that end late may have theirs due in any thread.
     """
     reference = objects.get(handle)
     is_dead = reference is not None and reference() is None
-    return bool(is_dead and not LATE and not in_collector())
+    return is_dead and (isinstance(reference, NotedRef) if LATE else not in_collector())
 
 
-_ENDS_WITHIN = 1.0  # seconds to wait: Ctrl-C may have ended the finaliser
+_ENDS_WITHIN = 0.2 if LATE else 1.0  # seconds to wait: Ctrl-C may have ended the finaliser
 
 
 def check_alive(value: Slots) -> None:
@@ -98,30 +100,6 @@ own_of: Callable[[Slots], dict[str, Any]] = _own_late if LATE else attributes_of
 set_own: Callable[[Slots, dict[str, Any]], None] = _set_own_late if LATE else set_attributes
 
 
-class LateEnd:
-    """The __del__ of an object that has more to do at its end than to release a hold."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Slots) -> None:
-        self._value = value
-
-    def __del__(self) -> None:
-        count_end(-1)
-        self._value._ended()
-
-
-def give_end(value: Slots) -> None:
-    """From now on, an object that ends late settles its `_prev` and leaves its attributes to its node then."""
-    if LATE and not isinstance(value._end, LateEnd):
-        with lock:
-            if not isinstance(value._end, LateEnd):
-                unwatch(value)
-                objects[value._handle] = weakref.ref(value)
-                set_end(value, LateEnd(value))
-                count_end(1)
-
-
 def leave(handle: int, notes: dict[str, Any], ended: object = None) -> None:
     """Release an ended object's hold, and keep its notes."""
     other = registered(handle)
@@ -168,12 +146,13 @@ def of(handle: int) -> Any:
     """Return the Value of a handle. It takes one hold from the caller."""
     if not lib.pgr_h_alive(tape, handle):
         check(lib.PGR_ERR_HANDLE)
-    begun = 0.0
+    begun, tries = 0.0, 0
     while True:
         with lock:
             value = registered(handle)
             if LATE and value is None:
                 part_pages()
+                release_ended()
                 value = registered(handle)
             if value is not None:
                 break
@@ -185,7 +164,9 @@ def of(handle: int) -> Any:
                     set_own(value, notes)  # before the pop, in case Ctrl-C comes between
                     adopted.notes.pop(handle, None)
                 return value
-        begun = begun or time.monotonic()
+        begun, tries = begun or time.monotonic(), tries + 1
+        if LATE and tries <= 2:
+            run_finalisers(again=tries == 2)
         time.sleep(0)
     lib.pgr_h_release(tape, handle, 0)  # the object has a hold already
     return value

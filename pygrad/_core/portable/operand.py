@@ -13,10 +13,8 @@ from pygrad._core.ops import OPERATIONS, OPS, symbol_of
 from pygrad._core.portable.objects import (
     ALONE,
     End,
-    LateEnd,
     as_number,
     check_alive,
-    give_end,
     leave as give_back,
     of,
     own_of,
@@ -33,13 +31,14 @@ from pygrad._core.portable.place import (
     keep_prev,
     local_grad,
     operands_of,
+    put_operands,
     set_operands,
     settle_all,
     settle_at_end,
     values_of,
     walked,
 )
-from pygrad._core.portable.registry import drop_dead, objects, put_on_page, unwatch
+from pygrad._core.portable.registry import LateEnd, drop_dead, give_end, made_room, objects, put_on_page, unwatch
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
 from pygrad._core.portable.tape import LATE, collecting, lock, tape
 from pygrad._pgr import ffi, lib
@@ -104,7 +103,8 @@ class Operand(Slots):
         if self._handle:
             self._change(is_leaf, number, operands)
         elif is_leaf:
-            self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number))
+            handle = lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number)
+            self._bind(lib.pgr_h_leaf(tape, lib.PGR_OP_LEAF, number) if made_room(-handle) else handle)
         else:
             self._bind(lib.pgr_h_custom(tape, number, len(operands), [operand._handle for operand in operands]))
         if not is_leaf:
@@ -122,8 +122,7 @@ class Operand(Slots):
         self._kept = None
         walked.pop(id(self), None)
         if not (is_leaf and lib.pgr_h_op(tape, self._handle) == lib.PGR_OP_LEAF):
-            handles = [operand._handle for operand in operands]
-            check(lib.pgr_h_set_operands(tape, self._handle, len(handles), handles))
+            put_operands(self, operands)
         if is_leaf:
             check(lib.pgr_h_set_op(tape, self._handle, lib.PGR_OP_LEAF))
         check(lib.pgr_h_set_data(tape, self._handle, number))
@@ -346,6 +345,9 @@ class Operand(Slots):
     # math's functions and NumPy call __float__: the graph would end there silently.
     def __float__(self) -> NoReturn:
         leave("float", self, lib.pgr_h_unknown(tape, self._handle))
+
+    if LATE:
+        __complex__ = __float__  # PyPy's complex() does not call that
 
     def __int__(self) -> NoReturn:
         leave("int", self, lib.pgr_h_unknown(tape, self._handle))

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from pygrad._core.errors import check, fail, refuse_operand, reject
 from pygrad._core.ops import OPS, Operation
 from pygrad._core.portable.objects import as_number, of, wrap_new
+from pygrad._core.portable.registry import made_room
 from pygrad._core.portable.slots import Slots
 from pygrad._core.portable.tape import tape
 from pygrad._pgr import lib
@@ -16,6 +17,8 @@ from pygrad._pgr import lib
 
 def record(op: int, a: Slots, b: Slots | None = None) -> Any:
     handle = lib.pgr_h_record(tape, op, a._handle, 0 if b is None else b._handle)
+    if handle < 0 and made_room(-handle):
+        handle = lib.pgr_h_record(tape, op, a._handle, 0 if b is None else b._handle)
     if handle < 0:
         fail(-handle, op, lib.pgr_h_data(tape, a._handle), 0.0 if b is None else lib.pgr_h_data(tape, b._handle))
     return wrap_new(handle)
@@ -23,6 +26,8 @@ def record(op: int, a: Slots, b: Slots | None = None) -> Any:
 
 def record_number(op: int, a: Slots, number: float, reflected: bool = False) -> Any:
     handle = lib.pgr_h_record_number(tape, op, a._handle, number, reflected)
+    if handle < 0 and made_room(-handle):
+        handle = lib.pgr_h_record_number(tape, op, a._handle, number, reflected)
     if handle < 0:
         data = lib.pgr_h_data(tape, a._handle)
         fail(-handle, op, *((number, data) if reflected else (data, number)))

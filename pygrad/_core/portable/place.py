@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from types import FrameType, TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Callable
 
 from pygrad import _pgr
-from pygrad._core.errors import check, reject
-from pygrad._core.portable.objects import as_number, give_end, of, own_of
+from pygrad._core.errors import check, lost, reject
+from pygrad._core.operand_set import CHANGES
+from pygrad._core.portable.objects import as_number, of, own_of
+from pygrad._core.portable.registry import end_objects, give_end, run_finalisers
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
-from pygrad._core.portable.tape import tape, unlocked
+from pygrad._core.portable.tape import LATE, tape, unlocked
 from pygrad._pgr import ffi, lib
 
 _changes = _settled = 0  # changes of `_prev` sets: how many happened, how many are on the tape
@@ -24,7 +26,8 @@ def note_change() -> None:
     _changes += 1
 
 
-walked: dict[int, weakref.ref[Slots]] = {}  # by id: the objects with a `_kept`
+# By id: the objects with a `_kept`; of those that end late, the ones whose set has changed.
+walked: dict[int, weakref.ref[Slots]] = {}
 
 
 def is_operation(op: int) -> bool:
@@ -74,9 +77,53 @@ def local_grad(value: Any) -> float:
     return reject("local_grads", value) if number is None else number
 
 
+def owned(set_type: type[set[Any]]) -> type[set[Any]]:
+    """Sets for `_prev` of objects that end late: they have their objects noted when they change, not before. Noted
+    objects that keep each other in sets, as those of a walked graph do, would end one at a collection.
+    """
+
+    class OwnedSet(set_type):  # type: ignore[misc, valid-type]
+        __slots__ = ("owner",)
+
+    def telling(name: str) -> Callable[..., Any]:
+        change = getattr(set_type, name)
+
+        def method(self: Any, *args: Any) -> Any:
+            owner = getattr(self, "owner", None)
+            value = None if owner is None else owner()
+            if value is not None and value._kept is self:
+                _walk(value)
+            return change(self, *args)
+
+        method.__name__ = method.__qualname__ = name
+        method.__doc__ = change.__doc__
+        return method
+
+    for name in CHANGES:
+        setattr(OwnedSet, name, telling(name))
+    return OwnedSet
+
+
+if LATE:
+    adopted.set_of = owned
+
+
 def keep_prev(value: Slots, values: Any) -> None:
-    give_end(value)
     value._kept = values
+    if LATE and type(values) is adopted.set_type and not hasattr(values, "owner"):
+        values.owner = weakref.ref(value)  # type: ignore[attr-defined]
+        walked.pop(id(value), None)
+        _doubtful.discard(id(value))
+        return
+    _walk(value)
+    owner = getattr(values, "owner", None)
+    if owner is not None and owner() is not None:  # another node's set, too
+        _walk(owner())
+
+
+def _walk(value: Slots) -> None:
+    give_end(value)
+    values = value._kept
     walked[id(value)] = weakref.ref(value)
     if _is_strange(values):
         _doubtful.add(id(value))
@@ -113,10 +160,14 @@ def settle_at_end(value: Slots) -> None:
     walked.pop(id(value), None)
     _doubtful.discard(id(value))
     try:
-        if _changes != _settled or _is_strange(value._kept):
+        if LATE or _changes != _settled or _is_strange(value._kept):  # late, _await_ends may have given it up
             settle(value)
     except Exception as error:
-        _Unraisable(error)
+        if LATE:  # so would the finaliser be
+            what = {"exc_type": type(error), "exc_value": error, "exc_traceback": error.__traceback__}
+            sys.unraisablehook(SimpleNamespace(**what, err_msg="Exception ignored in", object=value))
+        else:
+            _Unraisable(error)
 
 
 class _Unraisable:
@@ -129,14 +180,24 @@ class _Unraisable:
         raise self.error
 
 
+def put_operands(value: Any, operands: tuple[Any, ...]) -> None:
+    """Replace a node's operands on the tape."""
+    handles = [operand._handle for operand in operands]
+    status = lib.pgr_h_set_operands(tape, value._handle, len(handles), handles)
+    for _ in range(3 if LATE and not lib.pgr_is_recording() else 0):
+        if status == lib.PGR_ERR_UNKNOWN:  # perhaps because of Values that a recording has left
+            end_objects()
+            status = lib.pgr_h_set_operands(tape, value._handle, len(handles), handles)
+    check(status)
+
+
 def set_operands(value: Any, values: Any) -> tuple[Any, ...]:
     """Replace a node's operands; it keeps its step."""
     operands = values_of("_prev", values)
     own, op = own_of(value), lib.pgr_h_op(tape, value._handle)
     check(-op if op < 0 else 0)
     symbol, past = value._op, (op, *operands_of(value), lib.pgr_h_param(tape, value._handle))
-    handles = [operand._handle for operand in operands]
-    check(lib.pgr_h_set_operands(tape, value._handle, len(handles), handles))
+    put_operands(value, operands)
     if is_operation(op):
         own["_op"], own["_pygrad_step"] = symbol, past
     return operands
@@ -218,17 +279,7 @@ def check_sweep(status: int) -> None:
     if status != lib.PGR_ERR_CUSTOM:
         check(status)
         return
-    # Two exceptions may fail to be kept: at the stack's end, and when two come at once.
-    lost = RecursionError("maximum recursion depth exceeded") if _is_deep() else KeyboardInterrupt()
-    raise _raised.__dict__.pop("error", lost)
-
-
-def _is_deep() -> bool:
-    frame: FrameType | None = sys._getframe()
-    depth = 0
-    while frame is not None:
-        frame, depth = frame.f_back, depth + 1
-    return depth > sys.getrecursionlimit() - 50
+    raise _raised.__dict__.pop("error", None) or lost()
 
 
 lib.pgr_tape_on_custom(tape, lib.pgr_py_custom, ffi.NULL)
@@ -245,6 +296,8 @@ def settle_all(root: Slots) -> None:
     changes = _changes
     if are_settled():
         return
+    if LATE:
+        _await_ends()
     # If no change was counted, only the doubtful ones can differ.
     seen = None if changes != _settled else list(_doubtful)
     before, left = -1, len(walked)
@@ -253,6 +306,17 @@ def settle_all(root: Slots) -> None:
     _settled = changes
     if left:
         _settle_each(root, seen, True)
+
+
+def _await_ends() -> None:
+    """Have objects that have ended settle their sets: what is counted as settled here, they would not look at."""
+    for again in (False, True):
+        if not any(reference() is None for reference in list(walked.values())):
+            return
+        run_finalisers(again)
+    for key, reference in list(walked.items()):
+        if reference() is None:  # Ctrl-C ended the finaliser, or another brought the object back
+            walked.pop(key, None)
 
 
 def _settle_each(root: Slots, seen: list[int] | None, is_last: bool) -> int:

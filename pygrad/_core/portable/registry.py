@@ -3,17 +3,23 @@
 Such an interpreter (PyPy) frees young objects almost for nothing, unless each has a finaliser or a weak reference:
 these cost several times as much as recording. So objects that are made one after another share a page, which refers to
 them, as they do to it: one weak reference tells when all of them have ended. A page that outlasts a collection is
-parted: each of its objects gets an end of its own, a finaliser, so that none keeps another for longer. What an object
-has to do at its end beyond releasing its hold, it does in the finaliser that it gets with the first attribute.
+parted: each of its objects gets an end of its own, a finaliser, so that none keeps another for longer. An object with
+attributes is noted: its finaliser saves it, and its node gets the attributes as soon as the tape is used again.
 
 A weak reference tells too early of objects that a finaliser brings back. Only a collection of old objects finds those;
 if there was one, the page's volume, whose finaliser comes after all others, releases what the page held.
+
+Between any two steps, another thread may run, or a finaliser in this one, and either may do anything. So lists and
+dicts change by single steps: who takes a handle off a list owns the hold. No finaliser here waits for the tape's lock:
+the thread that has it may need what the next finaliser saves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
+import threading
 import weakref
 from typing import Any, Callable
 
@@ -29,9 +35,9 @@ try:
     from pypyjit import residual_call as _unseen  # type: ignore[import-not-found, unused-ignore]
 except ImportError:
 
-    def _unseen(function: Callable[[], None]) -> None:
+    def _unseen(function: Callable[..., None], *args: Any) -> None:
         """Call a function which the compiler must not see: with what is done seldom, it would find traces too long."""
-        function()
+        function(*args)
 
 
 _ON_A_PAGE = 32
@@ -39,6 +45,10 @@ _IN_A_VOLUME = 32
 _COLLECT_AT_LEAST = 1 << 21  # nodes: a collection of the interpreter's costs as much as recording 2^18 or so
 _ENDS_AT_LEAST = 1 << 13  # objects and nodes with attributes, which keep more
 _AT_ONCE = 256
+
+_ended: list[int] = []  # handles of objects without attributes that have ended
+_noted: dict[int, Slots] = {}  # by handle: objects with attributes that have ended
+_running: set[int] = set()  # threads that have finalisers run
 
 
 class _Volume:
@@ -51,7 +61,7 @@ class _Volume:
 
     def __del__(self) -> None:
         for handles in self.pages:
-            _release(handles)
+            _ended.extend(_taken(handles))
 
 
 class _Page:
@@ -59,7 +69,7 @@ class _Page:
 
     def __init__(self, volume: _Volume) -> None:
         self.handles: list[int] = []  # whose holds are the page's to release
-        self.values: list[Slots] = []
+        self.values: list[Slots | None] = []
         self.volume = volume
         volume.pages.append(self.handles)
 
@@ -72,24 +82,35 @@ class _Book:
     """The pages that no collection has seen yet."""
 
     def __init__(self) -> None:
-        self.pages: list[tuple[weakref.ref[_Page], list[int]]] = []
+        self.pages: dict[int, tuple[weakref.ref[_Page], list[int]]] = {}
+        self.numbers = itertools.count()
         self.collect_at = _COLLECT_AT_LEAST  # nodes
         self.collect_ends_at = _ENDS_AT_LEAST
-        self.ends = 0  # objects with a finaliser of their attributes
+        self.is_collecting = False
+        self.ends = 0  # objects with attributes whose end is not done
         self.young, self.old = weakref.ref(_Canary()), weakref.ref(_Canary())
         self.next_old = _Canary()
         self.volume = _Volume()
         self.next_page()
 
+    def list_page(self, page: _Page) -> None:
+        self.pages[next(self.numbers)] = weakref.ref(page), page.handles
+
     def next_page(self) -> None:
         if len(self.volume.pages) >= _IN_A_VOLUME:
             self.volume = _Volume()
         page = _Page(self.volume)
-        self.pages.append((weakref.ref(page), page.handles))
         self.page = page
+        self.list_page(page)  # after that: a page that is listed, has no values and is not the present one is dropped
 
 
 _book = _Book()
+
+
+class NotedRef(weakref.ref):  # type: ignore[type-arg]
+    """To an object with attributes. When it is dead, they are still to come, until the object's end is done."""
+
+    __slots__ = ()
 
 
 def registered(handle: int) -> Any:
@@ -107,7 +128,9 @@ def put_on_page(value: Slots, handle: int) -> None:
     set_page(value, page)
     page.handles.append(handle)
     page.values.append(value)
-    if len(page.handles) >= _ON_A_PAGE:
+    if page is not _book.page:  # another thread has turned it, and perhaps parted it already
+        _unseen(_book.list_page, page)
+    elif len(page.handles) >= _ON_A_PAGE:
         _unseen(_turn_page)
 
 
@@ -120,35 +143,77 @@ class End:
         self.handle = handle
 
     def __del__(self) -> None:
-        if self.handle:
-            _ended.append(self.handle)
-            if len(_ended) >= _AT_ONCE:
-                release_ended()
+        handle = getattr(self, "handle", 0)  # Ctrl-C may have come too early
+        if handle:
+            _ended.append(handle)
 
 
-_ended: list[int] = []
+class LateEnd:
+    """The end of an object that has attributes, or more to do for another reason."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Slots) -> None:
+        self._value = value
+
+    def __del__(self) -> None:
+        value = getattr(self, "_value", None)
+        if value is not None and value._end is self and value._handle:  # else another end took its place
+            _noted[value._handle] = value
+
+
+def _taken(handles: list[int]) -> list[int]:
+    """Take all handles off a list. Who does the same meanwhile gets others."""
+    taken = []
+    with contextlib.suppress(IndexError):
+        while True:
+            taken.append(handles.pop())
+    return taken
 
 
 def release_ended() -> None:
-    """Release the holds of objects that have ended."""
+    """Do what is left to do for objects that have ended: release their holds, give nodes their attributes."""
     while _ended:
         with lock:
-            ended, _ended[:] = _ended[:], ()
+            ended = _taken(_ended)
             for handle in ended:
                 reference = objects.get(handle)
                 if reference is not None and reference() is None:  # the node has no new object
                     del objects[handle]
             lib.pgr_h_release_all(tape, len(ended), ended)
+    while _noted:
+        with lock, contextlib.suppress(KeyError):  # a finaliser may take the last one
+            _, value = _noted.popitem()
+            _book.ends -= 1
+            value._ended()
 
 
-def _release(handles: list[int]) -> None:
-    """Release a page's holds, one time: a finaliser may do the same meanwhile."""
-    released = []
-    with contextlib.suppress(IndexError):
-        while True:
-            released.append(handles.pop())
-    if released:
-        lib.pgr_h_release_all(tape, len(released), released)
+def made_room(status: int) -> bool:
+    """Whether a call that lacked memory or ids may be tried again, since the interpreter had objects that had ended."""
+    if not LATE or status not in (lib.PGR_ERR_NOMEM, lib.PGR_ERR_FULL):
+        return False
+    before = lib.pgr_tape_size(tape)
+    end_objects()
+    check(lib.pgr_h_collect(tape))
+    drop_dead()
+    return bool(lib.pgr_tape_size(tape) < before)
+
+
+def run_finalisers(again: bool) -> None:
+    """Have the interpreter run the finalisers of what it has found, and do what is left to do then. Another thread may
+    have begun to run them, and wait for this one: `again` makes the interpreter hand the rest to this one.
+    """
+    thread = threading.get_ident()
+    if thread not in _running:  # else a finaliser calls this, which others would within it, and so on
+        _running.add(thread)
+        try:
+            if again:
+                gc.collect()
+            for _ in range(2):  # compiled, PyPy runs them where a loop goes back
+                pass
+        finally:
+            _running.discard(thread)
+    release_ended()
 
 
 def watch(value: Slots, handle: int) -> None:
@@ -156,61 +221,114 @@ def watch(value: Slots, handle: int) -> None:
     with lock:
         objects[handle] = weakref.ref(value)
         set_end(value, End(handle))
+    if len(_ended) >= _AT_ONCE:
+        _unseen(release_ended)
+
+
+def give_end(value: Slots) -> None:
+    """From now on, an object that ends late settles its `_prev` and leaves its attributes to its node then."""
+    if not LATE or isinstance(value._end, LateEnd):
+        return
+    if len(_noted) >= _AT_ONCE or _book.ends >= _book.collect_ends_at:
+        _unseen(_tidy)
+    with lock:
+        if isinstance(value._end, LateEnd):
+            return
+        objects[value._handle] = NotedRef(value)
+        unwatch(value)
+        if not isinstance(value._end, LateEnd):  # no finaliser was faster
+            set_end(value, LateEnd(value))
+            _book.ends += 1
 
 
 def unwatch(value: Slots) -> None:
     """Take an object off its page, and leave it to the caller to release its hold."""
     with lock:
-        page, end = value._page, value._end
+        page = value._page
         if page is not None:
             set_page(value, None)
-            at = [i for i, other in enumerate(page.values) if other is value]  # == may record
-            for i in at:
-                del page.values[i]
-            page.handles.remove(value._handle)
-        elif isinstance(end, End):
+            _forget(page, value)
+            with contextlib.suppress(ValueError):  # _part has just taken it
+                page.handles.remove(value._handle)
+        end = value._end
+        if isinstance(end, End):
             end.handle = 0
 
 
+def _forget(page: _Page, value: Slots) -> None:
+    for i, other in enumerate(page.values):  # only grows
+        if other is value:
+            page.values[i] = None
+
+
 def _part(page: _Page) -> None:
-    with lock:
-        while page.values:
-            value = page.values.pop()
-            page.handles.remove(value._handle)
+    """Give each object on a page an end of its own. Under `lock`; but a finaliser may do the same, or unwatch one."""
+    for value in page.values:
+        if value is not None and value._page is page:
+            handle, end = value._handle, End(0)
+            objects.setdefault(handle, weakref.ref(value))
+            try:
+                page.handles.remove(handle)
+            except ValueError:  # a finaliser was faster
+                continue
+            end.handle = handle
+            set_end(value, end)
             set_page(value, None)
-            watch(value, value._handle)
+            _forget(page, value)
+            if isinstance(objects.get(handle), NotedRef):  # a finaliser gave it attributes meanwhile
+                end.handle = 0
+                if not isinstance(value._end, LateEnd):
+                    set_end(value, LateEnd(value))
 
 
 def part_pages() -> None:
-    """Release what pages that have ended hold, and register the objects of all others."""
-    was_sure = _book.old() is not None
+    """Release what pages that have ended hold, and register the objects of all others. A page is listed until that is
+    done: Ctrl-C may come before, and a finaliser or another thread may look for its objects.
+    """
+    old, pages = _book.old, _book.pages
+    was_sure = old() is not None
     if not was_sure:  # the next one is old, too, unless nothing was collected meanwhile: then it is careful in vain
         _book.old = weakref.ref(_book.next_old)
         _book.next_old = _Canary()
-    pages, _book.pages = _book.pages, []
-    try:
-        while pages:
-            reference, handles = pages.pop()
-            page = reference()
+    if _book.page.values:
+        _book.next_page()  # a page keeps what was on it until it is not listed any more
+    for number in list(pages):
+        with lock:
+            listed = pages.get(number)
+            if listed is None:  # a finaliser or another thread was faster
+                continue
+            page, handles = listed[0](), listed[1]
             if page is not None:
                 _part(page)
                 if handles or page is _book.page:  # another thread is just putting a value on it
-                    _book.pages.append((reference, handles))
-            elif was_sure and _book.old() is not None:
-                _release(handles)
-    finally:
-        _book.pages += pages  # Ctrl-C has come
+                    continue
+            elif was_sure and old() is not None and handles:
+                released = _taken(handles)
+                lib.pgr_h_release_all(tape, len(released), released)
+            pages.pop(number, None)
 
 
 def _turn_page() -> None:
-    """Turn to a new page. If the interpreter has collected since the last time, part pages."""
+    """Turn to a new page."""
     _book.next_page()
+    _tidy()
+
+
+def _tidy() -> None:
+    """If the interpreter has collected since the last time, part pages. Have it collect if that is due: it can't see
+    how much memory the nodes of old objects keep.
+    """
     if _book.young() is None:
         _book.young = weakref.ref(_Canary())
         part_pages()
-    # An interpreter can't see how much memory the nodes of old objects keep.
+    if _noted or len(_ended) >= _AT_ONCE:
+        release_ended()
     ends = _book.ends + len(adopted.notes)
-    if ends >= _book.collect_ends_at or lib.pgr_tape_size(tape) >= _book.collect_at:
+    is_due = ends >= _book.collect_ends_at or lib.pgr_tape_size(tape) >= _book.collect_at
+    if not is_due or _book.is_collecting:  # in a finaliser, or in another thread
+        return
+    _book.is_collecting = True
+    try:
         for _ in range(2):
             end_objects()
             check(lib.pgr_h_collect(tape))
@@ -218,11 +336,8 @@ def _turn_page() -> None:
                 break
         _book.collect_at = max(_COLLECT_AT_LEAST, 2 * lib.pgr_tape_size(tape))
         _book.collect_ends_at = max(_ENDS_AT_LEAST, 2 * (_book.ends + len(adopted.notes)))
-
-
-def count_end(more: int) -> None:
-    """Count an object with a finaliser of its attributes, or its end, as -1."""
-    _book.ends += more
+    finally:
+        _book.is_collecting = False
 
 
 def drop_dead() -> int:
@@ -235,8 +350,8 @@ def drop_dead() -> int:
 
 
 def end_objects() -> bool:
-    """Have the interpreter find all objects that have ended, and release what they hold. Return whether they may have
-    left something that ends now: finalisers run layer by layer.
+    """Have the interpreter find all objects that have ended, and do what is left to do for them. Return whether they
+    may have left something that ends now: finalisers run layer by layer.
     """
     if not LATE:
         return False
@@ -244,5 +359,5 @@ def end_objects() -> bool:
     part_pages()
     gc.collect()
     part_pages()
-    release_ended()
+    run_finalisers(again=False)
     return _book.ends < before

@@ -35,6 +35,7 @@ class _Adopted:
     value_type: type[Any]
     set_type: type[set[Any]]
     notes: dict[int, dict[str, Any]]
+    set_of: Callable[[type[set[Any]]], type[set[Any]]] = staticmethod(lambda set_type: set_type)
 
 
 adopted = _Adopted()
@@ -44,4 +45,4 @@ def adopt(
     *, value_type: type[Any], notes: dict[int, dict[str, Any]], set_type: type[set[Any]], **_used_by_c: Any
 ) -> None:
     """From now on, make results of `value_type`, a subclass of Operand, and sets in `_prev` of `set_type`."""
-    adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, set_type
+    adopted.value_type, adopted.notes, adopted.set_type = value_type, notes, adopted.set_of(set_type)
