@@ -1,8 +1,8 @@
 /* lanes.h: runs a block of lanes through a segment, for one instruction set.
  *
  * run.c includes this file once for each set, so it has no guard. LANES(name) makes names, LANES_TARGET selects the
- * set, LANES_VECTOR is the numbers to a vector, LANES_WIDE the vectors to sum in. Some sets have LANES_MAX, LANES_STRIDED
- * and LANES_GATHER, which load numbers from anywhere, and LANES_MASKED operations. */
+ * set, LANES_VECTOR is the numbers to a vector, LANES_WIDE the vectors to sum in. Some sets have LANES_MAX,
+ * LANES_STRIDED and LANES_GATHER, which load numbers from anywhere, and LANES_MASKED operations. */
 
 #if defined(__GNUC__)
 typedef double LANES(vector) __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(8), may_alias));
