@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -99,6 +100,15 @@ def of_values(array: Any) -> Any:
 math.of_values = of_values
 
 
+# Offsets of all elements in order, by id, as long as there are views of them.
+_all_offsets: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def _is_regular(view: Any) -> bool:
+    """Whether offsets lie in memory as they count, so that along each axis they grow by a constant."""
+    return view.base is not None and _all_offsets.get(id(view.base)) is view.base
+
+
 class Array(Tracer):
     """An array while a function is recorded: elements of a source, by their offsets.
 
@@ -123,7 +133,10 @@ class Array(Tracer):
     @staticmethod
     def of(source: Source, shape: tuple[int, ...]) -> Array:
         np = need_numpy()
-        return Array(source, np.arange(int(np.prod(shape, dtype=int))).reshape(shape))
+        count = int(np.prod(shape, dtype=np.int64))
+        offsets = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)  # half the memory takes half the time
+        _all_offsets[id(offsets)] = offsets
+        return Array(source, offsets.reshape(shape))
 
     @property
     def T(self) -> Array:  # noqa: N802
@@ -280,8 +293,11 @@ class Array(Tracer):
         np = need_numpy()
         view = np.moveaxis(self.view, axis, 0)
         stride = int((view[1] - view[0]).ravel()[0]) if len(view) > 1 and view[0].size else 1
-        steps = np.arange(len(view)).reshape(-1, *[1] * (view.ndim - 1)) * stride
-        if stride <= 0 or not bool((view == view[0] + steps).all()):
+
+        def steps() -> Any:
+            return np.arange(len(view)).reshape(-1, *[1] * (view.ndim - 1)) * stride
+
+        if stride <= 0 or not (_is_regular(view) or bool((view == view[0] + steps()).all())):
             return None
         possible = all(self.source.has_lane(offset, stride, len(view)) for offset in view[0].ravel().tolist())
         return (view[0], stride) if possible else None
@@ -292,6 +308,10 @@ class Array(Tracer):
         lanes, flat = self.source, self.view.ravel()
         if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:
             return None
+        if (
+            _is_regular(self.view) and self.view.flags.c_contiguous and flat.size == self.view.base.size
+        ):  # as it was made
+            return lanes, [(value, offset, lanes.stride) for offset, value in zip(lanes.offsets, lanes.values)]
         place = np.full(flat.size, -1)
         place[flat] = np.arange(flat.size)
         found = []
