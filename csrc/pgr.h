@@ -598,7 +598,7 @@ typedef struct {
     uint32_t instruction_count, arg_count, dot_count, segment_count, constant_count, input_count, output_count;
     uint32_t lane_input_count, group_count, call_count, memory_count, program_count;
     uint32_t uniform_registers, lane_registers;
-    uint32_t block;                      /* lanes computed together: a power of two from 16 to 256 */
+    uint32_t block;                      /* lanes computed together: a power of two from 16 to 512 */
     uint32_t nodes;
     const pgr_instruction *instructions;
     const uint32_t *args;

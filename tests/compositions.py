@@ -165,7 +165,7 @@ class Generator:
         self.has_plain = self.chance(0.3)
         self.is_eager = not self.is_corner and self.chance(0.04)
         blocks = len(self.chain) < 3 and not self.is_corner and self.chance(0.12)  # more lanes than a block has
-        self.many = self.rng.choice([260, 260, 600]) if blocks else self.rng.choice([9, 40]) if self.chance(0.05) else 0
+        self.many = self.rng.choice([260, 520, 600]) if blocks else self.rng.choice([9, 40]) if self.chance(0.05) else 0
 
     # ---- Choices ----
 

@@ -249,7 +249,7 @@ def test_names_cannot_leave_the_comment_of_generated_c(pg, tmp_path):
     assert run_c(compile_c(program, tmp_path), [3.0, 2.0], 1)[0] == 6.0
 
 
-@pytest.mark.parametrize("lanes", [1, 255, 256, 257, 5_000, 60_001])
+@pytest.mark.parametrize("lanes", [1, 255, 256, 257, 511, 512, 513, 5_000, 60_001])
 def test_results_do_not_depend_on_workers(pg, lanes):
     x = np.random.default_rng(lanes).normal(size=(lanes, 3))
 

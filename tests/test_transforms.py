@@ -41,7 +41,7 @@ def by_numpy(params, X, Y):
     return value, [(g + 2e-4 * W, h + 2e-4 * b) for (g, h), (W, b) in zip(grads, params)]
 
 
-@pytest.mark.parametrize("points", [1, 2, 31, 32, 33, 100, 255, 256, 257, 1000])
+@pytest.mark.parametrize("points", [1, 2, 31, 32, 33, 100, 255, 256, 257, 511, 512, 513, 1000])
 def test_a_batched_network_equals_numpy_at_every_block_size(pg, points):
     def loss(params, x, y):
         return (1 - y * mlp(params, x, pg.math.relu)).relu()

@@ -30,7 +30,8 @@ static void emit_stages(builder *b)
     program_end_uniform(b, &uniform);
     program_end_lanes(b, &lanes);
     p->block = BLOCK_MOST;
-    while (p->block > BLOCK_FEWEST && (uint64_t)p->lane_registers * p->block * sizeof(double) > BLOCK_BYTES)
+    while (p->block > BLOCK_FEWEST && (uint64_t)p->lane_registers * p->block * sizeof(double) >
+                                          (p->block > BLOCK_USUAL ? BLOCK_NEAR : BLOCK_BYTES))
         p->block /= 2;
 }
 

@@ -388,7 +388,7 @@ static void loop_lanes(lane_call *l)
 /* The fewest lanes that all of a call's programs take at once. */
 static size_t lanes_at_once(const pgr_program *p, const call *c)
 {
-    size_t fewest = BLOCK_MOST;
+    size_t fewest = BLOCK_USUAL;
     for (uint32_t i = 0; i < c->program_count; i++)
         fewest = program_of(p, c, i)->block < fewest ? program_of(p, c, i)->block : fewest;
     return fewest;

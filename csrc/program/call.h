@@ -4,7 +4,7 @@
 
 #include "program/run.h"
 
-enum { ROW = BLOCK_MOST + LANE_CHUNK }; /* the most numbers of a lane register */
+enum { ROW = BLOCK_USUAL + LANE_CHUNK }; /* the most numbers of a lane register */
 
 static inline bool call_has(const call *c, uint32_t flag) { return (c->flags & flag) != 0; }
 

@@ -25,8 +25,9 @@ typedef pgr_segment segment;
 typedef pgr_call call;
 typedef pgr_uniform_input uniform_input;
 
-/* Lanes to a block, and the most bytes for its registers, half of a second-level cache, unless lanes are fewest. */
-enum { BLOCK_FEWEST = 16, BLOCK_MOST = 256, BLOCK_BYTES = 1 << 20 };
+/* Lanes to a block: as many as have registers of BLOCK_NEAR bytes, half of a first-level cache, but at least
+ * BLOCK_USUAL, unless these take BLOCK_BYTES, half of a second-level cache. */
+enum { BLOCK_FEWEST = 16, BLOCK_USUAL = 256, BLOCK_MOST = 512, BLOCK_NEAR = 3 << 13, BLOCK_BYTES = 1 << 20 };
 
 typedef struct { /* out[array][offset + i], for i < count: the next of output_registers, in a row or not */
     uint32_t array, in_a_row;

@@ -659,7 +659,7 @@ static void every_part_that_is_wrong_is_refused(void)
     REFUSED(p.lane_registers, 18);
     REFUSED(p.block, 8);
     REFUSED(p.block, 24);
-    REFUSED(p.block, 512);
+    REFUSED(p.block, 1024);
     REFUSED(p.group_count, 0);
     /* Lanes of stride 0 can be many, but not too many. */
     lane_inputs[0].stride = lane_inputs[1].stride = outputs[0].stride = outputs[2].stride = 0;
