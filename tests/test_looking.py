@@ -619,10 +619,9 @@ def test_walked_chains_of_closures_are_freed_at_once(pg):
         v.backward()
         assert x.grad == 2.0**30
     del v, x
-    gc.collect()
-    pg.collect()
-    gc.collect()
-    pg.collect()
+    for _ in range(2 if COUNTS else 6):  # on PyPy, a collection ends one link of each chain; collect() has up to 8 run
+        gc.collect()
+        pg.collect()
     assert pg.tape_stats().nodes <= before
 
 

@@ -162,8 +162,8 @@ ERRORS = [
     ("powc", (0.0, -1.0), lambda a, b: a**b),
     ("powc", (0.0, -2.5), lambda a, b: a**b),
     ("powc", (-8.0, 0.5), math.pow),
-    ("powc", (-10.0, 401.0), math.pow),  # PyPy's ** gives inf
-    ("powc", (1e200, 2.0), lambda a, b: a**b),
+    ("powc", (-10.0, 401.0), math.pow),
+    ("powc", (1e200, 2.0), math.pow),  # PyPy takes a**2 as a * a, which is inf
     ("exp", (1000.0,), math.exp),
     ("log", (0.0,), math.log),
     ("log", (-1.0,), math.log),

@@ -426,6 +426,28 @@ def test_names_that_come_and_go_are_never_mistaken(pg, rng, monkeypatch):
     assert pg._core.scopes._scopes.alive < 500
 
 
+def test_names_in_a_table_in_use_are_kept_until_it_has_gone(pg, monkeypatch):
+    scopes = pg._core.scopes
+    monkeypatch.setattr(scopes, "_NAMES_AT_LEAST", 20)
+    monkeypatch.setattr(scopes._scopes, "limit", 20)
+
+    def enter(names):
+        for name in names:
+            with pg.scope(name):
+                pg.Value(1.0)
+
+    with pg.scope("in the table"):
+        value = pg.Value(1.0)
+    table = pg._core.layer.export(value)
+    del value
+    pg.collect()
+    enter(f"first{i}" for i in range(100))
+    assert scopes.path(table.rows[0].scope) == ("in the table",) and scopes._scopes.alive >= 100
+    del table
+    enter(f"then{i}" for i in range(100))
+    assert scopes._scopes.alive < 80
+
+
 def test_lines_that_nobody_uses_are_forgotten(pg, monkeypatch):
     monkeypatch.setattr(pg._core.scopes, "_NAMES_AT_LEAST", 100)
     monkeypatch.setattr(pg._core.scopes, "_lines_at_most", 100)

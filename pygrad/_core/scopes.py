@@ -58,17 +58,16 @@ class _Scopes:
             self.alive += length
         return unit
 
-    def is_full(self) -> bool:
-        """Whether to purge now. Tables in use hold numbers, too."""
-        return self.alive >= self.limit and not tables
-
     def purge(self) -> None:
-        """Drop unused names, if is_full."""
-        if not self.is_full():
+        """Drop unused names, if there are too many. Tables in use hold numbers, too: then try again later."""
+        if self.alive < self.limit:
             return
-        collect()
+        collect()  # which may also end tables
         with self.lock:
-            if not self.is_full():
+            if self.alive < self.limit:
+                return
+            if tables:
+                self.limit = self.alive + _NAMES_AT_LEAST
                 return
             used = {0, PARAMETERS}
 
@@ -221,10 +220,12 @@ _lines_at_most = _NAMES_AT_LEAST
 def tag_line(text: str) -> None:
     """Tag all nodes recorded from now on with a line, 'file:line'; '' for none."""
     global _lines_at_most
-    if len(_lines) >= _lines_at_most and not tables:
-        collect()
+    if len(_lines) >= _lines_at_most:
+        collect()  # which may also end tables
     with _scopes.lock:
-        if len(_lines) >= _lines_at_most and not tables:
+        if len(_lines) >= _lines_at_most and tables:
+            _lines_at_most = len(_lines) + _NAMES_AT_LEAST
+        if len(_lines) >= _lines_at_most:
             used = _tags(lib.PGR_TAG_LINE)
             for unused in [line for line in _lines if line and line not in used]:
                 del _line_numbers[_lines.pop(unused)]

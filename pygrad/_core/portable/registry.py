@@ -65,11 +65,12 @@ class _Volume:
 
 
 class _Page:
-    __slots__ = ("__weakref__", "handles", "values", "volume")
+    __slots__ = ("__weakref__", "handles", "is_new", "values", "volume")
 
     def __init__(self, volume: _Volume) -> None:
         self.handles: list[int] = []  # whose holds are the page's to release
         self.values: list[Slots | None] = []
+        self.is_new = True  # about to be the present one
         self.volume = volume
         volume.pages.append(self.handles)
 
@@ -100,8 +101,9 @@ class _Book:
         if len(self.volume.pages) >= _IN_A_VOLUME:
             self.volume = _Volume()
         page = _Page(self.volume)
+        self.list_page(page)  # first: as soon as it is the present one, other threads put values on it
         self.page = page
-        self.list_page(page)  # after that: a page that is listed, has no values and is not the present one is dropped
+        page.is_new = False
 
 
 _book = _Book()
@@ -290,7 +292,8 @@ def part_pages() -> None:
     if not was_sure:  # the next one is old, too, unless nothing was collected meanwhile: then it is careful in vain
         _book.old = weakref.ref(_book.next_old)
         _book.next_old = _Canary()
-    if _book.page.values:
+        _book.volume = _Volume()  # so that the one that must release what its pages held can end
+    if _book.page.values or not was_sure:
         _book.next_page()  # a page keeps what was on it until it is not listed any more
     for number in list(pages):
         with lock:
@@ -300,7 +303,7 @@ def part_pages() -> None:
             page, handles = listed[0](), listed[1]
             if page is not None:
                 _part(page)
-                if handles or page is _book.page:  # another thread is just putting a value on it
+                if handles or page.is_new or page is _book.page:  # another thread is just putting a value on it
                     continue
             elif was_sure and old() is not None and handles:
                 released = _taken(handles)
