@@ -719,9 +719,9 @@ A correctly rounded result has an error of at most 0.5. The ulp of a subnormal n
 largest float64 should be infinite; infinity counts as 2**1024.
 
 `tests/test_accuracy.py` bounds these figures on fewer points: values are as good as the platform's; partials of Values
-and functions over points are within 4 ulp, ndtri, and sigmoid and silu over points, within 5; polygamma, and the
-partials of gamma, ndtri and log_ndtr, within 6. Gamma functions are measured above 0; below 0, near their zeros, only
-the absolute error is small.
+and functions over points are within 4 ulp. Within 5: ndtri, and sigmoid and silu over points. Within 6: polygamma, and
+the partials of gamma, ndtri and log_ndtr. Gamma functions are measured above 0; below 0, near their zeros, only the
+absolute error is small.
 
 To measure again:
 

@@ -810,3 +810,44 @@ def test_matrices_stacked_of_scalars_are_alike_without_recording(pg):
     x = np.array([1.3, 0.4])
     for transform in (pg.grad, pg.hessian, pg.jit):
         np.testing.assert_allclose(transform(f)(x), transform(f, record=False)(x), rtol=1e-12)
+
+
+VIEWS = {
+    "as it is": lambda a: a,
+    "reshaped": lambda a: a.reshape(-1, 2),
+    "turned": lambda a: a.T,
+    "every other": lambda a: a[::2],
+    "backwards": lambda a: a[::-1],
+    "swapped": lambda a: a.swapaxes(0, 1).reshape(a.shape),
+    "one longer": lambda a: a[:, None].reshape(a.shape),
+}
+
+
+@pytest.mark.parametrize("how", VIEWS)
+@pytest.mark.parametrize(
+    "places", [[0, 1, 2, 3], [0, 2, 3, 5], [0, 2, 4, 6], [3, 1, 4, 5], [1, 1, 1, 1], slice(None)], ids=str
+)
+def test_views_of_elements_in_any_order_are_mapped_over_as_numpys_are(pg, places, how):
+    """What is moved within the recording, and then seen through a view, lies elsewhere than its offsets say."""
+    x = np.arange(14.0).reshape(7, 2) ** 2 + 1.0
+    view = VIEWS[how]
+
+    def of_argument(x):
+        return pg.vmap(lambda row: row[0] * 3.0 + row[1] * row[1])(view(x[places]))
+
+    def of_result(x):
+        return view(pg.vmap(lambda row: np.stack([row[1], row[0] * row[0]]))(x)[places])
+
+    def oracle(rows):
+        return rows[:, 0] * 3.0 + rows[:, 1] ** 2
+
+    np.testing.assert_allclose(pg.jit(of_result)(x), view(np.stack([x[:, 1], x[:, 0] ** 2], axis=1)[places]))
+    expected = oracle(view(x[places]))
+    np.testing.assert_allclose(pg.jit(of_argument)(x), expected)
+    weights = np.arange(1.0, 1.0 + len(expected))
+    slope = pg.grad(lambda x: of_argument(x) @ weights)(x)
+    wanted = np.zeros_like(x)
+    for row, weight in zip(view(np.arange(14).reshape(7, 2)[places]), weights):
+        wanted.ravel()[row[0]] += 3.0 * weight
+        wanted.ravel()[row[1]] += 2.0 * x.ravel()[row[1]] * weight
+    np.testing.assert_allclose(slope, wanted)

@@ -25,8 +25,8 @@ typedef pgr_segment segment;
 typedef pgr_call call;
 typedef pgr_uniform_input uniform_input;
 
-/* Lanes to a block: as many as have registers of BLOCK_NEAR bytes, half of a first-level cache, but at least
- * BLOCK_USUAL, unless these take BLOCK_BYTES, half of a second-level cache. */
+/* Lanes to a block: BLOCK_MOST if their registers fit in half of a first-level cache, BLOCK_NEAR bytes. Otherwise
+ * BLOCK_USUAL, or fewer until the registers fit in half of a second-level cache, BLOCK_BYTES. */
 enum { BLOCK_FEWEST = 16, BLOCK_USUAL = 256, BLOCK_MOST = 512, BLOCK_NEAR = 3 << 13, BLOCK_BYTES = 1 << 20 };
 
 typedef struct { /* out[array][offset + i], for i < count: the next of output_registers, in a row or not */

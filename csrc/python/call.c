@@ -176,7 +176,7 @@ done:
  * IN, OUT      the structures of arguments and result: see pygrad/_core/trees.py
  * NUMBERS_IN, ARRAYS_IN, NUMBERS_OUT   counts
  * SHAPES       of the result's arrays
- * EMPTY        numpy.empty, or what is called as it is
+ * EMPTY        numpy.empty, or another function that makes an array of a shape
  * ARRAY_TYPE   numpy.ndarray
  * CONSTANTS    arrays after the arguments'
  * WORKERS      threads that share a vmap's lanes

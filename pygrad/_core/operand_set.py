@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-CHANGES = (
+_CHANGES = (
     *("add", "discard", "remove", "pop", "clear", "update"),
     *("difference_update", "intersection_update", "symmetric_difference_update"),
     *("__ior__", "__iand__", "__isub__", "__ixor__"),
 )
+
+
+def wrap_changes(kind: type[set[Any]], wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace each method that changes sets of this type by wrapped(method)."""
+    for name in _CHANGES:
+        change = getattr(kind, name)
+        method = wrapped(change)
+        method.__name__ = method.__qualname__ = name
+        method.__doc__ = change.__doc__
+        setattr(kind, name, method)
 
 
 def operand_set(changed: Callable[[], None]) -> type[set[Any]]:
@@ -28,19 +38,14 @@ def operand_set(changed: Callable[[], None]) -> type[set[Any]]:
 
         __copy__ = copy
 
-    def telling(name: str) -> Callable[..., Any]:
-        change = getattr(set, name)
-
+    def telling(change: Callable[..., Any]) -> Callable[..., Any]:
         def method(self: Any, *args: Any) -> Any:
             try:
                 return change(self, *args)
             finally:
                 changed()
 
-        method.__name__ = method.__qualname__ = name
-        method.__doc__ = change.__doc__
         return method
 
-    for name in CHANGES:
-        setattr(OperandSet, name, telling(name))
+    wrap_changes(OperandSet, telling)
     return OperandSet

@@ -308,9 +308,7 @@ class Array(Tracer):
         lanes, flat = self.source, self.view.ravel()
         if not isinstance(lanes, Lanes) or flat.size != len(lanes.values) * lanes.group.count:
             return None
-        if (
-            _is_regular(self.view) and self.view.flags.c_contiguous and flat.size == self.view.base.size
-        ):  # as it was made
+        if _is_regular(self.view) and self.view.flags.c_contiguous:  # as it was made
             return lanes, [(value, offset, lanes.stride) for offset, value in zip(lanes.offsets, lanes.values)]
         place = np.full(flat.size, -1)
         place[flat] = np.arange(flat.size)

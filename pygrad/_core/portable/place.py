@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from pygrad import _pgr
 from pygrad._core.errors import check, lost, reject
-from pygrad._core.operand_set import CHANGES
+from pygrad._core.operand_set import wrap_changes
 from pygrad._core.portable.objects import as_number, of, own_of
 from pygrad._core.portable.registry import end_objects, give_end, run_finalisers
 from pygrad._core.portable.slots import Slots, adopted, attributes_of
@@ -85,9 +85,7 @@ def owned(set_type: type[set[Any]]) -> type[set[Any]]:
     class OwnedSet(set_type):  # type: ignore[misc, valid-type]
         __slots__ = ("owner",)
 
-    def telling(name: str) -> Callable[..., Any]:
-        change = getattr(set_type, name)
-
+    def telling(change: Callable[..., Any]) -> Callable[..., Any]:
         def method(self: Any, *args: Any) -> Any:
             owner = getattr(self, "owner", None)
             value = None if owner is None else owner()
@@ -95,12 +93,9 @@ def owned(set_type: type[set[Any]]) -> type[set[Any]]:
                 _walk(value)
             return change(self, *args)
 
-        method.__name__ = method.__qualname__ = name
-        method.__doc__ = change.__doc__
         return method
 
-    for name in CHANGES:
-        setattr(OwnedSet, name, telling(name))
+    wrap_changes(OwnedSet, telling)
     return OwnedSet
 
 
