@@ -8,6 +8,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import setuptools
@@ -210,6 +211,21 @@ class BuildWithCompiler(build_ext):
                 "dnf install gcc python3-devel, xcode-select --install, or Visual Studio's Build Tools; or install a "
                 "wheel, which needs none: pip install --only-binary :all: pygrad-engine"
             ) from None
+
+    def build_extensions(self) -> None:
+        """Compiles the files side by side, and links when all are done. MSVC's compiler class takes all at once."""
+        compile_one, link = self.compiler._compile, self.compiler.link_shared_object
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            begun: list[Future[None]] = []
+
+            def link_all(*args, **options):
+                for compilation in begun:
+                    compilation.result()
+                link(*args, **options)
+
+            self.compiler._compile = lambda *args: begun.append(pool.submit(compile_one, *args))
+            self.compiler.link_shared_object = link_all
+            super().build_extensions()
 
     def _has_compiler(self) -> bool:
         command = getattr(self.compiler, "compiler_so", None) or ["cc"]
