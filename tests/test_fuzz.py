@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.util
 import io
@@ -67,6 +68,7 @@ def npz(path, entries, compression=zipfile.ZIP_STORED):
             archive.writestr(name, content)
 
 
+@functools.cache
 def damaged():
     """Files, by name, that once raised something other than ValueError, or took as much memory as they claimed."""
     big = npy(header_of(shape="(1000000000000,)"))

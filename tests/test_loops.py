@@ -1,6 +1,6 @@
 """Random functions with loops and branches, nested in each other and in transforms, against unrolled ones and JAX.
 
-200 programs for each layer by default; with LONG=1 10,000, and 1,000 against JAX. Each has a seed: SEED=... starts at
+120 programs for each layer by default; with LONG=1 10,000, and 1,000 against JAX. Each has a seed: SEED=... starts at
 another one, PROGRAM=seed shows and runs one alone.
 """
 
@@ -17,7 +17,7 @@ np = pytest.importorskip("numpy")
 import loops  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
-PROGRAMS = 10_000 if LONG else 200  # for each operand layer
+PROGRAMS = 10_000 if LONG else 120  # for each operand layer
 AGAINST_JAX = 1_000 if LONG else 4
 
 

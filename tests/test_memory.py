@@ -207,7 +207,7 @@ import pygrad as pg
 
 with open("/proc/self/statm") as f:
     used = int(f.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + (80 << 20),) * 2)
 
 def raises(what, *args):
     try:

@@ -1,6 +1,6 @@
 """Random programs against a plain model: build, drop, copy, pickle, edit, differentiate, collect, in any order.
 
-300 programs by default, 50,000 with LONG=1; SEED=... repeats them.
+200 programs by default, 50,000 with LONG=1; SEED=... repeats them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, assume, seed, settings, strategies as
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from model import VALUES, Node
 
-PROGRAMS = 50_000 if os.environ.get("LONG") else 300  # in both layers together
+PROGRAMS = 50_000 if os.environ.get("LONG") else 200  # in both layers together
 STEPS = 40
 TOO_LARGE = 1e4  # results beyond it are not recorded, so that errors stay comparable
 SELDOM = 1 if COUNTS else 32  # how often to have PyPy look at all objects: it takes longer than a program
