@@ -36,8 +36,8 @@ static pgr_status hold_some(pgr_tape *tape, size_t n, const pgr_id *ids, pgr_han
     for (size_t i = 0; i < n; i++) {
         const int64_t h = ids[i] == 0 ? 0 : pgr_hold(tape, ids[i]);
         if (h < 0) {
-            while (i-- > 0)
-                if (out[i] != 0)
+            for (; i > 0; out[i] = 0)
+                if (out[--i] != 0)
                     tape_release(tape, (uint32_t)out[i], false);
             return (pgr_status)-h;
         }

@@ -10,7 +10,7 @@ import os
 import platform
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from pygrad._core.errors import check, no_graph
 from pygrad._core.ops import symbol_of
@@ -117,36 +117,54 @@ def held(handle: int) -> Any:
     return Operand._of(result)
 
 
-def taken(handles: Iterable[int]) -> list[Any]:
-    """The Values of handles. They own the holds; on failure all holds are released."""
-    rest = iter(handles)
+def taken(call: Callable[[], object], handles: Callable[[], Iterable[int]]) -> list[Any]:
+    """The Values of handles that `call` has C write; a handle of 0 is left out. They own the holds.
+
+    Nobody owns them before: on failure, such as Ctrl-C when C has just returned, they are released.
+    """
+    rest = None
     try:
-        return [Operand._of(handle) for handle in rest]
+        call()
+        rest = iter(handles())
+        return [Operand._of(handle) for handle in rest if handle]
     except BaseException:
-        for handle in rest:
-            lib.pgr_h_release(TAPE, handle, 0)
+        for handle in handles() if rest is None else rest:
+            if handle:
+                lib.pgr_h_release(TAPE, handle, 0)
         raise
 
 
 tables: weakref.WeakSet[Any] = weakref.WeakSet()  # tables in use: scope and line numbers in them must stay valid
 
 
-def export(root: Any, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` the caller owns its handles. Raises TypeError unless it is a Value."""
+def _write(root: Any, hold: bool, table: Any) -> None:
     if not isinstance(root, Operand):
         no_graph(root)
     root._settle()
-    table = ffi.new("pgr_table *")
     check(lib.pgr_h_export(TAPE, root._handle, hold, table))
-    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+
+
+def _new_table() -> Any:
+    table = ffi.gc(ffi.new("pgr_table *"), lambda t: lib.pgr_table_free(TAPE, t))
     tables.add(table)
+    return table
+
+
+def export(root: Any) -> Any:
+    """The table below `root`. Raises TypeError unless it is a Value."""
+    table = _new_table()
+    _write(root, False, table)
     return table
 
 
 def table_values(root: Any) -> tuple[Any, list[Any]]:
     """The table below `root`, and the Value of each of its rows."""
-    table = export(root, hold=True)
-    return table, taken([table.rows[i].handle for i in range(table.row_count)])
+    table = _new_table()
+
+    def handles() -> list[int]:
+        return [table.rows[i].handle for i in range(table.row_count)]
+
+    return table, taken(lambda: _write(root, True, table), handles)
 
 
 def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:

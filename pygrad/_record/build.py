@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from pygrad._core.layer import taken
 from pygrad._core.trees import elements, is_array, tree_flatten
-from pygrad._pgr import ffi, lib
 from pygrad._program.code import Code
 from pygrad._program.program import Program
 from pygrad._record.arrays import Array
@@ -57,12 +55,9 @@ def build(
         out += leaves
         prints.append((printed, print_structure))
     values, places = _written(out)
-    program = built(recording, values, places, [(group.count, group.inputs) for group in recording.groups])
-    c = program.c
-    handles = ffi.new("const pgr_handle **")
-    count = lib.pgr_h_program_captures(c, handles)
-    captured = taken(handles[0][0:count])  # Values from outside: every call reads their numbers
+    program, captured = built(recording, values, places, [(group.count, group.inputs) for group in recording.groups])
     constants = [constant for _, constant in sorted(recording.constants.items())]
     return Program(
-        Code(c, (structure, out_structure), constants, captured, names, prints=prints, called=program.called), again
+        Code(program.c, (structure, out_structure), constants, captured, names, prints=prints, called=program.called),
+        again,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 from pygrad._core.errors import RecordingError, check, custom_operation, users_line
-from pygrad._core.layer import TAPE
+from pygrad._core.layer import TAPE, taken
 from pygrad._pgr import ffi, lib
 from pygrad._program.code import Called
 from pygrad._record.recording import Group, Recording, is_lane, leaked, recordings
@@ -93,7 +93,7 @@ class Traced:
         if lanes is not None:
             assert self.group is not None
             groups = [(self.group.count, lane_inputs)]
-        return built(self.recording, outs, places_out, groups, (bindings, lanes is not None or self.group is None))
+        return built(self.recording, outs, places_out, groups, (bindings, lanes is not None or self.group is None))[0]
 
 
 class Call:
@@ -184,8 +184,10 @@ def built(
     places: Sequence[tuple[int, int, int]],
     groups: Sequence[tuple[int, Sequence[tuple[int, int, int]]]],
     called: tuple[Sequence[Any], bool] | None = None,
-) -> Called:
-    """The program that writes these Values to their places. Raises RecordingError if there can be none.
+) -> tuple[Called, list[Value]]:
+    """The program that writes these Values to their places, and the Values from outside whose numbers calls read.
+
+    Raises RecordingError if there can be none.
 
     groups: their lanes and inputs. called: of a program for calls, its bindings, and whether its lanes stay lanes.
     """
@@ -199,7 +201,7 @@ def built(
     if recording.calls or recording.steps or called is not None:
         inner = _inner(recording, values, bindings, called is not None, not keeps_lanes)
     program, bad = ffi.new("pgr_program **"), ffi.new("pgr_handle *")
-    status = lib.pgr_h_program_build(
+    arguments = (
         TAPE,
         recording.start._handle,
         len(values),
@@ -212,8 +214,23 @@ def built(
         program,
         bad,
     )
-    _check(status, value_of(bad[0]) if bad[0] else None)  # we own its hold
-    return Called(ffi.gc(program[0], lib.pgr_program_free), inner.called)
+
+    def build() -> None:
+        status = lib.pgr_h_program_build(*arguments)
+        _check(status, value_of(bad[0]) if bad[0] else None)  # we own its hold
+
+    try:
+        outside = taken(build, lambda: _captures(program[0]))
+    except BaseException:
+        lib.pgr_program_free(program[0])
+        raise
+    return Called(ffi.gc(program[0], lib.pgr_program_free), inner.called), outside
+
+
+def _captures(program: Any) -> Sequence[int]:
+    found = ffi.new("const pgr_handle **")
+    count = lib.pgr_h_program_captures(program, found) if program else 0
+    return found[0][0:count] if count else ()
 
 
 def _check(status: int, bad: Value | None) -> None:

@@ -60,9 +60,13 @@ def _record(
         else:
             tracers.append(recording.scalar(0, scalars))
             scalars += 1
-    with recordings.recorded(recording):
-        result = function(*tree_unflatten(structure, tracers))
-        return build(recording, structure, result, names, again)
+
+    def program() -> Program:
+        with recordings.recorded(recording):
+            result = function(*tree_unflatten(structure, tracers))
+            return build(recording, structure, result, names, again)
+
+    return recordings.restored(program)
 
 
 def _lines(function: Callable[..., Any], structure: Any) -> list[str] | None:
@@ -403,11 +407,11 @@ def _is_finite(leaf: Any) -> bool:
 
 
 def one_deeper(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> Any:
-    recordings.eager += 1
-    try:
+    def deeper() -> Any:
+        recordings.eager += 1
         return function(*args, **(keywords or {}))
-    finally:
-        recordings.eager -= 1
+
+    return recordings.restored(deeper)
 
 
 def number_of(leaf: Any) -> Any:

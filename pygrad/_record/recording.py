@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from pygrad._core.errors import RecordingError, check, users_line
 from pygrad._core.layer import TAPE, taken
 from pygrad._core.trees import need_numpy
 from pygrad._pgr import ffi, lib
 from pygrad.engine import Value, as_value, value_of
+
+T = TypeVar("T")
 
 
 class Level:
@@ -40,35 +41,61 @@ class Recordings(threading.local):
         self.regions: list[Any] = []  # the calls with rules in them
         self.plain = False  # a rule's own function runs, for no derivative that is active
 
-    @contextlib.contextmanager
-    def recorded(self, recording: Recording) -> Iterator[None]:
+    def recorded(self, recording: Recording) -> _Until[None]:
         """Context while a function is recorded."""
+        until = _Until(self.state(), None)
         self.stack.append(recording)
         lib.pgr_set_recording(1)
-        try:
-            yield
-        finally:
-            self.stack.pop().is_over = True
-            lib.pgr_set_recording(bool(self.stack))
+        return until
 
-    def derived(self) -> contextlib.AbstractContextManager[Level]:
+    def derived(self) -> _Until[Level]:
         """Context while a function runs that is differentiated afterwards."""
         return self.at(self.deriving + 1)
 
-    @contextlib.contextmanager
-    def at(self, deriving: int) -> Iterator[Level]:
+    def at(self, deriving: int) -> _Until[Level]:
         """Context while a function runs that so many derivatives see."""
-        before = self.deriving, self.regions, self.plain
+        before = self.state()
         if not self.deriving:
             self.regions = []
         self.deriving, self.plain = deriving, not deriving
+        return _Until(before, Level(self.regions))
+
+    def state(self) -> tuple[Any, ...]:
+        return len(self.stack), self.eager, self.deriving, len(self.slices), self.regions, self.plain
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        depth, self.eager, self.deriving, slices, self.regions, self.plain = state
+        for recording in self.stack[depth:]:
+            recording.is_over = True
+        del self.stack[depth:], self.slices[slices:]
+        lib.pgr_set_recording(depth > 0)
+
+    def restored(self, function: Callable[[], T]) -> T:
+        """function(), after which all is as before, even if Ctrl-C came at the edge of a context, which then stays."""
+        before = self.state()
         try:
-            yield Level(self.regions)
-        finally:
-            self.deriving, self.regions, self.plain = before
+            try:
+                return function()
+            finally:
+                self.restore(before)
+        finally:  # in case Ctrl-C stopped the first
+            self.restore(before)
 
 
 recordings = Recordings()
+
+
+class _Until(Generic[T]):
+    """Context at whose end `recordings` is as it was before; `with` gives `value`."""
+
+    def __init__(self, before: tuple[Any, ...], value: T) -> None:
+        self._before, self._value = before, value
+
+    def __enter__(self) -> T:
+        return self._value
+
+    def __exit__(self, *_: object) -> None:
+        recordings.restore(self._before)
 
 
 class Group:
@@ -188,12 +215,8 @@ class Recording:
         values = [values[k]._handle for k in range(len(lanes)) for values in given]
         handles = [value._handle for value, *_ in places]
         out = ffi.new("pgr_handle[]", len(lanes) * len(roots))
-        check(
-            lib.pgr_h_lane_values(
-                TAPE, len(places), handles, len(roots), root_handles, len(lanes), values or ffi.NULL, out
-            )
-        )
-        flat = taken(out)
+        sizes = len(places), handles, len(roots), root_handles, len(lanes)
+        flat = taken(lambda: check(lib.pgr_h_lane_values(TAPE, *sizes, values or ffi.NULL, out)), lambda: out)
         return [flat[k * len(roots) : (k + 1) * len(roots)] for k in range(len(lanes))]
 
 

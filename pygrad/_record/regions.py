@@ -217,12 +217,18 @@ def has_rules(level: Level) -> bool:
 def entries(roots: Sequence[Value], wrt: Sequence[Value], lower: bool = False) -> Rows | None:
     """The same, through all nodes."""
     out, bad = ffi.new("pgr_sparse *"), ffi.new("pgr_handle *")
-    status = lib.pgr_h_jacobian(TAPE, len(roots), handles(roots), len(wrt), handles(wrt), lower, out, bad)
-    if status == lib.PGR_ERR_FULL:
-        return None
-    _check(status, bad)
+    status = lib.PGR_OK
+
+    def write() -> None:
+        nonlocal status
+        status = lib.pgr_h_jacobian(TAPE, len(roots), handles(roots), len(wrt), handles(wrt), lower, out, bad)
+        if status != lib.PGR_ERR_FULL:
+            _check(status, bad)
+
     try:
-        values = taken(out.values[0 : out.count])
+        values = taken(write, lambda: out.values[0 : out.count] if out.count else ())
+        if status == lib.PGR_ERR_FULL:
+            return None
         return Rows(list(out.starts[0 : len(roots) + 1]), list(out.columns[0 : out.count]), values)
     finally:
         lib.pgr_sparse_free(TAPE, out)
@@ -252,12 +258,16 @@ def handles(values: Sequence[Value]) -> list[int]:
 
 def captured(start: Value, roots: Sequence[Value]) -> list[Value]:
     """The Values from before `start` that nodes from there on use, to make the roots."""
-    count = len(roots) + 16
-    while True:
-        out = ffi.new("pgr_handle[]", count)
+    count = found = len(roots) + 16
+
+    def write() -> None:
+        nonlocal found
         found = lib.pgr_h_captures(TAPE, start._handle, len(roots), handles(roots), count, out)
         check(-found if found < 0 else 0)
-        values = taken(out[0 : min(found, count)])
+
+    while True:
+        out = ffi.new("pgr_handle[]", count)
+        values = taken(write, lambda out=out: out)  # type: ignore[misc]
         if found <= count:
             return values
         count = found
@@ -274,8 +284,7 @@ def _seen(level: Level) -> list[Region] | None:
 def _derive(function: Callable[[Any, Any], int], count: int) -> list[Value]:
     """The Values of the `count` handles that `function` writes."""
     out, bad = ffi.new("pgr_handle[]", count), ffi.new("pgr_handle *")
-    _check(function(out, bad), bad)
-    return taken(out)
+    return taken(lambda: _check(function(out, bad), bad), lambda: out)
 
 
 def _check(status: int, bad: Any, regions: Sequence[Region] = ()) -> None:
@@ -327,18 +336,23 @@ class _Derivation:
 def _through(is_vjp: bool, group: int, given: Any, regions: list[Region], level: Level) -> list[Value]:
     """A derivative that stops at regions, and records what their rules give."""
     with _Derivation(is_vjp, group, given, regions, level) as derivation:
-        out, bad, at = ffi.new("pgr_handle[]", derivation.most), ffi.new("pgr_handle *"), ffi.new("size_t *")
+        bad, at = ffi.new("pgr_handle *"), ffi.new("size_t *")
         answer: Adjoints = ()
         while True:
+            out = ffi.new("pgr_handle[]", derivation.most)
             answered = [0 if value is None else value._handle for value in answer]
-            _check(lib.pgr_derivation_run(derivation.c, answered, at, out, bad), bad, regions)
+
+            def run(answered: list[int] = answered, out: Any = out) -> None:
+                _check(lib.pgr_derivation_run(derivation.c, answered, at, out, bad), bad, regions)
+
+            values = taken(run, lambda out=out: out)  # type: ignore[misc]
             if at[0] == derivation.end:
-                return taken(out[0 : len(given[2])])
+                return values
             region = regions[at[0]]
             region.state.level = level.token
             region.wanted = derivation.wanted(at[0], len(region.inputs)) if is_vjp else ()
             found = out[0 : len(region.outs if is_vjp else region.inputs)]
-            held = iter(taken([h for h in found if h]))
+            held = iter(values)
             answer = region.answer(is_vjp, [next(held) if h else None for h in found])
 
 
