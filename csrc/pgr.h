@@ -713,9 +713,10 @@ typedef struct {
 } pgr_table;
 
 /* Exports all that is reachable from root. Fills `*table`, whose arrays the caller frees with pgr_table_free. With
- * `hold` each row's handle is a new hold, which the caller releases; otherwise handles may become stale. On failure,
- * PGR_ERR_STOPPED too, `*table` is unchanged. O(reachable nodes). */
+ * `hold` each row's handle is a new hold, which the caller releases (pgr_h_release_rows); otherwise handles may become
+ * stale. On failure, PGR_ERR_STOPPED too, `*table` is unchanged. O(reachable nodes). */
 pgr_status pgr_h_export(pgr_tape *tape, pgr_handle root, int hold, pgr_table *table);
+void pgr_h_release_rows(pgr_tape *tape, const pgr_table *table); /* one hold on each row's node; keeps none */
 void pgr_table_free(pgr_tape *tape, pgr_table *table);
 
 /* ---- Large graphs, folded -------------------------------------------------------------------- */

@@ -321,3 +321,11 @@ pgr_status pgr_h_export(pgr_tape *tape, pgr_handle h, int hold, pgr_table *table
 {
     CALL_ON_NODE(pgr_export(tape, id, hold, table));
 }
+
+void pgr_h_release_rows(pgr_tape *tape, const pgr_table *table)
+{
+    const int token = pgr__enter(tape);
+    for (uint32_t i = 0; i < table->row_count; i++)
+        release(tape, table->rows[i].handle, false);
+    pgr__leave(tape, token);
+}

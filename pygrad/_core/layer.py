@@ -131,22 +131,31 @@ def taken(handles: Iterable[int]) -> list[Any]:
 tables: weakref.WeakSet[Any] = weakref.WeakSet()  # tables in use: scope and line numbers in them must stay valid
 
 
-def export(root: Any, hold: bool = False) -> Any:
-    """The table below `root`; with `hold` the caller owns its handles. Raises TypeError unless it is a Value."""
+def _table_for(root: Any) -> Any:
+    """A table, still empty, for the graph below `root`. Raises TypeError unless it is a Value."""
     if not isinstance(root, Operand):
         no_graph(root)
     root._settle()
-    table = ffi.new("pgr_table *")
-    check(lib.pgr_h_export(TAPE, root._handle, hold, table))
-    table = ffi.gc(table, lambda t: lib.pgr_table_free(TAPE, t))
+    table = ffi.gc(ffi.new("pgr_table *"), lambda t: lib.pgr_table_free(TAPE, t))
     tables.add(table)
+    return table
+
+
+def export(root: Any) -> Any:
+    """The table below `root`."""
+    table = _table_for(root)
+    check(lib.pgr_h_export(TAPE, root._handle, False, table))
     return table
 
 
 def table_values(root: Any) -> tuple[Any, list[Any]]:
     """The table below `root`, and the Value of each of its rows."""
-    table = export(root, hold=True)
-    return table, taken([table.rows[i].handle for i in range(table.row_count)])
+    table = _table_for(root)
+    try:  # whenever Ctrl-C comes, holds are released
+        check(lib.pgr_h_export(TAPE, root._handle, True, table))
+        return table, [held(table.rows[i].handle) for i in range(table.row_count)]
+    finally:
+        lib.pgr_h_release_rows(TAPE, table)
 
 
 def node_values(root: Any) -> list[tuple[Any, tuple[int, ...]]]:

@@ -207,8 +207,8 @@ static void the_table_has_operands_first_and_every_edge(void)
     for (uint32_t i = 0; i < 4; i++) {
         static const double data[4] = {2.0, 4.0, 1.5, 2.25};
         CHECK_EQ(pgr_h_data(tape, table.rows[i].handle), data[i]);
-        pgr_h_release(tape, table.rows[i].handle, 0);
     }
+    pgr_h_release_rows(tape, &table);
     CHECK_EQ(pgr_tape_stat(tape).handles, 0);
     pgr_table_free(tape, &table);
     pgr_tape_free(tape);

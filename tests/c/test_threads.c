@@ -14,10 +14,9 @@ static void look_around(pgr_handle b, double x)
     pgr_table table;
     CHECK_EQ(pgr_h_export(shared, b, 1, &table), PGR_OK);
     CHECK_EQ(table.row_count, 4);
-    for (uint32_t i = 0; i < table.row_count; i++) {
+    for (uint32_t i = 0; i < table.row_count; i++)
         CHECK_EQ(pgr_h_data(shared, table.rows[i].handle), table.rows[i].data);
-        pgr_h_release(shared, table.rows[i].handle, 0);
-    }
+    pgr_h_release_rows(shared, &table);
     pgr_table_free(shared, &table);
     CHECK_EQ(pgr_tape_tag(shared, PGR_TAG_SCOPE, (uint32_t)x), PGR_OK);
     CHECK(pgr_h_tag(shared, PGR_TAG_SCOPE, b) < THREADS);
