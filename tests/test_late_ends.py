@@ -198,8 +198,7 @@ def test_a_long_chain_of_values_is_freed_by_few_collections(pg, is_walked):
     assert x.grad == 1.0
     del x, y, chain
     pg.collect()
-    left = pg.tape_stats().handles
-    assert left == before if COUNTS else left <= before  # what interrupted tests have left may end meanwhile
+    assert pg.tape_stats().handles == before
 
 
 @pytest.mark.parametrize("found", [0, 1, 2])
@@ -215,5 +214,4 @@ def test_values_that_pythons_own_collections_have_found_are_freed_by_collect(pg,
     for _ in range(found):
         gc.collect()
     pg.collect()
-    left = pg.tape_stats().nodes
-    assert left == before if COUNTS else left <= before  # likewise
+    assert pg.tape_stats().nodes == before
