@@ -31,7 +31,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The suite, over both operand layers. NumPy and the rest have no wheels for PyPy: there, without them."""
+    """The suite, over both operand layers. On PyPy, which lacks wheels of most, without NumPy and the rest."""
     if PYPY:
         session.install("-e", ".[draw]", "hypothesis", "micrograd==0.1.0", "mpmath", "networkx", "pytest")
     else:

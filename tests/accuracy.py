@@ -38,14 +38,20 @@ def _pow(a: float, b: float) -> float:
 
 def _of_libm(name: str) -> Callable[[float], float]:
     """A function of libm's that PyPy's `math` has a version of its own of."""
+    pythons = getattr(math, name)
     if platform.python_implementation() == "CPython":
-        return getattr(math, name)
-    function = getattr(ctypes.CDLL(ctypes.util.find_library("m")), name)
-    function.argtypes, function.restype = [ctypes.c_double], ctypes.c_double
+        return pythons
+    libms = getattr(ctypes.CDLL(ctypes.util.find_library("m")), name)
+    libms.argtypes, libms.restype = [ctypes.c_double], ctypes.c_double
+
+    def function(a: float) -> float:
+        pythons(a)  # raises ValueError where it must
+        return libms(a)
+
     return function
 
 
-_erf, _erfc = _of_libm("erf"), _of_libm("erfc")
+_erf, _erfc, _log2 = map(_of_libm, ("erf", "erfc", "log2"))
 
 # ---- The ruler -----------------------------------------------------------------------------------------------------
 
@@ -419,7 +425,7 @@ ROWS: dict[str, Row] = {
         lambda a: mp.log(a) / mp.ln2,
         (lambda a: 1 / (a * mp.ln2),),
         line(TINY, near=(1.0,), spans=((0, 2), (0, 1e3))),
-        math.log2,
+        _log2,
     ),
     "asinh": Row(mp.asinh, (lambda a: 1 / mp.sqrt(1 + a * a),), line(near=(0.0,)), math.asinh),
     "acosh": Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import math
 import os
 import platform
@@ -18,6 +19,11 @@ SANITIZED = 10.0 if "asan" in os.environ.get("LD_PRELOAD", "") or "PYGRAD_COVERA
 # Whether Python counts references. Otherwise objects end when its collector finds them, and finalisers run in layers:
 # what an object with a finaliser keeps ends at the next collection.
 COUNTS = platform.python_implementation() == "CPython"
+
+
+# Whether all libraries that tests use must be there. PyPy lacks wheels of SciPy's and of what needs it; and without
+# NumPy, the tests that need it are skipped.
+COMPLETE = COUNTS and importlib.util.find_spec("numpy") is not None
 
 
 def end_dead_objects():

@@ -2,7 +2,9 @@
 
 import random
 
-import numpy as np
+import pytest
+
+np = pytest.importorskip("numpy")
 
 KINDS = ["plain", "scan", "scan", "scan of rows", "scan of values", "fori_loop", "while_loop", "cond", "switch"]
 KINDS += ["checkpoint", "grad", "vmap", "stacked", "scan of a tree", "scan of a matrix", "grad of an array"]

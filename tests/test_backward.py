@@ -94,26 +94,32 @@ CHAIN = """
 import sys, resource
 import pygrad
 from pygrad import Value
+def peak():  # in bytes; on Linux a child's ru_maxrss begins with its parent's
+    try:
+        with open("/proc/self/status") as status:
+            return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 x = Value(1.0)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 def chain():  # its frame ends: PyPy's may keep what a variable was
     y = x
     for _ in range(1_000_000):
         y = y.sin()
     y.backward()
 chain()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+grown = peak() - before
 pygrad.collect()
 assert pygrad.tape_stats().nodes == 1, pygrad.tape_stats()
 assert 0 < x.grad < 1
-print((peak - before) * 1024 / 1e6)
+print(grown / 1e6)
 """
 
 
 def test_chain_of_a_million_nodes_does_not_recurse_and_stays_small(pg):
     bytes_a_node = float(run_python(CHAIN, pg._core.layer.OPERANDS, stack_megabytes=8))
     print(f"{bytes_a_node:.1f} bytes a node at peak")
-    assert bytes_a_node < 100
+    assert 30 < bytes_a_node < 100  # a node alone has 32
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer whose signal comes within a call")

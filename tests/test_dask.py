@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+np = pytest.importorskip("numpy")
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 ROOT = Path(__file__).parent.parent

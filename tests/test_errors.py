@@ -225,6 +225,7 @@ def test_an_exception_that_c_could_not_keep_is_that_of_a_full_stack_or_ctrl_c(pg
         try:
             return deep()
         except RecursionError:
-            return errors.lost()
+            pass  # and not here: for an exception within, PyPy may lack the room to note this one
+        return errors.lost()
 
     assert isinstance(deep(), RecursionError)

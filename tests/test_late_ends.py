@@ -98,8 +98,10 @@ def test_changed_sets_of_objects_that_have_ended_count_in_the_next_pass(pg):
     assert x.grad == 0.0 and z.grad == 0.0
 
 
-def lines_of(registry, work, at, act):
-    """Run work(), and act() before the `at`-th line that it runs in the registry. Returns how many lines there were."""
+def lines_of(registry, work, at, act, functions=None):
+    """Run work(), and act() before the `at`-th line that it runs in the registry, or in functions of it, by name.
+    Returns how many lines there were.
+    """
     count = 0
 
     def on_line(frame, event, _arg):
@@ -111,8 +113,14 @@ def lines_of(registry, work, at, act):
                 act()
         return on_line
 
+    def on_call(frame, _event, _arg):
+        code = frame.f_code
+        return (
+            on_line if code.co_filename == registry.__file__ and code.co_name in (functions or code.co_name) else None
+        )
+
     before = sys.gettrace()
-    sys.settrace(lambda frame, _event, _arg: on_line if frame.f_code.co_filename == registry.__file__ else None)
+    sys.settrace(on_call)
     try:
         work()
     finally:
@@ -183,6 +191,36 @@ def test_whatever_happens_between_two_lines_each_node_keeps_its_object_and_its_h
     assert pg.tape_stats().handles - before <= (2 * lines / 31 if is_interrupt else 0)
 
 
+@pytest.mark.skipif(COUNTS, reason="objects are on no pages where references are counted")
+def test_an_interrupt_while_a_value_gets_its_end_releases_no_hold_that_it_needs(pg):
+    registry, kept, at, lines = sys.modules["pygrad._core.portable.registry"], [], 0, 1
+
+    def work():
+        kept.clear()
+        for number in (1.0, 2.0):
+            registry._book.next_page()
+            kept.append(pg.Value(number))  # no other keeps its page
+        registry._book.next_page()
+        kept[0].label = "x"
+        registry.part_pages()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    while at < lines:
+        at += 1
+        try:
+            lines = lines_of(registry, work, at, interrupt, ("give_end", "unwatch", "_part"))
+        except KeyboardInterrupt:
+            lines += 1
+        for _ in range(3):  # values, their pages, the pages' volume
+            gc.collect()
+            registry.part_pages()
+            registry.release_ended()
+        assert [v.data for v in kept] == [1.0, 2.0]
+    assert at > 30
+
+
 @pytest.mark.parametrize("is_walked", [False, True])
 def test_a_long_chain_of_values_is_freed_by_few_collections(pg, is_walked):
     pg.collect()
@@ -198,8 +236,7 @@ def test_a_long_chain_of_values_is_freed_by_few_collections(pg, is_walked):
     assert x.grad == 1.0
     del x, y, chain
     pg.collect()
-    left = pg.tape_stats().handles
-    assert left == before if COUNTS else left <= before  # what interrupted tests have left may end meanwhile
+    assert pg.tape_stats().handles == before
 
 
 @pytest.mark.parametrize("found", [0, 1, 2])
@@ -215,5 +252,4 @@ def test_values_that_pythons_own_collections_have_found_are_freed_by_collect(pg,
     for _ in range(found):
         gc.collect()
     pg.collect()
-    left = pg.tape_stats().nodes
-    assert left == before if COUNTS else left <= before  # likewise
+    assert pg.tape_stats().nodes == before

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
+
+np = pytest.importorskip("numpy")
 
 COUNT = 60
 rng = np.random.default_rng(7)

@@ -10,9 +10,10 @@ import contextlib
 import gc
 import math
 
-import numpy as np
 import pytest
 from helpers import end_dead_objects
+
+np = pytest.importorskip("numpy")
 
 
 @contextlib.contextmanager

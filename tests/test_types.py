@@ -25,6 +25,7 @@ def marked():
 
 
 def test_the_code_that_must_be_accepted_runs():
+    pytest.importorskip("numpy")
     assert len((TYPED / "right.py").read_text(encoding="utf-8").splitlines()) >= 100
     out = subprocess.check_output([sys.executable, TYPED / "right.py"], text=True)
     assert out == "True 8.0\n"

@@ -13,7 +13,7 @@ import time
 
 def check(data: bytes) -> str:
     """One input, UTF-8 with lone surrogates. Returns 'refused', 'evaluated' or 'no value'."""
-    from pygrad.engine import tape_stats
+    from pygrad._core.layer import TAPE, lib
     from pygrad.formula import CONSTANTS, MAX_LENGTH, FormulaError, parse
 
     text = data.decode("utf-8", "surrogatepass") if _is_text(data) else data.decode("latin-1")
@@ -28,7 +28,7 @@ def check(data: bytes) -> str:
         assert time.process_time() - start < 5, f"{time.process_time() - start} s"
     assert len(formula._steps) <= len(text) <= MAX_LENGTH
     assert all(math.isfinite(step.number) for step in formula._steps)
-    before = tape_stats().nodes
+    before = lib.pgr_tape_size(TAPE)  # for tape_stats(), PyPy would look at all objects there are
     result = "no value"
     for at in (0.5, -2.0):
         names = [*formula.names, *(name for name in formula.constants if at < 0)]
@@ -40,7 +40,7 @@ def check(data: bytes) -> str:
         assert isinstance(value.data, float)
         value.backward()
         result = "evaluated"
-    assert tape_stats().nodes <= before + 2 * (2 * len(formula._steps) + 2)  # or it has collected
+    assert lib.pgr_tape_size(TAPE) <= before + 2 * (2 * len(formula._steps) + 2)  # or it has collected
     if formula.names:
         try:
             formula.value()

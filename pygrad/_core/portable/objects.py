@@ -146,27 +146,36 @@ def of(handle: int) -> Any:
     """Return the Value of a handle. It takes one hold from the caller."""
     if not lib.pgr_h_alive(tape, handle):
         check(lib.PGR_ERR_HANDLE)
+    is_passed_on = False  # the hold, to the object
     begun, tries = 0.0, 0
-    while True:
-        with lock:
-            value = registered(handle)
-            if LATE and value is None:
-                part_pages()
-                release_ended()
+    try:
+        while True:
+            with lock:
                 value = registered(handle)
-            if value is not None:
-                break
-            if not is_ending(handle) or (begun and time.monotonic() - begun > _ENDS_WITHIN):
-                notes = adopted.notes.get(handle)
-                value = wrap(handle, None if notes is None else notes.get("__class__"))
-                if notes is not None:
-                    notes.pop("__class__", None)
-                    set_own(value, notes)  # before the pop, in case Ctrl-C comes between
-                    adopted.notes.pop(handle, None)
-                return value
-        begun, tries = begun or time.monotonic(), tries + 1
-        if LATE and tries <= 2:
-            run_finalisers(again=tries == 2)
-        time.sleep(0)
-    lib.pgr_h_release(tape, handle, 0)  # the object has a hold already
+                if LATE and value is None:
+                    part_pages()
+                    release_ended()
+                    value = registered(handle)
+                if value is not None:
+                    return value
+                if not is_ending(handle) or (begun and time.monotonic() - begun > _ENDS_WITHIN):
+                    is_passed_on = True
+                    return _wrap_again(handle)
+            begun, tries = begun or time.monotonic(), tries + 1
+            if LATE and tries <= 2:
+                run_finalisers(again=tries == 2)
+            time.sleep(0)
+    finally:  # the object that was found has a hold already; and Ctrl-C may come while this waits
+        if not is_passed_on:
+            lib.pgr_h_release(tape, handle, 0)
+
+
+def _wrap_again(handle: int) -> Any:
+    """A new object for a node that has had one, and has its notes. It takes one hold from the caller."""
+    notes = adopted.notes.get(handle)
+    value = wrap(handle, None if notes is None else notes.get("__class__"))
+    if notes is not None:
+        notes.pop("__class__", None)
+        set_own(value, notes)  # before the pop, in case Ctrl-C comes between
+        adopted.notes.pop(handle, None)
     return value

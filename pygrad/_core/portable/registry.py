@@ -248,10 +248,10 @@ def unwatch(value: Slots) -> None:
     with lock:
         page = value._page
         if page is not None:
+            with contextlib.suppress(ValueError):  # _part has just taken it
+                page.handles.remove(value._handle)  # first: off its page, the value does not keep it
             set_page(value, None)
             _forget(page, value)
-            with contextlib.suppress(ValueError):  # _part has just taken it
-                page.handles.remove(value._handle)
         end = value._end
         if isinstance(end, End):
             end.handle = 0
@@ -273,8 +273,8 @@ def _part(page: _Page) -> None:
                 page.handles.remove(handle)
             except ValueError:  # a finaliser was faster
                 continue
-            end.handle = handle
             set_end(value, end)
+            end.handle = handle  # not before: Ctrl-C would end it
             set_page(value, None)
             _forget(page, value)
             if isinstance(objects.get(handle), NotedRef):  # a finaliser gave it attributes meanwhile
