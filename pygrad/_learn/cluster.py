@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from pygrad._core.trees import need_numpy
 from pygrad._learn.data import one_hot, rows
-from pygrad._record.chunks import Shipped, add, dask_module, tree_sum
+from pygrad._record.chunks import Shipped, add, dask_module, narrowed
 from pygrad._record.derivatives import value_and_grad
 from pygrad._record.vmap import vmap
 
@@ -65,8 +65,11 @@ class Shards:
             own = batch[whose == k] - self.starts[k]
             if len(own):
                 parts.append(self.client.submit(_part, function, parameters, shard, own, pure=False))
-        total = tree_sum(parts, lambda some, _: self.client.submit(_sum, some, pure=False))
-        result: list[Any] = total.result()
+
+        def total(some: list[Any]) -> Any:
+            return self.client.submit(_sum, some, pure=False)
+
+        result: list[Any] = total(narrowed(parts, total)).result()
         return result
 
 
