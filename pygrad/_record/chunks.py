@@ -25,7 +25,7 @@ from typing import Any, Callable, NamedTuple
 from pygrad._core.trees import Tracer, need_numpy, tree_flatten, tree_shapes, tree_spread, tree_unflatten
 
 _FAN_IN = 8  # partial sums that one task adds
-_SMALL = 1 << 16  # bytes of a function and its arguments that every task may carry
+SMALL = 1 << 16  # bytes of a function and its arguments that every task may carry
 _arrived: OrderedDict[bytes, Any] = OrderedDict()  # functions that this process has unpickled, by digest
 _MOST_ARRIVED = 64
 
@@ -206,18 +206,23 @@ class _Layer(NamedTuple):
         graph = kind({**self.graph.layers, name: tasks}, {**self.graph.dependencies, name: {self.name}})
         return _Layer(graph, name, keys)
 
-    def total(self, structure: Any, scale: float) -> _Layer:
-        """A layer with one key, for a tree: the sum over this one's keys."""
+    def narrowed(self) -> _Layer:
+        """A layer with few keys, whose sum is that over this one's keys."""
         name = self.name.replace("pygrad-", "pygrad-sum-", 1)
         tasks: dict[Any, Any] = {}
 
-        def put(*task: Any) -> Any:
+        def put(some: list[Any]) -> Any:
             key = name, len(tasks)
-            tasks[key] = task
+            tasks[key] = (add, some)
             return key
 
-        parts = narrowed(self.keys, lambda some: put(add, some))
-        return self.add(name, tasks, [put(functools.partial(_total, structure, scale), parts)])
+        keys = narrowed(self.keys, put)
+        return self.add(name, tasks, keys) if tasks else self
+
+    def total(self, function: Callable[[list[Any]], Any]) -> _Layer:
+        """A layer with one key: what the function, _total, makes of this one's results."""
+        name = self.name.replace("pygrad-", "pygrad-total-", 1)
+        return self.add(name, {(name, 0): (function, self.keys)}, [(name, 0)])
 
     def array(self, number: int, shape: tuple[int, ...], axis: int | None, sizes: tuple[int, ...]) -> Any:
         """The Dask array of the results' leaf of a number; its chunks, along `axis`, are those of the keys.
@@ -240,7 +245,7 @@ def _chunk_layer(kind: str, call: _Call, arrays: list[Any], axes: list[int | Non
         mapped = None if axis is None else axis % x.ndim
         pairs += [x.name, tuple([0 if k == mapped else next(others) for k in range(x.ndim)])]
     first: list[Any] = [call, None]
-    if call.size() > _SMALL:  # a task of its own: an array without axes
+    if call.size() > SMALL:  # a task of its own: an array without axes
         own = f"pygrad-call-{token}"
         first = [own, ()]
         graph = graphs.from_collections(own, {(own,): call})
@@ -326,13 +331,13 @@ def _total(structure: Any, scale: float, parts: list[list[Any]]) -> Any:
 
 
 class _Together(Sequence[Any]):
-    """A tuple of sums, Dask arrays, which Dask takes as one thing: then a single task makes it.
+    """A tuple of sums, Dask arrays, which Dask takes as one thing: then the task that Dask ends with makes all of it.
 
     It is no tuple, because Dask takes these apart.
     """
 
-    def __init__(self, items: tuple[Any, ...], places: _Places, layer: _Layer) -> None:
-        self._items, self._places, self._layer = items, places, layer
+    def __init__(self, items: tuple[Any, ...], places: _Places, parts: _Layer, total: Callable[..., Any]) -> None:
+        self._items, self._places, self._parts, self._total = items, places, parts, total
         self._arrays = [*_inside(items)]  # lists within may change
 
     def __len__(self) -> int:
@@ -344,32 +349,38 @@ class _Together(Sequence[Any]):
     def __repr__(self) -> str:
         return repr(self._items)
 
-    def _delayed(self) -> Any:
-        """What computes it."""
-        now, module = [*_inside(self._items)], dask_module("dask.delayed")
+    def _changed(self) -> Any:
+        """None, or what computes the items if they are others by now."""
+        now = [*_inside(self._items)]
         if len(now) == len(self._arrays) and all(map(operator.is_, now, self._arrays)):
-            return module.Delayed(self._layer.keys[0], self._layer.graph, layer=self._layer.name)
-        return module.delayed(self._items, name=f"pygrad-changed-{_token(self._items)}")
+            return None
+        name = f"pygrad-changed-{_token(self._items)}"
+        return dask_module("dask.delayed").delayed(self._items, name=name)
 
     def __dask_graph__(self) -> Any:
-        return self._delayed().__dask_graph__()
+        changed = self._changed()
+        return self._parts.graph if changed is None else changed.__dask_graph__()
 
     def __dask_keys__(self) -> Any:
-        return self._delayed().__dask_keys__()
+        changed = self._changed()
+        return self._parts.keys if changed is None else changed.__dask_keys__()
 
     def __dask_layers__(self) -> Any:
-        return self._delayed().__dask_layers__()
+        changed = self._changed()
+        return (self._parts.name,) if changed is None else changed.__dask_layers__()
 
     def __dask_tokenize__(self) -> Any:
-        return self._delayed().__dask_tokenize__()
+        return "pygrad-together", _token(self._items)
 
     def __dask_postcompute__(self) -> Any:
-        return self._delayed().__dask_postcompute__()
+        changed = self._changed()
+        return (self._total, ()) if changed is None else changed.__dask_postcompute__()
 
     def __dask_postpersist__(self) -> Any:
-        whole = self._delayed()
-        changed = whole.key != self._layer.keys[0]
-        return whole.__dask_postpersist__() if changed else (_persisted, (self._places, whole.key))
+        changed = self._changed()
+        if changed is not None:
+            return changed.__dask_postpersist__()
+        return _persisted, (self._places, self._parts.name, self._parts.keys, self._total)
 
     @property
     def __dask_optimize__(self) -> Any:
@@ -380,14 +391,11 @@ class _Together(Sequence[Any]):
         return dask_module("dask.array").Array.__dask_scheduler__
 
 
-def _persisted(graph: Any, places: _Places, key: Any, rename: Any = None) -> Any:
-    """The tuple whose sum is in a graph."""
-    name = (rename or {}).get(key[0], key[0])
-    key = name, *key[1:]
-    if isinstance(graph.get(key), tuple):  # which Dask could take for a task
-        graph = {**graph, key: (functools.partial(operator.itemgetter(0), [graph[key]]),)}
+def _persisted(graph: Any, places: _Places, name: str, keys: list[Any], total: Any, rename: Any = None) -> Any:
+    """The tuple of which a graph has the parts."""
+    name = (rename or {}).get(name, name)
     graph = dask_module("dask.highlevelgraph").HighLevelGraph.from_collections(name, graph)
-    return places.together(_Layer(graph, name, [key]))
+    return places.together(_Layer(graph, name, [(name, *key[1:]) for key in keys]), total)
 
 
 class _Places:
@@ -399,23 +407,25 @@ class _Places:
 
     def joined(self, chunks: _Layer, sizes: tuple[int, ...], scale: float) -> Any:
         summed = [k for k, axis in enumerate(self.axes) if axis is None]
+        function = functools.partial(_total, self.structure, scale)
         if len(summed) == len(self.axes):
-            return self.together(chunks.total(self.structure, scale))
+            return self.together(chunks.narrowed(), function)
         if summed:
             name = chunks.name.replace("pygrad-", "pygrad-some-", 1)
             tasks = {(name, k): (_some, key, summed) for k, key in enumerate(chunks.keys)}
-            total = chunks.add(name, tasks, [*tasks]).total(self.structure, scale)
+            total = chunks.add(name, tasks, [*tasks]).narrowed().total(function)
         leaves = [
             (total if axis is None else chunks).array(k, shape, axis, sizes)
             for k, (shape, axis) in enumerate(zip(self.shapes, self.axes))
         ]
         return tree_unflatten(self.structure, leaves)
 
-    def together(self, total: _Layer) -> Any:
-        """The tree of sums that the layer's one key makes."""
+    def together(self, parts: _Layer, function: Callable[..., Any]) -> Any:
+        """The tree of sums that the function, _total, makes of parts."""
+        total = parts.total(function)
         arrays = [total.array(k, shape, None, ()) for k, shape in enumerate(self.shapes)]
         result = tree_unflatten(self.structure, arrays)
-        return _Together(result, self, total) if type(result) is tuple else result
+        return _Together(result, self, parts, function) if type(result) is tuple else result
 
 
 def _at(results: Any, k: int) -> Any:
