@@ -641,9 +641,9 @@ typedef struct {
     pgr_kernels kernels;     /* the best to use: for tests, and for equal bits on all machines */
 } pgr_run_options;
 
-/* Runs a program: reads in[array][...], writes out[array][...]. Results follow IEEE 754 and do not depend on the number
- * of workers. A program does not change, so several threads may run it at once. `options` may be NULL. PGR_ERR_NOMEM,
- * with nothing written; PGR_ERR_STOPPED, with the results undefined. */
+/* Runs a program: reads in[array][...], which need not be aligned, and writes out[array][...]. Results follow IEEE 754
+ * and do not depend on the number of workers. A program does not change, so several threads may run it at once.
+ * `options` may be NULL. PGR_ERR_NOMEM, with nothing written; PGR_ERR_STOPPED, with the results undefined. */
 pgr_status pgr_program_run(const pgr_program *program, const double *const *in, double *const *out,
                            const pgr_run_options *options);
 

@@ -85,8 +85,7 @@ def closed_forms():
 
 def simulate(client, paths, chunk):
     """Price and Greeks, on a cluster."""
-    value, greeks = price_and_greeks(MARKET, chunked(paths, chunk))
-    return [float(x) for x in client.gather(client.compute([value, *greeks]))]
+    return client.compute(price_and_greeks(MARKET, chunked(paths, chunk))).result()
 
 
 # %%
@@ -130,7 +129,7 @@ def main():
     )
     with Client(cluster) as client:
         start = perf_counter()
-        price, *greeks = simulate(client, paths, chunk)
+        price, greeks = simulate(client, paths, chunk)
         seconds = perf_counter() - start
     exact, exact_greeks = closed_forms()
     print(f"{'':12}{'simulated':>14}{'closed form':>14}")

@@ -1,6 +1,6 @@
 """Transforms within transforms, over mapped and unmapped arguments, against plain loops, dual numbers and JAX.
 
-480 random programs by default, in both layers together; with LONG=1 20,000, and 5,000 against JAX. Each has a seed:
+400 random programs by default, in both layers together; with LONG=1 20,000, and 5,000 against JAX. Each has a seed:
 SEED=... starts at another one, PROGRAM=seed shows and runs one alone.
 """
 
@@ -19,7 +19,7 @@ import compositions  # noqa: E402
 import oracles  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
-PROGRAMS = 20_000 if LONG else 480  # in both layers together
+PROGRAMS = 20_000 if LONG else 400  # in both layers together
 AGAINST_JAX = 5_000 if LONG else 10
 
 

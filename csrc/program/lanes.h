@@ -33,7 +33,7 @@ LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t reg, i
 LANES_TARGET static void LANES(load)(const block *b, const instruction *i, double *restrict out)
 {
     const pgr_lane_input x = b->program->lane_inputs[b->program->group_first_input[b->segment->group] + i->a];
-    const double *const from = b->in[x.array] + x.offset + b->first * x.stride;
+    const any_double *const from = b->in[x.array] + x.offset + b->first * x.stride;
     size_t l = 0;
     if (x.stride == 1) {
         memcpy(out, from, b->count * sizeof *out);

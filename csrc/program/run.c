@@ -387,7 +387,7 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
     const pgr_program *const p = e->program;
     for (uint32_t i = 0; i < p->input_count; i++) {
         const uniform_input input = p->inputs[i];
-        const double *const from = e->in[input.array] + input.offset;
+        const any_double *const from = e->in[input.array] + input.offset;
         const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
         if (skipped < input.count)
             copy_numbers(e->uniform + input.reg + skipped, from + skipped, input.count - skipped);

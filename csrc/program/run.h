@@ -59,8 +59,15 @@ struct evaluation {
     mutex lock;
 };
 
+/* A number at any address: arguments come as they are, and parts of a message are rarely aligned. */
+#if defined(__GNUC__)
+typedef double any_double __attribute__((aligned(1)));
+#else
+typedef double any_double;
+#endif
+
 /* A few are copied faster one by one. */
-static inline void copy_numbers(double *to, const double *from, size_t count)
+static inline void copy_numbers(double *to, const any_double *from, size_t count)
 {
     if (count > 16)
         memcpy(to, from, count * sizeof *to);

@@ -35,6 +35,11 @@ static bool make_room(buffers *b, Py_ssize_t count)
     return false;
 }
 
+static bool is_float64(const Py_buffer *view) /* NumPy says =d of arrays that are not aligned */
+{
+    return view->itemsize == sizeof(double) && view->format != NULL && view->format[view->format[0] == '='] == 'd';
+}
+
 /* Sets pointers to `first` and to the arrays' float64. False with an exception, and nothing held. */
 static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
 {
@@ -49,7 +54,7 @@ static bool hold(buffers *b, double *first, PyObject *arrays, int flags)
             return false;
         }
         b->count++;
-        if (view->itemsize != sizeof(double) || view->format == NULL || view->format[0] != 'd') {
+        if (!is_float64(view)) {
             PyErr_SetString(PyExc_TypeError, "a program's arrays are C-contiguous float64");
             release(b);
             return false;
@@ -250,8 +255,7 @@ static bool hold_array(buffers *b, PyObject *array, PyObject *shape)
         return false;
     }
     b->pointers[++b->count] = view->buf;
-    bool fits = view->itemsize == sizeof(double) && view->format != NULL && view->format[0] == 'd' &&
-                view->ndim == PyTuple_GET_SIZE(shape);
+    bool fits = is_float64(view) && view->ndim == PyTuple_GET_SIZE(shape);
     for (int k = 0; fits && k < view->ndim; k++)
         fits = view->shape[k] == PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, k));
     return fits;

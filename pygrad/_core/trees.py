@@ -39,12 +39,15 @@ def is_array(x: Any) -> bool:
     return np is not None and isinstance(x, (np.ndarray, Tracer))
 
 
-def as_float64(x: Any) -> Any:
-    """The array itself if programs can read its layout, else a copy. Raises TypeError unless it holds numbers."""
+def as_float64(x: Any, aligned: bool = True) -> Any:
+    """The array itself if C can read its layout, else a copy. Raises TypeError unless it holds numbers.
+
+    Programs read arrays that are not aligned, too.
+    """
     np = need_numpy()
     if x.dtype != object:
         plain = np.ascontiguousarray(x, dtype="d")
-        return plain if plain.flags.aligned else plain.copy()
+        return plain if plain.flags.aligned or not aligned else plain.copy()
     return np.array([real_number(y, "array of objects") for y in x.ravel().tolist()], dtype="d").reshape(x.shape)
 
 

@@ -1,6 +1,6 @@
 """fit(client=): the steps of a training as tasks of a Dask cluster.
 
-Samples stay on the workers, in shards. A step sends the parameters once, and to each shard the numbers of its samples
+Samples stay on the workers, in shards. A step sends large parameters once, and to each shard the numbers of its samples
 in the batch; the shards' sums of losses and gradients are added as a tree. The scheduler keeps what makes each shard,
 so a worker may die. A shard's samples are padded to a power of two, by samples of weight 0: few programs are recorded.
 """
@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from pygrad._core.trees import need_numpy
 from pygrad._learn.data import one_hot, rows
-from pygrad._record.chunks import Shipped, add, dask_module, tree_sum
+from pygrad._record.chunks import SMALL, Shipped, add, dask_module, narrowed
 from pygrad._record.derivatives import value_and_grad
 from pygrad._record.vmap import vmap
 
@@ -59,14 +59,17 @@ class Shards:
         """Sums over the batch's samples of what `function(w, X, y, weights)` returns, a list."""
         np = need_numpy()
         whose = np.searchsorted(self.starts, batch, side="right") - 1
-        parameters = self.client.submit(_itself, w, pure=False)
+        parameters = w if w.nbytes <= SMALL else self.client.submit(_itself, w, pure=False)
         parts = []
         for k, shard in enumerate(self.shards):
             own = batch[whose == k] - self.starts[k]
             if len(own):
                 parts.append(self.client.submit(_part, function, parameters, shard, own, pure=False))
-        total = tree_sum(parts, lambda some, _: self.client.submit(_sum, some, pure=False))
-        result: list[Any] = total.result()
+
+        def total(some: list[Any]) -> Any:
+            return self.client.submit(_sum, some, pure=False)
+
+        result: list[Any] = total(narrowed(parts, total)).result()
         return result
 
 

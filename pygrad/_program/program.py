@@ -131,7 +131,7 @@ class Program:
     def run(self, args: Sequence[Any], workers: int = 1) -> Any:
         """Run on the arguments' scalars and arrays, in order."""
         numbers = tuple([x for shape, x in zip(self.code.shapes_in, args) if shape is None])
-        arrays = [as_float64(x) for shape, x in zip(self.code.shapes_in, args) if shape is not None]
+        arrays = [as_float64(x, aligned=False) for shape, x in zip(self.code.shapes_in, args) if shape is not None]
         arrays += self.code.constants
         if self.code.captured:
             read = ffi.new("double[]", len(self.code.captured))

@@ -1,5 +1,9 @@
 """Recorded functions of Dask arrays: one program for each chunk, and sums over chunks as a tree. All of it is lazy.
 
+Dask takes milliseconds for each task, and for each step from one task to the next, so there are few of both. The tasks
+of chunks are a Blockwise layer, into which Dask fuses what makes the chunks. They carry small arguments themselves. A
+single task makes a whole sum: a value and all its gradients.
+
 What Dask may lose, it computes again from the graph: so a worker may die. The order of additions is that of the chunks,
 so results do not depend on the workers.
 """
@@ -9,16 +13,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import itertools
 import math
+import operator
 import pickle
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NamedTuple
 
 from pygrad._core.trees import Tracer, need_numpy, tree_flatten, tree_shapes, tree_spread, tree_unflatten
 
 _FAN_IN = 8  # partial sums that one task adds
+SMALL = 1 << 16  # bytes of a function and its arguments that every task may carry
 _arrived: OrderedDict[bytes, Any] = OrderedDict()  # functions that this process has unpickled, by digest
 _MOST_ARRIVED = 64
 
@@ -37,7 +44,7 @@ def _array_type() -> Any:
 
 
 def _inside(x: Any) -> Iterator[Any]:
-    if isinstance(x, (list, tuple, dict)):
+    if isinstance(x, (list, tuple, dict, _Together)):
         for y in x.values() if isinstance(x, dict) else x:
             yield from _inside(y)
     else:
@@ -62,8 +69,8 @@ def _wrapped(x: Any) -> Any:
         return _Lazy(x)
     if isinstance(x, dict):
         return {key: _wrapped(y) for key, y in x.items()}
-    if type(x) in (list, tuple):
-        return type(x)([_wrapped(y) for y in x])
+    if type(x) in (list, tuple, _Together):
+        return (list if type(x) is list else tuple)([_wrapped(y) for y in x])
     return x
 
 
@@ -90,8 +97,8 @@ def over_chunks(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) 
         part = function.derived.setdefault("chunk", part)
     places = _places(part, given, reduce, name if derived else None, options.get("argnums"))
     scale = 1.0 / given.count if reduce == "mean" else 1.0
-    tasks = given.tasks(part, [scale if axis is not None and reduce else None for axis in places.axes])
-    return places.joined(tasks, given.sizes, scale)
+    chunks = given.tasks(part, [scale if axis is not None and reduce else None for axis in places.axes])
+    return places.joined(chunks, given.sizes, scale)
 
 
 def _is_sum(mapped: Any, options: dict[str, Any]) -> bool:
@@ -167,75 +174,87 @@ class _Arguments:
     def call(self, leaves: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         return _arguments(self.structures, self.names, leaves)
 
-    def tasks(self, part: Any, scales: list[float | None]) -> _Graph:
-        """A task for each chunk, for its results. Whole arguments, and the function, are nodes of their own."""
-        whole = [leaf for leaf, axis in zip(self.leaves, self.axes) if not _travels(leaf, axis)]
-        travel = [_travels(leaf, axis) for leaf, axis in zip(self.leaves, self.axes)]
-        function, shared = Shipped(part), _Shared(whole, self.structures, self.names, travel, scales)
-        common = f"pygrad-function-{_token(function)}", f"pygrad-arguments-{_token(shared)}"
-        graph = _Graph(dict(zip(common, (function, shared))))
-        columns = [
-            self._pieces(leaf, axis, graph) for leaf, axis, comes in zip(self.leaves, self.axes, travel) if comes
-        ]
-        graph.name = f"pygrad-{part._name}-{_token([common, columns])}"
-        graph.keys = [(graph.name, k) for k in range(len(self.sizes))]
-        graph.tasks.update(zip(graph.keys, [(_run_chunk, *common, *pieces) for pieces in zip(*columns)]))
-        return graph
+    def tasks(self, part: Any, scales: list[float | None]) -> _Layer:
+        """A task for each chunk, for its results, leaf by leaf."""
+        is_cut = [axis is not None or isinstance(leaf, _Lazy) for leaf, axis in zip(self.leaves, self.axes)]
+        whole = [leaf for leaf, cut in zip(self.leaves, is_cut) if not cut]
+        call = _Call(Shipped(part), whole, self.structures, self.names, is_cut, scales)
+        arrays = [self._cut(leaf, axis) for leaf, axis, cut in zip(self.leaves, self.axes, is_cut) if cut]
+        axes = [axis for axis, cut in zip(self.axes, is_cut) if cut]
+        return _chunk_layer(f"pygrad-{part._name.replace('_', '-')}", call, arrays, axes, len(self.sizes))
 
-    def _pieces(self, leaf: Any, axis: int | None, graph: _Graph) -> list[Any]:
-        """The keys of a leaf's pieces, one for each chunk."""
+    def _cut(self, leaf: Any, axis: int | None) -> Any:
+        """A leaf as a Dask array with one chunk, or the call's chunks along the mapped axis."""
+        chunks: list[Any] = [-1] * leaf.ndim
+        if axis is not None:
+            chunks[axis] = self.sizes
         if isinstance(leaf, _Lazy):
-            split: dict[int, Any] = dict.fromkeys(range(leaf.ndim), -1)
-            if axis is not None:
-                split[axis % leaf.ndim] = self.sizes
-            array = leaf.array.rechunk(split)
-            graph.sources.append(array)
-            keys = [*dask_module("dask.core").flatten(array.__dask_keys__())]
-            return keys if axis is not None else keys * len(self.sizes)
-        name, start = f"pygrad-slices-{_token((leaf, axis, self.sizes))}", 0
-        for k, n in enumerate(self.sizes):
-            graph.tasks[name, k] = leaf[(slice(None),) * (axis % leaf.ndim) + (slice(start, start + n),)]
-            start += n
-        return [(name, k) for k in range(len(self.sizes))]
+            return leaf.array.rechunk(tuple(chunks))
+        return dask_module("dask.array").from_array(leaf, chunks=tuple(chunks))
 
 
-class _Graph:
-    """Dask's tasks: the chunks', with what they need."""
+class _Layer(NamedTuple):
+    """The last layer of a Dask graph: its name, and the keys that others read."""
 
-    def __init__(self, tasks: dict[Any, Any]) -> None:
-        self.tasks = tasks
-        self.sources: list[Any] = []  # arrays that the tasks read
-        self.name = ""
-        self.keys: list[Any] = []
+    graph: Any
+    name: str
+    keys: list[Any]
 
-    def chosen(self, places: list[int]) -> list[Any]:
-        """The keys of the results at these places alone, with 0 at the others."""
-        name = self.name.replace("pygrad-", "pygrad-some-", 1)
-        self.tasks.update({(name, k): (_some, key, places) for k, key in enumerate(self.keys)})
-        return [(name, k) for k in range(len(self.keys))]
-
-    def add(self, parts: list[Any], scale: float) -> Any:
-        """The key of a sum of parts, of their keys."""
-        key = self.name.replace("pygrad-", "pygrad-sum-", 1), len(self.tasks)
-        self.tasks[key] = (add, list(parts), scale)
-        return key
-
-    def array(
-        self, number: int, shape: tuple[int, ...], axis: int | None, sizes: tuple[int, ...], keys: list[Any]
-    ) -> Any:
-        """The Dask array of the results' leaf of a number; its chunks, along `axis`, are those of `keys`."""
-        name = f"{self.name.replace('pygrad-', 'pygrad-result-', 1)}-{number}"
-        chunks = tuple([sizes if i == axis else (n,) for i, n in enumerate(shape)])
-        places = [tuple([k if i == axis else 0 for i in range(len(shape))]) for k in range(len(keys))]
-        own = {(name, *place): (_at, key, number) for place, key in zip(places, keys)}
+    def add(self, name: str, tasks: dict[Any, Any], keys: list[Any]) -> _Layer:
+        """The same with one more layer, which reads this one."""
         kind = dask_module("dask.highlevelgraph").HighLevelGraph
-        below = kind.from_collections(self.name, self.tasks, dependencies=self.sources)
-        graph = kind({**below.layers, name: own}, {**below.dependencies, name: {self.name}})
-        return dask_module("dask.array").Array(graph, name, chunks, dtype="d")
+        graph = kind({**self.graph.layers, name: tasks}, {**self.graph.dependencies, name: {self.name}})
+        return _Layer(graph, name, keys)
+
+    def narrowed(self) -> _Layer:
+        """A layer with few keys, whose sum is that over this one's keys."""
+        name = self.name.replace("pygrad-", "pygrad-sum-", 1)
+        tasks: dict[Any, Any] = {}
+
+        def put(some: list[Any]) -> Any:
+            key = name, len(tasks)
+            tasks[key] = (add, some)
+            return key
+
+        keys = narrowed(self.keys, put)
+        return self.add(name, tasks, keys) if tasks else self
+
+    def total(self, function: Callable[[list[Any]], Any]) -> _Layer:
+        """A layer with one key: what the function, _total, makes of this one's results."""
+        name = self.name.replace("pygrad-", "pygrad-total-", 1)
+        return self.add(name, {(name, 0): (function, self.keys)}, [(name, 0)])
+
+    def array(self, number: int, shape: tuple[int, ...], axis: int | None, sizes: tuple[int, ...]) -> Any:
+        """The Dask array of the results' leaf of a number; its chunks, along `axis`, are those of the keys.
+
+        Its name begins as this one's: so Dask, which fuses its tasks with those that they read, needs no alias.
+        """
+        name = f"{self.name.rpartition('-')[0]}-{_token([self.name, number])}"
+        chunks = tuple([sizes if i == axis else (n,) for i, n in enumerate(shape)])
+        places = [tuple([k if i == axis else 0 for i in range(len(shape))]) for k in range(len(self.keys))]
+        tasks = {(name, *place): (_at, key, number) for place, key in zip(places, self.keys)}
+        return dask_module("dask.array").Array(self.add(name, tasks, []).graph, name, chunks, dtype="d")
 
 
-def _travels(leaf: Any, axis: int | None) -> bool:
-    return axis is not None or isinstance(leaf, _Lazy)
+def _chunk_layer(kind: str, call: _Call, arrays: list[Any], axes: list[int | None], count: int) -> _Layer:
+    """The tasks of `count` chunks; axes: of each array, the one that is mapped over."""
+    graphs, token = dask_module("dask.highlevelgraph").HighLevelGraph, _token([call, [x.name for x in arrays]])
+    name, pairs = f"{kind}-{token}", []
+    others = itertools.count(1)  # numbers of axes with one chunk; the axis that is mapped over is number 0
+    for x, axis in zip(arrays, axes):
+        mapped = None if axis is None else axis % x.ndim
+        pairs += [x.name, tuple([0 if k == mapped else next(others) for k in range(x.ndim)])]
+    first: list[Any] = [call, None]
+    if call.size() > SMALL:  # a task of its own: an array without axes
+        own = f"pygrad-call-{token}"
+        first = [own, ()]
+        graph = graphs.from_collections(own, {(own,): call})
+        arrays = [*arrays, dask_module("dask.array").Array(graph, own, (), dtype="O")]
+    indices = range(next(others))
+    blocks = {x.name: x.numblocks for x in arrays}
+    tasks = dask_module("dask.blockwise").blockwise(_run_chunk, name, indices, *first, *pairs, numblocks=blocks)
+    graph = graphs.from_collections(name, tasks, dependencies=arrays)
+    return _Layer(graph, name, [(name, k, *[0] * len(indices[1:])) for k in range(count)])
 
 
 def _token(x: Any) -> str:
@@ -248,14 +267,19 @@ def _arguments(structures: list[Any], names: list[str], leaves: list[Any]) -> tu
     return args[:first], dict(zip(names, args[first:]))
 
 
-class _Shared:
+class _Call:
     """What all chunks' tasks need of a call."""
 
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
+    def __init__(self, function: Shipped, whole: list[Any], *parts: Any) -> None:
+        """whole: the leaves that are the same for all chunks."""
+        self.function, self.whole, self.parts = function, whole, parts
 
     def __dask_tokenize__(self) -> Any:
-        return dask_module("dask.base").normalize_token(("pygrad-shared", self.parts))
+        parts = self.function.digest.hex(), self.whole, self.parts
+        return dask_module("dask.base").normalize_token(("pygrad-call", parts))
+
+    def size(self) -> int:
+        return len(self.function.data) + sum([getattr(x, "nbytes", 8) for x in self.whole])
 
 
 class Shipped:
@@ -264,9 +288,6 @@ class Shipped:
     def __init__(self, function: Any) -> None:
         self.data = dask_module("cloudpickle").dumps(function)
         self.digest = hashlib.blake2b(self.data, digest_size=16).digest()
-
-    def __dask_tokenize__(self) -> Any:
-        return "pygrad-function", self.digest.hex()
 
     def function(self) -> Any:
         found = _arrived.get(self.digest)
@@ -277,13 +298,13 @@ class Shipped:
         return found
 
 
-def _run_chunk(shipped: Shipped, shared: _Shared, *pieces: Any) -> list[Any]:
+def _run_chunk(call: _Call, *pieces: Any) -> list[Any]:
     """A chunk's results, leaf by leaf."""
-    whole, structures, names, travel, scales = shared.parts
-    rest, coming = iter(whole), iter(pieces)
-    leaves = [next(coming) if comes else next(rest) for comes in travel]
+    structures, names, is_cut, scales = call.parts
+    rest, coming = iter(call.whole), iter(pieces)
+    leaves = [next(coming) if cut else next(rest) for cut in is_cut]
     args, keywords = _arguments(structures, names, leaves)
-    results = tree_flatten(shipped.function()(*args, **keywords))[0]
+    results = tree_flatten(call.function.function()(*args, **keywords))[0]
     return [x if scale is None else x * scale for x, scale in zip(results, scales)]
 
 
@@ -298,11 +319,83 @@ def _some(results: list[Any], places: list[int]) -> list[Any]:
     return [x if k in places else 0.0 for k, x in enumerate(results)]
 
 
-def tree_sum(parts: list[Any], submit: Any, scale: float = 1.0) -> Any:
-    """The sum of partial sums; `submit(parts, scale)` adds a few of them."""
+def narrowed(parts: list[Any], submit: Callable[[list[Any]], Any]) -> list[Any]:
+    """Parts of a sum, few enough for one task to add; `submit(parts)` adds a few of them."""
     while len(parts) > _FAN_IN:
-        parts = [submit(parts[k : k + _FAN_IN], 1.0) for k in range(0, len(parts), _FAN_IN)]
-    return submit(parts, scale)
+        parts = [submit(parts[k : k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)]
+    return parts
+
+
+def _total(structure: Any, scale: float, parts: list[list[Any]]) -> Any:
+    return tree_unflatten(structure, add(parts, scale))
+
+
+class _Together(Sequence[Any]):
+    """A tuple of sums, Dask arrays, which Dask takes as one thing: then the task that Dask ends with makes all of it.
+
+    It is no tuple, because Dask takes these apart.
+    """
+
+    def __init__(self, items: tuple[Any, ...], places: _Places, parts: _Layer, total: Callable[..., Any]) -> None:
+        self._items, self._places, self._parts, self._total = items, places, parts, total
+        self._arrays = [*_inside(items)]  # lists within may change
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._items[i]
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def _changed(self) -> Any:
+        """None, or what computes the items if they are others by now."""
+        now = [*_inside(self._items)]
+        if len(now) == len(self._arrays) and all(map(operator.is_, now, self._arrays)):
+            return None
+        name = f"pygrad-changed-{_token(self._items)}"
+        return dask_module("dask.delayed").delayed(self._items, name=name)
+
+    def __dask_graph__(self) -> Any:
+        changed = self._changed()
+        return self._parts.graph if changed is None else changed.__dask_graph__()
+
+    def __dask_keys__(self) -> Any:
+        changed = self._changed()
+        return self._parts.keys if changed is None else changed.__dask_keys__()
+
+    def __dask_layers__(self) -> Any:
+        changed = self._changed()
+        return (self._parts.name,) if changed is None else changed.__dask_layers__()
+
+    def __dask_tokenize__(self) -> Any:
+        return "pygrad-together", _token(self._items)
+
+    def __dask_postcompute__(self) -> Any:
+        changed = self._changed()
+        return (self._total, ()) if changed is None else changed.__dask_postcompute__()
+
+    def __dask_postpersist__(self) -> Any:
+        changed = self._changed()
+        if changed is not None:
+            return changed.__dask_postpersist__()
+        return _persisted, (self._places, self._parts.name, self._parts.keys, self._total)
+
+    @property
+    def __dask_optimize__(self) -> Any:
+        return dask_module("dask.array").Array.__dask_optimize__
+
+    @property
+    def __dask_scheduler__(self) -> Any:
+        return dask_module("dask.array").Array.__dask_scheduler__
+
+
+def _persisted(graph: Any, places: _Places, name: str, keys: list[Any], total: Any, rename: Any = None) -> Any:
+    """The tuple of which a graph has the parts."""
+    name = (rename or {}).get(name, name)
+    graph = dask_module("dask.highlevelgraph").HighLevelGraph.from_collections(name, graph)
+    return places.together(_Layer(graph, name, [(name, *key[1:]) for key in keys]), total)
 
 
 class _Places:
@@ -312,21 +405,31 @@ class _Places:
         self.structure, self.axes = structure, axes
         self.shapes = [() if shape is None else tuple(shape) for shape in tree_shapes(structure)]
 
-    def joined(self, graph: _Graph, sizes: tuple[int, ...], scale: float) -> Any:
+    def joined(self, chunks: _Layer, sizes: tuple[int, ...], scale: float) -> Any:
         summed = [k for k, axis in enumerate(self.axes) if axis is None]
-        parts = graph.keys if len(summed) == len(self.axes) else graph.chosen(summed)
-        total = [tree_sum(parts, graph.add, scale)] if summed else []
-        return tree_unflatten(
-            self.structure,
-            [
-                graph.array(k, shape, axis, sizes, total if axis is None else graph.keys)
-                for k, (shape, axis) in enumerate(zip(self.shapes, self.axes))
-            ],
-        )
+        function = functools.partial(_total, self.structure, scale)
+        if len(summed) == len(self.axes):
+            return self.together(chunks.narrowed(), function)
+        if summed:
+            name = chunks.name.replace("pygrad-", "pygrad-some-", 1)
+            tasks = {(name, k): (_some, key, summed) for k, key in enumerate(chunks.keys)}
+            total = chunks.add(name, tasks, [*tasks]).narrowed().total(function)
+        leaves = [
+            (total if axis is None else chunks).array(k, shape, axis, sizes)
+            for k, (shape, axis) in enumerate(zip(self.shapes, self.axes))
+        ]
+        return tree_unflatten(self.structure, leaves)
+
+    def together(self, parts: _Layer, function: Callable[..., Any]) -> Any:
+        """The tree of sums that the function, _total, makes of parts."""
+        total = parts.total(function)
+        arrays = [total.array(k, shape, None, ()) for k, shape in enumerate(self.shapes)]
+        result = tree_unflatten(self.structure, arrays)
+        return _Together(result, self, parts, function) if type(result) is tuple else result
 
 
-def _at(results: list[Any], k: int) -> Any:
-    return need_numpy().asarray(results[k])
+def _at(results: Any, k: int) -> Any:
+    return need_numpy().asarray(tree_flatten(results)[0][k])
 
 
 def _places(part: Any, given: _Arguments, reduce: Any, derived: str | None, argnums: Any) -> _Places:

@@ -91,6 +91,7 @@ static void programs_compute_what_the_eager_engine_does_with_every_instruction_s
 {
     check_seed();
     double x[LANES * INPUTS], out[LANES * (1 + INPUTS)], expected[1 + INPUTS];
+    char odd[sizeof x + 1];
     for (int round = 0; round < 60; round++) {
         const function f = random_function();
         const uint64_t lanes = round % 2 ? 1 + pick(LANES) : 1;
@@ -101,7 +102,8 @@ static void programs_compute_what_the_eager_engine_does_with_every_instruction_s
         CHECK_EQ(build(tape, round % 2, false, lanes, start, nodes, &program), PGR_OK);
         for (uint64_t i = 0; i < lanes * INPUTS; i++)
             x[i] = number();
-        const double *const in[] = {NULL, x, NULL};
+        memcpy(odd + 1, x, lanes * INPUTS * sizeof *x);
+        const double *const in[] = {NULL, round % 4 < 2 ? x : (const void *)(odd + 1), NULL}; /* aligned or not */
         double *const to[] = {NULL, out};
         for (int set = PGR_KERNELS_BEST; set <= PGR_KERNELS_AVX512; set++) {
             const pgr_run_options options = {.kernels = (pgr_kernels)set};

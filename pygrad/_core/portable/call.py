@@ -26,7 +26,7 @@ def run(
     workers: int,
 ) -> tuple[float, ...]:
     """Run the program at an address, as csrc/python/call.c does."""
-    if any(memoryview(array).format != "d" for array in arrays):
+    if any(memoryview(array).format not in ("d", "=d") for array in arrays):  # the second: not aligned
         raise TypeError("a program's arrays are C-contiguous float64")
     first, out = ffi.new("double[]", numbers), ffi.new("double[]", count)
     ins = [ffi.from_buffer("double[]", array) if memoryview(array).nbytes else ffi.NULL for array in arrays]
