@@ -132,8 +132,8 @@ def test_ctrl_c_stops_a_long_pass_soon_and_leaves_everything_usable(pg, check):
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.004)
             started = time.perf_counter()
+            signal.setitimer(signal.ITIMER_REAL, 0.004)
             root.backward(check=check)
             time.sleep(1)
         stopped = time.perf_counter()

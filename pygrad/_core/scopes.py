@@ -66,7 +66,7 @@ class _Scopes:
         with self.lock:
             if self.alive < self.limit:
                 return
-            if tables:
+            if any(tables):  # len() would count those that have gone while Ctrl-C came
                 self.limit = self.alive + _NAMES_AT_LEAST
                 return
             used = {0, PARAMETERS}
@@ -223,7 +223,7 @@ def tag_line(text: str) -> None:
     if len(_lines) >= _lines_at_most:
         collect()  # which may also end tables
     with _scopes.lock:
-        if len(_lines) >= _lines_at_most and tables:
+        if len(_lines) >= _lines_at_most and any(tables):
             _lines_at_most = len(_lines) + _NAMES_AT_LEAST
         if len(_lines) >= _lines_at_most:
             used = _tags(lib.PGR_TAG_LINE)
