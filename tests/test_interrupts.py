@@ -16,7 +16,7 @@ import sys
 import time
 
 import pytest
-from helpers import SANITIZED, end_dead_objects
+from helpers import COUNTS, SANITIZED, end_dead_objects
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer whose signal comes within a call")
 
@@ -188,6 +188,8 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_interrupted_calls_leave_nothing_behind(pg, rng, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # explore writes a file
+    if name == "explore" and not COUNTS:
+        pytest.skip("PyPy makes a TypeError of Ctrl-C in os.fspath")
 
     def nodes():
         gc.collect()

@@ -10,7 +10,7 @@ import pickle
 import sys
 
 import pytest
-from helpers import COUNTS, SANITIZED, run_python
+from helpers import COUNTS, SANITIZED, end_dead_objects, run_python
 
 LOOP = """
 import random
@@ -101,6 +101,7 @@ def test_memory_is_flat_over_walks_of_every_graph(pg):
 
 
 def test_collect_frees_what_no_value_needs(pg):
+    end_dead_objects()  # of tests before
     pg.collect()
     before = pg.tape_stats().nodes
     x = pg.Value(1.0)

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from helpers import end_dead_objects
 
 
 def rows(pg, root):
@@ -430,6 +431,7 @@ def test_names_in_a_table_in_use_are_kept_until_it_has_gone(pg, monkeypatch):
     scopes = pg._core.scopes
     monkeypatch.setattr(scopes, "_NAMES_AT_LEAST", 20)
     monkeypatch.setattr(scopes._scopes, "limit", 20)
+    end_dead_objects()  # tables of tests before
 
     def enter(names):
         for name in names:
@@ -444,6 +446,7 @@ def test_names_in_a_table_in_use_are_kept_until_it_has_gone(pg, monkeypatch):
     enter(f"first{i}" for i in range(100))
     assert scopes.path(table.rows[0].scope) == ("in the table",) and scopes._scopes.alive >= 100
     del table
+    end_dead_objects()
     enter(f"then{i}" for i in range(100))
     assert scopes._scopes.alive < 80
 
