@@ -10,7 +10,7 @@ import pickle
 import sys
 
 import pytest
-from helpers import COUNTS, SANITIZED, end_dead_objects, run_python
+from helpers import COUNTS, SANITIZED, end_dead_objects, is_count, run_python
 
 LOOP = """
 import random
@@ -110,13 +110,13 @@ def test_collect_frees_what_no_value_needs(pg):
         y = y * 2  # a product and a constant
     kept = y
     z = y + 1
-    assert pg.tape_stats().nodes == before + 203
+    assert is_count(pg.tape_stats().nodes, before + 203)
     del z
     pg.collect()
-    assert pg.tape_stats().nodes == before + 201
+    assert is_count(pg.tape_stats().nodes, before + 201)
     del y, kept
     pg.collect()
-    assert pg.tape_stats().nodes == before + 1
+    assert is_count(pg.tape_stats().nodes, before + 1)
     assert x.data == 1.0
 
 

@@ -6,6 +6,7 @@ import gc
 import time
 
 import pytest
+from helpers import is_count
 
 
 class Model:
@@ -48,15 +49,15 @@ def test_closures_that_share_a_model_are_collected_in_linear_time(pg, held):
     took = time.perf_counter() - started
     print(f"{took:.3f} s")
     assert took < 1.0  # a walk from each closure takes five
-    assert pg.tape_stats().nodes == before + 1 + 8000 + 4000
+    assert is_count(pg.tape_stats().nodes, before + 1 + 8000 + 4000)
     outs[-1].backward()
     assert x.grad == 80.0
     del outs[1:]
     settle(pg)
-    assert pg.tape_stats().nodes == before + 1 + 8000 + 1
+    assert is_count(pg.tape_stats().nodes, before + 1 + 8000 + 1)
     outs.clear()
     settle(pg)
-    assert pg.tape_stats().nodes == before + 1 + (8000 if held else 0)
+    assert is_count(pg.tape_stats().nodes, before + 1 + (8000 if held else 0))
     del kept, x
     settle(pg)
     assert pg.tape_stats().nodes == before
