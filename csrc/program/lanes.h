@@ -39,6 +39,17 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
         memcpy(out, from, b->count * sizeof *out);
         l = b->count;
     }
+#ifdef PACK_SHUFFLE
+    if (x.stride == 2) /* points of two numbers, whose others are left out */
+        for (; l + PACK < b->count; l += PACK) {
+            typedef double all __attribute__((vector_size(PACK * sizeof(double))));
+            all first, second;
+            memcpy(&first, from + 2 * l, sizeof first);
+            memcpy(&second, from + 2 * l + PACK, sizeof second);
+            first = PACK_SHUFFLE(first, second, 0, 2, 4, 6, 8, 10, 12, 14);
+            memcpy(out + l, &first, sizeof first);
+        }
+#endif
 #ifdef LANES_STRIDED
     const LANES(bits) places = (LANES(bits)){0, 1, 2, 3, 4, 5, 6, 7} * (int64_t)x.stride;
     for (; l + LANES_VECTOR <= b->count; l += LANES_VECTOR)
@@ -281,32 +292,19 @@ LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, 
     }
 }
 
-/* An operand: block[l & which] is lane l's number. A uniform register's is written to a vector of its own. */
+/* An operand, vector by vector: a lane register's block, or one vector with a uniform register's number. */
 typedef struct {
-    const double *block;
-    size_t which;
+    const double *at;
+    size_t step;
 } LANES(row);
 
 LANES_TARGET PGR_INLINE LANES(row) LANES(row_of)(const block *b, uint32_t reg, double *vector)
 {
     if (reg & REGISTER_LANE)
-        return (LANES(row)){LANES(lane)(b, reg), SIZE_MAX};
-    for (size_t k = 0; k < LANES_VECTOR; k++)
-        vector[k] = reg == REGISTER_NONE ? 0.0 : b->uniform[reg];
+        return (LANES(row)){LANES(lane)(b, reg), LANES_VECTOR};
+    const double number = reg == REGISTER_NONE ? 0.0 : b->uniform[reg];
+    *(LANES(vector) *)vector = number - (LANES(vector)){0.0}; /* + would lose the sign of -0 */
     return (LANES(row)){vector, 0};
-}
-
-#define ROWS_LOOP(n, result) \
-    for (size_t l = 0; l < (n); l += LANES_VECTOR) { \
-        const LANES(vector) a = LANES(at)(x, l), b = LANES(at)(y, l), c = LANES(at)(z, l); \
-        (void)b; \
-        (void)c; \
-        *(LANES(vector) *)(out + l) = (result); \
-    }
-
-LANES_TARGET PGR_INLINE LANES(vector) LANES(at)(LANES(row) r, size_t l)
-{
-    return *(const LANES(vector) *)(r.block + (l & r.which));
 }
 
 LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector) b)
@@ -323,8 +321,37 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector)
 #define NO_PRODUCTS(F) F(ADD, a + b) F(SUB, a - b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
 #define COMMON_OPERATIONS(F) NO_PRODUCTS(F) F(MUL, a * b)
 
-/* One of them, with result v, and another that takes v and c, and puts its result in v's place. False if the two are
- * not such a pair. */
+/* With result v, and another that takes v and c: F(ID, what follows, both). A product and a sum would be rounded once:
+ * not what each does alone. */
+#define TIMES(ID, v) THEN(ID, V_MUL, (v) * c) THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
+#define PLUS(ID, v) THEN(ID, V_ADD, (v) + c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v))
+#define PAIRS COMMON_OPERATIONS(TIMES) NO_PRODUCTS(PLUS)
+
+/* A function for each loop: in one function, registers would not do for all, and loops would read addresses from the
+ * stack. */
+#define ROWS_LOOP(name, result) \
+    LANES_TARGET PGR_NOINLINE static void LANES(name)(double *out, size_t n, LANES(row) x, LANES(row) y, LANES(row) z) \
+    { \
+        for (const double *const end = out + n; out < end; out += LANES_VECTOR) { \
+            const LANES(vector) a = *(const LANES(vector) *)x.at, b = *(const LANES(vector) *)y.at, \
+                                c = *(const LANES(vector) *)z.at; \
+            (void)b; \
+            (void)c; \
+            *(LANES(vector) *)out = (result); \
+            x.at += x.step; \
+            y.at += y.step; \
+            z.at += z.step; \
+        } \
+    }
+#define ALONE(ID, value)          ROWS_LOOP(rows_##ID, value)
+#define THEN(ID, second, result) ROWS_LOOP(rows_##ID##_##second, result)
+COMMON_OPERATIONS(ALONE)
+PAIRS
+#undef ALONE
+#undef THEN
+
+/* One of them, and another that takes its result, and puts its own in the same place. False if the two are not such a
+ * pair. */
 LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, double *out)
 {
     const uint32_t second = i[1].op, reg = i->out;
@@ -349,15 +376,9 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     switch (i->op * SECONDS + (uint32_t)which) {
 #define THEN(ID, second, result) \
     case PGR_OP_##ID * SECONDS + second: \
-        ROWS_LOOP(n, result) \
+        LANES(rows_##ID##_##second)(out, n, x, y, z); \
         return true;
-#define TIMES(ID, v) \
-    THEN(ID, V_MUL, (v) * c) THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
-#define PLUS(ID, v) THEN(ID, V_ADD, (v) + c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v))
-        COMMON_OPERATIONS(TIMES)
-        NO_PRODUCTS(PLUS) /* a product and a sum would be rounded once: not what each does alone */
-#undef PLUS
-#undef TIMES
+        PAIRS
 #undef THEN
     }
     return false;
@@ -374,8 +395,8 @@ LANES_TARGET static const instruction *LANES(operation)(const block *b, const in
     switch (i->op) {
 #define CASE(ID, value) \
     case PGR_OP_##ID: { \
-        const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]), z = x; \
-        ROWS_LOOP(n, value) \
+        const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]); \
+        LANES(rows_##ID)(out, n, x, y, x); \
         return i; \
     }
         COMMON_OPERATIONS(CASE)
@@ -388,6 +409,9 @@ LANES_TARGET static const instruction *LANES(operation)(const block *b, const in
 }
 
 #undef ROWS_LOOP
+#undef PAIRS
+#undef PLUS
+#undef TIMES
 #undef COMMON_OPERATIONS
 #undef NO_PRODUCTS
 
