@@ -131,6 +131,54 @@ static void chain(builder *b, lane_scratch *s, uint32_t count)
     s->stack = list;
 }
 
+/* Moves divisions up to directly after a function that takes long: the two then run as one, see lanes.h, and the
+ * divider works beside the function. Not from far: the quotient takes a register until it is used. */
+static void put_divisions_beside(builder *b, lane_scratch *s, uint32_t count)
+{
+    enum { NEAR = 64 };
+    uint32_t *const list = s->list, *const place = s->free, *const entering = s->last_use, *const next = s->next;
+    uint32_t first = NONE, last = NONE, made = 0; /* divisions whose operands are there */
+    for (uint32_t i = 0; i < count; i++) {
+        place[list[i]] = i;
+        entering[i] = NONE;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const value *const v = &b->values[list[i]];
+        if (v->op != PGR_OP_DIV)
+            continue;
+        uint32_t from = i > NEAR ? i - NEAR : 0;
+        if (is_lane_value(b, v->a) && place[v->a] >= from)
+            from = place[v->a] + 1;
+        if (is_lane_value(b, v->b) && place[v->b] >= from)
+            from = place[v->b] + 1;
+        next[list[i]] = entering[from];
+        entering[from] = list[i];
+    }
+    for (uint32_t i = 0; i < count && goes_on(b, i); i++) {
+        while (entering[i] != NONE) {
+            const uint32_t id = entering[i];
+            entering[i] = next[id];
+            next[id] = NONE;
+            *(first == NONE ? &first : &next[last]) = id;
+            last = id;
+        }
+        if (place[list[i]] == NONE)
+            continue;
+        s->stack[made++] = list[i];
+        while (first != NONE && place[first] <= i)
+            first = next[first];
+        if (first != NONE && takes_long(b->values[list[i]].op)) {
+            s->stack[made++] = first;
+            place[first] = NONE;
+            first = next[first];
+        }
+    }
+    if (b->status != PGR_OK)
+        return;
+    s->list = s->stack;
+    s->stack = list;
+}
+
 /* Consecutive lane dots with a common factor run together if it is the first operand of each. */
 static void put_common_factor_first(builder *b, uint32_t start)
 {
@@ -237,6 +285,7 @@ static void emit_segment(builder *b, lane_scratch *s, uint32_t count, uint16_t g
     pgr_program *const p = b->program;
     const uint32_t start = p->instruction_count, first_sum = p->uniform_registers;
     chain(b, s, count);
+    put_divisions_beside(b, s, count);
     find_last_uses(b, s, count);
     const uint32_t registers = emit_list(b, s, count);
     for (uint32_t i = 0; i < count; i++) {

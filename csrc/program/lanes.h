@@ -32,7 +32,7 @@ LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t reg, i
 
 LANES_TARGET static void LANES(load)(const block *b, const instruction *i, double *restrict out)
 {
-    const pgr_lane_input x = b->program->lane_inputs[b->program->group_first_input[b->segment->group] + i->a];
+    const pgr_lane_input x = *lane_input_of(b, i);
     const any_double *const from = b->in[x.array] + x.offset + b->first * x.stride;
     size_t l = 0;
     if (x.stride == 1) {
@@ -384,11 +384,47 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     return false;
 }
 
+/* A function that takes long, and a division that needs nothing of it: the divider works meanwhile. False if the
+ * division does need it. */
+LANES_TARGET PGR_NOINLINE static bool LANES(beside)(const block *b, const instruction *i, double *out)
+{
+    const instruction *const second = i + 1;
+    if ((i->a & REGISTER_LANE) == 0 || second->out == i->out || second->a == i->out || second->b == i->out)
+        return false;
+    const double *const x = LANES(lane)(b, i->a), *const q = LANES(operand)(b, second->b, 0);
+    double *const quotient = LANES(lane)(b, second->out);
+    const size_t n = whole_chunks(b->padded);
+    const double number = second->a & REGISTER_LANE ? 0.0 : b->uniform[second->a];
+    const double *const p = second->a & REGISTER_LANE ? LANES(lane)(b, second->a) : NULL;
+    switch (i->op) {
+#define LOOP(dividend, function) \
+    LANES_IN_PLACE \
+    for (size_t l = 0; l < n; l++) { \
+        const double v = (dividend) / q[l]; \
+        out[l] = function(x[l]); \
+        quotient[l] = v; \
+    }
+#define CASE(ID, function) \
+    case PGR_OP_##ID: \
+        if (p == NULL) { \
+            LOOP(number, function) \
+        } else { \
+            LOOP(p[l], function) \
+        } \
+        break;
+        LONG_FUNCTIONS(CASE)
+#undef CASE
+#undef LOOP
+    }
+    return true;
+}
+
 /* An operation of the table, and the next one, if both can run as one. Returns the last. */
 LANES_TARGET static const instruction *LANES(operation)(const block *b, const instruction *i, const instruction *end)
 {
     double *const out = LANES(lane)(b, i->out);
-    if (i + 1 < end && LANES(pair)(b, i, out))
+    if (i + 1 < end && (LANES(pair)(b, i, out) ||
+                        (i[1].op == PGR_OP_DIV && takes_long((int)i->op) && LANES(beside)(b, i, out))))
         return i + 1;
     const size_t n = whole_chunks(b->padded);
     double spare[2][LANES_VECTOR];
@@ -415,25 +451,34 @@ LANES_TARGET static const instruction *LANES(operation)(const block *b, const in
 #undef COMMON_OPERATIONS
 #undef NO_PRODUCTS
 
+/* Runs an instruction, with those after it that run as one. Returns the last. */
+LANES_TARGET PGR_INLINE const instruction *LANES(step)(const block *b, const instruction *i, const instruction *end)
+{
+    switch (i->op) {
+    case PROGRAM_LOAD: LANES(load)(b, i, LANES(lane)(b, i->out)); return i;
+    case PROGRAM_STORE: LANES(store)(b, i); return i;
+    case PROGRAM_CALL: b->evaluation->kernels.lane_call(b, i); return i;
+    case PROGRAM_DOT: {
+        const bool then_relu = i + 1 < end && i[1].op == PGR_OP_RELU && i[1].a == i->out && i[1].out == i->out;
+        LANES(dot)(b, i, then_relu, LANES(lane)(b, i->out));
+        return i + then_relu;
+    }
+    case PROGRAM_LANE_SUM:
+    case PROGRAM_LANE_DOT: return LANES(sums)(b, i, end);
+    default: return LANES(operation)(b, i, end);
+    }
+}
+
 LANES_TARGET static void LANES(run_block)(const block *b)
 {
     const instruction *const end = b->program->instructions + b->segment->first + b->segment->count;
-    for (const instruction *i = b->program->instructions + b->segment->first; i < end; i++) {
-        switch (i->op) {
-        case PROGRAM_LOAD: LANES(load)(b, i, LANES(lane)(b, i->out)); break;
-        case PROGRAM_STORE: LANES(store)(b, i); break;
-        case PROGRAM_CALL: b->evaluation->kernels.lane_call(b, i); break;
-        case PROGRAM_DOT: {
-            const bool then_relu = i + 1 < end && i[1].op == PGR_OP_RELU && i[1].a == i->out && i[1].out == i->out;
-            LANES(dot)(b, i, then_relu, LANES(lane)(b, i->out));
-            i += then_relu;
-            break;
-        }
-        case PROGRAM_LANE_SUM:
-        case PROGRAM_LANE_DOT: i = LANES(sums)(b, i, end); break;
-        default: i = LANES(operation)(b, i, end);
-        }
+    const instruction *i = b->program->instructions + b->segment->first;
+    for (fetcher f = fetch_for_next_block(b); is_fetching(&f) && i < end; i++) {
+        fetch_some(&f, b);
+        i = LANES(step)(b, i, end);
     }
+    for (; i < end; i++)
+        i = LANES(step)(b, i, end);
 }
 
 #include "program/pack_lanes.h"

@@ -25,6 +25,22 @@ typedef pgr_segment segment;
 typedef pgr_call call;
 typedef pgr_uniform_input uniform_input;
 
+/* Functions that take long and leave the processor's divider alone: F(ID, function). */
+#define LONG_FUNCTIONS(F) \
+    F(EXP, exp) F(EXPM1, expm1) F(LOG, log) F(LOG1P, log1p) F(SIN, sin) F(COS, cos) F(TANH, tanh) \
+    F(ERF, erf) F(ERFC, erfc)
+
+static inline bool takes_long(int op)
+{
+    switch (op) {
+#define CASE(ID, function) case PGR_OP_##ID:
+        LONG_FUNCTIONS(CASE)
+#undef CASE
+        return true;
+    }
+    return false;
+}
+
 /* Lanes to a block: BLOCK_MOST if their registers fit in half of a first-level cache, BLOCK_NEAR bytes. Otherwise
  * BLOCK_USUAL, or fewer until the registers fit in half of a second-level cache, BLOCK_BYTES. */
 enum { BLOCK_FEWEST = 16, BLOCK_USUAL = 256, BLOCK_MOST = 512, BLOCK_NEAR = 3 << 13, BLOCK_BYTES = 1 << 20 };

@@ -33,6 +33,59 @@
 #define PACK_SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #endif
 
+/* Goes through what the next block of lanes will load and store. */
+typedef struct {
+    const instruction *next, *end;
+    const char *at, *stop;
+    size_t step;
+} fetcher;
+
+static inline fetcher fetch_for_next_block(const block *b)
+{
+    const segment *const s = b->segment;
+    const instruction *const code = b->program->instructions + s->first;
+    const bool is_last = b->first + b->count >= b->program->group_lanes[s->group];
+    return (fetcher){.next = code, .end = is_last ? code : code + s->count};
+}
+
+static inline bool is_fetching(const fetcher *f) { return f->next < f->end || f->at < f->stop; }
+
+static void find_numbers(fetcher *f, const block *b)
+{
+    enum { LINE = 64 };
+    for (; f->next < f->end && f->at == f->stop; f->next++) {
+        const instruction *const i = f->next;
+        const pgr_lane_input *const x = i->op == PROGRAM_LOAD ? lane_input_of(b, i) : NULL;
+        const pgr_output *const y = i->op == PROGRAM_STORE ? &b->program->outputs[i->b] : NULL;
+        const uint64_t stride = x != NULL ? x->stride : y != NULL ? y->stride : 0;
+        if (stride == 0)
+            continue;
+        const uint64_t from = b->first + b->count, left = b->program->group_lanes[b->segment->group] - from;
+        const any_double *const array = x != NULL ? b->in[x->array] + x->offset : b->out[y->array] + y->offset;
+        f->at = (const char *)(array + from * stride);
+        f->stop = f->at + (left < b->count ? left : b->count) * stride * sizeof(double);
+        f->step = stride * sizeof(double) < LINE ? LINE : stride * sizeof(double);
+    }
+}
+
+/* Has the processor fetch a few lines: at each instruction, since all at once would wait for each other. */
+static inline void fetch_some(fetcher *f, const block *b)
+{
+#if defined(__GNUC__)
+    for (int k = 0; k < 6; k++) {
+        if (f->at == f->stop)
+            find_numbers(f, b);
+        if (f->at == f->stop)
+            return;
+        __builtin_prefetch(f->at, 0, 2);
+        f->at = (size_t)(f->stop - f->at) > f->step ? f->at + f->step : f->stop;
+    }
+#else
+    f->next = f->end;
+    (void)b;
+#endif
+}
+
 /* Says to the compiler that no vector is left over: 6 % of a small network's time. */
 static inline size_t whole_chunks(size_t numbers) { return numbers & ~(size_t)(LANE_CHUNK - 1); }
 

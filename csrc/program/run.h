@@ -66,6 +66,12 @@ typedef double any_double __attribute__((aligned(1)));
 typedef double any_double;
 #endif
 
+/* What an instruction loads. */
+static inline const pgr_lane_input *lane_input_of(const block *b, const instruction *i)
+{
+    return &b->program->lane_inputs[b->program->group_first_input[b->segment->group] + i->a];
+}
+
 /* A few are copied faster one by one. */
 static inline void copy_numbers(double *to, const any_double *from, size_t count)
 {

@@ -197,6 +197,54 @@ static void lanes_are_read_with_any_stride_and_no_number_beyond_with_every_instr
         }
 }
 
+/* A division may run beside a function (lanes.h): one that needs the function's result must not. */
+static void a_division_beside_a_function_waits_for_what_it_needs_with_every_instruction_set(void)
+{
+    static const struct {
+        const char *name;
+        double (*function)(double);
+    } functions[] = {{"exp", exp}, {"expm1", expm1}, {"log", log}, {"log1p", log1p}, {"sin", sin}, {"cos", cos},
+                     {"tanh", tanh}, {"erf", erf}, {"erfc", erfc}, {"sqrt", sqrt}};
+    enum { KINDS = 6, FUNCTIONS = sizeof functions / sizeof *functions };
+    double x[2][LANES], out[2][LANES];
+    check_seed();
+    for (uint64_t l = 0; l < LANES; l++)
+        for (int k = 0; k < 2; k++)
+            x[k][l] = 1.0 + 0.5 * fabs(number());
+    for (int kind = 0; kind < KINDS * FUNCTIONS; kind++) {
+        const uint64_t lanes = 1 + pick(LANES);
+        pgr_tape *const tape = pgr_tape_new(NULL);
+        const pgr_id start = tape->size;
+        pgr_id in[2];
+        pgr_program *program = NULL;
+        for (uint64_t k = 0; k < 2; k++)
+            CHECK_EQ(pgr_input(tape, PGR_OP_LANE, k, &in[k]), PGR_OK);
+        const pgr_id v = record(tape, functions[kind / KINDS].name, in[0], 0), number_ = leaf(tape, 2.5);
+        const pgr_id operands[KINDS][2] = {{in[1], in[0]}, {v, in[1]}, {in[1], v}, {number_, in[0]}, {in[1], number_}, {number_, v}};
+        const pgr_id quotient = record(tape, "div", operands[kind % KINDS][0], operands[kind % KINDS][1]);
+        const pgr_lane_input inputs[] = {{.array = 1, .stride = 1}, {.array = 2, .stride = 1}};
+        const pgr_lane_group group = {.lanes = lanes, .input_count = 2, .inputs = inputs};
+        const pgr_output outputs[] = {{.node = record(tape, "mul", v, in[1]), .array = 1, .stride = 1},
+                                      {.node = record(tape, "sub", quotient, in[0]), .array = 2, .stride = 1}};
+        CHECK_EQ(pgr_program_build(tape, start, 2, outputs, 1, &group, 3, NULL, &program, NULL), PGR_OK);
+        const double *const from[] = {NULL, x[0], x[1], NULL};
+        double *const to[] = {NULL, out[0], out[1]};
+        for (int set = PGR_KERNELS_BEST; set <= PGR_KERNELS_AVX512; set++) {
+            const pgr_run_options options = {.kernels = (pgr_kernels)set};
+            memset(out, 0, sizeof out);
+            CHECK_EQ(pgr_program_run(program, from, to, &options), PGR_OK);
+            for (uint64_t l = 0; l < lanes; l++) {
+                const double a = x[0][l], b = x[1][l], f = functions[kind / KINDS].function(a);
+                const double quotients[KINDS] = {b / a, f / b, b / f, 2.5 / a, b / 2.5, 2.5 / f};
+                CHECK(close_to(out[0][l], f * b));
+                CHECK(close_to(out[1][l], quotients[kind % KINDS] - a));
+            }
+        }
+        pgr_program_free(program);
+        pgr_tape_free(tape);
+    }
+}
+
 static void sums_over_lanes_do_not_depend_on_workers(void)
 {
     enum { MANY = 3001 };
@@ -724,6 +772,7 @@ int main(void)
     TEST(programs_compute_what_the_eager_engine_does_with_every_instruction_set);
     TEST(rectified_sums_keep_nan_and_the_sign_of_zero_with_every_instruction_set);
     TEST(lanes_are_read_with_any_stride_and_no_number_beyond_with_every_instruction_set);
+    TEST(a_division_beside_a_function_waits_for_what_it_needs_with_every_instruction_set);
     TEST(sums_over_lanes_do_not_depend_on_workers);
     TEST(a_build_of_lanes_stops_at_any_question_and_leaves_nothing);
     TEST(a_run_stops_when_it_is_told_to);
