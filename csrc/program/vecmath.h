@@ -10,6 +10,10 @@
 
 #include <math.h>
 
+#if defined(__GNUC__) && !defined(__clang__) /* a pragma for no errno comes too late for gcc's own functions */
+__attribute__((const)) extern double sqrt(double);
+#endif
+
 #if defined(PGR_VECTOR_MATH)
 #define UNARY(name)  __attribute__((const, simd("notinbranch"))) extern double name(double);
 #define BINARY(name) __attribute__((const, simd("notinbranch"))) extern double name(double, double);
