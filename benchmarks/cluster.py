@@ -1,6 +1,6 @@
 """Value and gradient over Dask arrays, beside the same call without Dask: python -m benchmarks.cluster [points].
 
-A network of 337 parameters over 10^7 points. Turns alternate between no Dask, a cluster of one worker process, and one
+Two networks over 10^7 points, in four chunks. Turns alternate between no Dask, a cluster of one worker process, and one
 of two. The first pass of a turn does not count: it finds the others' data in the caches. Results are compared first.
 Then the cost of a task: calls with few and many tiny chunks, beside tasks that do nothing.
 """
@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from functools import partial
 from itertools import count
 from statistics import median
 
@@ -19,8 +18,9 @@ import numpy as np
 from pygrad import value_and_grad, vmap
 from pygrad.math import relu
 
-TURNS, PASSES = int(os.environ.get("TURNS", 12)), 3
-CHUNKS = 2, 4  # of the large array
+TURNS, PASSES = int(os.environ.get("TURNS", 8)), 3
+WIDTHS = 16, 32  # of the two hidden layers
+CHUNKS = 4
 FEW, MANY = 4, 64  # tiny chunks
 calls = count(1)
 
@@ -81,25 +81,35 @@ def in_turns(jobs):
     return {name: median(seconds) for name, seconds in found.items()}
 
 
-def compare(one, two, layers, points):
+def layers_of(width):
+    rng = np.random.default_rng(0)
+    return [(rng.normal(size=(o, i)) / i**0.5, np.zeros(o)) for i, o in ((2, width), (width, width), (width, 1))]
+
+
+def flat(result):
+    value, slopes = result
+    return np.concatenate([[value], *(np.ravel(a) for layer in slopes for a in layer)])
+
+
+def compare(one, two, points):
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(points, 2)), np.sign(rng.normal(size=points))
-    held = {(c, n): cut(c, x, y, n) for n in CHUNKS for c in (one, two)}
-    value, slopes = call(layers, x, y)
-    for n in CHUNKS:
-        (a, p), (b, q) = over(one, held[one, n], layers), over(two, held[two, n], layers)
-        arrays = [[u for layer in s for u in layer] for s in (slopes, p, q)]
-        if a != b or not all(np.array_equal(u, v) for u, v in zip(*arrays[1:])):
-            raise RuntimeError(f"{n} chunks: one worker and two differ")
-        if not np.isclose(a, value, rtol=1e-11) or not all(np.allclose(*uv, 1e-8, 1e-10) for uv in zip(*arrays[:2])):
-            raise RuntimeError(f"{n} chunks: Dask's result is not that of one call")
-    print("| chunks | no Dask | 1 worker | 2 workers | 1 worker / no Dask | 1 worker / 2 |\n|---|---|---|---|---|---|")
-    for n in CHUNKS:
-        jobs = {None: lambda: call(fresh(layers), x, y)}
-        jobs.update({c: partial(lambda a, c: over(c, a, fresh(layers)), held[c, n], c) for c in (one, two)})
-        none, first, both = in_turns(jobs).values()
+    held = {c: cut(c, x, y, CHUNKS) for c in (one, two)}
+    print("| parameters | no Dask | 1 worker | 2 workers | 1 worker / no Dask | 1 worker / 2 |")
+    print("|---|---|---|---|---|---|")
+    for width in WIDTHS:
+        layers = layers_of(width)
+        alone, first, second = flat(call(layers, x, y)), *(flat(over(c, held[c], layers)) for c in (one, two))
+        if not np.array_equal(first, second):
+            raise RuntimeError(f"width {width}: one worker and two differ")
+        if not np.allclose(first, alone, 1e-8, 1e-10):
+            raise RuntimeError(f"width {width}: Dask's result is not that of one call")
+        jobs = {None: lambda layers=layers: call(fresh(layers), x, y)}
+        jobs.update({c: lambda c=c, layers=layers: over(c, held[c], fresh(layers)) for c in (one, two)})
+        none, few, more = in_turns(jobs).values()
+        parameters = f"{len(alone) - 1:,}"
         print(
-            f"| {n} | {none:.3f} s | {first:.3f} s | {both:.3f} s | {first / none:.2f} | {first / both:.2f} |",
+            f"| {parameters} | {none:.2f} s | {few:.2f} s | {more:.2f} s | {few / none:.2f} | {few / more:.2f} |",
             flush=True,
         )
 
@@ -130,12 +140,10 @@ def main():
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     points = int(float(sys.argv[1])) if len(sys.argv) > 1 else 10_000_000
-    rng = np.random.default_rng(0)
-    layers = [(rng.normal(size=(o, i)) / i**0.5, np.zeros(o)) for i, o in ((2, 16), (16, 16), (16, 1))]
     with ExitStack() as stack:
         one, two = (stack.enter_context(Client(stack.enter_context(workers(n)))) for n in (1, 2))
-        compare_tasks(one, layers)
-        compare(one, two, layers, points)
+        compare_tasks(one, layers_of(WIDTHS[0]))
+        compare(one, two, points)
 
 
 if __name__ == "__main__":
