@@ -57,7 +57,7 @@ static void find_numbers(fetcher *f, const block *b)
         const instruction *const i = f->next;
         const pgr_lane_input *const x = i->op == PROGRAM_LOAD ? lane_input_of(b, i) : NULL;
         const pgr_output *const y = i->op == PROGRAM_STORE ? &b->program->outputs[i->b] : NULL;
-        const uint64_t stride = x != NULL ? x->stride : y != NULL ? y->stride : 0;
+        const size_t stride = (size_t)(x != NULL ? x->stride : y != NULL ? y->stride : 0);
         if (stride == 0)
             continue;
         const uint64_t from = b->first + b->count, left = b->program->group_lanes[b->segment->group] - from;
@@ -297,7 +297,7 @@ static void run_stretch(evaluation *e, const pack_stretch *s)
     const plain_code code = {p->dots, p->args};
     const pack_step *step = p->steps + s->first_step, *const end = step + s->step_count;
     while (step < end && !is_stopped(e, s->count)) {
-        const pack_step *const pause = end - step < ASK_EVERY / s->count ? end : step + ASK_EVERY / s->count + 1;
+        const pack_step *const pause = (uint64_t)(end - step) < ASK_EVERY / s->count ? end : step + ASK_EVERY / s->count + 1;
         step = e->kernels.run_packs(p, step, pause, e->uniform);
         if (step < pause) {
             run_uniform_part(e, &code, p->plain + step->first, p->plain + step->first + step->count);
@@ -443,7 +443,7 @@ void pgr__load_inputs(evaluation *e, uint64_t first)
         const any_double *const from = e->in[input.array] + input.offset;
         const uint64_t skipped = input.array != 0 || input.offset >= first ? 0 : first - input.offset;
         if (skipped < input.count)
-            copy_numbers(e->uniform + input.reg + skipped, from + skipped, input.count - skipped);
+            copy_numbers(e->uniform + input.reg + skipped, from + skipped, (size_t)(input.count - skipped));
     }
 }
 
@@ -466,7 +466,7 @@ void pgr__store_outputs(evaluation *e)
         const uniform_output run = p->output_runs[i];
         double *const to = e->out[run.array] + run.offset;
         if (run.in_a_row)
-            copy_numbers(to, e->uniform + *reg, run.count);
+            copy_numbers(to, e->uniform + *reg, (size_t)run.count);
         else
             for (uint64_t k = 0; k < run.count; k++)
                 to[k] = e->uniform[reg[k]];

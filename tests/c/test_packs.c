@@ -277,7 +277,7 @@ static void whole_numbers_come_out_exactly(bool is_wide, long rounds)
         for (uint32_t s = 0; packs != NULL && s < packs->step_count; s++) {
             const pack_step *const step = &packs->steps[s];
             const uint32_t *const code = packs->code + step->first;
-            ops[step->op] += step->count;
+            ops[step->op] += (long)step->count;
             strips += step->strip > 1;
             again += step->op < PACK_SUMS && step->count > STRIP_CHUNK && code[0] == code[3 * STRIP_CHUNK];
         }

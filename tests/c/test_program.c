@@ -102,7 +102,7 @@ static void programs_compute_what_the_eager_engine_does_with_every_instruction_s
         CHECK_EQ(build(tape, round % 2, false, lanes, start, nodes, &program), PGR_OK);
         for (uint64_t i = 0; i < lanes * INPUTS; i++)
             x[i] = number();
-        memcpy(odd + 1, x, lanes * INPUTS * sizeof *x);
+        memcpy(odd + 1, x, (size_t)lanes * INPUTS * sizeof *x);
         const double *const in[] = {NULL, round % 4 < 2 ? x : (const void *)(odd + 1), NULL}; /* aligned or not */
         double *const to[] = {NULL, out};
         for (int set = PGR_KERNELS_BEST; set <= PGR_KERNELS_AVX512; set++) {
@@ -161,9 +161,9 @@ static void rectified_sums_keep_nan_and_the_sign_of_zero_with_every_instruction_
 static void lanes_are_read_with_any_stride_and_no_number_beyond_with_every_instruction_set(void)
 {
     check_seed();
-    for (uint64_t lanes = 1; lanes <= 600; lanes += lanes < 40 ? 1 : 280)
-        for (uint64_t stride = 0; stride <= 5; stride++) {
-            const uint64_t offset = pick((unsigned)stride + 1), count = offset + (lanes - 1) * stride + 1;
+    for (size_t lanes = 1; lanes <= 600; lanes += lanes < 40 ? 1 : 280)
+        for (size_t stride = 0; stride <= 5; stride++) {
+            const size_t offset = pick((unsigned)stride + 1), count = offset + (lanes - 1) * stride + 1;
             const size_t shift = pick(8); /* aligned or not */
             pgr_tape *const tape = pgr_tape_new(NULL);
             const pgr_id start = tape->size;
@@ -171,7 +171,7 @@ static void lanes_are_read_with_any_stride_and_no_number_beyond_with_every_instr
             pgr_program *program = NULL;
             char *const bytes = malloc(shift + count * sizeof(double));
             double *const out = malloc(lanes * sizeof *out);
-            for (uint64_t k = 0; k < count; k++)
+            for (size_t k = 0; k < count; k++)
                 memcpy(bytes + shift + k * sizeof(double), &(double){number()}, sizeof(double));
             CHECK_EQ(pgr_input(tape, PGR_OP_LANE, 0, &lane), PGR_OK);
             const pgr_lane_input input = {.array = 1, .offset = offset, .stride = stride};
@@ -184,7 +184,7 @@ static void lanes_are_read_with_any_stride_and_no_number_beyond_with_every_instr
                 const pgr_run_options options = {.kernels = (pgr_kernels)set};
                 memset(out, 0, lanes * sizeof *out);
                 CHECK_EQ(pgr_program_run(program, in, to, &options), PGR_OK);
-                for (uint64_t l = 0; l < lanes; l++) {
+                for (size_t l = 0; l < lanes; l++) {
                     double x;
                     memcpy(&x, bytes + shift + (offset + l * stride) * sizeof x, sizeof x);
                     CHECK(out[l] == -x);
