@@ -22,9 +22,10 @@ class Copy:
 
     def elements(self, offsets: list[int]) -> list[Value]:
         missing = [offset for offset in dict.fromkeys(offsets) if offset not in self.made]
-        fresh = {offset: value * 1.0 for offset, value in zip(missing, self.array.elements(missing))}
-        self.made.update(fresh)
-        note_late(self._recording, fresh.values())
+        if missing:
+            fresh = {offset: value * 1.0 for offset, value in zip(missing, self.array.elements(missing))}
+            self.made.update(fresh)
+            note_late(self._recording, fresh.values())
         return [self.made[offset] for offset in offsets]
 
     def has_lane(self, offset: int, stride: int, count: int) -> bool:
