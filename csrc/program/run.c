@@ -297,7 +297,8 @@ static void run_stretch(evaluation *e, const pack_stretch *s)
     const plain_code code = {p->dots, p->args};
     const pack_step *step = p->steps + s->first_step, *const end = step + s->step_count;
     while (step < end && !is_stopped(e, s->count)) {
-        const pack_step *const pause = (uint64_t)(end - step) < ASK_EVERY / s->count ? end : step + ASK_EVERY / s->count + 1;
+        const uint32_t some = ASK_EVERY / s->count;
+        const pack_step *const pause = (uint64_t)(end - step) < some ? end : step + some + 1;
         step = e->kernels.run_packs(p, step, pause, e->uniform);
         if (step < pause) {
             run_uniform_part(e, &code, p->plain + step->first, p->plain + step->first + step->count);
