@@ -1,8 +1,8 @@
 """Value and gradient over Dask arrays, beside the same call without Dask: python -m benchmarks.cluster [points].
 
-Two networks over 10^7 points, in four chunks. Turns alternate between no Dask, a cluster of one worker process, and one
-of two. The first pass of a turn does not count: it finds the others' data in the caches. Results are compared first.
-Then the cost of a task: calls with few and many tiny chunks, beside tasks that do nothing.
+First the cost of a task: calls with few and many tiny chunks, beside tasks that do nothing. Then two networks over 10^7
+points, in four chunks: without Dask, on a cluster of one worker process, and on one of two, in turns. Results are
+compared first. The first pass of a turn does not count: it finds the others' data in the caches.
 """
 
 import logging
