@@ -200,11 +200,11 @@ LANES_TARGET PGR_INLINE void LANES(add_sums)(const block *b, const instruction *
         LANES(eight) sum = LANES(eight_at)(sums + i->out);
         UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++)
             sum.part[p] += totals->part[p];
-        memcpy(sums + i->out, &sum, sizeof sum);
+        LANES(put_eight)(sums + i->out, sum);
         return;
     }
     double each[PACK];
-    memcpy(each, totals, sizeof each);
+    LANES(put_eight)(each, *totals);
     for (int k = 0; k < n; k++)
         sums[i[k].out] += each[k];
 }
@@ -238,7 +238,7 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
         UNROLLED for (int k = 0; k < n; k++)
             LANES(add_last)(&sum[k][ways - 1], x, y[k], l, count - l);
 #undef ADD
-    LANES(eight) each[PACK] = {{{{0.0}}}};
+    LANES(eight) each[PACK];
     UNROLLED for (int k = 0; k < n; k++)
         UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++) {
             LANES(vector) all = sum[k][0].part[p];
@@ -246,7 +246,7 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
                 all += sum[k][w].part[p];
             each[k].part[p] = all;
         }
-    const LANES(eight) totals = LANES(totals)(each);
+    const LANES(eight) totals = LANES(totals)(each, n);
     LANES(add_sums)(b, i, n, &totals);
 }
 

@@ -84,7 +84,7 @@ LANES_TARGET static void LANES(pack_sums)(const program_packs *p, const pack_ste
         LANES(eight) sum = LANES(any_operand)(u, p->index, code[2], code[1]);
         double *const out = u + code[0];
         code = LANES(all_terms)(&sum, u, p->index, code + 4, code[3], 1);
-        memcpy(out, &sum, sizeof sum);
+        LANES(put_eight)(out, sum);
     }
 }
 
@@ -107,7 +107,8 @@ LANES_TARGET static void LANES(pack_add_up)(const program_packs *p, const pack_s
         LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, IN_A_ROW);
     else
         LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, THE_SAME);
-    memcpy(u + s->place, sum, sizeof sum);
+    for (int m = 0; m < MANY; m++)
+        LANES(put_eight)(u + s->place + (uint32_t)m * PACK, sum[m]);
 }
 
 LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack_step *s, double *u)
@@ -121,11 +122,12 @@ LANES_TARGET static void LANES(pack_long_sum)(const program_packs *p, const pack
         const bool is_begun = code[1] == IN_A_ROW; /* the most of its terms are added up */
         double *const out = u + code[0], start = is_begun ? -0.0 : u[code[2]], part[PACK];
         if (is_begun)
-            memcpy(sum, u + code[2], sizeof sum);
+            for (int m = 0; m < MANY; m++)
+                sum[m] = LANES(eight_at)(u + code[2] + (uint32_t)m * PACK);
         code = LANES(all_terms)(sum, u, p->index, code + 4, code[3], MANY);
         for (int l = 0; l < PACK / LANES_VECTOR; l++)
             sum[0].part[l] = (sum[0].part[l] + sum[1].part[l]) + (sum[2].part[l] + sum[3].part[l]);
-        memcpy(part, sum, sizeof part);
+        LANES(put_eight)(part, sum[0]);
         *out = start + (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])));
     }
 }
@@ -142,10 +144,10 @@ LANES_TARGET static void LANES(pack_rows)(const program_packs *p, const pack_ste
             sum[m] = LANES(nothing)();
             code = LANES(all_terms)(&sum[m], u, p->index, code + 1, code[0], 1);
         }
-        LANES(eight) total = LANES(totals)(sum);
+        LANES(eight) total = LANES(totals)(sum, PACK);
         for (int l = 0; l < PACK / LANES_VECTOR; l++)
             total.part[l] += start.part[l];
-        memcpy(out, &total, sizeof total);
+        LANES(put_eight)(out, total);
     }
 }
 
@@ -162,7 +164,7 @@ LANES_TARGET PGR_INLINE void LANES(binary)(const program_packs *p, const pack_st
                         : op == PGR_OP_SUB ? x.part[k] - y.part[k]
                         : op == PGR_OP_MUL ? x.part[k] * y.part[k]
                                            : x.part[k] / y.part[k];
-        memcpy(u + code[0], &x, sizeof x);
+        LANES(put_eight)(u + code[0], x);
     }
 }
 
@@ -201,8 +203,8 @@ LANES_TARGET static void LANES(pack_operation)(const program_packs *p, const pac
         for (uint32_t k = 0; k < now; k++) {
             const LANES(eight) a = LANES(any_operand)(u, p->index, code[3 * k + 1], kind_x);
             const LANES(eight) b = LANES(any_operand)(u, p->index, code[3 * k + 2], kind_y);
-            memcpy(x + PACK * k, &a, sizeof a);
-            memcpy(y + PACK * k, &b, sizeof b);
+            LANES(put_eight)(x + PACK * k, a);
+            LANES(put_eight)(y + PACK * k, b);
         }
         LANES(apply)((int)s->op, x, y, x, now * PACK);
         for (uint32_t k = 0; k < now; k++)
