@@ -310,7 +310,7 @@ class NumPy:
 
 
 class Hand:
-    """C by hand for these problems alone, with vectors of eight numbers: benchmarks/c/moons.c and lanes.c."""
+    """C by hand for these problems alone, with vectors: benchmarks/c/moons.c and lanes.c."""
 
     def _library(self, name):
         source = Path(__file__).parent / "c" / f"{name}.c"

@@ -1,12 +1,17 @@
-/* moons.c: value and gradient of the moons network's loss, written by hand for vectors of eight numbers: what recorded
+/* moons.c: value and gradient of the moons network's loss, written by hand with vectors: what recorded
  * functions are measured against. Two inputs, two layers of 16 ReLUs, one output; hinge loss, its mean over the
  * points, and 1e-4 times the sum of squares of the parameters.
  *
  * w: 16x2, 16, 16x16, 16, 1x16, 1, row by row; x: n points of 2; y: n labels. grad: as w. Returns the loss. */
 #include <string.h>
 
-typedef double vector __attribute__((vector_size(64), aligned(8)));
-typedef long long bits __attribute__((vector_size(64)));
+#if defined(__AVX512F__)
+enum { WIDTH = 8 };
+#else
+enum { WIDTH = 4 };
+#endif
+typedef double vector __attribute__((vector_size(WIDTH * sizeof(double)), aligned(8)));
+typedef long long bits __attribute__((vector_size(WIDTH * sizeof(double))));
 
 enum { L = 16, W1 = 0, B1 = 32, W2 = 48, B2 = 304, W3 = 320, B3 = 336, COUNT = 337 };
 
@@ -17,9 +22,9 @@ double moons(const double *restrict w, const double *restrict x, const double *r
 {
     vector sums[COUNT], total = {0.0};
     memset(sums, 0, sizeof sums);
-    for (long first = 0; first < n; first += 8) {
+    for (long first = 0; first < n; first += WIDTH) {
         vector x0 = {0.0}, x1 = {0.0}, label = {0.0}, counts = {0.0}, h1[L], h2[L], d1[L], d2[L];
-        for (int k = 0; k < 8 && first + k < n; k++) {
+        for (int k = 0; k < WIDTH && first + k < n; k++) {
             x0[k] = x[2 * (first + k)];
             x1[k] = x[2 * (first + k) + 1];
             label[k] = y[first + k];
@@ -61,11 +66,11 @@ double moons(const double *restrict w, const double *restrict x, const double *r
         }
     }
     double loss = 0.0, squares = 0.0;
-    for (int k = 0; k < 8; k++)
+    for (int k = 0; k < WIDTH; k++)
         loss += total[k];
     for (int i = 0; i < COUNT; i++) {
         double sum = 0.0;
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < WIDTH; k++)
             sum += sums[i][k];
         grad[i] = sum + 2e-4 * w[i];
         squares += w[i] * w[i];

@@ -30,6 +30,19 @@ LANES_TARGET static const double *LANES(operand)(const block *b, uint32_t reg, i
     return x;
 }
 
+#if defined(PACK_SHUFFLE) && LANES_VECTOR > 1
+LANES_TARGET PGR_INLINE LANES(vector) LANES(every_other)(LANES(vector) x, LANES(vector) y)
+{
+#if LANES_VECTOR == 8
+    return PACK_SHUFFLE(x, y, 0, 2, 4, 6, 8, 10, 12, 14);
+#elif LANES_VECTOR == 4
+    return PACK_SHUFFLE(x, y, 0, 2, 4, 6);
+#else
+    return PACK_SHUFFLE(x, y, 0, 2);
+#endif
+}
+#endif
+
 LANES_TARGET static void LANES(load)(const block *b, const instruction *i, double *restrict out)
 {
     const pgr_lane_input x = *lane_input_of(b, i);
@@ -39,15 +52,12 @@ LANES_TARGET static void LANES(load)(const block *b, const instruction *i, doubl
         memcpy(out, from, b->count * sizeof *out);
         l = b->count;
     }
-#ifdef PACK_SHUFFLE
+#if defined(PACK_SHUFFLE) && LANES_VECTOR > 1
     if (x.stride == 2) /* points of two numbers, whose others are left out */
-        for (; l + PACK < b->count; l += PACK) {
-            typedef double all __attribute__((vector_size(PACK * sizeof(double))));
-            all first, second;
-            memcpy(&first, from + 2 * l, sizeof first);
-            memcpy(&second, from + 2 * l + PACK, sizeof second);
-            first = PACK_SHUFFLE(first, second, 0, 2, 4, 6, 8, 10, 12, 14);
-            memcpy(out + l, &first, sizeof first);
+        for (; l + LANES_VECTOR < b->count; l += LANES_VECTOR) {
+            typedef double points __attribute__((vector_size(LANES_VECTOR * sizeof(double)), aligned(1), may_alias));
+            const points *const at = (const points *)(from + 2 * l);
+            *(LANES(vector) *)(out + l) = LANES(every_other)(at[0], at[1]);
         }
 #endif
 #ifdef LANES_STRIDED
@@ -139,7 +149,7 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, bool t
     enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
     size_t l = 0;
     for (size_t left = b->padded / LANE_CHUNK; left > 0;) {
-        const size_t now = left < MOST ? left : MOST;
+        const size_t parts = (left + MOST - 1) / MOST, now = (left + parts - 1) / parts; /* alike in length */
         switch (now) {
 #define CASE(n) \
         case n: \
@@ -155,10 +165,10 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, bool t
     }
 }
 
-LANES_TARGET PGR_INLINE LANES(eight) LANES(terms)(const double *x, const double *y, size_t l)
+LANES_TARGET PGR_INLINE LANES(eight) LANES(terms)(bool products, const double *x, const double *y, size_t l)
 {
     LANES(eight) v = LANES(eight_at)(y + l);
-    if (x != NULL) {
+    if (products) {
         const LANES(eight) w = LANES(eight_at)(x + l);
         UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++)
             v.part[p] *= w.part[p];
@@ -167,15 +177,16 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(terms)(const double *x, const double 
 }
 
 /* Adds terms to a sum; only the first `rest` count, the others are padding. */
-LANES_TARGET PGR_INLINE void LANES(add_last)(LANES(eight) *sum, const double *x, const double *y, size_t l, size_t rest)
+LANES_TARGET PGR_INLINE void LANES(add_last)(LANES(eight) *sum, bool products, const double *x, const double *y,
+                                             size_t l, size_t rest)
 {
 #ifdef LANES_MASKED
     const __mmask8 mask = (__mmask8)((1u << rest) - 1);
     const LANES(vector) v = *(const LANES(vector) *)(y + l), before = sum->part[0];
-    sum->part[0] = x == NULL ? _mm512_mask_add_pd(before, mask, before, v)
-                             : _mm512_mask3_fmadd_pd(*(const LANES(vector) *)(x + l), v, before, mask);
+    sum->part[0] = products ? _mm512_mask3_fmadd_pd(*(const LANES(vector) *)(x + l), v, before, mask)
+                            : _mm512_mask_add_pd(before, mask, before, v);
 #else
-    LANES(eight) v = LANES(terms)(x, y, l);
+    LANES(eight) v = LANES(terms)(products, x, y, l);
     for (size_t p = 0; p < PACK / LANES_VECTOR; p++) {
 #if defined(__GNUC__)
         static const int64_t counts[2 * PACK] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -190,33 +201,31 @@ LANES_TARGET PGR_INLINE void LANES(add_last)(LANES(eight) *sum, const double *x,
 }
 
 /* Adds totals to the sums of n instructions. Those of built programs lie in a row. */
-LANES_TARGET PGR_INLINE void LANES(add_sums)(const block *b, const instruction *i, int n, const LANES(eight) *totals)
+LANES_TARGET PGR_INLINE void LANES(add_sums)(const block *b, const instruction *i, int n, LANES(eight) totals)
 {
     double *const sums = b->sums - b->segment->first_sum;
-    bool in_a_row = n == PACK;
+    bool in_a_row = n == LANES_VECTOR;
     UNROLLED for (int k = 1; k < n; k++)
         in_a_row &= i[k].out == i->out + (uint32_t)k;
     if (in_a_row) {
-        LANES(eight) sum = LANES(eight_at)(sums + i->out);
-        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++)
-            sum.part[p] += totals->part[p];
-        LANES(put_eight)(sums + i->out, sum);
+        *(LANES(vector) *)(sums + i->out) += totals.part[0];
         return;
     }
     double each[PACK];
-    LANES(put_eight)(each, *totals);
+    LANES(put_eight)(each, totals);
     for (int k = 0; k < n; k++)
         sums[i[k].out] += each[k];
 }
 
-/* Adds to the sums of n instructions, of x[l] * y[l], or of y[l] if x is NULL. Each is summed in `ways` parts: n * ways
- * packs. n and ways are constants for the compiler. */
-LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i, const double *x, int n, int ways)
+/* Adds to the sums of n instructions, of x[l] * y[l], or of y[l] alone. Each is summed in `ways` parts: n * ways packs.
+ * All but b and i are constants for the compiler. */
+LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i, bool products, int n, int ways)
 {
     const size_t count = b->count;
+    const double *const x = products ? LANES(operand)(b, i->a, 0) : NULL;
     const double *y[PACK];
     UNROLLED for (int k = 0; k < n; k++) {
-        const uint32_t reg = x != NULL ? i[k].b : i[k].a;
+        const uint32_t reg = products ? i[k].b : i[k].a;
         y[k] = n == 1 ? LANES(operand)(b, reg, 1) : LANES(lane)(b, reg);
     }
     LANES(eight) sum[PACK][4] = {{{{{0.0}}}}};
@@ -230,13 +239,13 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
     for (; l + (size_t)ways * PACK <= count; l += (size_t)ways * PACK)
         UNROLLED for (int k = 0; k < n; k++)
             UNROLLED for (int w = 0; w < ways; w++)
-                ADD(k, w, LANES(terms)(x, y[k], l + (size_t)w * PACK));
+                ADD(k, w, LANES(terms)(products, x, y[k], l + (size_t)w * PACK));
     for (; ways > 1 && l + PACK <= count; l += PACK)
         UNROLLED for (int k = 0; k < n; k++)
-            ADD(k, 0, LANES(terms)(x, y[k], l));
+            ADD(k, 0, LANES(terms)(products, x, y[k], l));
     if (l < count)
         UNROLLED for (int k = 0; k < n; k++)
-            LANES(add_last)(&sum[k][ways - 1], x, y[k], l, count - l);
+            LANES(add_last)(&sum[k][ways - 1], products, x, y[k], l, count - l);
 #undef ADD
     LANES(eight) each[PACK];
     UNROLLED for (int k = 0; k < n; k++)
@@ -246,29 +255,29 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
                 all += sum[k][w].part[p];
             each[k].part[p] = all;
         }
-    const LANES(eight) totals = LANES(totals)(each, n);
-    LANES(add_sums)(b, i, n, &totals);
+    LANES(add_sums)(b, i, n, LANES(totals)(each, n));
 }
 
 /* Runs sums over lanes with a common factor together, from instruction `i` on. Returns the last of them. */
 LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruction *i, const instruction *end)
 {
-    enum { MOST = LANES_VECTOR < PACK ? 4 : PACK };
+    enum { MOST = LANES_VECTOR, PARTS = PACK / LANES_VECTOR }; /* eight registers: no fewer, or they'd wait */
     const bool products = i->op == PROGRAM_LANE_DOT;
-    const double *const x = products ? LANES(operand)(b, i->a, 0) : NULL;
     int n = 1;
     if (((products ? i->b : i->a) & REGISTER_LANE) != 0)
         while (n < MOST && i + n < end && i[n].op == i->op && (!products || i[n].a == i->a) &&
                ((products ? i[n].b : i[n].a) & REGISTER_LANE) != 0)
             n++;
     switch (n) {
-#define CASE(n, ways) \
+#define WAYS(n) (4 * (n) * PARTS <= PACK ? 4 : 2 * (n) * PARTS <= PACK ? 2 : 1)
+#define CASE(n) \
     case n: \
         if (n <= MOST) \
-            products ? LANES(sums_of)(b, i, x, n, ways) : LANES(sums_of)(b, i, NULL, n, ways); \
+            products ? LANES(sums_of)(b, i, true, n, WAYS(n)) : LANES(sums_of)(b, i, false, n, WAYS(n)); \
         break;
-        CASE(1, 4) CASE(2, 4) CASE(3, 2) CASE(4, 2) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1)
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
+#undef WAYS
     }
     return i + n - 1;
 }
@@ -332,15 +341,17 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector)
 #define ROWS_LOOP(name, result) \
     LANES_TARGET PGR_NOINLINE static void LANES(name)(double *out, size_t n, LANES(row) x, LANES(row) y, LANES(row) z) \
     { \
-        for (const double *const end = out + n; out < end; out += LANES_VECTOR) { \
-            const LANES(vector) a = *(const LANES(vector) *)x.at, b = *(const LANES(vector) *)y.at, \
-                                c = *(const LANES(vector) *)z.at; \
-            (void)b; \
-            (void)c; \
-            *(LANES(vector) *)out = (result); \
-            x.at += x.step; \
-            y.at += y.step; \
-            z.at += z.step; \
+        for (const double *const end = out + n; out < end; out += LANE_CHUNK) { \
+            UNROLLED for (int k = 0; k < LANE_CHUNK / LANES_VECTOR; k++) { \
+                const LANES(vector) a = *(const LANES(vector) *)x.at, b = *(const LANES(vector) *)y.at, \
+                                    c = *(const LANES(vector) *)z.at; \
+                (void)b; \
+                (void)c; \
+                ((LANES(vector) *)out)[k] = (result); \
+                x.at += x.step; \
+                y.at += y.step; \
+                z.at += z.step; \
+            } \
         } \
     }
 #define ALONE(ID, value)          ROWS_LOOP(rows_##ID, value)

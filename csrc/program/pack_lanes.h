@@ -2,6 +2,22 @@
  *
  * A pack is eight numbers on every machine, so that sums are added in the same order. */
 
+#ifndef LANES_GATHER /* put together in registers: numbers stored one by one and loaded as a vector make it wait */
+LANES_TARGET PGR_INLINE LANES(vector) LANES(gather)(const double *u, const uint32_t *at)
+{
+#if LANES_VECTOR == 4
+    return (LANES(vector)){u[at[0]], u[at[1]], u[at[2]], u[at[3]]};
+#elif LANES_VECTOR == 2
+    return (LANES(vector)){u[at[0]], u[at[1]]};
+#else
+    LANES(vector) x;
+    for (int k = 0; k < LANES_VECTOR; k++)
+        ((double *)&x)[k] = u[at[k]];
+    return x;
+#endif
+}
+#endif
+
 /* An operand's numbers; `kind` is a constant for the compiler. */
 LANES_TARGET PGR_INLINE LANES(eight) LANES(operand_of)(const double *u, const uint32_t *index, uint32_t at, int kind)
 {
@@ -17,10 +33,9 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(operand_of)(const double *u, const ui
     x.part[0] = (LANES(vector))LANES_GATHER(u, index + at);
     return x;
 #else
-    double all[PACK];
-    for (int l = 0; l < PACK; l++)
-        all[l] = u[index[at + (uint32_t)l]];
-    return LANES(eight_at)(all);
+    UNROLLED for (int k = 0; k < PACK / LANES_VECTOR; k++)
+        x.part[k] = LANES(gather)(u, index + at + k * LANES_VECTOR);
+    return x;
 #endif
 }
 
