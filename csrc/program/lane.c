@@ -103,7 +103,7 @@ static uint32_t find_link(const builder *b, const lane_scratch *s, const uint32_
     return is_made && s->last_use[found] == 1 ? found : NONE;
 }
 
-/* Moves operations up to directly after the operand that comes last: two instructions then run as one, see lanes.h. */
+/* Moves operations up to directly after the operand that comes last: the two then run as one, see lane_rows.h. */
 static void chain(builder *b, lane_scratch *s, uint32_t count)
 {
     uint32_t *const uses = s->last_use, *const place = s->free, *const list = s->list;
@@ -131,7 +131,7 @@ static void chain(builder *b, lane_scratch *s, uint32_t count)
     s->stack = list;
 }
 
-/* Moves divisions up to directly after a function that takes long: the two then run as one, see lanes.h, and the
+/* Moves divisions up to directly after a function that takes long: the two then run as one, see lane_rows.h, and the
  * divider works beside the function. Not from far: the quotient takes a register until it is used. */
 static void put_divisions_beside(builder *b, lane_scratch *s, uint32_t count)
 {
@@ -256,7 +256,7 @@ static uint32_t emit_list(builder *b, lane_scratch *s, uint32_t count)
         if (v->op != PGR_OP_CALL)
             made = program_instruction_of(b, id);
         /* Free operands' registers first: every instruction reads a lane before it writes it, so the result may take
-         * one: best that of the value before, see lanes.h. */
+         * one: best that of the value before, see lane_rows.h. */
         const uint32_t before = i > 0 ? s->list[i - 1] : NONE;
 #define FREE(operand) \
     do { \

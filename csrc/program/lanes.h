@@ -94,6 +94,17 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(relu)(LANES(vector) a)
 #endif
 }
 
+/* A lane register's vectors. The address is in one register: with an index as well, Intel's processors split each
+ * instruction that reads memory and multiplies. */
+LANES_TARGET PGR_INLINE const LANES(vector) *LANES(vectors)(const double *lanes, uint32_t reg, size_t stride)
+{
+    const LANES(vector) *x = (const LANES(vector) *)(lanes + (size_t)(reg & ~REGISTER_LANE) * stride);
+#if defined(__GNUC__)
+    __asm__("" : "+r"(x));
+#endif
+    return x;
+}
+
 /* Sums a dot in the processor's registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the
  * compiler. */
 LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, bool then_relu, double *out,
@@ -103,35 +114,36 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
     const program_dot dot = b->program->dots[i->b];
     const uint32_t *const args = &b->program->args[dot.first], *const end = args + 2 * dot.count;
     const double *const lanes = b->lanes + l;
+    const double *const uniform = b->uniform;
     const size_t stride = b->stride;
     vector sum[LANES_WIDE];
     if (i->a & REGISTER_LANE) {
-        const vector *const x = (const vector *)(lanes + (size_t)(i->a & ~REGISTER_LANE) * stride);
+        const vector *const x = LANES(vectors)(lanes, i->a, stride);
         UNROLLED for (int k = 0; k < n; k++)
             sum[k] = x[k];
     } else {
-        const double number = i->a == REGISTER_NONE ? -0.0 : b->uniform[i->a];
+        const double number = i->a == REGISTER_NONE ? -0.0 : uniform[i->a];
         UNROLLED for (int k = 0; k < n; k++)
             sum[k] = number - (vector){0.0}; /* + would lose the sign of -0 */
     }
     for (const uint32_t *arg = args; arg < end; arg += 2) {
         const uint32_t s = arg[0], t = arg[1];
         if ((s & REGISTER_LANE) == 0 && (t & REGISTER_LANE) != 0) {
-            const vector *const x = (const vector *)(lanes + (size_t)(t & ~REGISTER_LANE) * stride);
-            const double w = b->uniform[s];
+            const vector *const x = LANES(vectors)(lanes, t, stride);
+            const double w = uniform[s];
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w * x[k];
         } else if ((s & t & REGISTER_LANE) != 0) {
-            const vector *const x = (const vector *)(lanes + (size_t)(s & ~REGISTER_LANE) * stride);
-            const vector *const y = (const vector *)(lanes + (size_t)(t & ~REGISTER_LANE) * stride);
+            const vector *const x = LANES(vectors)(lanes, s, stride);
+            const vector *const y = LANES(vectors)(lanes, t, stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k] * y[k];
         } else if ((s & REGISTER_LANE) != 0) { /* one factor */
-            const vector *const x = (const vector *)(lanes + (size_t)(s & ~REGISTER_LANE) * stride);
+            const vector *const x = LANES(vectors)(lanes, s, stride);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += x[k];
         } else {
-            const double w = b->uniform[s] * (t == REGISTER_NONE ? 1.0 : b->uniform[t]);
+            const double w = uniform[s] * (t == REGISTER_NONE ? 1.0 : uniform[t]);
             UNROLLED for (int k = 0; k < n; k++)
                 sum[k] += w;
         }
@@ -301,166 +313,7 @@ LANES_TARGET static void LANES(apply)(int op, const double *x, const double *y, 
     }
 }
 
-/* An operand, vector by vector: a lane register's block, or one vector with a uniform register's number. */
-typedef struct {
-    const double *at;
-    size_t step;
-} LANES(row);
-
-LANES_TARGET PGR_INLINE LANES(row) LANES(row_of)(const block *b, uint32_t reg, double *vector)
-{
-    if (reg & REGISTER_LANE)
-        return (LANES(row)){LANES(lane)(b, reg), LANES_VECTOR};
-    const double number = reg == REGISTER_NONE ? 0.0 : b->uniform[reg];
-    *(LANES(vector) *)vector = number - (LANES(vector)){0.0}; /* + would lose the sign of -0 */
-    return (LANES(row)){vector, 0};
-}
-
-LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector) b)
-{
-#if defined(__GNUC__)
-    const LANES(vector) one = 1.0 - (LANES(vector)){0.0};
-    return (LANES(vector))((LANES(bits))(a < b) & (LANES(bits))one);
-#else
-    return a < b ? 1.0 : 0.0;
-#endif
-}
-
-/* The commonest operations, whose operands may be numbers: F(ID, value). */
-#define NO_PRODUCTS(F) F(ADD, a + b) F(SUB, a - b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
-#define COMMON_OPERATIONS(F) NO_PRODUCTS(F) F(MUL, a * b)
-
-/* With result v, and another that takes v and c: F(ID, what follows, both). A product and a sum would be rounded once:
- * not what each does alone. */
-#define TIMES(ID, v) THEN(ID, V_MUL, (v) * c) THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
-#define PLUS(ID, v) THEN(ID, V_ADD, (v) + c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v))
-#define PAIRS COMMON_OPERATIONS(TIMES) NO_PRODUCTS(PLUS)
-
-/* A function for each loop: in one function, registers would not do for all, and loops would read addresses from the
- * stack. */
-#define ROWS_LOOP(name, result) \
-    LANES_TARGET PGR_NOINLINE static void LANES(name)(double *out, size_t n, LANES(row) x, LANES(row) y, LANES(row) z) \
-    { \
-        for (const double *const end = out + n; out < end; out += LANE_CHUNK) { \
-            UNROLLED for (int k = 0; k < LANE_CHUNK / LANES_VECTOR; k++) { \
-                const LANES(vector) a = *(const LANES(vector) *)x.at, b = *(const LANES(vector) *)y.at, \
-                                    c = *(const LANES(vector) *)z.at; \
-                (void)b; \
-                (void)c; \
-                ((LANES(vector) *)out)[k] = (result); \
-                x.at += x.step; \
-                y.at += y.step; \
-                z.at += z.step; \
-            } \
-        } \
-    }
-#define ALONE(ID, value)          ROWS_LOOP(rows_##ID, value)
-#define THEN(ID, second, result) ROWS_LOOP(rows_##ID##_##second, result)
-COMMON_OPERATIONS(ALONE)
-PAIRS
-#undef ALONE
-#undef THEN
-
-/* One of them, and another that takes its result, and puts its own in the same place. False if the two are not such a
- * pair. */
-LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, double *out)
-{
-    const uint32_t second = i[1].op, reg = i->out;
-    double spare[3][LANES_VECTOR];
-    const bool is_left = i[1].a == reg;
-    const uint32_t other = is_left ? i[1].b : i[1].a;
-    if (i[1].out != reg || (!is_left && i[1].b != reg) || other == reg)
-        return false;
-    enum { V_ADD, V_MUL, V_SUB, SUB_V, V_DIV, DIV_V, V_NEG, SECONDS };
-    int which;
-    switch (second) {
-    case PGR_OP_ADD: which = V_ADD; break;
-    case PGR_OP_MUL: which = V_MUL; break;
-    case PGR_OP_SUB: which = is_left ? V_SUB : SUB_V; break;
-    case PGR_OP_DIV: which = is_left ? V_DIV : DIV_V; break;
-    case PGR_OP_NEG: which = V_NEG; break;
-    default: return false;
-    }
-    const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]);
-    const LANES(row) z = LANES(row_of)(b, other, spare[2]);
-    const size_t n = whole_chunks(b->padded);
-    switch (i->op * SECONDS + (uint32_t)which) {
-#define THEN(ID, second, result) \
-    case PGR_OP_##ID * SECONDS + second: \
-        LANES(rows_##ID##_##second)(out, n, x, y, z); \
-        return true;
-        PAIRS
-#undef THEN
-    }
-    return false;
-}
-
-/* A function that takes long, and a division that needs nothing of it: the divider works meanwhile. False if the
- * division does need it. */
-LANES_TARGET PGR_NOINLINE static bool LANES(beside)(const block *b, const instruction *i, double *out)
-{
-    const instruction *const second = i + 1;
-    if ((i->a & REGISTER_LANE) == 0 || second->out == i->out || second->a == i->out || second->b == i->out)
-        return false;
-    const double *const x = LANES(lane)(b, i->a), *const q = LANES(operand)(b, second->b, 0);
-    double *const quotient = LANES(lane)(b, second->out);
-    const size_t n = whole_chunks(b->padded);
-    const double number = second->a & REGISTER_LANE ? 0.0 : b->uniform[second->a];
-    const double *const p = second->a & REGISTER_LANE ? LANES(lane)(b, second->a) : NULL;
-    switch (i->op) {
-#define LOOP(dividend, function) \
-    LANES_IN_PLACE \
-    for (size_t l = 0; l < n; l++) { \
-        const double v = (dividend) / q[l]; \
-        out[l] = function(x[l]); \
-        quotient[l] = v; \
-    }
-#define CASE(ID, function) \
-    case PGR_OP_##ID: \
-        if (p == NULL) { \
-            LOOP(number, function) \
-        } else { \
-            LOOP(p[l], function) \
-        } \
-        break;
-        LONG_FUNCTIONS(CASE)
-#undef CASE
-#undef LOOP
-    }
-    return true;
-}
-
-/* An operation of the table, and the next one, if both can run as one. Returns the last. */
-LANES_TARGET static const instruction *LANES(operation)(const block *b, const instruction *i, const instruction *end)
-{
-    double *const out = LANES(lane)(b, i->out);
-    if (i + 1 < end && (LANES(pair)(b, i, out) ||
-                        (i[1].op == PGR_OP_DIV && takes_long((int)i->op) && LANES(beside)(b, i, out))))
-        return i + 1;
-    const size_t n = whole_chunks(b->padded);
-    double spare[2][LANES_VECTOR];
-    switch (i->op) {
-#define CASE(ID, value) \
-    case PGR_OP_##ID: { \
-        const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]); \
-        LANES(rows_##ID)(out, n, x, y, x); \
-        return i; \
-    }
-        COMMON_OPERATIONS(CASE)
-#undef CASE
-    }
-    const double *const x = LANES(operand)(b, i->a, 0);
-    const double *const y = i->b == REGISTER_NONE ? x : LANES(operand)(b, i->b, 1);
-    LANES(apply)((int)i->op, x, y, out, n);
-    return i;
-}
-
-#undef ROWS_LOOP
-#undef PAIRS
-#undef PLUS
-#undef TIMES
-#undef COMMON_OPERATIONS
-#undef NO_PRODUCTS
+#include "program/lane_rows.h"
 
 /* Runs an instruction, with those after it that run as one. Returns the last. */
 LANES_TARGET PGR_INLINE const instruction *LANES(step)(const block *b, const instruction *i, const instruction *end)
