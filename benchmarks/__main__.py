@@ -54,7 +54,7 @@ def main() -> None:
         results["growth"] = grow(environments, peers, sizes, rounds, budget / 3)
     if "operation" in parts:
         few = [peer for peer in peers if peer.adapter in ("Pygrad", "Micrograd", "Plain") and peer.gc]
-        results["operation"] = operations(environments, few)
+        results["operation"] = operations(environments, few, args.quick)
     if "recorded" in parts:
         rivals = [rival.name for rival in RIVALS.values() if args.peers is None or rival.name in args.peers]
         results["recorded"] = recorded(environments, rivals, rounds, budget)

@@ -3,7 +3,7 @@
 import math
 from time import perf_counter
 
-LOOPS = 200_000
+LOOPS, LOOPS_OF_A_LOOK = 200_000, 2_000
 REPEATS = 9
 
 # What is done, on Values a, b; on floats x, y (an object o where it takes attributes).
@@ -43,12 +43,12 @@ def loop(statement):
 unpack = "a, b, x, y, o, tanh, Value, Float, tens_of_a, tens_of_x = names"
 
 
-def measure(lib):
+def measure(lib, quick):
     """{snippet: (ns of Values, ns of floats)}, medians of interleaved repeats; None where it is not there."""
     a, b = lib.Value(0.5), lib.Value(0.25)
     names = (a, b, 0.5, 0.25, Holder(0.5), math.tanh, lib.Value, Holder, [a] * 10, [0.5] * 10)
     empty = loop("pass")
-    results = {}
+    results, loops = {}, LOOPS_OF_A_LOOK if quick else LOOPS
     for of_values, of_floats in SNIPPETS:
         rows = [empty, loop(of_values), loop(of_floats)]
         times = [[], [], []]
@@ -56,11 +56,11 @@ def measure(lib):
             for _ in range(REPEATS):
                 for run, row in zip(rows, times):
                     start = perf_counter()
-                    run(names, range(LOOPS))
+                    run(names, range(loops))
                     row.append(perf_counter() - start)
         except (TypeError, AttributeError):
             results[of_values] = None
             continue
-        bare, values, floats = (1e9 * sorted(row)[REPEATS // 2] / LOOPS for row in times)
+        bare, values, floats = (1e9 * sorted(row)[REPEATS // 2] / loops for row in times)
         results[of_values] = (values - bare, floats - bare)
     return results

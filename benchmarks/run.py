@@ -281,14 +281,14 @@ def grow(environments: Path, peers: list[Peer], sizes: list[int], rounds: int, b
     return rows
 
 
-def operations(environments: Path, peers: list[Peer]) -> dict[str, Any]:
+def operations(environments: Path, peers: list[Peer], quick: bool) -> dict[str, Any]:
     say("operations")
     rows: dict[str, Any] = {}
     for peer in peers:
         python, why = install(peer, environments)
         if python is not None:
             process = Process(peer, python)
-            answer = process.ask("operations", adapter=peer.adapter)
+            answer = process.ask("operations", adapter=peer.adapter, quick=quick)
             rows[peer.name] = answer.get("operations", {"lacks": process.lacks})
             process.close()
         else:

@@ -5,7 +5,7 @@
 {"do": "result"}     -> {"result": [loss, gradient...]}   a step that is not timed
 {"do": "step"}       -> {"forward": s, "backward": s, "update": s, "free": s, "bytes": resident bytes more}
 {"do": "turn", "seconds": ...} -> {"steps": [...]}   so long a turn of steps, at least one
-{"do": "operations"} -> {"operations": {snippet: [ns, ns of floats]}}
+{"do": "operations", "quick": ...} -> {"operations": {snippet: [ns, ns of floats]}}
 {"do": "building", "sizes": [...]} -> {"building": {operations: {...}}}
 """
 
@@ -103,7 +103,7 @@ class Worker:
         self.lib = getattr(adapters, command["adapter"])()
         import operation
 
-        return {"operations": operation.measure(self.lib)}
+        return {"operations": operation.measure(self.lib, command["quick"])}
 
     def serve(self):
         for line in sys.stdin:

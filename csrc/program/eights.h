@@ -31,8 +31,8 @@ LANES_TARGET PGR_INLINE LANES(eight) LANES(totals)(const LANES(eight) *sum, int 
         x[k] = PACK_SHUFFLE(x[k], x[k + (step)], even) + PACK_SHUFFLE(x[k], x[k + (step)], odd)
 #define PLACES(...) __VA_ARGS__
     UNROLLED for (int from = 0; from < PACK; from += LANES_VECTOR) {
-        LANES(vector) each[PACK / LANES_VECTOR] = {{0.0}};
-        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR && from < n; p++) {
+        LANES(vector) each[PACK / LANES_VECTOR];
+        UNROLLED for (int p = 0; p < PACK / LANES_VECTOR; p++) {
             LANES(vector) x[LANES_VECTOR];
             UNROLLED for (int k = 0; k < LANES_VECTOR; k++)
                 x[k] = from + k < n ? sum[from + k].part[p] : (LANES(vector)){0.0};
