@@ -116,13 +116,13 @@ LANES_TARGET static void LANES(pack_add_up)(const program_packs *p, const pack_s
 {
     enum { MANY = SUMMANDS / PACK };
     LANES(eight) sum[MANY];
-    for (int m = 0; m < MANY; m++)
+    UNROLLED for (int m = 0; m < MANY; m++)
         sum[m] = s->goes_on ? LANES(eight_at)(u + s->place + (uint32_t)m * PACK) : LANES(nothing)();
     if (s->kinds == KINDS_OF(IN_A_ROW, IN_A_ROW))
         LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, IN_A_ROW);
     else
         LANES(run_of_terms)(sum, u, p->index, p->code + s->first, s->count, MANY, IN_A_ROW, THE_SAME);
-    for (int m = 0; m < MANY; m++)
+    UNROLLED for (int m = 0; m < MANY; m++)
         LANES(put_eight)(u + s->place + (uint32_t)m * PACK, sum[m]);
 }
 
