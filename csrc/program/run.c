@@ -108,7 +108,7 @@ static inline size_t whole_chunks(size_t numbers) { return numbers & ~(size_t)(L
 #define LANES(name)  name##_avx2
 #define LANES_TARGET __attribute__((target("avx2,fma")))
 #define LANES_VECTOR 4
-#define LANES_WIDE   12
+#define LANES_WIDE   14
 #define LANES_MAX    _mm256_max_pd
 #include "program/lanes.h"
 #undef LANES
