@@ -2,8 +2,8 @@
 
 python benchmarks/kernels.py [--turns 41]
 
-Calls pgr_program_run, with memory that is there already: no Python, no new arrays. Turns of a hundredth of a second or
-more, results compared first; least and median microseconds. In brackets: times the least of the code by hand.
+Calls pgr_program_run, with memory that is there already: no Python, no new arrays. Turns of about a hundredth of a
+second, results compared first; least and median microseconds. In brackets: the least as a multiple of that by hand.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-/* moons.c: value and gradient of the moons network's loss, written by hand with vectors: what recorded
- * functions are measured against. Two inputs, two layers of 16 ReLUs, one output; hinge loss, its mean over the
- * points, and 1e-4 times the sum of squares of the parameters.
+/* moons.c: value and gradient of the moons network's loss, written by hand with vectors: what recorded functions
+ * are measured against. Two inputs, two layers of 16 ReLUs, one output; hinge loss, its mean over the points, and 1e-4
+ * times the sum of squares of the parameters.
  *
  * w: 16x2, 16, 16x16, 16, 1x16, 1, row by row; x: n points of 2; y: n labels. grad: as w. Returns the loss. */
 #include <string.h>

@@ -273,7 +273,8 @@ LANES_TARGET PGR_INLINE void LANES(sums_of)(const block *b, const instruction *i
 /* Runs sums over lanes with a common factor together, from instruction `i` on. Returns the last of them. */
 LANES_TARGET static const instruction *LANES(sums)(const block *b, const instruction *i, const instruction *end)
 {
-    enum { MOST = LANES_VECTOR, PARTS = PACK / LANES_VECTOR }; /* eight registers: no fewer, or they'd wait */
+    /* Eight vectors of sums, if there are as many: fewer wait for each other, more don't fit in sixteen registers. */
+    enum { MOST = LANES_VECTOR, PARTS = PACK / LANES_VECTOR };
     const bool products = i->op == PROGRAM_LANE_DOT;
     int n = 1;
     if (((products ? i->b : i->a) & REGISTER_LANE) != 0)
