@@ -3,8 +3,8 @@
  * records when the array is full. Compiled and timed by ../floor.py.
  *
  * Four types differ in what they do besides: Bare makes only objects; Floor records, and its methods are found as
- * CPython specialises them; Rich lets users set attributes, as Value does, which rules that out in Python 3.11; Direct,
- * as Value, has an attribute lookup of its own, which is quicker for `data` and slower for methods. */
+ * CPython specialises them; Rich lets users set attributes, as Value does, which rules that out in Python 3.11; Direct
+ * has an attribute lookup of its own, too, which is quicker for `data` and slower for methods. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -5,7 +5,6 @@
 #include "python/call.h"
 #include "python/construct.h"
 #include "python/dot.h"
-#include "python/method.h"
 #include "python/object.h"
 #include "python/operand.h"
 #include "python/scope.h"
@@ -37,6 +36,8 @@ static PyObject *adopt(PyObject *unused, PyObject *args, PyObject *keywords)
     type->tp_free = PyObject_Free;
     type->tp_dealloc = pgr__operand_dealloc;
     type->tp_vectorcall = pgr__value_vectorcall;
+    if (!pgr__inherit(type))
+        return NULL;
     PyType_Modified(type);
     while (pgr__layer.free_objects != NULL) { /* of the previous type, if engine.py is loaded again */
         object *const o = pgr__layer.free_objects;
@@ -174,7 +175,7 @@ static int install(void)
     int result = -1;
     pgr__layer.operand_type = (PyTypeObject *)PyType_FromSpec(&pgr__operand_spec);
     pgr__layer.value_type = pgr__layer.operand_type;
-    if (pgr__make_names() && pgr__make_symbols() && pgr__make_method_type() && pgr__layer.operand_type != NULL &&
+    if (pgr__make_names() && pgr__make_symbols() && pgr__layer.operand_type != NULL &&
         PyObject_SetAttrString(module, "Operand", (PyObject *)pgr__layer.operand_type) == 0 &&
         add_functions(module, functions) == 0 && add_functions(module, pgr__program_methods) == 0)
         result = 0;

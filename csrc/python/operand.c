@@ -13,7 +13,6 @@
 #include "python/operand.h"
 
 #include "python/construct.h"
-#include "python/method.h"
 #include "python/object.h"
 #include "python/prev.h"
 #include "python/sets.h"
@@ -396,41 +395,25 @@ static PyGetSetDef attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static bool is_special(PyObject *name)
+/* False, with an exception, without a descriptor. Takes over `descriptor`; what the type's own dict has stays. */
+static bool describe(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
-    return PyUnicode_GET_LENGTH(name) > 2 && PyUnicode_READ_CHAR(name, 0) == '_' && PyUnicode_READ_CHAR(name, 1) == '_';
+    PyObject *const key = descriptor == NULL ? NULL : PyUnicode_FromString(name);
+    const bool ok = key != NULL && PyDict_SetDefault(type->tp_dict, key, descriptor) != NULL;
+    Py_XDECREF(key);
+    Py_XDECREF(descriptor);
+    return ok;
 }
 
-/* Walks, training loops and expressions mostly read data, grad and _prev: these need no search, unless a subclass
- * redefines them. Methods then need a fast bound form of their own. */
-static PyObject *get_attribute(PyObject *self, PyObject *name)
+bool pgr__inherit(PyTypeObject *type)
 {
-    if (Py_TYPE(self) == pgr__layer.value_type) {
-        if (name == pgr__names.data)
-            return get_data(self, NULL);
-        if (name == pgr__names.grad)
-            return get_grad(self, NULL);
-        if (name == pgr__names._prev)
-            return pgr__get_prev(self, NULL);
-    }
-    PyObject *const found = _PyType_Lookup(Py_TYPE(self), name);
-    PyObject *const dict = ((object *)self)->dict;
-    if (found != NULL && Py_IS_TYPE(found, &PyMethodDescr_Type) && (dict == NULL || PyDict_Contains(dict, name) == 0)) {
-        PyMethodDef *const method = ((PyMethodDescrObject *)found)->d_method;
-        if (method >= methods && method < methods + sizeof methods / sizeof *methods)
-            return pgr__bind(self, method);
-    }
-    if (found != NULL && Py_IS_TYPE(found, &PyGetSetDescr_Type)) {
-        const PyGetSetDef *const attribute = ((PyGetSetDescrObject *)found)->d_getset;
-        if (attribute >= attributes && attribute < attributes + sizeof attributes / sizeof *attributes)
-            return attribute->get(self, NULL);
-    }
-    if (found == NULL && ((object *)self)->dict == NULL && is_special(name)) {
-        /* NumPy looks for three of these on each Value: nobody reads a message. */
-        PyErr_SetObject(PyExc_AttributeError, name);
-        return NULL;
-    }
-    return PyObject_GenericGetAttr(self, name);
+    bool ok = true;
+    for (PyMethodDef *m = methods; ok && m->ml_name != NULL; m++)
+        if ((m->ml_flags & METH_STATIC) == 0)
+            ok = describe(type, m->ml_name, PyDescr_NewMethod(type, m));
+    for (PyGetSetDef *a = attributes; ok && a->name != NULL; a++)
+        ok = describe(type, a->name, PyDescr_NewGetSet(type, a));
+    return ok;
 }
 
 static PyMemberDef members[] = {
@@ -468,7 +451,7 @@ void pgr__operand_dealloc(PyObject *self)
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, pgr__operand_dealloc}, {Py_tp_new, pgr__operand_new},      {Py_tp_init, pgr__operand_init},
     {Py_tp_methods, methods},              {Py_tp_getset, attributes},         {Py_tp_members, members},
-    {Py_tp_getattro, get_attribute},       {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, tp_richcompare},
+    {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, tp_richcompare},
     {Py_tp_hash, tp_hash},                 {Py_nb_add, nb_add},                {Py_nb_subtract, nb_subtract},
     {Py_nb_multiply, nb_multiply},         {Py_nb_remainder, nb_remainder},    {Py_nb_true_divide, nb_true_divide},
     {Py_nb_power, nb_power},               {Py_nb_negative, nb_negative},      {Py_nb_absolute, nb_absolute},
