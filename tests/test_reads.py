@@ -13,6 +13,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 rate = 2.0
+outside = None
 
 
 def scaled(x):
@@ -81,6 +82,30 @@ def test_a_value_that_is_bound_anew(pg):
     assert f(3.0) == 12.0
     w = pg.Value(5.0)
     assert f(3.0) == 15.0
+
+
+def test_functions_of_libraries_methods_classes_and_modules_that_are_bound_anew(pg, monkeypatch):
+    low, high, other = pg.Value(0.25), pg.Value(0.75), types.ModuleType("other")
+    other.pi = 3.0
+    groups = [
+        (lambda x: outside(x), [pg.math.tanh, pg.math.exp, pg.Value.tanh, pg.Value.sin, low.min, high.min, low.max]),
+        (lambda x: x * outside(0.5), [math.sin, math.exp, {0.5: 2.0}.get, {0.5: 3.0}.get, int, float]),
+        (lambda x: x * outside([1.0, 2.0]), [max, min, sum, len]),
+        (lambda x: x * outside.pi, [math, other]),
+    ]
+    for f, things in groups:
+        closure, holder = None, types.SimpleNamespace()
+        ways = {
+            "global": f,
+            "closure": lambda x, f=f: types.FunctionType(f.__code__, {"outside": closure})(x),
+            "attribute": lambda x, f=f: types.FunctionType(f.__code__, {"outside": holder.it})(x),
+        }
+        recorded = {name: pg.jit(way) for name, way in ways.items()}
+        for thing in (*things, things[0]):
+            monkeypatch.setitem(globals(), "outside", thing)
+            closure = holder.it = thing
+            for name, way in ways.items():
+                assert recorded[name](0.5) == pg.jit(way)(0.5), (name, thing)
 
 
 class Inner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from types import CellType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
+from types import CellType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 from pygrad._core.layer import Operand
@@ -81,7 +81,7 @@ class Reads:
 
     def _bind(self, holder: Any, name: str) -> Any:
         value = _bound_in(holder, name)
-        if _may_change(value):
+        if type(value) is not MemberDescriptorType:  # of a slot: the object is looked at, too
             self._bindings += holder, name, value
         return value
 
@@ -147,15 +147,6 @@ def _holders(owner: Any, name: str) -> Iterator[Any]:
         yield inherited
         if type(inherited[name]) is MemberDescriptorType and not isinstance(owner, type):
             yield _Slots(owner)
-
-
-def _may_change(x: Any) -> bool:
-    """Whether a program may depend on what else a name is bound to: not for modules, classes, and library code."""
-    if isinstance(x, (ModuleType, type, MemberDescriptorType)):
-        return False
-    return _is_users(x) or not (
-        isinstance(x, FunctionType) or type(x).__name__ in ("builtin_function_or_method", "ufunc")
-    )
 
 
 def _differ(before: Any, now: Any) -> bool:

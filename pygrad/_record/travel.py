@@ -122,7 +122,9 @@ class _Description:
         if isinstance(x, ModuleType):
             return "module", x.__name__
         if type(x).__name__ in ("builtin_function_or_method", "ufunc", "wrapper_descriptor", "method_descriptor"):
-            return getattr(x, "__module__", None), getattr(x, "__qualname__", x.__name__)
+            bound_to = getattr(x, "__self__", None)
+            owner = None if isinstance(bound_to, ModuleType) else self.of(bound_to)
+            return getattr(x, "__module__", None), getattr(x, "__qualname__", x.__name__), owner
         if hasattr(x, "_made_by"):  # a recorded function
             return "recorded", self.of(x._made_by)
         if hasattr(x, "nondiff_argnums"):  # custom_vjp or custom_jvp
