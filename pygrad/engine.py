@@ -105,15 +105,6 @@ class Value(Operand):
 
     __array_priority__ = -1.0  # NumPy scalars leave operators to Value; arrays work elementwise
 
-    # NumPy looks methods of object arrays up by its own names.
-    arcsin = Operand.asin
-    arccos = Operand.acos
-    arctan = Operand.atan
-    arctan2 = Operand.atan2
-    arcsinh = Operand.asinh
-    arccosh = Operand.acosh
-    arctanh = Operand.atanh
-
     def conjugate(self) -> Value:
         """The Value itself: numpy.vdot and numpy.conj look for it."""
         return self
@@ -407,3 +398,8 @@ adopt(
     plain_numbers=PLAIN,
     set_type=operand_set(note_change),
 )
+
+# NumPy looks methods of object arrays up by its own names.
+for _name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"):
+    setattr(Value, f"arc{_name[1:]}", getattr(Value, _name))
+del _name

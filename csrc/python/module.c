@@ -28,6 +28,8 @@ static PyObject *adopt(PyObject *unused, PyObject *args, PyObject *keywords)
         PyErr_SetString(PyExc_TypeError, "Value must be a subclass of Operand with empty __slots__");
         return NULL;
     }
+    if (!pgr__inherit(type))
+        return NULL;
     /* A class statement gives its type a cyclic-GC header and the functions for it, even if it adds no fields. This
      * type adds none and has no instances yet, so it can be what Operand is. */
     type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
@@ -36,8 +38,6 @@ static PyObject *adopt(PyObject *unused, PyObject *args, PyObject *keywords)
     type->tp_free = PyObject_Free;
     type->tp_dealloc = pgr__operand_dealloc;
     type->tp_vectorcall = pgr__value_vectorcall;
-    if (!pgr__inherit(type))
-        return NULL;
     PyType_Modified(type);
     while (pgr__layer.free_objects != NULL) { /* of the previous type, if engine.py is loaded again */
         object *const o = pgr__layer.free_objects;

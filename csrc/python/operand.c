@@ -398,7 +398,7 @@ static PyGetSetDef attributes[] = {
 /* False, with an exception, without a descriptor. Takes over `descriptor`; what the type's own dict has stays. */
 static bool describe(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
-    PyObject *const key = descriptor == NULL ? NULL : PyUnicode_FromString(name);
+    PyObject *const key = descriptor == NULL ? NULL : PyUnicode_InternFromString(name);
     const bool ok = key != NULL && PyDict_SetDefault(type->tp_dict, key, descriptor) != NULL;
     Py_XDECREF(key);
     Py_XDECREF(descriptor);
@@ -451,7 +451,7 @@ void pgr__operand_dealloc(PyObject *self)
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, pgr__operand_dealloc}, {Py_tp_new, pgr__operand_new},      {Py_tp_init, pgr__operand_init},
     {Py_tp_methods, methods},              {Py_tp_getset, attributes},         {Py_tp_members, members},
-    {Py_tp_setattro, set_attribute},    {Py_tp_richcompare, tp_richcompare},
+    {Py_tp_setattro, set_attribute},       {Py_tp_richcompare, tp_richcompare},
     {Py_tp_hash, tp_hash},                 {Py_nb_add, nb_add},                {Py_nb_subtract, nb_subtract},
     {Py_nb_multiply, nb_multiply},         {Py_nb_remainder, nb_remainder},    {Py_nb_true_divide, nb_true_divide},
     {Py_nb_power, nb_power},               {Py_nb_negative, nb_negative},      {Py_nb_absolute, nb_absolute},
