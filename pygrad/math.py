@@ -77,7 +77,7 @@ def _example(row: Operation) -> str:
 
 
 def _define() -> None:
-    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep"}
+    hidden = {"add", "sub", "mul", "div", "pow", "powc", "neg", "pick", "keep", "gate"}
     for row in OPERATIONS:
         if row.name not in hidden:
             globals()[row.name] = _function(row)

@@ -493,6 +493,7 @@ ROWS: dict[str, Row] = {
         (lambda a: _density(a) / _ndtr(a),),
         line(-1e6, 37, (0.0, -5.0, -20.0), ((-2, 2), (-10, 5), (-50, 0))),
     ),
+    "gate": Row(lambda a, b: a if b > 0 else a * 0, (lambda a, b: _step(b > 0), _zero), plane),
 }
 
 # ---- Measuring -----------------------------------------------------------------------------------------------------
@@ -659,6 +660,7 @@ CONVENTIONS: list[tuple[str, tuple[float, ...], float, list[float], list[float] 
     ("equal", (1.0, 1.0), 1.0, [0.0, 0.0], []),
     ("pick", (0.0, 3.0), 0.0, [0.0, 0.0], []),
     ("keep", (0.0, 3.0), -0.0, [0.0, 0.0], []),
+    ("gate", (3.0, 0.0), 0.0, [0.0, 0.0], []),
     ("sqrt", (0.0,), 0.0, [INF], None),
     ("asin", (1.0,), math.pi / 2, [INF], None),
     ("asin", (-1.0,), -math.pi / 2, [INF], None),

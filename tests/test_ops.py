@@ -63,6 +63,7 @@ ROWS = {
     "equal": (lambda a, b: mp.mpf(a == b), PAIRS),
     "pick": (lambda a, b: b if a != 0 else b * 0, PAIRS),
     "keep": (lambda a, b: b if a != 0 else b * 0, PAIRS),
+    "gate": (lambda a, b: a if b > 0 else a * 0, [*PAIRS, (2.5, -1e-300), (-3.0, 1e-300)]),
     "detach": (lambda a: a, PLAIN),
     "log10": (mp.log10, POSITIVE),
     "log2": (lambda a: mp.log(a) / mp.ln2, POSITIVE),

@@ -336,7 +336,13 @@ SECOND = {
     "-v": lambda v, c: -v,
     "v * v": lambda v, c: v * v,
     "v, kept": lambda v, c: (v - c) * v,
+    "v * (0 < c)": lambda v, c: v * is_positive(c),
+    "c * (0 < v)": lambda v, c: c * is_positive(v),
 }
+
+
+def is_positive(x, above=0.0):
+    return x.__class__(above).less(x) if hasattr(x, "less") else np.less(above, x) * 1.0
 
 
 @pytest.mark.parametrize("lanes", [1, 13, 300])
@@ -379,3 +385,41 @@ def test_a_positive_part_of_a_sum_is_zero_below_zero_and_keeps_nan_and_the_sign_
 
     got = pg.vmap(both, in_axes=(0, 0, None, None))(x, y, 0.5, 0.25)
     assert np.allclose(got, expected - total, rtol=1e-15, atol=1e-16, equal_nan=True)
+
+
+SPECIAL = [0.0, -0.0, 1.5, -2.5, 1e-300, -1e-300, np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.parametrize("lanes", [1, 13, 300])
+@pytest.mark.parametrize("mapped", [(0, 0, 0), (0, 0, None), (None, 0, 0), (0, None, None)])
+def test_a_product_with_a_rectifiers_slope_has_every_special_number_that_it_has_in_numpy(pg, rng, lanes, mapped):
+    """The slope of relu times a gradient is one operation, and ends a product or a sum of products before it."""
+    numbers = [[rng.choice(SPECIAL) for _ in range(lanes)] for _ in range(3)]
+    x, y, c = (np.array(n) if axis == 0 else n[0] for n, axis in zip(numbers, mapped))
+
+    def gates(x, y, c):
+        slope, sum_ = is_positive(c), x * 0.5 + y * 0.25
+        return [
+            x * slope,
+            slope * y,
+            (x * y) * slope,
+            sum_ * slope,
+            (x * 0.5 - y) * slope,
+            slope * slope,
+            x * is_positive(c, 1.0),
+        ]
+
+    def kept(x, y, c):
+        product, sum_ = x * y, x * 0.5 + y * 2.0
+        return [product * is_positive(c) + product, sum_ * is_positive(c) - sum_]
+
+    def own(x, y, c):
+        sum_ = x * 0.5 + y * 0.25
+        return [sum_ * is_positive(sum_)]
+
+    for function in (gates, kept, own):
+        with np.errstate(all="ignore"):
+            expected = [np.broadcast_to(e, lanes) for e in function(x, y, c)]
+        got = pg.vmap(function, in_axes=mapped)(x, y, c)
+        assert np.array_equal(got, expected, equal_nan=True), function
+        assert np.array_equal(np.signbit(got) | np.isnan(got), np.signbit(expected) | np.isnan(expected)), function

@@ -164,6 +164,8 @@ X(NDTRI, "ndtri", "ndtri", UNARY,  pgr_ndtri(a), EITHER_(pgr_ndtri_da(a, v), \
   "the argument must lie between 0 and 1", "Quantile of the standard normal distribution, the inverse of ndtr.") \
 X(LOG_NDTR, "log_ndtr", "logndtr", UNARY, pgr_log_ndtr(a), EITHER_(pgr_log_ndtr_da(a), \
   MUL_(NUMBER_(0.3989422804014327), OF_(EXP, NEG_(ADD_(MUL_(HALF, MUL_(a, a)), v))))), ZERO, PGR_ALWAYS, "", \
-  "log(ndtr(a)), accurate where ndtr(a) is tiny.")
+  "log(ndtr(a)), accurate where ndtr(a) is tiny.") \
+X(GATE,  "gate",  "gate",  BINARY, (b > 0.0 ? a : a * 0.0), LESS_(ZERO, b), ZERO, PGR_ALWAYS, "", \
+  "a where b > 0, else a * 0: what relu(b) passes on of a gradient.")
 
 #endif

@@ -16,25 +16,15 @@ LANES_TARGET PGR_INLINE LANES(row) LANES(row_of)(const block *b, uint32_t reg, d
     return (LANES(row)){vector, 0};
 }
 
-LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector) b)
-{
-#if defined(__GNUC__)
-    const LANES(vector) one = 1.0 - (LANES(vector)){0.0};
-    return (LANES(vector))((LANES(bits))(a < b) & (LANES(bits))one);
-#else
-    return a < b ? 1.0 : 0.0;
-#endif
-}
-
 /* The commonest operations, whose operands may be numbers: F(ID, value). */
 #define NO_PRODUCTS(F) F(ADD, a + b) F(SUB, a - b) F(DIV, a / b) F(LESS, LANES(less)(a, b)) F(NEG, -a)
-#define COMMON_OPERATIONS(F) NO_PRODUCTS(F) F(MUL, a * b)
+#define COMMON_OPERATIONS(F) NO_PRODUCTS(F) F(MUL, a * b) F(GATE, LANES(gate)(a, b))
 
 /* With result v, and another that takes v and c: F(ID, what follows, both). A product and a sum would be rounded once:
  * not what each does alone. */
 #define TIMES(ID, v) THEN(ID, V_MUL, (v) * c) THEN(ID, V_DIV, (v) / c) THEN(ID, DIV_V, c / (v)) THEN(ID, V_NEG, -(v))
 #define PLUS(ID, v) THEN(ID, V_ADD, (v) + c) THEN(ID, V_SUB, (v) - c) THEN(ID, SUB_V, c - (v))
-#define PAIRS COMMON_OPERATIONS(TIMES) NO_PRODUCTS(PLUS)
+#define PAIRS COMMON_OPERATIONS(TIMES) NO_PRODUCTS(PLUS) THEN(MUL, V_GATE, LANES(gate)(a * b, c))
 
 /* A function for each loop: in one function, registers would not do for all, and loops would read addresses from the
  * stack. */
@@ -71,7 +61,7 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     const uint32_t other = is_left ? i[1].b : i[1].a;
     if (i[1].out != reg || (!is_left && i[1].b != reg) || other == reg)
         return false;
-    enum { V_ADD, V_MUL, V_SUB, SUB_V, V_DIV, DIV_V, V_NEG, SECONDS };
+    enum { V_ADD, V_MUL, V_SUB, SUB_V, V_DIV, DIV_V, V_NEG, V_GATE, GATE_V, SECONDS };
     int which;
     switch (second) {
     case PGR_OP_ADD: which = V_ADD; break;
@@ -79,6 +69,7 @@ LANES_TARGET static bool LANES(pair)(const block *b, const instruction *i, doubl
     case PGR_OP_SUB: which = is_left ? V_SUB : SUB_V; break;
     case PGR_OP_DIV: which = is_left ? V_DIV : DIV_V; break;
     case PGR_OP_NEG: which = V_NEG; break;
+    case PGR_OP_GATE: which = is_left ? V_GATE : GATE_V; break;
     default: return false;
     }
     const LANES(row) x = LANES(row_of)(b, i->a, spare[0]), y = LANES(row_of)(b, i->b, spare[1]);

@@ -94,6 +94,22 @@ LANES_TARGET PGR_INLINE LANES(vector) LANES(relu)(LANES(vector) a)
 #endif
 }
 
+LANES_TARGET PGR_INLINE LANES(vector) LANES(less)(LANES(vector) a, LANES(vector) b)
+{
+#if defined(__GNUC__)
+    const LANES(vector) one = 1.0 - (LANES(vector)){0.0};
+    return (LANES(vector))((LANES(bits))(a < b) & (LANES(bits))one);
+#else
+    return a < b ? 1.0 : 0.0;
+#endif
+}
+
+/* a times 1 where b > 0, 0 elsewhere. */
+LANES_TARGET PGR_INLINE LANES(vector) LANES(gate)(LANES(vector) a, LANES(vector) b)
+{
+    return a * LANES(less)((LANES(vector)){0.0}, b);
+}
+
 /* A lane register's vectors. The address is in one register: with an index as well, Intel's processors split each
  * instruction that reads memory and multiplies. */
 LANES_TARGET PGR_INLINE const LANES(vector) *LANES(vectors)(const double *lanes, uint32_t reg, size_t stride)
@@ -105,9 +121,16 @@ LANES_TARGET PGR_INLINE const LANES(vector) *LANES(vectors)(const double *lanes,
     return x;
 }
 
-/* Sums a dot in the processor's registers, term by term, for `n` vectors of lanes from `l` on. n is a constant for the
- * compiler. */
-LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, bool then_relu, double *out,
+/* Whether an operation ends a dot, in its place: its positive part, or what a gate lets through. */
+LANES_TARGET static bool LANES(ends)(const instruction *dot, const instruction *i)
+{
+    const bool is_gate = i->op == PGR_OP_GATE && (i->b & REGISTER_LANE) != 0 && i->b != dot->out;
+    return i->a == dot->out && i->out == dot->out && (i->op == PGR_OP_RELU || is_gate);
+}
+
+/* Sums a dot in the processor's registers, term by term, for `n` vectors of lanes from `l` on. `then` ends it, or is
+ * NULL. n is a constant for the compiler. */
+LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *i, const instruction *then, double *out,
                                               size_t l, int n)
 {
     typedef LANES(vector) vector;
@@ -148,15 +171,20 @@ LANES_TARGET PGR_INLINE void LANES(dot_part)(const block *b, const instruction *
                 sum[k] += w;
         }
     }
-    if (then_relu)
+    if (then != NULL && then->op == PGR_OP_RELU) {
         UNROLLED for (int k = 0; k < n; k++)
             sum[k] = LANES(relu)(sum[k]);
+    } else if (then != NULL) {
+        const vector *const x = LANES(vectors)(lanes, then->b, stride);
+        UNROLLED for (int k = 0; k < n; k++)
+            sum[k] = LANES(gate)(sum[k], x[k]);
+    }
     UNROLLED for (int k = 0; k < n; k++)
         ((vector *)(out + l))[k] = sum[k];
 }
 
 /* As many lanes at a time as the processor's registers hold. */
-LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, bool then_relu, double *out)
+LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, const instruction *then, double *out)
 {
     enum { STEP = LANE_CHUNK / LANES_VECTOR, MOST = LANES_WIDE / STEP };
     size_t l = 0;
@@ -166,7 +194,7 @@ LANES_TARGET static void LANES(dot)(const block *b, const instruction *i, bool t
 #define CASE(n) \
         case n: \
             if (n <= MOST) \
-                LANES(dot_part)(b, i, then_relu, out, l, n <= MOST ? n * STEP : 1); \
+                LANES(dot_part)(b, i, then, out, l, n <= MOST ? n * STEP : 1); \
             break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
             CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
@@ -324,9 +352,9 @@ LANES_TARGET PGR_INLINE const instruction *LANES(step)(const block *b, const ins
     case PROGRAM_STORE: LANES(store)(b, i); return i;
     case PROGRAM_CALL: b->evaluation->kernels.lane_call(b, i); return i;
     case PROGRAM_DOT: {
-        const bool then_relu = i + 1 < end && i[1].op == PGR_OP_RELU && i[1].a == i->out && i[1].out == i->out;
-        LANES(dot)(b, i, then_relu, LANES(lane)(b, i->out));
-        return i + then_relu;
+        const bool both = i + 1 < end && LANES(ends)(i, i + 1);
+        LANES(dot)(b, i, both ? i + 1 : NULL, LANES(lane)(b, i->out));
+        return i + both;
     }
     case PROGRAM_LANE_SUM:
     case PROGRAM_LANE_DOT: return LANES(sums)(b, i, end);

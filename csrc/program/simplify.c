@@ -71,6 +71,14 @@ bool program_constant_of(const builder *b, uint32_t id, double *number)
 
 static bool is_minus_zero(double x) { return x == 0.0 && signbit(x); }
 
+/* Whether a value is 1 where another is positive, else 0: relu's slope. */
+static bool is_gate(const builder *b, uint32_t id)
+{
+    double zero;
+    const value *const v = &b->values[id];
+    return v->op == PGR_OP_LESS && program_constant_of(b, v->a, &zero) && zero == 0.0;
+}
+
 uint32_t program_simplify(builder *b, int op, uint32_t x, uint32_t y)
 {
     double p = 0.0, q = 0.0, v;
@@ -83,6 +91,10 @@ uint32_t program_simplify(builder *b, int op, uint32_t x, uint32_t y)
         return x;
     if (op == PGR_OP_MUL && known_x && p == 1.0)
         return y;
+    if (op == PGR_OP_MUL && is_gate(b, y))
+        return program_share(b, PGR_OP_GATE, x, b->values[y].b);
+    if (op == PGR_OP_MUL && is_gate(b, x))
+        return program_share(b, PGR_OP_GATE, y, b->values[x].b);
     if (op == PGR_OP_DIV && known_y && q == 1.0)
         return x;
     if (op == PGR_OP_ADD && known_y && is_minus_zero(q))

@@ -18,7 +18,7 @@ RANGES |= {"exp": (-3.0, 2.0), "exp2": (-3.0, 2.0), "expm1": (-3.0, 2.0), "log_n
 RANGES |= dict.fromkeys(("log", "log10", "log2", "sqrt"), (0.0, 5.0))
 RANGES |= dict.fromkeys(("asin", "acos", "atanh", "erfinv"), (-1.0, 1.0))
 RANGES |= {"acosh": (1.0, 5.0), "log1p": (-1.0, 4.0), "logit": (0.0, 1.0), "ndtri": (0.0, 1.0), "powc": (-2.0, 2.0)}
-WITH = {"leaky_relu": 0.1, "elu": 1.0, "powc": 3.0, "polygamma": 1.0, "pick": 1.0, "keep": 1.0}
+WITH = {"leaky_relu": 0.1, "elu": 1.0, "powc": 3.0, "polygamma": 1.0, "pick": 1.0, "keep": 1.0, "gate": 1.0}
 # An example's operands; others are at 0.5, and 2.
 AT = {"acosh": (1.5,), "polygamma": (1.0, 0.5), "powc": (0.5, 3.0), "leaky_relu": (-0.5, 0.1), "elu": (-0.5, 1.0)}
 
@@ -78,7 +78,7 @@ def _plot(row: Operation, path: Path) -> None:
     xs = np.linspace(low, high, 601)
     if row.is_binary:
         b = WITH.get(row.name, 2.0)
-        first_is_order = row.name in ("polygamma", "pick", "keep")
+        first_is_order = row.name in ("polygamma", "pick", "keep", "gate")
 
         def f(x: Value) -> Value:
             if first_is_order:
