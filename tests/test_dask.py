@@ -282,6 +282,7 @@ def test_fit_on_a_cluster_trains_as_without(pg, loss):
         (chunked(), ROWS, {}, TypeError, "both must be Dask arrays"),
         (chunked(), da.ones(50), {"validation": 0.2}, ValueError, "a pair of NumPy arrays"),
         (chunked(), da.ones(50) * np.nan, {}, ValueError, "sample 0 has a nan"),
+        (chunked(), da.ones(50) * 2.0, {"loss": "hinge"}, ValueError, "sample 0 has the target 2.0"),
         (da.ones((50, 2)), da.ones(50), {}, ValueError, "which the model does not take"),
         (ROWS, ROWS[:, 0], {"client": "tcp://here"}, TypeError, "must be a dask.distributed.Client"),
     ],

@@ -40,6 +40,31 @@ def test_losses_of_one_sample(pg):
         pg.nn.mse([1.0, 2.0], [1.0])
 
 
+WRONG_TARGETS = [
+    ("binary_cross_entropy", [0.0, 1.0, 2.0], 2),
+    ("binary_cross_entropy", [1.0, -1.0, 1.0], 1),
+    ("binary_cross_entropy", [[0.5], [1.5], [0.0]], 1),
+    ("hinge", [0.0, 1.0, 1.0], 0),
+    ("hinge", [1.0, -1.0, 2.0], 2),
+]
+
+
+@pytest.mark.parametrize(("loss", "y", "row"), WRONG_TARGETS)
+def test_targets_that_a_loss_does_not_take_are_refused_before_training(pg, loss, y, row):
+    """Their loss would be of nothing: that of the labels 1 and 2 has no least value."""
+    X, right = np.eye(3), np.ones(np.shape(y))
+    model = pg.nn.MLP(3, [1])
+    before = pg.tape_stats(), [p.data for p in model.parameters()]
+    for targets, validation, name in [(y, None, "y"), (right, (X, np.array(y)), "validation's y")]:
+        with pytest.raises(ValueError, match=rf"^{name}: sample {row} has the target .* targets of {loss} are"):
+            pg.fit(model, X, targets, loss=loss, epochs=1, validation=validation)
+    assert before == (pg.tape_stats(), [p.data for p in model.parameters()])
+    with pytest.raises(ValueError, match=f"{loss}: the target .* targets are"):
+        getattr(pg.nn, loss)(pg.Value(0.5), np.ravel(y)[row])
+    with pytest.raises(ValueError, match=f"{loss}: the target nan"):
+        getattr(pg.nn, loss)(pg.Value(0.5), math.nan)
+
+
 def test_norms_and_embeddings(pg, rng):
     x = np.array([rng.gauss(0, 2) for _ in range(6)])
     values = [pg.Value(v) for v in x]

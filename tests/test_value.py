@@ -107,6 +107,30 @@ def test_a_subclass_may_have_its_own_init_and_slots(Value):
     assert type(s + 1) is Value
 
 
+def test_methods_and_attributes_redefined_on_the_class_count_until_they_are_taken_back(Value, monkeypatch):
+    def uses():
+        x = Value(0.5)
+        x.data = 2.0
+        x.grad += 1.0
+        return x.tanh().data, x.data, x.grad, x.relu().data
+
+    usual = (math.tanh(2.0), 2.0, 1.0, 2.0)
+    data, changed = Value.data, []
+    for _ in range(100):  # until calls are specialised
+        assert uses() == usual
+    with monkeypatch.context() as patch:
+        patch.setattr(Value, "tanh", lambda self: Value(7.0))
+        assert uses() == (7.0, *usual[1:])
+        setting = lambda self, number: changed.append(number) or data.__set__(self, number + 1.0)  # noqa: E731
+        patch.setattr(Value, "data", property(data.__get__, setting))
+        assert uses() == (7.0, 3.0, 1.0, 3.0) and changed == [2.0]
+        patch.setattr(Value, "grad", property(lambda self: 5.0))
+        with pytest.raises(AttributeError):
+            uses()
+    assert uses() == usual and changed == [2.0, 2.0]
+    assert Value.arcsin is Value.asin
+
+
 # ---- Operators -----------------------------------------------------------------------------------
 
 

@@ -343,18 +343,6 @@ static int set_grad(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
-/* Training loops mostly assign data and grad: these need no search. */
-static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
-{
-    if (Py_TYPE(self) == pgr__layer.value_type) {
-        if (name == pgr__names.grad)
-            return set_grad(self, value, NULL);
-        if (name == pgr__names.data)
-            return set_data(self, value, NULL);
-    }
-    return PyObject_GenericSetAttr(self, name, value);
-}
-
 /* `__dict__`: the user's attributes; and, as in micrograd, data, grad, _op and _prev. */
 static PyObject *get_dict(PyObject *self, void *unused)
 {
@@ -394,6 +382,46 @@ static PyGetSetDef attributes[] = {
     {"_own", get_own, NULL, "The attributes that the user has set.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
+
+/* A type's version, which changes when the type does; 0: it has none. */
+static unsigned int version_of(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG))
+        return 0;
+#endif
+    return type->tp_version_tag;
+}
+
+/* Whether data and grad are as defined here, not redefined on the class: asked anew when the type has changed. */
+static bool has_own_attributes(PyTypeObject *type)
+{
+    static unsigned int known; /* the version of the type that had them */
+    const unsigned int version = version_of(type);
+    if (version == known && version != 0)
+        return true;
+    PyObject *const names[] = {pgr__names.data, pgr__names.grad};
+    bool has = true;
+    for (int k = 0; k < 2; k++) {
+        PyObject *const found = _PyType_Lookup(type, names[k]); /* gives the type a version */
+        has = has && found != NULL && Py_IS_TYPE(found, &PyGetSetDescr_Type) &&
+              ((PyGetSetDescrObject *)found)->d_getset == &attributes[k];
+    }
+    known = has ? version_of(type) : 0;
+    return has;
+}
+
+/* Training loops mostly assign data and grad: these need no search. */
+static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
+{
+    if (Py_TYPE(self) == pgr__layer.value_type && has_own_attributes(Py_TYPE(self))) {
+        if (name == pgr__names.grad)
+            return set_grad(self, value, NULL);
+        if (name == pgr__names.data)
+            return set_data(self, value, NULL);
+    }
+    return PyObject_GenericSetAttr(self, name, value);
+}
 
 /* False, with an exception, without a descriptor. Takes over `descriptor`; what the type's own dict has stays. */
 static bool describe(PyTypeObject *type, const char *name, PyObject *descriptor)

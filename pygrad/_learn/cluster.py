@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from pygrad._core.trees import need_numpy
-from pygrad._learn.data import one_hot, rows
+from pygrad._learn.data import need_targets, one_hot, rows
 from pygrad._record.chunks import SMALL, Shipped, add, dask_module, narrowed
 from pygrad._record.derivatives import value_and_grad
 from pygrad._record.vmap import vmap
@@ -26,7 +26,7 @@ def is_lazy(x: Any) -> bool:
 class Shards:
     """Samples and targets on a cluster's workers."""
 
-    def __init__(self, client: Any, X: Any, y: Any, classes: int | None = None) -> None:
+    def __init__(self, client: Any, X: Any, y: Any, classes: int | None = None, loss: Any = None) -> None:
         """X and y: NumPy arrays, or Dask arrays with one chunk along the other axis. classes: y is class numbers."""
         if not hasattr(client, "submit") or not hasattr(client, "gather"):
             raise TypeError(f"client={client!r}: must be a dask.distributed.Client")
@@ -41,10 +41,12 @@ class Shards:
         self.count = self.starts[-1]
         if is_lazy(X):
             make = dask_module("dask.delayed").delayed(_shard, pure=True)
-            self.shards = client.compute([make(a, b, classes, start) for (a, b), start in zip(pieces, self.starts)])
+            self.shards = client.compute(
+                [make(a, b, classes, loss, start) for (a, b), start in zip(pieces, self.starts)]
+            )
         else:
             self.shards = [
-                client.submit(_shard, X[a:b], y[a:b], classes, a, pure=False)
+                client.submit(_shard, X[a:b], y[a:b], classes, loss, a, pure=False)
                 for a, b in zip(self.starts, self.starts[1:])
             ]
 
@@ -89,10 +91,12 @@ def _even(count: int) -> tuple[int, ...]:
     return tuple([min(size, count - first) for first in range(0, count, size)])
 
 
-def _shard(X: Any, y: Any, classes: int | None, start: int) -> tuple[Any, Any]:
+def _shard(X: Any, y: Any, classes: int | None, loss: Any, start: int) -> tuple[Any, Any]:
     name = f" from sample {start} on" if start else ""
     X = rows(f"X{name}", X, (2,))
-    return X, rows(f"y{name}", y, (1, 2)) if classes is None else one_hot(y, classes, f"y{name}")
+    if classes is not None:
+        return X, one_hot(y, classes, f"y{name}")
+    return X, need_targets(loss, rows(f"y{name}", y, (1, 2)), f"y{name}")
 
 
 def _first(shard: tuple[Any, Any]) -> tuple[Any, Any]:

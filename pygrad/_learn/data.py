@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from pygrad._core.trees import need_numpy, real_array
+from pygrad._learn.losses import TARGETS
 
 
 def rows(name: str, X: Any, ndim: tuple[int, ...]) -> Any:
@@ -39,6 +40,16 @@ def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
             there = "the model has 1 output: one for each class, or loss='binary_cross_entropy'"
         raise ValueError(f"{name}: sample {row} has the label {numbers[row]}; {there}")
     return np.eye(classes)[numbers.astype(int)]
+
+
+def need_targets(loss: Any, y: Any, name: str = "y") -> Any:
+    """`y`, if its numbers are targets of the loss. Raises ValueError if not."""
+    np = need_numpy()
+    is_target, these = TARGETS.get(loss, (None, "")) if isinstance(loss, str) else (None, "")
+    if is_target is not None and not is_target(y).all():
+        row = int(np.argmin(is_target(y).reshape(len(y), -1).all(axis=1)))
+        raise ValueError(f"{name}: sample {row} has the target {y[row]}; targets of {loss} are {these}")
+    return y
 
 
 def outputs_of(result: Any) -> Any:

@@ -15,7 +15,7 @@ from pygrad._core.bars import need_tqdm
 from pygrad._core.trees import need_numpy
 from pygrad._learn import checkpoint as checkpoints
 from pygrad._learn.cluster import Shards, Step, is_lazy
-from pygrad._learn.data import one_hot, split, with_shapes
+from pygrad._learn.data import need_targets, one_hot, split, with_shapes
 from pygrad._learn.history import Best, History
 from pygrad._learn.losses import LOSSES
 from pygrad._learn.module import Module, name_of, numbers_of
@@ -73,7 +73,8 @@ def fit(
 ) -> History:
     """Train `model` on samples X, shape (n, inputs), with targets y, shape (n,) or (n, outputs).
 
-    loss: 'mse', 'cross_entropy' (y: class numbers), 'binary_cross_entropy', 'hinge', or a function of a sample's output
+    loss: 'mse', 'cross_entropy' (y: class numbers), 'binary_cross_entropy' (y: 0 and 1, or probabilities), 'hinge' (y:
+    -1 and 1), or a function of a sample's output
     and target, both Values. fit minimises its mean over a batch plus l2 times the sum of squares of the parameters.
     optimizer: 'sgd', 'adam', 'adamw', or a function from an array to an optimizer, such as Adam; lr: its learning rate.
     batch_size=None: all samples at once. validation: (X, y), or the share of samples, taken from the end, to set aside.
@@ -114,8 +115,12 @@ def fit(
         classes = out.shape[1] if out.ndim == 2 else 1
         y = y if client is not None else one_hot(y, classes)
         held = None if held is None else (held[0], one_hot(held[1], classes, "validation's y"))
+    if client is None:
+        need_targets(loss, y)
+    if held is not None:
+        need_targets(loss, held[1], "validation's y")
     training = _Training(model, w, _optimizer(optimizer, w, lr), X, y, held, workers)
-    training.record(function, l2, None if client is None else Shards(client, X, y, classes))
+    training.record(function, l2, None if client is None else Shards(client, X, y, classes, loss))
     file = None if checkpoint is None else Path(checkpoint)
     if resume and file is not None and file.exists():
         training.resume(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, Callable
 
 from pygrad._core.layer import dot
@@ -47,6 +48,20 @@ def _only(loss: str, output: Any) -> Any:
     return outputs[0]
 
 
+# Losses for two classes: (whether a target is one, or those of an array are; which these are).
+TARGETS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "binary_cross_entropy": (lambda t: (0.0 <= t) & (t <= 1.0), "0 and 1, or a probability between"),
+    "hinge": (lambda t: abs(t) == 1.0, "-1 and 1; of 0 and 1, 2 * y - 1 makes them"),
+}
+
+
+def _need_target(loss: str, target: Any) -> None:
+    """Unknown targets pass: fit has looked at them."""
+    is_target, these = TARGETS[loss]
+    if isinstance(target, Real) and not is_target(target):
+        raise ValueError(f"{loss}: the target {target}; targets are {these}")
+
+
 def mse(output: Any, target: Any) -> Value:
     """The mean of (output - target)**2 over outputs and targets. Raises ValueError if their numbers differ.
 
@@ -83,22 +98,26 @@ def cross_entropy(logits: Sequence[Any], target: Any) -> Value:
 def binary_cross_entropy(logit: Any, target: Any) -> Value:
     """-log of the probability that sigmoid(logit) gives the target, from 0 to 1, without overflow.
 
+    Raises ValueError for other targets.
+
     >>> round(binary_cross_entropy(Value(0.0), 1).data, 4)
     0.6931
     """
     x = _only("binary_cross_entropy", logit)
+    _need_target("binary_cross_entropy", target)
     value = as_value(x)
     loss: Value = value.softplus() - target * value
     return loss
 
 
 def hinge(score: Any, target: Any) -> Value:
-    """max(0, 1 - target * score), for targets -1 and 1.
+    """max(0, 1 - target * score), for targets -1 and 1. Raises ValueError for others.
 
     >>> hinge(Value(0.25), 1).data
     0.75
     """
     x = _only("hinge", score)
+    _need_target("hinge", target)
     value: Value = (1 - target * x).relu()
     return value
 

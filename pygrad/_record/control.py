@@ -256,7 +256,7 @@ def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, ch
 
     With ints as bounds it is a scan, and takes scan's options. A bound that is not known while a function is recorded
     makes it a while_loop, which has derivatives in forward mode only. Raises TypeError if the state changes its
-    structure.
+    structure, ValueError for a bound that is no whole number.
 
     >>> from pygrad import jit
     >>> jit(lambda x: fori_loop(0, 5, lambda i, y: y * x + i, 1.0))(2.0)
@@ -282,13 +282,19 @@ def fori_loop(lower: Any, upper: Any, body: Callable[..., Any], init: Any, *, ch
 
         start = (as_value(float(lower)), init)
         return scan(step, start, length=upper - lower, checkpoint=checkpoint)[0][1]
-    low, high = (_constant(_number(x, "a bound of fori_loop")) for x in (lower, upper))
+    low, high = (_constant(_whole(_number(x, "a bound of fori_loop"))) for x in (lower, upper))
     last = while_loop(
         lambda state: state[0] < state[1],
         lambda state: (state[0] + 1.0, state[1], checked(_constant(state[0]), state[2])),
         (low, high, init),
     )
     return last[2]
+
+
+def _whole(bound: Any) -> Any:
+    if not isinstance(bound, Value) and bound % 1 != 0:
+        raise ValueError(f"fori_loop: the bound {bound} is no whole number: round it first")
+    return bound
 
 
 def _constant(x: Any) -> Any:
