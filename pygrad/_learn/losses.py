@@ -50,7 +50,7 @@ def _only(loss: str, output: Any) -> Any:
 
 # Losses for two classes: (whether a target is one, or those of an array are; which these are).
 TARGETS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "binary_cross_entropy": (lambda t: (0.0 <= t) & (t <= 1.0), "0 and 1, or a probability between"),
+    "binary_cross_entropy": (lambda t: (t >= 0.0) & (t <= 1.0), "0 and 1, or a probability between"),
     "hinge": (lambda t: abs(t) == 1.0, "-1 and 1; of 0 and 1, 2 * y - 1 makes them"),
 }
 

@@ -23,9 +23,9 @@ MOST_LINES = 64  # one per number of an array; longer arrays become a loop
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main"""
 # Names of <math.h>: of functions for double, which have relatives with f and l at their end; of POSIX, and macros.
-_MATH = """acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma
-fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nan nearbyint
-nextafter nexttoward pow remainder remquo rint round scalbln scalbn sin sinh sqrt tan tanh tgamma trunc"""
+_MATH = """acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor
+fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint llround log log10 log1p log2 logb lrint lround modf nan
+nearbyint nextafter nexttoward pow remainder remquo rint round scalbln scalbn sin sinh sqrt tan tanh tgamma trunc"""
 _OTHERS = """drem finite gamma isinf isnan isfinite isnormal isgreater isless isunordered fpclassify signbit significand
 j0 j1 jn y0 y1 yn scalb exp10 pow10 sincos signgam float_t double_t math_errhandling NAN INFINITY HUGE_VAL"""
 _TAKEN = {*_KEYWORDS.split(), *_OTHERS.split(), *(name + end for name in _MATH.split() for end in ("", "f", "l"))}
