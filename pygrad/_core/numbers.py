@@ -114,6 +114,8 @@ def way_out(x: Any) -> str:
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(x, masked.MaskedArray):
         return "; fill what is masked, x.filled(0.0), or drop it, x.compressed()"
+    if hasattr(x, "to_numpy"):
+        return "; pass NumPy's array, x.to_numpy()"
     kind = getattr(getattr(x, "dtype", None), "kind", "")
     if kind and kind in "fiub" and getattr(x, "ndim", 0):
         return "; take one of its numbers, x.item() if it has one"

@@ -29,8 +29,10 @@ def _as_value(x: Any, what: str) -> Value:
     if is_array(x) and not x.ndim:
         return as_value(x.item())
     if is_array(x) or isinstance(x, (list, tuple, dict)):
+        found = f"an array of shape {x.shape}" if is_array(x) else f"a {type(x).__name__}"
         raise TypeError(
-            f"{what} needs a function whose result is a scalar, not {type(x).__name__}: jacobian takes others"
+            f"{what} needs a function whose result is a scalar, not {found}: "
+            f"jacobian takes others, and vmap({what}(f)) points one by one"
         )
     return Value(x)
 

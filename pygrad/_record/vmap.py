@@ -117,7 +117,7 @@ def _count(given: list[_Given]) -> int:
         arrays = x.arrays()
         for k, (leaf, axis) in enumerate(arrays):
             if not is_array(leaf):
-                raise ValueError(f"{x.name} is mapped over but holds a scalar: its in_axes must be None")
+                raise ValueError(f"{x.name} is mapped over but holds a scalar: pass an array, or None as its in_axes")
             if not -leaf.ndim <= axis < leaf.ndim:
                 raise ValueError(f"{x.name}: in_axes={axis}, but its shape is {leaf.shape}")
             counts[x.name if len(arrays) == 1 else f"{x.name}, array {k}"] = leaf.shape[axis]
