@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import time
+import types
 
 import pytest
 from helpers import is_count
@@ -85,9 +87,29 @@ def test_a_chain_of_attributes_is_collected_in_linear_time(pg):
 class Box:
     """An instance that refers to others."""
 
+    def method(self):
+        pass
+
+
+def held_by(target, rng):
+    """The object, or something that holds it: a bound method, compiled or not, or a function."""
+    methods = {list: "append", dict: "get", Box: "method"}
+    return rng.choice(
+        [target, target, getattr(target, methods.get(type(target), "exp")), getattr(target, "backward", target)]
+        + [lambda: target, functools.partial(print, target)]
+    )
+
+
+def behind(held):
+    """The object that held_by was given."""
+    if isinstance(held, types.FunctionType):
+        return held.__closure__[0].cell_contents
+    return held.args[0] if isinstance(held, functools.partial) else getattr(held, "__self__", held)
+
 
 def link(holder, target, rng):
     """Make an object refer to another."""
+    target = held_by(target, rng)
     if isinstance(holder, list):
         holder.append(target)
     elif isinstance(holder, dict):
@@ -107,7 +129,7 @@ def reachable(pg, roots):
         if isinstance(thing, pg.Value):
             stack.extend(thing._operands())
         links = thing if isinstance(thing, list) else (thing if isinstance(thing, dict) else thing.__dict__).values()
-        stack.extend(link for link in links if isinstance(link, (pg.Value, list, dict, Box)))
+        stack.extend(link for link in map(behind, links) if isinstance(link, (pg.Value, list, dict, Box)))
     values = [thing for thing in found.values() if isinstance(thing, pg.Value)]
     return sorted(value.data for value in values), sum(max(1, len(value._operands()) - 1) for value in values)
 

@@ -107,7 +107,7 @@ static size_t length(PyObject *o)
 static bool leads_on(PyObject *o)
 {
     PyTypeObject *const type = Py_TYPE(o);
-    if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type)
+    if (type == &PyFunction_Type || type == &PyCell_Type || type == &PyMethod_Type || type == &PyCFunction_Type)
         return true;
     if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0)
         return is_container(o);
