@@ -95,8 +95,9 @@ def fail(status: int, op: int, a: float, b: float) -> NoReturn:
 # Messages by the operation that needs a number, for Values that have none.
 _UNKNOWN = {
     "if": "`if`, `while`, `and` and `in` need a number, but a Value has none while its function is recorded: use "
-    "pygrad.where(cond, a, b), maximum, minimum or clip; make arrays of Values by np.stack, not "
-    "np.array, to compare them, or use pygrad.math.less or equal",
+    "pygrad.where(cond, a, b), maximum, minimum or clip, (0 < x) & (x < 1) in place of `and`, "
+    "jit(f, static_argnames=...) for a flag; make arrays of Values by np.stack, not np.array, to compare them, or use "
+    "pygrad.math.less or equal",
     "hash": "sets and dicts need a hash, but a Value has none while its function is recorded: use a list, or positions",
     "data": "a Value has no `.data` while its function is recorded: compute with the Value itself",
     "float": "float() needs a number, but a Value has none while its function is recorded: use pygrad.math in place of "
