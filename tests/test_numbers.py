@@ -9,6 +9,7 @@ import fractions
 import math
 import statistics
 import sys
+import types
 
 import pytest
 
@@ -389,6 +390,7 @@ def test_the_message_names_the_way_out(pg):
         (lambda: pg.Value(np.ma.masked), "Masked.*filled"),
         (lambda: pg.Value(1.0) * np.timedelta64(2, "ns"), "timedelta64.*unit"),
         (lambda: pg.jit(lambda x: x)(np.ones((1, 1)).view(np.matrix)), r"matrix.*np\.asarray"),
+        (lambda: pg.jit(lambda x: x)(types.SimpleNamespace(to_numpy=None)), r"namespace.*x\.to_numpy\(\)"),
         (lambda: sys.modules["pygrad.nn"].MLP(1, [1]).predict(masked(2.0).reshape(1, 1)), "X: a masked array.*filled"),
     ):
         with pytest.raises(TypeError, match=says):

@@ -58,6 +58,8 @@ def test_targets_that_a_loss_does_not_take_are_refused_before_training(pg, loss,
     for targets, validation, name in [(y, None, "y"), (right, (X, np.array(y)), "validation's y")]:
         with pytest.raises(ValueError, match=rf"^{name}: sample {row} has the target .* targets of {loss} are"):
             pg.fit(model, X, targets, loss=loss, epochs=1, validation=validation)
+        with pytest.raises(ValueError, match=rf"^{name}: sample {row} has the target"):
+            pg.fit(model, X, targets, loss=getattr(pg.nn, loss), epochs=1, validation=validation)
     assert before == (pg.tape_stats(), [p.data for p in model.parameters()])
     with pytest.raises(ValueError, match=f"{loss}: the target .* targets are"):
         getattr(pg.nn, loss)(pg.Value(0.5), np.ravel(y)[row])

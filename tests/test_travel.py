@@ -192,6 +192,7 @@ c, d = C(), C()
 d.k, A, B = {0}, {0}, {1}
 L, T, D = [{0}, {1}], ({0}, {1}, {1}), {{'a': {0}, 'b': {1}}}
 N, F, S = types.SimpleNamespace(k={0}), fractions.Fraction({0}), frozenset([{0}])
+G = {{'k': {0}}}.get
 class Own(dict): pass
 class Listed(list): pass
 class Kind(enum.Enum):
@@ -218,6 +219,7 @@ p, q, t.k, r = g, h, {0}, made(*((None, 2.0) if {0} == 2.0 else (2.0, None)))
         "x * O['k']",
         "x * Q[0]",
         "x * P.k",
+        "x * G('k')",
         "t(x) * t.k",
         "r(x)",
     ]

@@ -423,7 +423,8 @@ static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
-/* False, with an exception, without a descriptor. Takes over `descriptor`; what the type's own dict has stays. */
+/* Puts a descriptor into the type's dict, unless its name is there. Takes it over; if it is NULL, it failed. False with
+ * an exception. */
 static bool describe(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
     PyObject *const key = descriptor == NULL ? NULL : PyUnicode_InternFromString(name);

@@ -44,10 +44,12 @@ def one_hot(y: Any, classes: int | None, name: str = "y") -> Any:
 
 def need_targets(loss: Any, y: Any, name: str = "y") -> Any:
     """`y`, if its numbers are targets of the loss. Raises ValueError if not."""
-    np = need_numpy()
-    is_target, these = TARGETS.get(loss, (None, "")) if isinstance(loss, str) else (None, "")
-    if is_target is not None and not is_target(y).all():
-        row = int(np.argmin(is_target(y).reshape(len(y), -1).all(axis=1)))
+    if not isinstance(loss, str) or loss not in TARGETS:
+        return y
+    is_target, these = TARGETS[loss]
+    right = is_target(y).reshape(len(y), -1).all(axis=1)
+    if not right.all():
+        row = int(need_numpy().argmin(right))
         raise ValueError(f"{name}: sample {row} has the target {y[row]}; targets of {loss} are {these}")
     return y
 

@@ -95,6 +95,7 @@ def fit(
     >>> history.loss[-1] < 1e-3
     True
     """
+    loss = next((name for name, known in LOSSES.items() if loss is known), loss)
     function = _loss(loss)
     if client is not None and is_lazy(X):
         held = split(*validation, None)[:2] if isinstance(validation, tuple) else None
